@@ -1,0 +1,149 @@
+// Package attach is the life cycle of an attachment: one interface of one
+// container on one network.
+//
+// An attachment is a record and an ordered list of steps. The record is written
+// before anything is made and dropped after everything is removed, so that a
+// process killed at any instruction leaves either nothing, or a record from
+// which [Store.Del] or [Store.GC] removes the rest. A [Step] adds, deletes and
+// checks one thing; ADD with its rollback, DEL, CHECK, GC and reload are loops
+// over steps, written once, here.
+package attach
+
+import (
+	"crypto/sha256"
+	"encoding/base32"
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+)
+
+// Key names an attachment, as CNI does (SPEC 1.1.0, section 2): by network name,
+// container ID and interface name.
+type Key struct {
+	Network   string `json:"network"`
+	Container string `json:"container"`
+	IfName    string `json:"ifname"`
+	// Role tells apart the records that several plugins of one chain keep for
+	// one interface: empty for the plugin that made the interface.
+	Role Role `json:"role,omitempty"`
+}
+
+// Role is what a record stands for.
+type Role string
+
+// The roles.
+const (
+	Main    Role = ""      // the interface itself
+	IPAM    Role = "ipam"  // only addresses, leased for another main plugin
+	Chained Role = "chain" // only what was added to an earlier plugin's interface
+)
+
+// hashLen is the length of [Key.Hash]. With a four-letter prefix it fills an
+// interface name (IFNAMSIZ is 16, with the terminating zero).
+const hashLen = 11
+
+var hashEncoding = base32.HexEncoding.WithPadding(base32.NoPadding)
+
+// Hash is a short name for the key (55 bits, [0-9a-v]). It is part of every host
+// interface name and the comment of every firewall element of the attachment.
+func (k Key) Hash() string {
+	sum := sha256.Sum256(k.bytes())
+	return strings.ToLower(hashEncoding.EncodeToString(sum[:])[:hashLen])
+}
+
+// HostIfName is the name of the host's end of the attachment's interface.
+func (k Key) HostIfName() string { return "veth" + k.Hash() }
+
+func (k Key) String() string {
+	return fmt.Sprintf("container %s (network %s, %s)", k.Container, k.Network, k.IfName)
+}
+
+// bytes is the key's place in the store. None of its parts can contain a zero
+// byte: CNI's names are letters, digits and ".-_".
+func (k Key) bytes() []byte {
+	s := k.Network + "\x00" + k.Container + "\x00" + k.IfName
+	if k.Role != Main {
+		s += "\x00" + string(k.Role)
+	}
+	return []byte(s)
+}
+
+func parseKey(b []byte) Key {
+	p := strings.SplitN(string(b), "\x00", 4)
+	for len(p) < 4 {
+		p = append(p, "")
+	}
+	return Key{p[0], p[1], p[2], Role(p[3])}
+}
+
+// Attachment is what a container was given on a network. All exported fields but
+// Interfaces are the record.
+type Attachment struct {
+	Key
+	Plugin    string            `json:"plugin"`           // the binary that made it: "bridge"
+	Netns     string            `json:"netns"`            // path at ADD
+	Cookie    uint64            `json:"cookie,omitempty"` // SO_NETNS_COOKIE of that namespace (kernel 5.14), 0 if unknown
+	Created   time.Time         `json:"created"`
+	Args      map[string]string `json:"args,omitempty"` // CNI_ARGS, for people: K8S_POD_NAME
+	MAC       string            `json:"mac,omitempty"`  // of the container's interface
+	Addresses []Address         `json:"addresses,omitempty"`
+	Routes    []Route           `json:"routes,omitempty"`
+	Leases    []netip.Addr      `json:"leases,omitempty"` // those of Addresses that the store leased
+	Ports     []Port            `json:"ports,omitempty"`
+	Steps     []Step            `json:"-"` // stored beside, each with its kind
+
+	// Interfaces is filled by the steps as they add: the CNI result's list.
+	Interfaces []Interface `json:"-"`
+	// NetworkChanged says that the network's settings are not those of the
+	// attachments before this one: a step that keeps state per network has to
+	// replace it. Set by the claim.
+	NetworkChanged bool `json:"-"`
+
+	dirty bool
+}
+
+// Address is an address of the container: the address itself with the length of
+// its subnet's prefix, and the subnet's gateway (zero: none).
+type Address struct {
+	Prefix  netip.Prefix `json:"prefix"`
+	Gateway netip.Addr   `json:"gateway,omitzero"`
+}
+
+// Route is a route in the container (CNI SPEC 1.1.0, section 5). A zero Gateway
+// stands for the gateway of the address of the same family. Zero numbers are the
+// kernel's defaults.
+type Route struct {
+	Dst      netip.Prefix `json:"dst"`
+	Gateway  netip.Addr   `json:"gw,omitzero"`
+	MTU      int          `json:"mtu,omitempty"`
+	AdvMSS   int          `json:"advmss,omitempty"`
+	Priority int          `json:"priority,omitempty"`
+	Table    *int         `json:"table,omitempty"`
+	Scope    *int         `json:"scope,omitempty"`
+}
+
+// Interface is an interface of the CNI result. Sandbox is the namespace's path,
+// empty for an interface of the host.
+type Interface struct {
+	Name    string
+	MAC     string
+	MTU     int
+	Sandbox string
+	Index   int // in its namespace; 0 when nobody asked the kernel
+}
+
+// Changed has the record written again after the step that calls it: for what is
+// known only when a step has run (the addresses of a delegated IPAM).
+func (a *Attachment) Changed() { a.dirty = true }
+
+// Interface returns the interface of that name on the host, made or found by an
+// earlier step.
+func (a *Attachment) Interface(name string) (Interface, bool) {
+	for _, i := range a.Interfaces {
+		if i.Name == name && i.Sandbox == "" {
+			return i, true
+		}
+	}
+	return Interface{}, false
+}

@@ -1,0 +1,147 @@
+package attach
+
+import (
+	"bytes"
+	"math/bits"
+	"net/netip"
+)
+
+// Leases are kept twice: by address, to say who holds one, and as a bitmap for
+// each block of 256 addresses, to find a free one without reading every lease. A
+// range with n leases is searched in n/256 reads at worst.
+
+const (
+	blockBits = 8
+	blockLen  = 1 << blockBits / 8 // bytes of a block's bitmap
+)
+
+func leaseKey(network string, addr netip.Addr) []byte {
+	a := addr.As16()
+	return append([]byte(network+"\x00"), a[:]...)
+}
+
+// blockKey is the key of the address's block, and bit the address's place in it.
+func blockKey(network string, addr netip.Addr) (key []byte, bit int) {
+	a := addr.As16()
+	bit = int(a[15])
+	a[15] = 0
+	return append([]byte(network+"\x00"), a[:]...), bit
+}
+
+// Holder returns who holds a lease of the address on the network.
+func (t *Tx) Holder(network string, addr netip.Addr) (Key, bool) {
+	v := t.bucket(leaseBucket).Get(leaseKey(network, addr))
+	if v == nil {
+		return Key{}, false
+	}
+	return parseKey(v), true
+}
+
+// Lease gives the address to an attachment on the attachment's network. A
+// [*HeldError] when it is taken.
+func (t *Tx) Lease(addr netip.Addr, k Key) error {
+	if holder, ok := t.Holder(k.Network, addr); ok {
+		return &HeldError{"address " + addr.String(), holder}
+	}
+	if err := t.bucket(leaseBucket).Put(leaseKey(k.Network, addr), k.bytes()); err != nil {
+		return err
+	}
+	return t.setUsed(k.Network, addr, true)
+}
+
+// release ends the lease if it is k's.
+func (t *Tx) release(network string, addr netip.Addr, k Key) error {
+	key := leaseKey(network, addr)
+	if !bytes.Equal(t.bucket(leaseBucket).Get(key), k.bytes()) {
+		return nil
+	}
+	if err := t.bucket(leaseBucket).Delete(key); err != nil {
+		return err
+	}
+	return t.setUsed(network, addr, false)
+}
+
+func (t *Tx) setUsed(network string, addr netip.Addr, used bool) error {
+	key, bit := blockKey(network, addr)
+	b := t.bucket(usedBucket)
+	block := make([]byte, blockLen) // bbolt's own bytes must not be written
+	copy(block, b.Get(key))
+	if used {
+		block[bit/8] |= 1 << (bit % 8)
+	} else {
+		block[bit/8] &^= 1 << (bit % 8)
+	}
+	if bytes.Equal(block, make([]byte, blockLen)) {
+		return b.Delete(key)
+	}
+	return b.Put(key, block)
+}
+
+// FirstFree returns the lowest address in [from, to] that nobody leases on the
+// network. Both must be of one family.
+func (t *Tx) FirstFree(network string, from, to netip.Addr) (netip.Addr, bool) {
+	c := t.bucket(usedBucket).Cursor()
+	want, bit := blockKey(network, from)
+	key, block := c.Seek(want)
+	for addr := from; ; {
+		if !bytes.Equal(key, want) {
+			return addr, true // a block without a bitmap is empty
+		}
+		if free := firstZero(block, bit); free < 1<<blockBits {
+			addr = withLastByte(addr, byte(free))
+			return addr, addr.Compare(to) <= 0
+		}
+		addr = withLastByte(addr, 0xff).Next() // the next block
+		if !addr.IsValid() || addr.Compare(to) > 0 {
+			return netip.Addr{}, false
+		}
+		want, bit = blockKey(network, addr)
+		key, block = c.Next()
+	}
+}
+
+// firstZero returns the first bit from start on that is not set; 256 when all are.
+func firstZero(block []byte, start int) int {
+	for i := start / 8; i < len(block); i++ {
+		used := block[i]
+		if i == start/8 {
+			used |= 1<<(start%8) - 1
+		}
+		if used != 0xff {
+			return i*8 + bits.TrailingZeros8(^used)
+		}
+	}
+	return 1 << blockBits
+}
+
+func withLastByte(addr netip.Addr, b byte) netip.Addr {
+	if addr.Is4() {
+		a := addr.As4()
+		a[3] = b
+		return netip.AddrFrom4(a)
+	}
+	a := addr.As16()
+	a[15] = b
+	return netip.AddrFrom16(a)
+}
+
+func cursorKey(network, pool string) []byte { return []byte(network + "\x00" + pool) }
+
+// Cursor returns the address that was leased last from a pool of the network;
+// the zero Addr when none was.
+func (t *Tx) Cursor(network, pool string) netip.Addr {
+	var addr netip.Addr
+	if v := t.bucket(cursorBucket).Get(cursorKey(network, pool)); v != nil {
+		_ = addr.UnmarshalBinary(v) // what cannot be read is as good as none
+	}
+	return addr
+}
+
+// SetCursor remembers the address that was leased last from a pool.
+func (t *Tx) SetCursor(network, pool string, addr netip.Addr) error {
+	v, err := addr.MarshalBinary()
+	if err != nil {
+		return err
+	}
+	return t.bucket(cursorBucket).Put(cursorKey(network, pool), v)
+}

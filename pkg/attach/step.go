@@ -1,0 +1,122 @@
+package attach
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"runtime/debug"
+)
+
+// Step adds, deletes and checks one thing of an attachment. It is a plain struct
+// that JSON can carry, since the record keeps it.
+//
+// Add leaves nothing behind on an error. Del works from the step and the record
+// alone, and what is absent counts as deleted. Both may be called twice: a
+// second Add of something that belongs to one attachment is refused and harms
+// nothing; something shared (a bridge) is ensured by Add and left by Del. Check
+// returns an error that says what is missing.
+type Step interface {
+	// Kind names the step in the record: "veth".
+	Kind() string
+	Add(context.Context, *Attachment) error
+	Del(context.Context, *Attachment) error
+	Check(context.Context, *Attachment) error
+}
+
+// Decoder returns an empty step of a kind, for the record's JSON to be decoded
+// into; nil for a kind it does not know.
+type Decoder func(kind string) Step
+
+// taggedStep is how the record keeps a step.
+type taggedStep struct {
+	Kind string          `json:"kind"`
+	Spec json.RawMessage `json:"spec"`
+}
+
+// record is the stored form of an attachment.
+type record struct {
+	*Attachment
+	Steps []taggedStep `json:"steps"`
+}
+
+// MarshalJSON renders the whole record, steps included.
+func (a *Attachment) MarshalJSON() ([]byte, error) {
+	type plain Attachment // without this method
+	r := struct {
+		*plain
+		Steps []taggedStep `json:"steps"`
+	}{plain: (*plain)(a), Steps: make([]taggedStep, 0, len(a.Steps))}
+	for _, s := range a.Steps {
+		spec, err := json.Marshal(s)
+		if err != nil {
+			return nil, fmt.Errorf("encode step %s: %w", s.Kind(), err)
+		}
+		r.Steps = append(r.Steps, taggedStep{s.Kind(), spec})
+	}
+	return json.Marshal(r)
+}
+
+func decodeAttachment(data []byte, decode Decoder) (*Attachment, error) {
+	r := record{Attachment: &Attachment{}}
+	if err := json.Unmarshal(data, &r); err != nil {
+		return nil, fmt.Errorf("decode record: %w", err)
+	}
+	for _, t := range r.Steps {
+		s := decode(t.Kind)
+		if s == nil {
+			return nil, fmt.Errorf("record of %s has a step %q that this version does not know", r.Key, t.Kind)
+		}
+		if err := json.Unmarshal(t.Spec, s); err != nil {
+			return nil, fmt.Errorf("decode step %s of %s: %w", t.Kind, r.Key, err)
+		}
+		r.Attachment.Steps = append(r.Attachment.Steps, s)
+	}
+	return r.Attachment, nil
+}
+
+// addSteps adds in order. On an error, a panic or a cancelled context it deletes
+// what was added, in reverse. rolledBack reports whether nothing is left.
+func addSteps(ctx context.Context, a *Attachment, save func() error) (rolledBack bool, err error) {
+	for i, s := range a.Steps {
+		err, panicked := addStep(ctx, s, a)
+		if err == nil && a.dirty {
+			a.dirty = false
+			if err = save(); err != nil {
+				i++ // this step is in place
+			}
+		}
+		if err == nil {
+			continue
+		}
+		if panicked {
+			i++ // a step that panicked kept no promise
+		}
+		undo := delSteps(context.WithoutCancel(ctx), a, a.Steps[:i])
+		return undo == nil, errors.Join(err, undo)
+	}
+	return false, nil
+}
+
+func addStep(ctx context.Context, s Step, a *Attachment) (err error, panicked bool) {
+	defer func() {
+		if p := recover(); p != nil {
+			err, panicked = fmt.Errorf("step %s: panic: %v\n%s", s.Kind(), p, debug.Stack()), true
+		}
+	}()
+	if err := context.Cause(ctx); err != nil {
+		return err, false
+	}
+	return s.Add(ctx, a), false
+}
+
+// delSteps deletes in reverse, all of them whatever fails, and joins the errors.
+func delSteps(ctx context.Context, a *Attachment, steps []Step) error {
+	var errs []error
+	for i := len(steps) - 1; i >= 0; i-- {
+		if err := steps[i].Del(ctx, a); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}

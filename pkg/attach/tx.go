@@ -1,0 +1,60 @@
+package attach
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"go.etcd.io/bbolt"
+)
+
+var (
+	attachmentBucket = []byte("attachments") // key -> record
+	leaseBucket      = []byte("leases")      // network 0 address -> key of the holder
+	usedBucket       = []byte("used")        // network 0 block -> bitmap of the leased addresses in it
+	cursorBucket     = []byte("cursors")     // network 0 pool -> last address leased from the pool
+	portBucket       = []byte("ports")       // protocol port family address -> key of the holder
+	networkBucket    = []byte("networks")    // name -> Network
+
+	buckets = [][]byte{attachmentBucket, leaseBucket, usedBucket, cursorBucket, portBucket, networkBucket}
+)
+
+// Tx is a transaction on the store. It is valid only inside the function that got it.
+type Tx struct {
+	tx     *bbolt.Tx
+	decode Decoder
+}
+
+func (t *Tx) bucket(name []byte) *bbolt.Bucket { return t.tx.Bucket(name) }
+
+func (t *Tx) has(k Key) bool { return t.bucket(attachmentBucket).Get(k.bytes()) != nil }
+
+func (t *Tx) put(a *Attachment) error {
+	data, err := json.Marshal(a)
+	if err != nil {
+		return fmt.Errorf("encode record of %s: %w", a.Key, err)
+	}
+	return t.bucket(attachmentBucket).Put(a.bytes(), data)
+}
+
+// drop removes the record, and the leases and ports that are the record's.
+func (t *Tx) drop(a *Attachment) error {
+	for _, addr := range a.Leases {
+		if err := t.release(a.Network, addr, a.Key); err != nil {
+			return err
+		}
+	}
+	for _, p := range a.Ports {
+		if err := t.releasePort(p, a.Key); err != nil {
+			return err
+		}
+	}
+	return t.bucket(attachmentBucket).Delete(a.bytes())
+}
+
+// HeldError says that something can have one holder, and has one.
+type HeldError struct {
+	What   string // "address 10.1.0.7", "port 8080/tcp"
+	Holder Key
+}
+
+func (e *HeldError) Error() string { return fmt.Sprintf("%s is held by %s", e.What, e.Holder) }

@@ -1,0 +1,73 @@
+# Berth: a CNI plugin suite. `make demo` shows it, `make test` tests it.
+
+PLUGINS     := $(notdir $(wildcard plugins/*))
+VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+DESTDIR     ?=
+CNI_BIN_DIR ?= /opt/cni/bin
+FORCE       ?=
+
+export CGO_ENABLED := 0
+LDFLAGS := -s -w -X github.com/berth-cni/berth/pkg/cni.Version=$(VERSION)
+
+# What the tests and the demo run, in Debian's packages.
+DEMO_PACKAGES := iproute2 nftables curl iputils-ping
+TEST_PACKAGES := $(DEMO_PACKAGES) iptables conntrack strace jq
+
+.PHONY: build demo test unit integration bench lint install clean test-deps demo-deps
+
+build: $(PLUGINS:%=bin/%)
+
+# go build knows better than make what is out of date.
+.PHONY: $(PLUGINS:%=bin/%)
+$(PLUGINS:%=bin/%): bin/%:
+	@go build -trimpath -ldflags '$(LDFLAGS)' -o $@ ./plugins/$*
+
+demo: build demo-deps
+	@cd integration && go run ./demo -bin ../bin
+
+test: unit integration
+
+unit: test-deps
+	go vet ./...
+	go test ./...
+
+integration: build test-deps
+	$(MAKE) -C integration test
+
+bench: build test-deps
+	$(MAKE) -C integration bench
+
+lint:
+	@test -z "$$(gofmt -l .)" || { gofmt -l .; exit 1; }
+	go vet ./...
+	cd integration && go vet ./...
+	@if command -v golangci-lint >/dev/null; then golangci-lint run ./...; \
+	else echo 'golangci-lint is not installed: gofmt and go vet only'; fi
+
+# bridge, macvlan and loopback are names of the reference plugins, too.
+install: build
+	@mkdir -p '$(DESTDIR)$(CNI_BIN_DIR)'
+	@for p in $(PLUGINS); do \
+		old='$(DESTDIR)$(CNI_BIN_DIR)'/$$p; \
+		if [ -e "$$old" ] && [ -z '$(FORCE)' ] && ! CNI_COMMAND= "$$old" 2>&1 </dev/null | grep -q '(berth)'; then \
+			echo "$$old is another suite's: 'make install FORCE=1' replaces it," \
+				"'make install CNI_BIN_DIR=...' goes elsewhere" >&2; exit 1; fi; \
+	done
+	install -m 755 $(PLUGINS:%=bin/%) '$(DESTDIR)$(CNI_BIN_DIR)'
+
+clean:
+	rm -rf bin bench-out
+	$(MAKE) -C integration clean
+
+# Only what is missing is installed.
+define apt
+	@missing=; for p in $(1); do dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; done; \
+	if [ -n "$$missing" ]; then echo "installing:$$missing"; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; fi
+endef
+
+demo-deps:
+	$(call apt,$(DEMO_PACKAGES))
+
+test-deps:
+	$(call apt,$(TEST_PACKAGES))

@@ -1,0 +1,238 @@
+package cni
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/firewall"
+	"github.com/berth-cni/berth/pkg/ipam"
+	"github.com/berth-cni/berth/pkg/link"
+)
+
+// addition is an ADD on its way.
+type addition struct {
+	*Request
+	plan  *Plan
+	a     *attach.Attachment
+	prev  *previous
+	ports []attach.Port
+	known attach.Network // what the host remembered of the network
+}
+
+func (p *plugin) add(r *Request) error {
+	add, err := p.prepare(r)
+	if err != nil {
+		return err
+	}
+	s := p.store()
+	err = s.Add(p.ctx, add.a, add.claim)
+	var overlap *attach.OverlapError
+	if errors.As(err, &overlap) && forgetGone(p.ctx, s, overlap.Other) {
+		err = s.Add(p.ctx, add.a, add.claim)
+	}
+	if err != nil {
+		return err
+	}
+	if err := add.remember(p.ctx, s); err != nil {
+		return errors.Join(err, s.Del(p.ctx, add.a.Key))
+	}
+	if err := add.print(os.Stdout); err != nil {
+		return errors.Join(fmt.Errorf("write result: %w", err), s.Del(p.ctx, add.a.Key))
+	}
+	return nil
+}
+
+// prepare reads and validates everything, and looks at the host where that needs
+// no claim. Nothing is made or written.
+func (p *plugin) prepare(r *Request) (*addition, error) {
+	ns, err := r.openNetns()
+	if err != nil {
+		return nil, err
+	}
+	defer ns.Close()
+	plan, err := p.Plan(r)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.validate(); err != nil {
+		return nil, err
+	}
+	add := &addition{Request: r, plan: plan}
+	if add.prev, err = r.previous(); err != nil {
+		return nil, err
+	}
+	if err := add.readPorts(); err != nil {
+		return nil, err
+	}
+	mac, err := r.mac()
+	if err != nil {
+		return nil, err
+	}
+	cookie, err := ns.Cookie()
+	if err != nil {
+		return nil, err
+	}
+	add.a = &attach.Attachment{
+		Key: r.key(attach.Main), Plugin: p.Name, Netns: r.Netns, Cookie: cookie,
+		Created: time.Now().UTC().Truncate(time.Millisecond), Args: r.Args, MAC: mac,
+	}
+	if add.prev.chained() {
+		add.a.Role = attach.Chained
+	}
+	return add, nil
+}
+
+// readPorts validates the ports to publish and asks whether a process of the host
+// listens on one.
+func (add *addition) readPorts() error {
+	v4, v6 := true, true
+	if add.prev.chained() {
+		v4, v6 = families(add.prev.prefixes())
+	} else if add.IPAM.BuiltIn() {
+		v4, v6 = families(add.IPAM.Subnets())
+	}
+	ports := add.Request.ports(v4, v6)
+	if err := errors.Join(add.problems...); err != nil {
+		return configError{err}
+	}
+	if len(ports) > 0 && add.plan.Internal {
+		warn("network %s is internal: its published ports are ignored", add.Conf.Name)
+		return nil
+	}
+	if len(ports) > 0 && add.IPAM.Empty() && !add.prev.chained() {
+		return configError{fmt.Errorf("runtimeConfig.portMappings: %d ports: want an ipam section, since a port is published to an address", len(ports))}
+	}
+	for _, p := range ports {
+		holder, err := firewall.Listener(p)
+		if err != nil {
+			return configError{fmt.Errorf("runtimeConfig.portMappings: %w", err)}
+		}
+		if holder != "" {
+			return &takenError{p, holder}
+		}
+	}
+	add.ports = ports
+	return nil
+}
+
+// takenError: a process of the host listens on the port.
+type takenError struct {
+	port   attach.Port
+	holder string
+}
+
+func (e *takenError) Error() string {
+	return fmt.Sprintf("%s is taken: %s listens on it", e.port, e.holder)
+}
+
+// claim runs in the transaction that writes the record.
+func (add *addition) claim(tx *attach.Tx) error {
+	a := add.a
+	n := add.plan.Network
+	if add.IPAM.BuiltIn() && add.plan.Gateway {
+		n.Subnets = add.IPAM.Subnets()
+	}
+	var err error
+	if add.known, a.NetworkChanged, err = tx.EnsureNetwork(n); err != nil {
+		return err
+	}
+	a.Ports = nil
+	for _, p := range add.ports {
+		if err := add.claimPort(tx, p); err != nil {
+			return err
+		}
+	}
+	if add.prev.chained() {
+		a.Addresses = add.prev.addresses()
+		a.Steps = append(add.once(), add.plan.Chained(add.prev.hostIf())...)
+		return nil
+	}
+	complete := &gateway{Gateway: add.plan.Gateway, DefaultRoute: add.plan.DefaultRoute, Internal: add.plan.Internal}
+	a.Steps = append(add.once(), add.plan.Steps...)
+	if delegated(add.IPAM) {
+		delegate := &ipam.Delegate{Type: add.IPAM.Type, Conf: add.StdinData, Path: add.Path, Args: add.CmdArgs.Args}
+		a.Steps = append([]attach.Step{delegate, complete}, a.Steps...)
+		return nil
+	}
+	if err := add.lease(tx); err != nil {
+		return err
+	}
+	complete.complete(a)
+	return nil
+}
+
+func (add *addition) once() []attach.Step {
+	if add.known.Forwarded {
+		return nil
+	}
+	return add.plan.Once
+}
+
+// lease takes addresses from the built-in IPAM.
+func (add *addition) lease(tx *attach.Tx) error {
+	requested, err := add.requestedIPs()
+	if err != nil {
+		return err
+	}
+	if add.IPAM.Empty() {
+		if len(requested) > 0 {
+			return configError{fmt.Errorf("requested address %s: the network has no ipam section", requested[0])}
+		}
+		return nil
+	}
+	a := add.a
+	if a.Addresses, err = add.IPAM.Allocate(tx, a.Key, requested); err != nil {
+		return err
+	}
+	a.Leases = nil
+	for _, addr := range a.Addresses {
+		a.Leases = append(a.Leases, addr.Prefix.Addr())
+	}
+	a.Routes = append([]attach.Route(nil), add.IPAM.Routes...)
+	return nil
+}
+
+// claimPort claims one port. A container on several networks publishes a port
+// once: the first network keeps it.
+func (add *addition) claimPort(tx *attach.Tx, p attach.Port) error {
+	err := tx.ClaimPort(p, add.a.Key)
+	var held *attach.HeldError
+	if errors.As(err, &held) && held.Holder.Container == add.a.Container {
+		warn("%s is published to this container on network %s already", p, held.Holder.Network)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	add.a.Ports = append(add.a.Ports, p)
+	return nil
+}
+
+// remember notes that the network's first steps are done.
+func (add *addition) remember(ctx context.Context, s *attach.Store) error {
+	if add.known.Forwarded {
+		return nil
+	}
+	return s.Update(ctx, func(tx *attach.Tx) error {
+		n, ok := tx.Network(add.plan.Network.Name)
+		if !ok {
+			return nil
+		}
+		n.Forwarded = true
+		return tx.PutNetwork(n)
+	})
+}
+
+// forgetGone forgets a network whose interface somebody deleted. It reports
+// whether it did.
+func forgetGone(ctx context.Context, s *attach.Store, n attach.Network) bool {
+	there, err := link.Exists(n.Link)
+	if err != nil || there {
+		return false
+	}
+	return s.Update(ctx, func(tx *attach.Tx) error { return tx.ForgetNetwork(n.Name) }) == nil
+}

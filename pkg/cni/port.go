@@ -1,0 +1,97 @@
+package cni
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"github.com/berth-cni/berth/pkg/attach"
+)
+
+// PortMapping is an entry of the capability portMappings (CONVENTIONS.md). Runtimes
+// expand ranges before they call.
+type PortMapping struct {
+	HostPort      int    `json:"hostPort"`
+	ContainerPort int    `json:"containerPort"`
+	Protocol      string `json:"protocol"`
+	HostIP        string `json:"hostIP"`
+	Range         int    `json:"range"`
+}
+
+// ports returns the ports to publish for a container that has addresses of the
+// families.
+func (r *Request) ports(v4, v6 bool) []attach.Port {
+	var ports []attach.Port
+	taken := map[string]int{}
+	for i, m := range r.Conf.Runtime.PortMappings {
+		key := fmt.Sprintf("runtimeConfig.portMappings[%d]", i)
+		p, ok := r.port(key, m, v4, v6)
+		if !ok {
+			continue
+		}
+		id := p.String()
+		if j, twice := taken[id]; twice {
+			if r.Conf.Runtime.PortMappings[j].ContainerPort != m.ContainerPort {
+				r.Refuse(key, id, "portMappings[%d] publishes it already, to container port %d", j,
+					r.Conf.Runtime.PortMappings[j].ContainerPort)
+			}
+			continue
+		}
+		taken[id] = i
+		ports = append(ports, p)
+	}
+	return ports
+}
+
+func (r *Request) port(key string, m PortMapping, v4, v6 bool) (attach.Port, bool) {
+	before := len(r.problems)
+	if m.HostPort < 1 || m.HostPort > 65535 {
+		r.Refuse(key+".hostPort", m.HostPort, "want 1 to 65535")
+	}
+	if m.ContainerPort < 1 || m.ContainerPort > 65535 {
+		r.Refuse(key+".containerPort", m.ContainerPort, "want 1 to 65535")
+	}
+	if m.Range > 1 {
+		r.Refuse(key+".range", m.Range, "want one mapping for each port")
+	}
+	protocol := strings.ToLower(m.Protocol)
+	switch protocol {
+	case "":
+		protocol = "tcp"
+	case "tcp", "udp", "sctp":
+	default:
+		r.Refuse(key+".protocol", m.Protocol, "want tcp, udp or sctp")
+	}
+	ip := r.hostIP(key+".hostIP", m.HostIP, v4, v6)
+	p := attach.Port{HostIP: ip, HostPort: uint16(m.HostPort), ContainerPort: uint16(m.ContainerPort), Protocol: protocol}
+	return p, len(r.problems) == before
+}
+
+// hostIP reads the host's address. None stands for all, of the families that the
+// container has.
+func (r *Request) hostIP(key, s string, v4, v6 bool) netip.Addr {
+	if s == "" {
+		switch {
+		case v4 && !v6:
+			return netip.IPv4Unspecified()
+		case v6 && !v4:
+			return netip.IPv6Unspecified()
+		}
+		return netip.Addr{}
+	}
+	ip, err := netip.ParseAddr(s)
+	ip = ip.Unmap()
+	switch {
+	case err != nil || ip.Zone() != "":
+		r.Refuse(key, s, "want an address of this host")
+	case ip == netip.IPv6Loopback():
+		r.Refuse(key, s, "the kernel drops what is translated from ::1; want 127.0.0.1 or another address of this host")
+	case ip.IsMulticast():
+		r.Refuse(key, s, "want a unicast address of this host")
+	case ip.Is4() && !v4:
+		r.Refuse(key, s, "the container has no IPv4 address")
+	case ip.Is6() && !v6:
+		r.Refuse(key, s, "the container has no IPv6 address")
+	}
+	return ip
+}

@@ -1,0 +1,220 @@
+package cni
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/ipam"
+	"github.com/berth-cni/berth/pkg/link"
+	"github.com/containernetworking/cni/pkg/skel"
+	"github.com/containernetworking/cni/pkg/types"
+)
+
+// Conf is the part of the configuration that all modes share. JSON keys match
+// without regard to case, since runtimes differ (containerd: HostPort).
+type Conf struct {
+	CNIVersion string          `json:"cniVersion"`
+	Name       string          `json:"name"`
+	Type       string          `json:"type"`
+	IPAM       json.RawMessage `json:"ipam"`
+	DNS        types.DNS       `json:"dns"`
+	PrevResult json.RawMessage `json:"prevResult"`
+
+	Internal        bool   `json:"internal"`
+	ICC             *bool  `json:"icc"`
+	Isolate         bool   `json:"isolate"`
+	Names           bool   `json:"names"`
+	FirewallBackend string `json:"firewallBackend"`
+
+	Args struct {
+		CNI struct {
+			IPs []string `json:"ips"`
+			MAC string   `json:"mac"`
+		} `json:"cni"`
+	} `json:"args"`
+	Runtime RuntimeConfig `json:"runtimeConfig"`
+
+	// For GC: absent (nil) and null are not the same.
+	Valid    json.RawMessage `json:"cni.dev/valid-attachments"`
+	ValidOld json.RawMessage `json:"cni.dev/attachments"`
+}
+
+// RuntimeConfig is what the runtime gives for the capabilities that the
+// configuration declares (CONVENTIONS.md).
+type RuntimeConfig struct {
+	PortMappings []PortMapping   `json:"portMappings"`
+	IPs          []string        `json:"ips"`
+	MAC          string          `json:"mac"`
+	DNS          *types.DNS      `json:"dns"`
+	Aliases      json.RawMessage `json:"aliases"`
+	Bandwidth    json.RawMessage `json:"bandwidth"`
+	IPRanges     json.RawMessage `json:"ipRanges"`
+}
+
+// Request is one verb with its environment and configuration.
+type Request struct {
+	*skel.CmdArgs
+	Conf Conf
+	Args map[string]string // CNI_ARGS
+	IPAM *ipam.Config      // decoded and validated by verbs that need it
+
+	problems []error
+}
+
+// newRequest reads the configuration and CNI_ARGS. The request is usable in spite
+// of an error, as far as it could be read: for DEL, which must not fail on them.
+func newRequest(args *skel.CmdArgs) (*Request, error) {
+	r := &Request{CmdArgs: args}
+	err := json.Unmarshal(args.StdinData, &r.Conf)
+	if err != nil {
+		err = fmt.Errorf("decode configuration: %w", err)
+	}
+	var bad error
+	r.Args, bad = parseArgs(args.Args)
+	return r, errors.Join(err, bad)
+}
+
+// Decode decodes the configuration into a mode's own structure.
+func (r *Request) Decode(v any) error {
+	if err := json.Unmarshal(r.StdinData, v); err != nil {
+		return fmt.Errorf("decode configuration: %w", err)
+	}
+	return nil
+}
+
+// Refuse notes a problem of the configuration: the key, its value and what is
+// allowed. All problems are reported together.
+func (r *Request) Refuse(key string, value any, format string, args ...any) {
+	if s, ok := value.(string); ok {
+		value = fmt.Sprintf("%q", s)
+	}
+	r.problems = append(r.problems, fmt.Errorf("%s: %v: %s", key, value, fmt.Sprintf(format, args...)))
+}
+
+// validate checks what all modes share, with the problems that the mode noted.
+func (r *Request) validate() error {
+	var err error
+	if r.IPAM, err = ipam.Parse(r.Conf.IPAM); err != nil {
+		r.problems = append(r.problems, err)
+	}
+	switch r.Conf.FirewallBackend {
+	case "", "auto", "nftables", "iptables":
+	default:
+		r.Refuse("firewallBackend", r.Conf.FirewallBackend, "want auto, nftables or iptables")
+	}
+	if r.Conf.Names {
+		r.Refuse("names", true, "name resolution is not part of this version")
+	}
+	r.refuseCapability("bandwidth", r.Conf.Runtime.Bandwidth)
+	r.refuseCapability("ipRanges", r.Conf.Runtime.IPRanges)
+	r.refuseCapability("aliases", r.Conf.Runtime.Aliases)
+	if err := errors.Join(r.problems...); err != nil {
+		return configError{err}
+	}
+	return nil
+}
+
+// refuseCapability refuses a capability that is asked for and not built. Zero
+// values ask for nothing.
+func (r *Request) refuseCapability(name string, raw json.RawMessage) {
+	var v any
+	if len(raw) == 0 || json.Unmarshal(raw, &v) == nil && isZero(v) {
+		return
+	}
+	r.Refuse("runtimeConfig."+name, string(raw), "this capability is not part of this version; "+
+		"remove %q from capabilities", name)
+}
+
+func isZero(v any) bool {
+	switch v := v.(type) {
+	case nil:
+		return true
+	case float64:
+		return v == 0
+	case string:
+		return v == ""
+	case []any:
+		return !slices.ContainsFunc(v, func(x any) bool { return !isZero(x) })
+	case map[string]any:
+		for _, x := range v {
+			if !isZero(x) {
+				return false
+			}
+		}
+		return true
+	}
+	return false
+}
+
+// key names the attachment of the request.
+func (r *Request) key(role attach.Role) attach.Key {
+	return attach.Key{Network: r.Conf.Name, Container: r.ContainerID, IfName: r.IfName, Role: role}
+}
+
+// openNetns opens CNI_NETNS and makes sure that it is not the host's, which is the
+// one that the plugin runs in.
+func (r *Request) openNetns() (*link.Netns, error) {
+	ns, err := link.OpenNetns(r.Netns)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, badEnvironment("CNI_NETNS: %q: there is no such namespace", r.Netns)
+	}
+	if err != nil {
+		return nil, err
+	}
+	own, err := ns.IsOwn()
+	if err == nil && own {
+		err = badEnvironment("CNI_NETNS: %q is the host's own namespace, want a container's", r.Netns)
+	}
+	if err != nil {
+		ns.Close()
+		return nil, err
+	}
+	return ns, nil
+}
+
+// requestedIPs are the addresses asked for: by the capability, else by args.cni,
+// else by CNI_ARGS.
+func (r *Request) requestedIPs() ([]netip.Addr, error) {
+	key, ips := "runtimeConfig.ips", r.Conf.Runtime.IPs
+	if len(ips) == 0 {
+		key, ips = "args.cni.ips", r.Conf.Args.CNI.IPs
+	}
+	if len(ips) == 0 && r.Args["IP"] != "" {
+		key, ips = "CNI_ARGS IP", strings.Split(r.Args["IP"], ",")
+	}
+	if len(ips) == 0 {
+		return nil, nil
+	}
+	addrs, err := ipam.ParseRequested(ips)
+	if err != nil {
+		return nil, configError{fmt.Errorf("%s: %w", key, err)}
+	}
+	return addrs, nil
+}
+
+// mac is the MAC asked for, in the same order as the reference bridge; empty when
+// none is.
+func (r *Request) mac() (string, error) {
+	key, mac := "runtimeConfig.mac", r.Conf.Runtime.MAC
+	if mac == "" {
+		key, mac = "args.cni.mac", r.Conf.Args.CNI.MAC
+	}
+	if mac == "" {
+		key, mac = "CNI_ARGS MAC", r.Args["MAC"]
+	}
+	if mac == "" {
+		return "", nil
+	}
+	hw, err := net.ParseMAC(mac)
+	if err != nil || len(hw) != 6 || hw[0]&1 != 0 || hw.String() == "00:00:00:00:00:00" {
+		return "", configError{fmt.Errorf("%s: %q: want a unicast MAC of six bytes such as 02:42:ac:11:00:02", key, mac)}
+	}
+	return hw.String(), nil
+}

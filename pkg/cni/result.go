@@ -1,0 +1,194 @@
+package cni
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"slices"
+
+	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/ipam"
+	"github.com/containernetworking/cni/pkg/types"
+	current "github.com/containernetworking/cni/pkg/types/100"
+	"github.com/containernetworking/cni/pkg/types/create"
+)
+
+// print writes the result in the version of the configuration (SPEC section 5).
+func (add *addition) print(w io.Writer) error {
+	version := add.Conf.CNIVersion
+	if version == "" {
+		version = "0.1.0" // SPEC 0.1.0 had no such key
+	}
+	res := add.result()
+	if version != "1.1.0" {
+		forget110(res)
+	}
+	old, err := res.GetAsVersion(version)
+	if err != nil {
+		return err
+	}
+	return old.PrintTo(w)
+}
+
+// result is the previous plugin's result with what this one added.
+func (add *addition) result() *current.Result {
+	res := &current.Result{CNIVersion: current.ImplementedSpecVersion}
+	if add.prev.result != nil {
+		res = add.prev.result
+	}
+	res.DNS = add.dns(res.DNS)
+	if add.prev.chained() {
+		return res
+	}
+	sandbox := -1
+	for _, i := range add.a.Interfaces {
+		if i.Sandbox != "" {
+			sandbox = len(res.Interfaces)
+		}
+		res.Interfaces = append(res.Interfaces, &current.Interface{Name: i.Name, Mac: i.MAC, Mtu: i.MTU, Sandbox: i.Sandbox})
+	}
+	for _, addr := range add.a.Addresses {
+		ip := &current.IPConfig{Address: toIPNet(addr.Prefix), Gateway: toIP(addr.Gateway)}
+		if sandbox >= 0 {
+			ip.Interface = current.Int(sandbox)
+		}
+		res.IPs = append(res.IPs, ip)
+	}
+	for _, r := range add.a.Routes {
+		res.Routes = append(res.Routes, &types.Route{Dst: toIPNet(r.Dst), GW: toIP(r.Gateway), MTU: r.MTU,
+			AdvMSS: r.AdvMSS, Priority: r.Priority, Table: r.Table, Scope: r.Scope})
+	}
+	return res
+}
+
+// dns is what the runtime gave, else the configuration, else the delegated IPAM.
+func (add *addition) dns(before types.DNS) types.DNS {
+	if d := add.Conf.Runtime.DNS; d != nil && !d.IsEmpty() {
+		return *d
+	}
+	if !add.Conf.DNS.IsEmpty() {
+		return add.Conf.DNS
+	}
+	for _, s := range add.a.Steps {
+		if d, ok := s.(*ipam.Delegate); ok && !d.DNS.IsEmpty() {
+			return d.DNS
+		}
+	}
+	return before
+}
+
+// forget110 drops what only SPEC 1.1.0 knows.
+func forget110(res *current.Result) {
+	for _, i := range res.Interfaces {
+		i.Mtu, i.SocketPath, i.PciID = 0, "", ""
+	}
+	for _, r := range res.Routes {
+		r.MTU, r.AdvMSS, r.Priority, r.Table, r.Scope = 0, 0, 0, nil, nil
+	}
+}
+
+// previous is the result of the plugins before this one in a chain, and what of
+// it is about the request's interface.
+type previous struct {
+	result *current.Result // nil without one
+	index  int             // of the request's interface in it; -1 when it is not there
+}
+
+// previous reads prevResult.
+func (r *Request) previous() (*previous, error) {
+	p := &previous{index: -1}
+	if len(r.Conf.PrevResult) == 0 || string(r.Conf.PrevResult) == "null" {
+		return p, nil
+	}
+	version := r.Conf.CNIVersion
+	var raw struct {
+		CNIVersion string `json:"cniVersion"`
+	}
+	if json.Unmarshal(r.Conf.PrevResult, &raw) == nil && raw.CNIVersion != "" {
+		version = raw.CNIVersion
+	}
+	res, err := create.Create(version, r.Conf.PrevResult)
+	if err == nil {
+		p.result, err = current.NewResultFromResult(res)
+	}
+	if err != nil {
+		return nil, configError{fmt.Errorf("prevResult: %w", err)}
+	}
+	p.index = slices.IndexFunc(p.result.Interfaces, func(i *current.Interface) bool {
+		return i.Name == r.IfName && i.Sandbox != "" && i.Sandbox == r.Netns
+	})
+	return p, nil
+}
+
+// chained reports whether an earlier plugin made the request's interface.
+func (p *previous) chained() bool { return p.index >= 0 }
+
+// hostIf is the host's interface that leads to the container: the first one that
+// is in no sandbox.
+func (p *previous) hostIf() string {
+	for _, i := range p.result.Interfaces {
+		if i.Sandbox == "" {
+			return i.Name
+		}
+	}
+	return ""
+}
+
+func (p *previous) addresses() []attach.Address {
+	var all []attach.Address
+	for _, ip := range p.result.IPs {
+		if ip.Interface != nil && *ip.Interface != p.index {
+			continue
+		}
+		gw, _ := netip.AddrFromSlice(ip.Gateway)
+		all = append(all, attach.Address{Prefix: fromIPNet(ip.Address), Gateway: gw.Unmap()})
+	}
+	return all
+}
+
+func (p *previous) prefixes() []netip.Prefix {
+	var all []netip.Prefix
+	for _, a := range p.addresses() {
+		all = append(all, a.Prefix)
+	}
+	return all
+}
+
+// compare tells whether the runtime's result still has the record's addresses.
+// Later plugins may add to the result, not take away.
+func (p *previous) compare(a *attach.Attachment) error {
+	if p.result == nil {
+		return nil
+	}
+	if !p.chained() {
+		return fmt.Errorf("prevResult has no interface %s in %s", a.IfName, a.Netns)
+	}
+	have := p.prefixes()
+	for _, addr := range a.Addresses {
+		if !slices.Contains(have, addr.Prefix) {
+			return fmt.Errorf("prevResult lacks the address %s", addr.Prefix)
+		}
+	}
+	return nil
+}
+
+// The CNI library's types are those of package net.
+
+func toIPNet(p netip.Prefix) net.IPNet {
+	return net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}
+
+func toIP(a netip.Addr) net.IP {
+	if !a.IsValid() {
+		return nil
+	}
+	return a.AsSlice()
+}
+
+func fromIPNet(n net.IPNet) netip.Prefix {
+	addr, _ := netip.AddrFromSlice(n.IP)
+	ones, _ := n.Mask.Size()
+	return netip.PrefixFrom(addr.Unmap(), ones)
+}

@@ -1,0 +1,28 @@
+package cni
+
+import (
+	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/firewall"
+	"github.com/berth-cni/berth/pkg/ipam"
+	"github.com/berth-cni/berth/pkg/link"
+)
+
+// Decode returns an empty step of a kind: every kind that any plugin puts into a
+// record.
+func Decode(kind string) attach.Step {
+	switch kind {
+	case "bridge":
+		return &link.Bridge{}
+	case "veth":
+		return &link.Veth{}
+	case "ipam":
+		return &ipam.Delegate{}
+	case "gateway":
+		return &gateway{}
+	case "forward":
+		return &firewall.Forward{}
+	case "firewall":
+		return &firewall.Rules{}
+	}
+	return nil
+}

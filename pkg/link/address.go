@@ -1,0 +1,93 @@
+package link
+
+import (
+	"fmt"
+	"net/netip"
+
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+func family(a netip.Addr) int {
+	if a.Is4() {
+		return unix.AF_INET
+	}
+	return unix.AF_INET6
+}
+
+// newAddress is the request that gives an address to a link. dad has IPv6 look
+// for a duplicate first (RFC 4862, section 5.4), which takes a second or more.
+func newAddress(index int, p netip.Prefix, dad bool) *nl.NetlinkRequest {
+	req := nl.NewNetlinkRequest(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
+	req.AddData(addressHeader(index, p))
+	ip := p.Addr().AsSlice()
+	req.AddData(nl.NewRtAttr(unix.IFA_LOCAL, ip))
+	req.AddData(nl.NewRtAttr(unix.IFA_ADDRESS, ip))
+	if p.Addr().Is4() {
+		if bits := p.Bits(); bits < 31 {
+			req.AddData(nl.NewRtAttr(unix.IFA_BROADCAST, lastAddress(p).AsSlice()))
+		}
+	} else if !dad {
+		req.AddData(nl.NewRtAttr(unix.IFA_FLAGS, nl.Uint32Attr(unix.IFA_F_NODAD)))
+	}
+	return req
+}
+
+func deleteAddress(index int, p netip.Prefix) *nl.NetlinkRequest {
+	req := nl.NewNetlinkRequest(unix.RTM_DELADDR, 0)
+	req.AddData(addressHeader(index, p))
+	req.AddData(nl.NewRtAttr(unix.IFA_LOCAL, p.Addr().AsSlice()))
+	return req
+}
+
+func addressHeader(index int, p netip.Prefix) *nl.IfAddrmsg {
+	msg := nl.NewIfAddrmsg(family(p.Addr()))
+	msg.Index = uint32(index)
+	msg.Prefixlen = uint8(p.Bits())
+	return msg
+}
+
+func lastAddress(p netip.Prefix) netip.Addr {
+	a := p.Masked().Addr().As4()
+	for bit := p.Bits(); bit < 32; bit++ {
+		a[bit/8] |= 0x80 >> (bit % 8)
+	}
+	return netip.AddrFrom4(a)
+}
+
+// addresses lists the addresses of one link, of both families. Not for the ADD
+// path.
+func (c *conn) addresses(index int) ([]netip.Prefix, error) {
+	replies, err := c.dump(func() *nl.NetlinkRequest {
+		req := nl.NewNetlinkRequest(unix.RTM_GETADDR, unix.NLM_F_DUMP)
+		msg := nl.NewIfAddrmsg(unix.AF_UNSPEC)
+		msg.Index = uint32(index)
+		req.AddData(msg)
+		return req
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list addresses: %w", err)
+	}
+	var all []netip.Prefix
+	for _, r := range replies {
+		if r.kind != unix.RTM_NEWADDR || len(r.data) < unix.SizeofIfAddrmsg {
+			continue
+		}
+		msg := nl.DeserializeIfAddrmsg(r.data)
+		if int(msg.Index) != index {
+			continue // a kernel before 4.20 does not filter
+		}
+		attrs, err := nl.ParseRouteAttr(r.data[msg.Len():])
+		if err != nil {
+			return nil, fmt.Errorf("address message: %w", err)
+		}
+		var ip netip.Addr
+		for _, a := range attrs {
+			if a.Attr.Type == unix.IFA_LOCAL || a.Attr.Type == unix.IFA_ADDRESS && !ip.IsValid() {
+				ip, _ = netip.AddrFromSlice(a.Value)
+			}
+		}
+		all = append(all, netip.PrefixFrom(ip, int(msg.Prefixlen)))
+	}
+	return all, nil
+}

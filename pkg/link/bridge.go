@@ -1,0 +1,317 @@
+package link
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+
+	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// ErrWrongKind: an interface of that name exists and is something else.
+var ErrWrongKind = errors.New("exists and is not a bridge")
+
+// Bridge is the step that ensures the network's bridge. It is shared: Del leaves
+// it.
+type Bridge struct {
+	Name string `json:"name"`
+	// MTU in bytes of a bridge that has to be made; 0 takes that of the default
+	// route's device.
+	MTU int `json:"mtu,omitempty"`
+	// Gateway puts the gateway of each of the attachment's addresses on the bridge
+	// and makes the host forward.
+	Gateway bool `json:"gateway,omitempty"`
+	// ForceAddress replaces an address that the bridge already has, instead of
+	// refusing.
+	ForceAddress bool `json:"forceAddress,omitempty"`
+	Promisc      bool `json:"promisc,omitempty"`
+	// VLANs has the bridge filter VLANs (kernel option BRIDGE_VLAN_FILTERING).
+	VLANs bool `json:"vlans,omitempty"`
+	// GatewayVLAN, if not 0, puts the gateway on an interface NAME.VLAN in that
+	// VLAN instead of on the bridge itself.
+	GatewayVLAN  int  `json:"gatewayVLAN,omitempty"`
+	KeepDefaults bool `json:"keepDefaultVLAN,omitempty"`
+}
+
+// Kind implements [attach.Step].
+func (b *Bridge) Kind() string { return "bridge" }
+
+// Add makes the bridge if there is none and brings it to what the step says.
+// [ErrWrongKind] when the name is taken. It adds the bridge to the attachment's
+// interfaces.
+func (b *Bridge) Add(_ context.Context, a *attach.Attachment) error {
+	c, err := dial()
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	d, err := b.ensure(c)
+	if err != nil {
+		return fmt.Errorf("bridge %s: %w", b.Name, err)
+	}
+	a.Interfaces = append(a.Interfaces, attach.Interface{Name: d.name, MAC: d.mac.String(), MTU: d.mtu, Index: d.index})
+	if !b.Gateway && len(a.Ports) == 0 {
+		return nil
+	}
+	if b.Gateway && b.GatewayVLAN != 0 {
+		if d, err = b.ensureVLANInterface(c, d); err != nil {
+			return fmt.Errorf("bridge %s: %w", b.Name, err)
+		}
+		defer func() { // the last one of the result, as the reference has it
+			a.Interfaces = append(a.Interfaces, attach.Interface{Name: d.name, MAC: d.mac.String(), MTU: d.mtu, Index: d.index})
+		}()
+	}
+	if err := b.route(c, d, a); err != nil {
+		return fmt.Errorf("interface %s: %w", d.name, err)
+	}
+	return nil
+}
+
+// Del leaves the bridge, which other attachments use.
+func (b *Bridge) Del(context.Context, *attach.Attachment) error { return nil }
+
+// Check tells whether the bridge is up, with the gateway's addresses on it, and
+// the host forwards.
+func (b *Bridge) Check(_ context.Context, a *attach.Attachment) error {
+	c, err := dial()
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	d, err := c.byName(b.Name)
+	if err != nil {
+		return err
+	}
+	if d.kind != "bridge" {
+		return fmt.Errorf("bridge %s: %w", b.Name, ErrWrongKind)
+	}
+	if d.flags&unix.IFF_UP == 0 {
+		return fmt.Errorf("bridge %s is down", b.Name)
+	}
+	if !b.Gateway {
+		return nil
+	}
+	if b.GatewayVLAN != 0 {
+		if d, err = c.byName(b.vlanInterface()); err != nil {
+			return err
+		}
+	}
+	have, err := c.addresses(d.index)
+	if err != nil {
+		return err
+	}
+	for _, gw := range gateways(a) {
+		if !slices.Contains(have, gw) {
+			return fmt.Errorf("bridge %s lacks its gateway address %s", d.name, gw)
+		}
+		path := sysctl("ipv4", "ip_forward")
+		if gw.Addr().Is6() {
+			path = sysctl("ipv6", "conf", "all", "forwarding")
+		}
+		if on, err := readSysctl(path); err != nil || on != "1" {
+			return errors.Join(err, fmt.Errorf("the host does not forward: %s is %q", path, on))
+		}
+	}
+	return nil
+}
+
+// ensure returns the bridge, made or found, up and as the step says.
+func (b *Bridge) ensure(c *conn) (*device, error) {
+	d, err := c.byName(b.Name)
+	if isErrno(err, unix.ENODEV) {
+		return b.create(c)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if d.kind != "bridge" {
+		return nil, fmt.Errorf("%w (it is %s)", ErrWrongKind, kindOf(d))
+	}
+	var flags uint32 = unix.IFF_UP
+	if b.Promisc {
+		flags |= unix.IFF_PROMISC
+	}
+	if d.flags&flags != flags {
+		if _, err := c.do(setLink(d.index, flags)); err != nil {
+			return nil, fmt.Errorf("set up: %w", err)
+		}
+	}
+	if b.VLANs && !d.vlans {
+		if err := b.filterVLANs(c, d); err != nil {
+			return nil, err
+		}
+	}
+	return d, nil
+}
+
+func kindOf(d *device) string {
+	if d.kind == "" {
+		return "a device of the machine"
+	}
+	return "a " + d.kind
+}
+
+// create makes the bridge right at birth. Its MAC is set, so that neither a port
+// nor udev changes it. STP is off, as the kernel has it. The MTU is set after the
+// creation: the one given with it is lost when the first port joins.
+func (b *Bridge) create(c *conn) (*device, error) {
+	mtu := b.MTU
+	if mtu == 0 {
+		uplink, err := c.defaultDevice()
+		if err != nil {
+			return nil, fmt.Errorf("find the default route's MTU: %w", err)
+		}
+		if uplink != nil {
+			mtu = uplink.mtu
+		}
+	}
+	_, err := c.do(newLink(b.Name, "bridge", nil, nl.NewRtAttr(unix.IFLA_ADDRESS, randomMAC())))
+	if isErrno(err, unix.EEXIST) { // another ADD was faster
+		return b.ensure(c)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("add: %w", err)
+	}
+	d, err := c.byName(b.Name)
+	if err != nil {
+		return nil, err
+	}
+	if mtu != 0 {
+		if _, err := c.do(setLink(d.index, 0, nl.NewRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(mtu))))); err != nil {
+			return nil, fmt.Errorf("set MTU %d: %w", mtu, err)
+		}
+	}
+	// No router advertisement of a container may change the host's routes
+	// (CVE-2020-10749).
+	if _, err := setSysctl(sysctl("ipv6", "conf", b.Name, "accept_ra"), "0"); err != nil {
+		return nil, err
+	}
+	return b.ensure(c)
+}
+
+// randomMAC is a locally administered unicast address (IEEE 802, 48 bits).
+func randomMAC() net.HardwareAddr {
+	mac := make(net.HardwareAddr, 6)
+	_, _ = rand.Read(mac) // never fails (Go 1.24)
+	mac[0] = mac[0]&^1 | 2
+	return mac
+}
+
+// route puts the gateway's addresses on the device and lets the host forward.
+// What is there already costs one answer, EEXIST.
+func (b *Bridge) route(c *conn, d *device, a *attach.Attachment) error {
+	var v4, v6 bool
+	for _, addr := range a.Addresses {
+		v4 = v4 || addr.Prefix.Addr().Is4()
+		v6 = v6 || addr.Prefix.Addr().Is6()
+	}
+	if v4 {
+		if err := forward4(); err != nil {
+			return err
+		}
+	}
+	if v6 {
+		if _, err := setSysctl(sysctl("ipv6", "conf", d.name, "disable_ipv6"), "0"); err != nil {
+			return err
+		}
+		if err := c.forward6(); err != nil {
+			return err
+		}
+	}
+	var reqs []*nl.NetlinkRequest
+	if len(a.Ports) > 0 && v4 {
+		// For 127.0.0.1:port of the host; the firewall keeps others from it.
+		reqs = append(reqs, setLink(d.index, 0, inetSetting(devconfRouteLocalnet)))
+	}
+	gws := gateways(a)
+	if b.Gateway {
+		for _, gw := range gws {
+			reqs = append(reqs, newAddress(d.index, gw, false))
+		}
+	}
+	if len(reqs) == 0 {
+		return nil
+	}
+	_, err := c.do(reqs...)
+	there, err := already(err)
+	if err != nil {
+		return fmt.Errorf("add gateway address: %w", err)
+	}
+	if !b.Gateway || there == len(gws) {
+		return nil
+	}
+	return b.replaceAddresses(c, d, gws, there > 0)
+}
+
+// replaceAddresses settles with the addresses that the device had before the
+// gateway's were put on it: another IPv4 address, or one of an overlapping IPv6
+// subnet, goes with forceAddress and is an error without.
+func (b *Bridge) replaceAddresses(c *conn, d *device, gws []netip.Prefix, someWereThere bool) error {
+	have, err := c.addresses(d.index)
+	if err != nil {
+		return err
+	}
+	for _, old := range have {
+		if slices.Contains(gws, old) {
+			continue
+		}
+		clash := slices.IndexFunc(gws, func(gw netip.Prefix) bool {
+			return gw.Addr().Is4() == old.Addr().Is4() && (gw.Addr().Is4() || gw.Overlaps(old))
+		})
+		if clash < 0 {
+			continue
+		}
+		if !b.ForceAddress {
+			if !someWereThere { // leave it as it was
+				for _, gw := range gws {
+					_, _ = c.do(deleteAddress(d.index, gw))
+				}
+			}
+			return fmt.Errorf("has the address %s already, which is not the gateway %s; "+
+				"forceAddress replaces it", old, gws[clash])
+		}
+		if _, err := c.do(deleteAddress(d.index, old)); err != nil && !isErrno(err, unix.EADDRNOTAVAIL) {
+			return fmt.Errorf("replace address %s: %w", old, err)
+		}
+	}
+	return nil
+}
+
+// gateways returns the distinct gateway addresses with their subnets' lengths.
+func gateways(a *attach.Attachment) []netip.Prefix {
+	var gws []netip.Prefix
+	for _, addr := range a.Addresses {
+		gw := netip.PrefixFrom(addr.Gateway, addr.Prefix.Bits())
+		if addr.Gateway.IsValid() && !slices.Contains(gws, gw) {
+			gws = append(gws, gw)
+		}
+	}
+	return gws
+}
+
+// already counts the requests of a batch that failed because what they add is
+// there, and returns what failed otherwise.
+func already(err error) (n int, rest error) {
+	if err == nil {
+		return 0, nil
+	}
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return 0, err
+	}
+	var errs []error
+	for _, e := range joined.Unwrap() {
+		if errors.Is(e, unix.EEXIST) {
+			n++
+		} else {
+			errs = append(errs, e)
+		}
+	}
+	return n, errors.Join(errs...)
+}

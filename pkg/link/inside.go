@@ -1,0 +1,193 @@
+package link
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+
+	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// configureInside gives the attachment's interface in the container its
+// addresses, brings it up and adds the routes: one look-up and one batch.
+//
+// The addresses come before the interface is up: with arp_notify the kernel then
+// announces them (RFC 5227, section 3), for neighbours that knew the address at
+// another MAC.
+func configureInside(ns *Netns, a *attach.Attachment, dad bool) error {
+	var c *conn
+	err := ns.do(func() error {
+		var err error
+		if c, err = dial(); err != nil {
+			return err
+		}
+		return allowIPv6(a, dad)
+	})
+	if c != nil {
+		defer c.close()
+	}
+	if err != nil {
+		return err
+	}
+	d, err := c.byName(a.IfName)
+	if err != nil {
+		return err
+	}
+	reqs := []*nl.NetlinkRequest{setLink(d.index, 0, inetSetting(devconfArpNotify))}
+	for _, addr := range a.Addresses {
+		reqs = append(reqs, newAddress(d.index, addr.Prefix, dad))
+	}
+	reqs = append(reqs, setLink(d.index, unix.IFF_UP))
+	before := len(reqs)
+	for _, r := range a.Routes {
+		reqs = append(reqs, newRoute(d.index, withGateway(r, a.Addresses)))
+	}
+	_, err = c.do(reqs...)
+	return explain(err, a, before)
+}
+
+// explain says of the first request that failed what it was for.
+func explain(err error, a *attach.Attachment, routes int) error {
+	var failed *requestError
+	if !errors.As(err, &failed) {
+		return err
+	}
+	switch i := failed.index; {
+	case i == 0:
+		return fmt.Errorf("set arp_notify of %s: %w", a.IfName, failed)
+	case i <= len(a.Addresses):
+		return fmt.Errorf("add address %s to %s: %w", a.Addresses[i-1].Prefix, a.IfName, failed)
+	case i < routes:
+		return fmt.Errorf("set %s up: %w", a.IfName, failed)
+	default:
+		r := a.Routes[i-routes]
+		return fmt.Errorf("add route to %s by %s: %w", r.Dst, withGateway(r, a.Addresses).Gateway, failed)
+	}
+}
+
+// withGateway fills the gateway of a route that has none from the address of its
+// family. A route whose scope is link or host (or narrower) has none.
+func withGateway(r attach.Route, addrs []attach.Address) attach.Route {
+	if r.Gateway.IsValid() || r.Scope != nil && *r.Scope >= unix.RT_SCOPE_LINK {
+		return r
+	}
+	for _, addr := range addrs {
+		if addr.Gateway.IsValid() && addr.Gateway.Is4() == r.Dst.Addr().Is4() {
+			r.Gateway = addr.Gateway
+			break
+		}
+	}
+	return r
+}
+
+// allowIPv6 prepares the interface, from inside the namespace, for an IPv6
+// address: the family on, and duplicate address detection off unless asked for,
+// which would have the link-local address wait too.
+func allowIPv6(a *attach.Attachment, dad bool) error {
+	if !slices.ContainsFunc(a.Addresses, func(x attach.Address) bool { return x.Prefix.Addr().Is6() }) {
+		return nil
+	}
+	value := "0"
+	if dad {
+		value = "1"
+	}
+	_, err := setSysctl(sysctl("ipv6", "conf", a.IfName, "disable_ipv6"), "0")
+	_, errDAD := setSysctl(sysctl("ipv6", "conf", a.IfName, "accept_dad"), value)
+	return errors.Join(err, errDAD)
+}
+
+// checkInside tells whether the container's interface is as configureInside left
+// it. Routes may have moved to another table, which later plugins do.
+func checkInside(a *attach.Attachment, up bool) error {
+	ns, err := OpenNetns(a.Netns)
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	c, err := ns.dial()
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	d, err := c.byName(a.IfName)
+	if err != nil {
+		return fmt.Errorf("in the container: %w", err)
+	}
+	if up && d.flags&unix.IFF_UP == 0 {
+		return fmt.Errorf("interface %s in the container is down", a.IfName)
+	}
+	have, err := c.addresses(d.index)
+	if err != nil {
+		return err
+	}
+	for _, addr := range a.Addresses {
+		if !slices.Contains(have, addr.Prefix) {
+			return fmt.Errorf("interface %s in the container lacks its address %s", a.IfName, addr.Prefix)
+		}
+	}
+	return c.checkRoutes(a, d.index)
+}
+
+func (c *conn) checkRoutes(a *attach.Attachment, index int) error {
+	have := map[bool][]route{}
+	for _, want := range a.Routes {
+		want = withGateway(want, a.Addresses)
+		v4 := want.Dst.Addr().Is4()
+		if have[v4] == nil {
+			all, err := c.routes(family(want.Dst.Addr()))
+			if err != nil {
+				return err
+			}
+			have[v4] = all
+		}
+		found := slices.ContainsFunc(have[v4], func(r route) bool {
+			return r.dst == want.Dst.Masked() && r.gateway == want.Gateway && r.index == index
+		})
+		if !found {
+			return fmt.Errorf("the container lacks its route to %s by %s on %s", want.Dst, want.Gateway, a.IfName)
+		}
+	}
+	return nil
+}
+
+// MAC returns the MAC of a container's interface that was given none: 02:42 and
+// the IPv4 address, so that an address never moves to another MAC and no
+// neighbour's cache goes stale; else 02:42 and a hash of the IPv6 address, or of
+// the attachment when it has no address.
+func MAC(a *attach.Attachment) string {
+	for _, addr := range a.Addresses {
+		if ip := addr.Prefix.Addr(); ip.Is4() {
+			b := ip.As4()
+			return net.HardwareAddr{0x02, 0x42, b[0], b[1], b[2], b[3]}.String()
+		}
+	}
+	seed := a.Hash()
+	if len(a.Addresses) > 0 {
+		seed = a.Addresses[0].Prefix.Addr().String()
+	}
+	mac := hashMAC("container", seed)
+	mac[0], mac[1] = 0x02, 0x42
+	return mac.String()
+}
+
+// hashMAC is a locally administered unicast MAC made of a name.
+func hashMAC(kind, name string) net.HardwareAddr {
+	sum := sha256.Sum256([]byte(kind + "\x00" + name))
+	mac := net.HardwareAddr(sum[:6])
+	mac[0] = mac[0]&^1 | 2
+	return mac
+}
+
+// DefaultRoute is the route to everywhere of a gateway's family.
+func DefaultRoute(gateway netip.Addr) attach.Route {
+	all := netip.IPv4Unspecified()
+	if gateway.Is6() {
+		all = netip.IPv6Unspecified()
+	}
+	return attach.Route{Dst: netip.PrefixFrom(all, 0), Gateway: gateway}
+}

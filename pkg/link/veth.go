@@ -1,0 +1,176 @@
+package link
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// ErrBridgeFull: the bridge has as many ports as the kernel allows.
+var ErrBridgeFull = errors.New("the bridge has 1,023 ports, the kernel's limit: put further containers on another network with its own bridge")
+
+// Veth is the step that makes the container's interface: a veth pair, one end a
+// port of a bridge on the host, the other in the container, with the attachment's
+// MAC, addresses and routes.
+type Veth struct {
+	Bridge string `json:"bridge"`
+	MTU    int    `json:"mtu,omitempty"` // bytes; 0: the bridge's
+	// Hairpin lets the bridge send a frame back to the port that it came from.
+	Hairpin bool `json:"hairpin,omitempty"`
+	// Isolated keeps isolated ports of the bridge from each other (kernel 4.18).
+	Isolated bool `json:"isolated,omitempty"`
+	// NoICC is Isolated where the bridge's frames do not pass the IP firewall; where
+	// they do (br_netfilter), the firewall does it, and lets published ports through.
+	NoICC bool `json:"noICC,omitempty"`
+	// MACSpoofCheck drops frames with another source MAC (locked port, kernel 5.18).
+	MACSpoofCheck bool  `json:"macSpoofCheck,omitempty"`
+	VLAN          int   `json:"vlan,omitempty"`
+	Trunk         []int `json:"trunk,omitempty"`
+	KeepDefaults  bool  `json:"keepDefaultVLAN,omitempty"`
+	DAD           bool  `json:"dad,omitempty"`  // IPv6 duplicate address detection
+	Down          bool  `json:"down,omitempty"` // leave the container's end down
+}
+
+// Kind implements [attach.Step].
+func (v *Veth) Kind() string { return "veth" }
+
+// Add makes the pair and brings up both ends. [ErrBridgeFull] at the kernel's
+// limit. It adds both interfaces to the attachment's.
+func (v *Veth) Add(_ context.Context, a *attach.Attachment) error {
+	c, err := dial()
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	br, ok := a.Interface(v.Bridge)
+	if !ok {
+		d, err := c.byName(v.Bridge)
+		if err != nil {
+			return err
+		}
+		br = attach.Interface{Index: d.index, MTU: d.mtu}
+	}
+	ns, err := OpenNetns(a.Netns)
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	if err := v.create(c, ns, br, a); err != nil {
+		return fmt.Errorf("add veth %s: %w", a.HostIfName(), err)
+	}
+	if err := v.configure(c, ns, a); err != nil {
+		return errors.Join(fmt.Errorf("veth %s: %w", a.HostIfName(), err), c.deleteLink(a.HostIfName()))
+	}
+	mtu := v.mtu(br)
+	a.Interfaces = append(a.Interfaces,
+		attach.Interface{Name: a.HostIfName(), MAC: hostMAC(a.Key).String(), MTU: mtu},
+		attach.Interface{Name: a.IfName, MAC: a.MAC, MTU: mtu, Sandbox: a.Netns})
+	return nil
+}
+
+// Del deletes the host's end, and so both.
+func (v *Veth) Del(_ context.Context, a *attach.Attachment) error { return Delete(a.HostIfName()) }
+
+// Check tells whether both ends are up, the host's a port of the bridge, the
+// container's with its addresses and routes.
+func (v *Veth) Check(_ context.Context, a *attach.Attachment) error {
+	c, err := dial()
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	host, err := c.byName(a.HostIfName())
+	if err != nil {
+		return err
+	}
+	br, err := c.byName(v.Bridge)
+	if err != nil {
+		return err
+	}
+	if host.master != br.index {
+		return fmt.Errorf("interface %s is not a port of bridge %s", host.name, v.Bridge)
+	}
+	if host.flags&unix.IFF_UP == 0 {
+		return fmt.Errorf("interface %s is down", host.name)
+	}
+	return checkInside(a, !v.Down)
+}
+
+func (v *Veth) mtu(br attach.Interface) int {
+	if v.MTU != 0 {
+		return v.MTU
+	}
+	return br.MTU
+}
+
+// create makes both ends with one request.
+func (v *Veth) create(c *conn, ns *Netns, br attach.Interface, a *attach.Attachment) error {
+	mac, err := net.ParseMAC(a.MAC)
+	if err != nil {
+		return err
+	}
+	mtu := nl.Uint32Attr(uint32(v.mtu(br)))
+	_, err = c.do(newLink(a.HostIfName(), "veth", func(data *nl.RtAttr) {
+		peer := data.AddRtAttr(nl.VETH_INFO_PEER, nil)
+		peer.AddChild(nl.NewIfInfomsg(unix.AF_UNSPEC))
+		peer.AddRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(a.IfName))
+		peer.AddRtAttr(unix.IFLA_ADDRESS, mac)
+		peer.AddRtAttr(unix.IFLA_MTU, mtu)
+		peer.AddRtAttr(unix.IFLA_NET_NS_FD, nl.Uint32Attr(uint32(ns.file.Fd())))
+	},
+		nl.NewRtAttr(unix.IFLA_ADDRESS, hostMAC(a.Key)),
+		nl.NewRtAttr(unix.IFLA_MTU, mtu),
+		nl.NewRtAttr(unix.IFLA_MASTER, nl.Uint32Attr(uint32(br.Index)))))
+	switch {
+	case isErrno(err, unix.EXFULL):
+		return ErrBridgeFull
+	case isErrno(err, unix.EEXIST):
+		if _, err := c.byName(a.HostIfName()); err == nil {
+			return fmt.Errorf("left over from an attachment that is not on record; a DEL removes it: %w", unix.EEXIST)
+		}
+		return fmt.Errorf("the container has an interface %s already: %w", a.IfName, unix.EEXIST)
+	}
+	return err
+}
+
+// hostMAC is derived from the key, so that no daemon on the host gives the
+// interface another.
+func hostMAC(k attach.Key) net.HardwareAddr { return hashMAC("host", k.Hash()) }
+
+// configure sets the port's options, then the container's end, and waits until
+// the bridge forwards for the port.
+func (v *Veth) configure(c *conn, ns *Netns, a *attach.Attachment) error {
+	if err := v.configurePort(c, a); err != nil {
+		return err
+	}
+	if v.Down {
+		return nil
+	}
+	if err := configureInside(ns, a, v.DAD); err != nil {
+		return err
+	}
+	return c.awaitUp(a.HostIfName())
+}
+
+// awaitUp waits for the operational state up: only then does the bridge forward
+// for the port. The kernel settles the state while it answers (6.9), or soon
+// after, when its worker gets the interface lock.
+func (c *conn) awaitUp(name string) error {
+	for wait := 200 * time.Microsecond; wait < time.Second; wait *= 2 {
+		d, err := c.byName(name)
+		if err != nil {
+			return err
+		}
+		if d.oper == operUp {
+			return nil
+		}
+		time.Sleep(wait)
+	}
+	return fmt.Errorf("interface %s has no carrier after 1 s", name)
+}

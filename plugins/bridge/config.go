@@ -1,0 +1,138 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/berth-cni/berth/pkg/cni"
+	"github.com/containernetworking/cni/pkg/utils"
+)
+
+// config is the reference bridge's (v1.9.1), with what is ours in [cni.Conf].
+type config struct {
+	cni.Conf
+	Bridge                    string      `json:"bridge"`
+	IsGateway                 bool        `json:"isGateway"`
+	IsDefaultGateway          bool        `json:"isDefaultGateway"`
+	ForceAddress              bool        `json:"forceAddress"`
+	IPMasq                    bool        `json:"ipMasq"`
+	IPMasqBackend             string      `json:"ipMasqBackend"`
+	MTU                       int         `json:"mtu"`
+	HairpinMode               bool        `json:"hairpinMode"`
+	PromiscMode               bool        `json:"promiscMode"`
+	VLAN                      int         `json:"vlan"`
+	VLANTrunk                 []vlanRange `json:"vlanTrunk"`
+	PreserveDefaultVLAN       bool        `json:"preserveDefaultVlan"`
+	MACSpoofCheck             bool        `json:"macspoofchk"`
+	EnableDAD                 bool        `json:"enabledad"`
+	DisableContainerInterface bool        `json:"disableContainerInterface"`
+	PortIsolation             bool        `json:"portIsolation"`
+
+	trunk []int // VLANTrunk, sorted
+}
+
+// vlanRange is one ID, a range of them, or both.
+type vlanRange struct {
+	MinID *int `json:"minID"`
+	MaxID *int `json:"maxID"`
+	ID    *int `json:"id"`
+}
+
+// load reads and validates the configuration. Problems go to the request, which
+// reports all of them.
+func load(r *cni.Request) (*config, error) {
+	c := &config{Bridge: "cni0"}
+	if err := r.Decode(c); err != nil {
+		return nil, err
+	}
+	if err := utils.ValidateInterfaceName(c.Bridge); err != nil {
+		r.Refuse("bridge", c.Bridge, "want an interface name: up to 15 characters, no slash, colon or space")
+	}
+	const maxMTU = 65535
+	if c.MTU != 0 && (c.MTU < 68 || c.MTU > maxMTU) { // RFC 791
+		r.Refuse("mtu", c.MTU, "want 68 to %d bytes, or 0 for that of the default route's device", maxMTU)
+	}
+	if c.VLAN < 0 || c.VLAN > maxVLAN {
+		r.Refuse("vlan", c.VLAN, "want 0 (none) to %d", maxVLAN)
+	}
+	switch c.IPMasqBackend {
+	case "", "nftables", "iptables":
+	default:
+		r.Refuse("ipMasqBackend", c.IPMasqBackend, "want nftables or iptables")
+	}
+	if c.HairpinMode && c.PromiscMode {
+		r.Refuse("hairpinMode", true, "cannot be together with promiscMode")
+	}
+	if c.DisableContainerInterface && len(c.IPAM) > 0 && string(c.IPAM) != "{}" && string(c.IPAM) != "null" {
+		r.Refuse("disableContainerInterface", true, "cannot be together with ipam")
+	}
+	c.readTrunk(r)
+	return c, nil
+}
+
+const maxVLAN = 4094 // IEEE 802.1Q
+
+func (c *config) readTrunk(r *cni.Request) {
+	for i, v := range c.VLANTrunk {
+		key := fmt.Sprintf("vlanTrunk[%d]", i)
+		if v.ID != nil {
+			if *v.ID < 1 || *v.ID > maxVLAN {
+				r.Refuse(key+".id", *v.ID, "want 1 to %d", maxVLAN)
+			} else {
+				c.trunk = append(c.trunk, *v.ID)
+			}
+		}
+		if v.MinID == nil && v.MaxID == nil {
+			continue
+		}
+		if v.MinID == nil || v.MaxID == nil {
+			r.Refuse(key, "minID, maxID", "want both or none")
+			continue
+		}
+		if *v.MinID < 1 || *v.MaxID > maxVLAN || *v.MinID > *v.MaxID {
+			r.Refuse(key, fmt.Sprintf("%d to %d", *v.MinID, *v.MaxID), "want 1 <= minID <= maxID <= %d", maxVLAN)
+			continue
+		}
+		for id := *v.MinID; id <= *v.MaxID; id++ {
+			c.trunk = append(c.trunk, id)
+		}
+	}
+	slices.Sort(c.trunk)
+	c.trunk = slices.Compact(c.trunk)
+}
+
+func (c *config) gateway() bool { return c.IsGateway || c.IsDefaultGateway }
+
+func (c *config) noICC() bool { return c.ICC != nil && !*c.ICC }
+
+func (c *config) filtersVLANs() bool { return c.VLAN != 0 || len(c.trunk) > 0 }
+
+// backend is the firewall's: our own key, else the reference's for masquerade.
+func (c *config) backend() string {
+	if c.FirewallBackend == "" {
+		return c.IPMasqBackend
+	}
+	return c.FirewallBackend
+}
+
+// hostInterface is the one that the host reaches the containers through.
+func (c *config) hostInterface() string {
+	if c.VLAN != 0 && c.gateway() {
+		return fmt.Sprintf("%s.%d", c.Bridge, c.VLAN)
+	}
+	return c.Bridge
+}
+
+// settings are the words of which the firewall keeps something for the network.
+func (c *config) settings() []string {
+	var words []string
+	for _, s := range []struct {
+		on   bool
+		word string
+	}{{c.Internal, "internal"}, {c.Isolate, "isolate"}, {c.noICC(), "noicc"}} {
+		if s.on {
+			words = append(words, s.word)
+		}
+	}
+	return words
+}

@@ -1,0 +1,50 @@
+// Bridge gives a container an interface on a Linux bridge of the host: one end of
+// a veth pair is a port of the bridge, the other end the container's interface.
+// The bridge is the gateway; the firewall translates to the outside and publishes
+// ports.
+package main
+
+import (
+	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/cni"
+	"github.com/berth-cni/berth/pkg/firewall"
+	"github.com/berth-cni/berth/pkg/link"
+)
+
+func main() { cni.Main(cni.Mode{Name: "bridge", Plan: plan}) }
+
+func plan(r *cni.Request) (*cni.Plan, error) {
+	c, err := load(r)
+	if err != nil {
+		return nil, err
+	}
+	backend, err := firewall.Choose(c.backend())
+	if err != nil {
+		return nil, err
+	}
+	rules := func(hostIf string) *firewall.Rules {
+		return &firewall.Rules{Backend: backend, Bridge: hostIf,
+			Masquerade: c.IPMasq && !c.Internal, Internal: c.Internal, Isolate: c.Isolate, NoICC: c.noICC()}
+	}
+	return &cni.Plan{
+		Network:      attach.Network{Name: c.Name, Plugin: "bridge", Link: c.Bridge, Settings: c.settings()},
+		Gateway:      c.gateway(),
+		DefaultRoute: c.IsDefaultGateway && !c.Internal,
+		Internal:     c.Internal,
+		Once:         []attach.Step{&firewall.Forward{Bridge: c.Bridge}},
+		Steps: []attach.Step{
+			&link.Bridge{Name: c.Bridge, MTU: c.MTU, Gateway: c.gateway(), ForceAddress: c.ForceAddress,
+				Promisc: c.PromiscMode, VLANs: c.filtersVLANs(), GatewayVLAN: c.VLAN, KeepDefaults: c.PreserveDefaultVLAN},
+			&link.Veth{Bridge: c.Bridge, MTU: c.MTU, Hairpin: c.HairpinMode, Isolated: c.PortIsolation,
+				NoICC: c.noICC(), MACSpoofCheck: c.MACSpoofCheck, VLAN: c.VLAN, Trunk: c.trunk,
+				KeepDefaults: c.PreserveDefaultVLAN, DAD: c.EnableDAD, Down: c.DisableContainerInterface},
+			rules(c.hostInterface()),
+		},
+		Chained: func(hostIf string) []attach.Step {
+			if hostIf == "" {
+				hostIf = c.Bridge
+			}
+			return []attach.Step{rules(hostIf)}
+		},
+	}, nil
+}

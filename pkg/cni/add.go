@@ -54,11 +54,11 @@ func (p *plugin) prepare(r *Request) (*addition, error) {
 		return nil, err
 	}
 	defer ns.Close()
-	plan, err := p.Plan(r)
+	plan, err := r.config.Plan(r)
 	if err != nil {
 		return nil, err
 	}
-	if err := r.validate(); err != nil {
+	if err := r.Validate(); err != nil {
 		return nil, err
 	}
 	add := &addition{Request: r, plan: plan}

@@ -8,9 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"os/signal"
 	"runtime/debug"
-	"syscall"
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/containernetworking/cni/pkg/skel"
@@ -28,9 +26,17 @@ var Versions = version.PluginSupports("0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0
 type Mode struct {
 	// Name is the plugin's name in the records, and the CNI type.
 	Name string
-	// Plan turns the configuration of an ADD into what is to be made. Its errors
-	// are about the configuration, and name the key.
-	Plan func(*Request) (*Plan, error)
+	// Config returns an empty configuration, with the mode's defaults.
+	Config func() Config
+}
+
+// Config is a mode's configuration: a struct that embeds [Conf].
+type Config interface {
+	// Common is the part that all modes share; [Conf] has it.
+	Common() *Conf
+	// Plan turns the configuration into what an ADD is to make. It notes what is
+	// wrong with it by [Request.Refuse]; its own errors are about the host.
+	Plan(*Request) (*Plan, error)
 }
 
 // Plan is what an ADD is to make.
@@ -71,10 +77,8 @@ func (p *plugin) main(verbs skel.CNIFuncs) {
 	// The CNI library compares the namespaces after the work is done, and then
 	// fails; Berth does it first. The library takes this for "leave it to me".
 	os.Setenv("CNI_NETNS_OVERRIDE", "1")
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	p.ctx = ctx
+	p.ctx = newInterruptible(context.Background())
 	err := skel.PluginMainFuncsWithError(verbs, Versions, fmt.Sprintf("CNI plugin %s (berth) %s", p.Name, Version))
-	stop()
 	if err != nil {
 		printError(p.cniVersion, err)
 		os.Exit(1)
@@ -110,7 +114,7 @@ func (p *plugin) wrap(verb func(*Request) error, lenient bool) func(*skel.CmdArg
 				err = code(fmt.Errorf("bug in %s: %v\n%s", p.Name, r, debug.Stack()))
 			}
 		}()
-		req, err := newRequest(args)
+		req, err := newRequest(args, p.Config())
 		p.cniVersion = req.Conf.CNIVersion
 		if err != nil && !lenient {
 			return code(err)

@@ -16,7 +16,7 @@ import (
 // (SPEC section 4). It does not return. Its records have no steps and no
 // interface: only the lease.
 func MainIPAM() {
-	p := &ipamPlugin{plugin{Mode: Mode{Name: ipam.BuiltInType}}}
+	p := &ipamPlugin{plugin{Mode: Mode{Name: ipam.BuiltInType, Config: func() Config { return &ipamConfig{} }}}}
 	p.main(skel.CNIFuncs{
 		Add:    p.run(p.add),
 		Del:    p.runLenient(p.del),
@@ -28,9 +28,15 @@ func MainIPAM() {
 
 type ipamPlugin struct{ plugin }
 
+// ipamConfig is all of the configuration that the IPAM reads.
+type ipamConfig struct{ Conf }
+
+// Plan is not asked for: an IPAM makes no interface.
+func (*ipamConfig) Plan(*Request) (*Plan, error) { return &Plan{}, nil }
+
 // load validates the ipam section.
 func (p *ipamPlugin) load(r *Request) error {
-	if err := r.validate(); err != nil {
+	if err := r.Validate(); err != nil {
 		return err
 	}
 	if !r.IPAM.BuiltIn() {

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/firewall"
 	"github.com/berth-cni/berth/pkg/ipam"
 	"github.com/berth-cni/berth/pkg/link"
 	"github.com/containernetworking/cni/pkg/skel"
@@ -58,35 +59,32 @@ type RuntimeConfig struct {
 	IPRanges     json.RawMessage `json:"ipRanges"`
 }
 
+// Common returns c, so that a structure that embeds Conf is a [Config].
+func (c *Conf) Common() *Conf { return c }
+
 // Request is one verb with its environment and configuration.
 type Request struct {
 	*skel.CmdArgs
-	Conf Conf
+	Conf *Conf
 	Args map[string]string // CNI_ARGS
 	IPAM *ipam.Config      // decoded and validated by verbs that need it
+
+	config Config
 
 	problems []error
 }
 
 // newRequest reads the configuration and CNI_ARGS. The request is usable in spite
 // of an error, as far as it could be read: for DEL, which must not fail on them.
-func newRequest(args *skel.CmdArgs) (*Request, error) {
-	r := &Request{CmdArgs: args}
-	err := json.Unmarshal(args.StdinData, &r.Conf)
+func newRequest(args *skel.CmdArgs, config Config) (*Request, error) {
+	r := &Request{CmdArgs: args, Conf: config.Common(), config: config}
+	err := json.Unmarshal(args.StdinData, config)
 	if err != nil {
 		err = fmt.Errorf("decode configuration: %w", err)
 	}
 	var bad error
 	r.Args, bad = parseArgs(args.Args)
 	return r, errors.Join(err, bad)
-}
-
-// Decode decodes the configuration into a mode's own structure.
-func (r *Request) Decode(v any) error {
-	if err := json.Unmarshal(r.StdinData, v); err != nil {
-		return fmt.Errorf("decode configuration: %w", err)
-	}
-	return nil
 }
 
 // Refuse notes a problem of the configuration: the key, its value and what is
@@ -98,16 +96,11 @@ func (r *Request) Refuse(key string, value any, format string, args ...any) {
 	r.problems = append(r.problems, fmt.Errorf("%s: %v: %s", key, value, fmt.Sprintf(format, args...)))
 }
 
-// validate checks what all modes share, with the problems that the mode noted.
-func (r *Request) validate() error {
+// Validate checks what all modes share, with the problems that the mode noted.
+func (r *Request) Validate() error {
 	var err error
 	if r.IPAM, err = ipam.Parse(r.Conf.IPAM); err != nil {
 		r.problems = append(r.problems, err)
-	}
-	switch r.Conf.FirewallBackend {
-	case "", "auto", "nftables", "iptables":
-	default:
-		r.Refuse("firewallBackend", r.Conf.FirewallBackend, "want auto, nftables or iptables")
 	}
 	if r.Conf.Names {
 		r.Refuse("names", true, "name resolution is not part of this version")
@@ -119,6 +112,21 @@ func (r *Request) validate() error {
 		return configError{err}
 	}
 	return nil
+}
+
+// FirewallBackend resolves firewallBackend, or the word of another key that was
+// given in its place. A word that is none is noted; the error is that the host
+// lacks the backend.
+func (r *Request) FirewallBackend(key, word string) (string, error) {
+	if r.Conf.FirewallBackend != "" {
+		key, word = "firewallBackend", r.Conf.FirewallBackend
+	}
+	switch word {
+	case "", "auto", firewall.NFTables, firewall.IPTables:
+		return firewall.Choose(word)
+	}
+	r.Refuse(key, word, "want auto, nftables or iptables")
+	return "", nil
 }
 
 // refuseCapability refuses a capability that is asked for and not built. Zero

@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	"github.com/berth-cni/berth/pkg/attach"
-	"github.com/berth-cni/berth/pkg/firewall"
 	"github.com/berth-cni/berth/pkg/ipam"
 	"github.com/berth-cni/berth/pkg/link"
 	"github.com/containernetworking/cni/pkg/types"
@@ -120,16 +119,13 @@ func (p *plugin) collect(r *Request, roles ...attach.Role) error {
 	return errors.Join(errs...)
 }
 
-// status tells whether an ADD could work now: the configuration, a free address,
-// a firewall.
+// status tells whether an ADD could work now: the configuration and a firewall,
+// which the plan asks for, and a free address.
 func (p *plugin) status(r *Request) error {
-	if _, err := p.Plan(r); err != nil {
+	if _, err := r.config.Plan(r); err != nil {
 		return unavailable(err)
 	}
-	if err := r.validate(); err != nil {
-		return unavailable(err)
-	}
-	if err := firewall.Status(r.Conf.FirewallBackend); err != nil {
+	if err := r.Validate(); err != nil {
 		return unavailable(err)
 	}
 	if delegated(r.IPAM) {

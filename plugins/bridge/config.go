@@ -38,13 +38,8 @@ type vlanRange struct {
 	ID    *int `json:"id"`
 }
 
-// load reads and validates the configuration. Problems go to the request, which
-// reports all of them.
-func load(r *cni.Request) (*config, error) {
-	c := &config{Bridge: "cni0"}
-	if err := r.Decode(c); err != nil {
-		return nil, err
-	}
+// validate notes every problem at the request, which reports all of them.
+func (c *config) validate(r *cni.Request) {
 	if err := utils.ValidateInterfaceName(c.Bridge); err != nil {
 		r.Refuse("bridge", c.Bridge, "want an interface name: up to 15 characters, no slash, colon or space")
 	}
@@ -55,11 +50,6 @@ func load(r *cni.Request) (*config, error) {
 	if c.VLAN < 0 || c.VLAN > maxVLAN {
 		r.Refuse("vlan", c.VLAN, "want 0 (none) to %d", maxVLAN)
 	}
-	switch c.IPMasqBackend {
-	case "", "nftables", "iptables":
-	default:
-		r.Refuse("ipMasqBackend", c.IPMasqBackend, "want nftables or iptables")
-	}
 	if c.HairpinMode && c.PromiscMode {
 		r.Refuse("hairpinMode", true, "cannot be together with promiscMode")
 	}
@@ -67,7 +57,6 @@ func load(r *cni.Request) (*config, error) {
 		r.Refuse("disableContainerInterface", true, "cannot be together with ipam")
 	}
 	c.readTrunk(r)
-	return c, nil
 }
 
 const maxVLAN = 4094 // IEEE 802.1Q
@@ -106,14 +95,6 @@ func (c *config) gateway() bool { return c.IsGateway || c.IsDefaultGateway }
 func (c *config) noICC() bool { return c.ICC != nil && !*c.ICC }
 
 func (c *config) filtersVLANs() bool { return c.VLAN != 0 || len(c.trunk) > 0 }
-
-// backend is the firewall's: our own key, else the reference's for masquerade.
-func (c *config) backend() string {
-	if c.FirewallBackend == "" {
-		return c.IPMasqBackend
-	}
-	return c.FirewallBackend
-}
 
 // hostInterface is the one that the host reaches the containers through.
 func (c *config) hostInterface() string {

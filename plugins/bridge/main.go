@@ -11,14 +11,14 @@ import (
 	"github.com/berth-cni/berth/pkg/link"
 )
 
-func main() { cni.Main(cni.Mode{Name: "bridge", Plan: plan}) }
+func main() {
+	cni.Main(cni.Mode{Name: "bridge", Config: func() cni.Config { return &config{Bridge: "cni0"} }})
+}
 
-func plan(r *cni.Request) (*cni.Plan, error) {
-	c, err := load(r)
-	if err != nil {
-		return nil, err
-	}
-	backend, err := firewall.Choose(c.backend())
+// Plan implements [cni.Config].
+func (c *config) Plan(r *cni.Request) (*cni.Plan, error) {
+	c.validate(r)
+	backend, err := r.FirewallBackend("ipMasqBackend", c.IPMasqBackend)
 	if err != nil {
 		return nil, err
 	}

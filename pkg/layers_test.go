@@ -1,6 +1,6 @@
-// Package internal_test holds the direction of the imports: a row of the design's
+// Package pkg_test holds the direction of the imports: a row of the design's
 // layers imports only rows below it.
-package internal_test
+package pkg_test
 
 import (
 	"encoding/json"

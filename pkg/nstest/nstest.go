@@ -1,0 +1,177 @@
+// Package nstest gives tests a host and containers of their own: real network
+// namespaces of the running kernel that the test makes and removes.
+//
+// A test binary whose TestMain is [Main] runs in its own network and mount
+// namespace, with an empty /run and /var/lib/cni; nothing that a test does reaches
+// the machine's interfaces, routes or firewall.
+package nstest
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+const sandboxEnv = "BERTH_TEST_SANDBOX"
+
+// Main runs the tests in a sandbox: it starts the test binary again in new
+// namespaces, and ends with its exit code. Without root it ends with an error,
+// since a kernel test that did not run has shown nothing.
+func Main(m *testing.M) {
+	if os.Getenv(sandboxEnv) == "" {
+		os.Exit(reexec())
+	}
+	if err := furnish(); err != nil {
+		fmt.Fprintln(os.Stderr, "nstest:", err)
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
+
+func reexec() int {
+	if os.Geteuid() != 0 {
+		fmt.Fprintln(os.Stderr, "nstest: network namespaces need root")
+		return 1
+	}
+	self, err := os.Executable()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "nstest:", err)
+		return 1
+	}
+	cmd := exec.Command(self, os.Args[1:]...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.Env = append(os.Environ(), sandboxEnv+"=1")
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS,
+		Pdeathsig:  syscall.SIGKILL,
+	}
+	runtime.LockOSThread() // Pdeathsig is about the thread, not the process
+	if err := cmd.Run(); err != nil {
+		var exit *exec.ExitError
+		if errors.As(err, &exit) && exit.ExitCode() > 0 {
+			return exit.ExitCode()
+		}
+		fmt.Fprintln(os.Stderr, "nstest:", err)
+		return 1
+	}
+	return 0
+}
+
+// furnish makes the sandbox's mounts its own.
+func furnish() error {
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("make mounts private: %w", err)
+	}
+	// /sys shows the interfaces of the namespace it was mounted in.
+	if err := unix.Mount("sysfs", "/sys", "sysfs", 0, ""); err != nil {
+		return fmt.Errorf("mount /sys: %w", err)
+	}
+	for _, dir := range []string{"/run", "/var/lib/cni"} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+		if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "mode=755"); err != nil {
+			return fmt.Errorf("mount tmpfs on %s: %w", dir, err)
+		}
+	}
+	if err := os.Mkdir("/run/netns", 0o755); err != nil {
+		return err
+	}
+	return Run("ip", "link", "set", "lo", "up")
+}
+
+// Run runs a program in the calling thread's namespaces. The error has its output.
+func Run(name string, args ...string) error {
+	_, err := Output(name, args...)
+	return err
+}
+
+// Output is [Run] that returns what the program wrote.
+func Output(name string, args ...string) (string, error) {
+	out, err := exec.Command(name, args...).CombinedOutput()
+	if err != nil {
+		return string(out), fmt.Errorf("%s %s: %w\n%s", name, strings.Join(args, " "), err, out)
+	}
+	return string(out), nil
+}
+
+// Host moves the calling test to a new network namespace with lo up, its "host",
+// until the test ends. Programs and sockets that the test's own goroutine starts
+// are in it; those of other goroutines are not.
+func Host(t testing.TB) {
+	t.Helper()
+	runtime.LockOSThread()
+	old, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		t.Fatalf("new network namespace: %v", err)
+	}
+	t.Cleanup(func() {
+		defer old.Close()
+		if err := unix.Setns(int(old.Fd()), unix.CLONE_NEWNET); err != nil {
+			t.Errorf("back to the sandbox's namespace: %v", err)
+			return // the thread stays locked, and ends with the goroutine
+		}
+		runtime.UnlockOSThread()
+	})
+	if err := Run("ip", "link", "set", "lo", "up"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+var serial atomic.Uint64
+
+// Namespace makes a network namespace, a container's or another host's, and
+// returns its path. `ip netns` knows it by the path's last element. It ends with
+// the test.
+func Namespace(t testing.TB) string {
+	t.Helper()
+	name := fmt.Sprintf("test%d", serial.Add(1))
+	if err := Run("ip", "netns", "add", name); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join("/run/netns", name)
+	t.Cleanup(func() {
+		if _, err := os.Stat(path); err == nil {
+			_ = Run("ip", "netns", "del", name)
+		}
+	})
+	return path
+}
+
+// In runs fn on a thread that is in the namespace of the path.
+func In(t testing.TB, path string, fn func()) {
+	t.Helper()
+	ns, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ns.Close()
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	old, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer old.Close()
+	if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
+		t.Fatalf("enter %s: %v", path, err)
+	}
+	defer func() {
+		if err := unix.Setns(int(old.Fd()), unix.CLONE_NEWNET); err != nil {
+			panic(err) // this thread must not serve another goroutine
+		}
+	}()
+	fn()
+}

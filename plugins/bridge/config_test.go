@@ -1,0 +1,79 @@
+package main
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/berth-cni/berth/pkg/cni"
+	"github.com/containernetworking/cni/pkg/skel"
+)
+
+// problems validates a configuration and returns what is wrong with it.
+func problems(conf string) error {
+	c := &config{Bridge: "cni0"}
+	r := &cni.Request{CmdArgs: &skel.CmdArgs{StdinData: []byte(conf)}, Conf: c.Common()}
+	if err := json.Unmarshal([]byte(conf), c); err != nil {
+		return err
+	}
+	if _, err := c.Plan(r); err != nil {
+		return err
+	}
+	return r.Validate()
+}
+
+func TestRefused(t *testing.T) {
+	for conf, want := range map[string][]string{
+		`{"bridge": "a/b"}`: {`bridge: "a/b"`, "15 characters"},
+		`{"mtu": 20}`:       {"mtu: 20: want 68"},
+		`{"vlan": 4095}`:    {"vlan: 4095", "4094"},
+		`{"vlanTrunk": [{"id": 0}, {"minID": 5}]}`:                  {"vlanTrunk[0].id: 0", "vlanTrunk[1]", "both or none"},
+		`{"vlanTrunk": [{"minID": 9, "maxID": 5}]}`:                 {"vlanTrunk[0]", "minID <= maxID"},
+		`{"hairpinMode": true, "promiscMode": true}`:                {"hairpinMode", "promiscMode"},
+		`{"ipMasqBackend": "pf"}`:                                   {`ipMasqBackend: "pf": want auto, nftables or iptables`},
+		`{"disableContainerInterface": true, "ipam": {"a":1}}`:      {"disableContainerInterface", "ipam"},
+		`{"names": true}`:                                           {"names: true"},
+		`{"ipam": {"subnet": "10.1.0.0/33"}}`:                       {"ipam.subnet", "10.1.0.0/33"},
+		`{"runtimeConfig": {"bandwidth": {"ingressRate": 1}}}`:      {"runtimeConfig.bandwidth", "not part of this version"},
+		`{"runtimeConfig": {"ipRanges": [[{}]], "aliases": ["x"]}}`: {"runtimeConfig.aliases"},
+	} {
+		err := problems(conf)
+		if err == nil {
+			t.Errorf("%s is accepted", conf)
+			continue
+		}
+		for _, w := range want {
+			if !strings.Contains(err.Error(), w) {
+				t.Errorf("%s: %q does not say %q", conf, err, w)
+			}
+		}
+	}
+}
+
+func TestAccepted(t *testing.T) {
+	for _, conf := range []string{
+		`{}`, `{"ipam": {}}`, `{"mtu": 1400, "vlan": 7, "vlanTrunk": [{"id": 3}, {"minID": 10, "maxID": 12}]}`,
+		`{"runtimeConfig": {"bandwidth": {"IngressRate": 0, "EgressRate": 0}, "dns": null, "aliases": []}}`,
+		`{"ipam": {"subnet": "10.1.0.0/16", "dataDir": "/tmp"}, "somethingElse": 1}`,
+	} {
+		if err := problems(conf); err != nil {
+			t.Errorf("%s: %v", conf, err)
+		}
+	}
+}
+
+func TestTrunk(t *testing.T) {
+	c := &config{Bridge: "cni0"}
+	_ = json.Unmarshal([]byte(`{"vlanTrunk": [{"minID": 10, "maxID": 12}, {"id": 3}, {"id": 11}]}`), c)
+	c.validate(&cni.Request{Conf: c.Common()})
+	got, _ := json.Marshal(c.trunk)
+	if string(got) != "[3,10,11,12]" {
+		t.Errorf("trunk %s", got)
+	}
+}
+
+func FuzzConfig(f *testing.F) {
+	f.Add(`{"bridge": "b", "vlanTrunk": [{"id": 1}], "ipam": {"ranges": [[{"subnet": "10.0.0.0/8"}]]}}`)
+	f.Add(`{"ipam": {"subnet": "fd00::/64", "exclude": ["fd00::1"], "routes": [{"dst": "::/0"}]}, "mtu": -1}`)
+	f.Fuzz(func(t *testing.T, conf string) { _ = problems(conf) }) // must not panic
+}

@@ -85,7 +85,7 @@ func (t *Tx) FirstFree(network string, from, to netip.Addr) (netip.Addr, bool) {
 	key, block := c.Seek(want)
 	for addr := from; ; {
 		if !bytes.Equal(key, want) {
-			return addr, true // a block without a bitmap is empty
+			return addr, addr.Compare(to) <= 0 // a block without a bitmap is empty
 		}
 		if free := firstZero(block, bit); free < 1<<blockBits {
 			addr = withLastByte(addr, byte(free))

@@ -24,7 +24,7 @@ func lock(ctx context.Context, path string, how int) (unlock func(), err error) 
 		select {
 		case err = <-done:
 		case <-ctx.Done():
-			// The waiting thread keeps the descriptor; the process is about to end.
+			go func() { <-done; f.Close() }() // or the lock is held for ever, once it is had
 			return nil, fmt.Errorf("wait for lock %s: %w", path, context.Cause(ctx))
 		}
 	}

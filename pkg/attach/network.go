@@ -1,10 +1,10 @@
 package attach
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"net/netip"
-	"reflect"
 )
 
 // Network is what the host remembers of a network that it has seen an ADD for.
@@ -61,7 +61,11 @@ func (t *Tx) Networks() ([]Network, error) {
 func (t *Tx) EnsureNetwork(n Network) (known Network, changed bool, err error) {
 	known, ok := t.Network(n.Name)
 	n.Forwarded = known.Forwarded && known.Link == n.Link
-	if ok && reflect.DeepEqual(known, n) {
+	data, err := json.Marshal(n)
+	if err != nil {
+		return known, false, err
+	}
+	if ok && bytes.Equal(data, t.bucket(networkBucket).Get([]byte(n.Name))) {
 		return known, false, nil
 	}
 	others, err := t.Networks()

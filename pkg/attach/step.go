@@ -24,6 +24,10 @@ type Step interface {
 	Check(context.Context, *Attachment) error
 }
 
+// ErrLeft is joined to the error of an Add that could not take back what it had
+// made. The rollback deletes that step too, and keeps the record if it cannot.
+var ErrLeft = errors.New("something may be left of it")
+
 // Decoder returns an empty step of a kind, for the record's JSON to be decoded
 // into; nil for a kind it does not know.
 type Decoder func(kind string) Step
@@ -89,7 +93,7 @@ func addSteps(ctx context.Context, a *Attachment, save func() error) (rolledBack
 		if err == nil {
 			continue
 		}
-		if panicked {
+		if panicked || errors.Is(err, ErrLeft) {
 			i++ // a step that panicked kept no promise
 		}
 		undo := delSteps(context.WithoutCancel(ctx), a, a.Steps[:i])

@@ -2,9 +2,9 @@ package link
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"slices"
@@ -197,10 +197,8 @@ func (b *Bridge) create(c *conn) (*device, error) {
 
 // randomMAC is a locally administered unicast address (IEEE 802, 48 bits).
 func randomMAC() net.HardwareAddr {
-	mac := make(net.HardwareAddr, 6)
-	_, _ = rand.Read(mac) // never fails (Go 1.24)
-	mac[0] = mac[0]&^1 | 2
-	return mac
+	r := rand.Uint64()
+	return net.HardwareAddr{byte(r)&^1 | 2, byte(r >> 8), byte(r >> 16), byte(r >> 24), byte(r >> 32), byte(r >> 40)}
 }
 
 // route puts the gateway's addresses on the device and lets the host forward.

@@ -8,8 +8,8 @@ import (
 	"testing"
 
 	"github.com/berth-cni/berth/pkg/attach"
-	"github.com/berth-cni/berth/pkg/internal/nstest"
-	"github.com/berth-cni/berth/pkg/internal/steptest"
+	"github.com/berth-cni/berth/pkg/nstest"
+	"github.com/berth-cni/berth/pkg/steptest"
 	"golang.org/x/sys/unix"
 )
 

@@ -65,7 +65,11 @@ func (v *Veth) Add(_ context.Context, a *attach.Attachment) error {
 		return fmt.Errorf("add veth %s: %w", a.HostIfName(), err)
 	}
 	if err := v.configure(c, ns, a); err != nil {
-		return errors.Join(fmt.Errorf("veth %s: %w", a.HostIfName(), err), c.deleteLink(a.HostIfName()))
+		err = fmt.Errorf("veth %s: %w", a.HostIfName(), err)
+		if undo := c.deleteLink(a.HostIfName()); undo != nil {
+			return errors.Join(err, undo, attach.ErrLeft)
+		}
+		return err
 	}
 	mtu := v.mtu(br)
 	a.Interfaces = append(a.Interfaces,

@@ -1,0 +1,160 @@
+package cni
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/link"
+	"github.com/containernetworking/cni/pkg/skel"
+	"github.com/containernetworking/cni/pkg/types"
+)
+
+// bare is the configuration of a mode that has nothing of its own.
+type bare struct{ Conf }
+
+func (*bare) Plan(*Request) (*Plan, error) { return &Plan{}, nil }
+
+func request(t testing.TB, conf, args string) *Request {
+	t.Helper()
+	r, err := newRequest(&skel.CmdArgs{StdinData: []byte(conf), Args: args, ContainerID: "c1", IfName: "eth0", Netns: "/run/netns/c1"}, &bare{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func TestParseArgs(t *testing.T) {
+	for s, want := range map[string]string{
+		"":                                  "map[]",
+		"IP=10.1.0.2;MAC=02:00:00:00:00:01": "map[IP:10.1.0.2 MAC:02:00:00:00:00:01]",
+		"IgnoreUnknown=1;FOO=bar":           "map[FOO:bar IgnoreUnknown:1]",
+		"FOO=bar;IgnoreUnknown=true;":       "map[FOO:bar IgnoreUnknown:true]",
+		"K8S_POD_NAME=a=b":                  "map[K8S_POD_NAME:a=b]",
+		"FOO=bar":                           `error: CNI_ARGS: "FOO" is not known`,
+		"FOO":                               `error: CNI_ARGS: "FOO": want KEY=VALUE`,
+		"=x":                                `error: CNI_ARGS: "=x": want KEY=VALUE`,
+		"IgnoreUnknown=maybe":               `error: CNI_ARGS: IgnoreUnknown="maybe"`,
+	} {
+		got, err := parseArgs(s)
+		text := fmt.Sprint(got)
+		if err != nil {
+			text = "error: " + err.Error()
+			if code(err).Code != types.ErrInvalidEnvironmentVariables {
+				t.Errorf("%q: code %d", s, code(err).Code)
+			}
+		}
+		if !strings.HasPrefix(text, want) {
+			t.Errorf("%q: %s, want %s", s, text, want)
+		}
+	}
+}
+
+func TestPorts(t *testing.T) {
+	for _, tt := range []struct {
+		mappings string
+		v4, v6   bool
+		want     string // the ports, or what the error says
+	}{
+		{`{"hostPort": 8080, "containerPort": 80, "protocol": "TCP"}`, true, true, "[port 8080/tcp]"},
+		{`{"HostPort": 8080, "ContainerPort": 80, "Protocol": "udp", "HostIP": "192.0.2.1"}`, true, false, "[port 192.0.2.1:8080/udp]"},
+		{`{"hostPort": 8080, "containerPort": 80}`, true, false, "[port 0.0.0.0:8080/tcp]"},
+		{`{"hostPort": 8080, "containerPort": 80}`, false, true, "[port [::]:8080/tcp]"},
+		{`{"hostPort": 80, "containerPort": 80}, {"hostPort": 80, "containerPort": 80, "protocol": "udp"}`, true, true, "[port 80/tcp port 80/udp]"},
+		{`{"hostPort": 80, "containerPort": 80}, {"hostPort": 80, "containerPort": 80}`, true, true, "[port 80/tcp]"},
+		{`{"hostPort": 80, "containerPort": 80}, {"hostPort": 80, "containerPort": 81}`, true, true, "portMappings[0] publishes it already"},
+		{`{"hostPort": 0, "containerPort": 80}`, true, true, "portMappings[0].hostPort: 0: want 1 to 65535"},
+		{`{"hostPort": 65536, "containerPort": -1}`, true, true, "containerPort: -1"},
+		{`{"hostPort": 80, "containerPort": 80, "range": 5}`, true, true, "one mapping for each port"},
+		{`{"hostPort": 80, "containerPort": 80, "protocol": "icmp"}`, true, true, `protocol: "icmp": want tcp, udp or sctp`},
+		{`{"hostPort": 80, "containerPort": 80, "hostIP": "::1"}`, true, true, "::1"},
+		{`{"hostPort": 80, "containerPort": 80, "hostIP": "host"}`, true, true, `hostIP: "host"`},
+		{`{"hostPort": 80, "containerPort": 80, "hostIP": "224.0.0.1"}`, true, true, "unicast"},
+		{`{"hostPort": 80, "containerPort": 80, "hostIP": "2001:db8::1"}`, true, false, "no IPv6 address"},
+	} {
+		r := request(t, `{"name": "n", "runtimeConfig": {"portMappings": [`+tt.mappings+`]}}`, "")
+		got := fmt.Sprint(r.ports(tt.v4, tt.v6))
+		if err := errors.Join(r.problems...); err != nil {
+			got = err.Error()
+		}
+		if !strings.Contains(got, tt.want) {
+			t.Errorf("%s: %s, want %s", tt.mappings, got, tt.want)
+		}
+	}
+}
+
+func TestMACs(t *testing.T) {
+	for conf, want := range map[string]string{
+		`{}`: "02:00:00:00:00:03",
+		`{"args": {"cni": {"mac": "02:00:00:00:00:02"}}}`:                                                "02:00:00:00:00:02",
+		`{"args": {"cni": {"mac": "02:00:00:00:00:02"}}, "runtimeConfig": {"mac": "02:00:00:00:00:01"}}`: "02:00:00:00:00:01",
+		`{"runtimeConfig": {"mac": "01:00:00:00:00:01"}}`:                                                "error",
+		`{"runtimeConfig": {"mac": "nonsense"}}`:                                                         "error",
+		`{"runtimeConfig": {"mac": "00:00:00:00:00:00"}}`:                                                "error",
+	} {
+		got, err := request(t, conf, "MAC=02:00:00:00:00:03").mac()
+		if err != nil {
+			got = "error"
+		}
+		if got != want {
+			t.Errorf("%s: %s (%v), want %s", conf, got, err, want)
+		}
+	}
+}
+
+// GC tells a list that is null from one that is not there.
+func TestValidNullIsNotAbsent(t *testing.T) {
+	if r := request(t, `{"name": "n"}`, ""); r.Conf.Valid != nil {
+		t.Errorf("absent: %q", r.Conf.Valid)
+	}
+	if r := request(t, `{"name": "n", "cni.dev/valid-attachments": null}`, ""); string(r.Conf.Valid) != "null" {
+		t.Errorf("null: %q", r.Conf.Valid)
+	}
+}
+
+func TestCodes(t *testing.T) {
+	var syntax *json.SyntaxError
+	for _, tt := range []struct {
+		err  error
+		want uint
+	}{
+		{badEnvironment("x"), types.ErrInvalidEnvironmentVariables},
+		{fmt.Errorf("open: %w", link.ErrNotNetns), types.ErrInvalidEnvironmentVariables},
+		{configError{errors.New("x")}, types.ErrInvalidNetworkConfig},
+		{fmt.Errorf("add: %w", &attach.HeldError{}), CodeTaken},
+		{&takenError{}, CodeTaken},
+		{fmt.Errorf("add: %w", link.ErrBridgeFull), CodeExhausted},
+		{fmt.Errorf("x: %w", attach.ErrExists), CodeAttached},
+		{fmt.Errorf("x: %w", attach.ErrNotFound), types.ErrUnknownContainer},
+		{fmt.Errorf("%w: x", errMissing), CodeMissing},
+		{json.Unmarshal([]byte("{"), &syntax), types.ErrDecodingFailure},
+		{fmt.Errorf("x: %w", types.NewError(types.ErrTryAgainLater, "later", "")), types.ErrTryAgainLater},
+		{errors.New("x"), types.ErrInternal},
+	} {
+		if got := code(tt.err).Code; got != tt.want {
+			t.Errorf("%v: code %d, want %d", tt.err, got, tt.want)
+		}
+	}
+}
+
+func FuzzRequest(f *testing.F) {
+	f.Add(`{"name": "n", "runtimeConfig": {"portMappings": [{"hostPort": 1, "containerPort": 2}]}}`, "IP=10.0.0.1;MAC=x")
+	f.Add(`{"name": "n", "prevResult": {"cniVersion": "0.2.0", "ip4": {"ip": "10.0.0.1/8"}}}`, "IgnoreUnknown=1;A=b")
+	f.Add(`{"cniVersion": "1.0.0", "prevResult": {"interfaces": [{"name": "eth0", "sandbox": "/run/netns/c1"}], "ips": [{"address": "10.0.0.1/8", "interface": 7}]}}`, "")
+	f.Fuzz(func(t *testing.T, conf, args string) {
+		r, err := newRequest(&skel.CmdArgs{StdinData: []byte(conf), Args: args, IfName: "eth0", Netns: "/run/netns/c1"}, &bare{})
+		if err != nil {
+			return
+		}
+		_ = r.ports(true, true)
+		_, _ = r.mac()
+		_, _ = r.requestedIPs()
+		if prev, err := r.previous(); err == nil && prev.chained() {
+			_, _ = prev.addresses(), prev.hostIf()
+		}
+		_ = r.Validate()
+	})
+}

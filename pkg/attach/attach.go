@@ -99,6 +99,8 @@ type Attachment struct {
 	// attachments before this one: a step that keeps state per network has to
 	// replace it. Set by the claim.
 	NetworkChanged bool `json:"-"`
+	// Did, if set, is told what Add has done: "claim", then the kind of each step.
+	Did func(what string) `json:"-"`
 
 	dirty bool
 }
@@ -136,6 +138,12 @@ type Interface struct {
 // Changed has the record written again after the step that calls it: for what is
 // known only when a step has run (the addresses of a delegated IPAM).
 func (a *Attachment) Changed() { a.dirty = true }
+
+func (a *Attachment) did(what string) {
+	if a.Did != nil {
+		a.Did(what)
+	}
+}
 
 // Interface returns the interface of that name on the host, made or found by an
 // earlier step.

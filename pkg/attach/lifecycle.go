@@ -24,6 +24,7 @@ func (s *Store) Add(ctx context.Context, a *Attachment, claim func(*Tx) error) e
 		a.dirty = false
 		return tx.put(a)
 	})
+	a.did("claim")
 	if err != nil {
 		return err
 	}

@@ -84,6 +84,7 @@ func decodeAttachment(data []byte, decode Decoder) (*Attachment, error) {
 func addSteps(ctx context.Context, a *Attachment, save func() error) (rolledBack bool, err error) {
 	for i, s := range a.Steps {
 		err, panicked := addStep(ctx, s, a)
+		a.did(s.Kind())
 		if err == nil && a.dirty {
 			a.dirty = false
 			if err = save(); err != nil {

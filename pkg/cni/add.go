@@ -28,6 +28,10 @@ func (p *plugin) add(r *Request) error {
 	if err != nil {
 		return err
 	}
+	p.did("prepare")
+	if p.trace != nil {
+		add.a.Did = p.did
+	}
 	s := p.store()
 	err = s.Add(p.ctx, add.a, add.claim)
 	var overlap *attach.OverlapError
@@ -43,6 +47,7 @@ func (p *plugin) add(r *Request) error {
 	if err := add.print(os.Stdout); err != nil {
 		return errors.Join(fmt.Errorf("write result: %w", err), s.Del(p.ctx, add.a.Key))
 	}
+	p.did("answer")
 	return nil
 }
 

@@ -61,7 +61,7 @@ type Plan struct {
 // Main runs a plugin: one verb, from the environment and stdin, with the answer
 // on stdout. It does not return.
 func Main(m Mode) {
-	p := &plugin{Mode: m}
+	p := &plugin{Mode: m, trace: newTrace()}
 	p.main(skel.CNIFuncs{
 		Add:    p.run(p.add),
 		Del:    p.runLenient(p.del),
@@ -89,6 +89,7 @@ func (p *plugin) main(verbs skel.CNIFuncs) {
 // plugin is one run of a mode.
 type plugin struct {
 	Mode
+	*trace
 	ctx        context.Context
 	cniVersion string
 }
@@ -115,6 +116,7 @@ func (p *plugin) wrap(verb func(*Request) error, lenient bool) func(*skel.CmdArg
 			}
 		}()
 		req, err := newRequest(args, p.Config())
+		p.did("read")
 		p.cniVersion = req.Conf.CNIVersion
 		if err != nil && !lenient {
 			return code(err)

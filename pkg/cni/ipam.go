@@ -16,7 +16,7 @@ import (
 // (SPEC section 4). It does not return. Its records have no steps and no
 // interface: only the lease.
 func MainIPAM() {
-	p := &ipamPlugin{plugin{Mode: Mode{Name: ipam.BuiltInType, Config: func() Config { return &ipamConfig{} }}}}
+	p := &ipamPlugin{plugin{trace: newTrace(), Mode: Mode{Name: ipam.BuiltInType, Config: func() Config { return &ipamConfig{} }}}}
 	p.main(skel.CNIFuncs{
 		Add:    p.run(p.add),
 		Del:    p.runLenient(p.del),

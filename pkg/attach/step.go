@@ -32,51 +32,53 @@ var ErrLeft = errors.New("something may be left of it")
 // into; nil for a kind it does not know.
 type Decoder func(kind string) Step
 
-// taggedStep is how the record keeps a step.
-type taggedStep struct {
-	Kind string          `json:"kind"`
-	Spec json.RawMessage `json:"spec"`
-}
-
-// record is the stored form of an attachment.
+// record is the stored form of an attachment; each step has its kind beside it.
 type record struct {
-	*Attachment
+	*plain
 	Steps []taggedStep `json:"steps"`
 }
 
-// MarshalJSON renders the whole record, steps included.
-func (a *Attachment) MarshalJSON() ([]byte, error) {
-	type plain Attachment // without this method
-	r := struct {
-		*plain
-		Steps []taggedStep `json:"steps"`
-	}{plain: (*plain)(a), Steps: make([]taggedStep, 0, len(a.Steps))}
-	for _, s := range a.Steps {
-		spec, err := json.Marshal(s)
-		if err != nil {
-			return nil, fmt.Errorf("encode step %s: %w", s.Kind(), err)
-		}
-		r.Steps = append(r.Steps, taggedStep{s.Kind(), spec})
-	}
-	return json.Marshal(r)
+type plain Attachment // without its methods
+
+type taggedStep struct {
+	Kind string `json:"kind"`
+	Spec any    `json:"spec"`
 }
 
+func (a *Attachment) record() record {
+	r := record{plain: (*plain)(a), Steps: make([]taggedStep, len(a.Steps))}
+	for i, s := range a.Steps {
+		r.Steps[i] = taggedStep{s.Kind(), s}
+	}
+	return r
+}
+
+// MarshalJSON renders the whole record, steps included.
+func (a *Attachment) MarshalJSON() ([]byte, error) { return json.Marshal(a.record()) }
+
 func decodeAttachment(data []byte, decode Decoder) (*Attachment, error) {
-	r := record{Attachment: &Attachment{}}
+	a := &Attachment{}
+	r := struct {
+		*plain
+		Steps []struct {
+			Kind string
+			Spec json.RawMessage
+		}
+	}{plain: (*plain)(a)}
 	if err := json.Unmarshal(data, &r); err != nil {
 		return nil, fmt.Errorf("decode record: %w", err)
 	}
 	for _, t := range r.Steps {
 		s := decode(t.Kind)
 		if s == nil {
-			return nil, fmt.Errorf("record of %s has a step %q that this version does not know", r.Key, t.Kind)
+			return nil, fmt.Errorf("record of %s has a step %q that this version does not know", a.Key, t.Kind)
 		}
 		if err := json.Unmarshal(t.Spec, s); err != nil {
-			return nil, fmt.Errorf("decode step %s of %s: %w", t.Kind, r.Key, err)
+			return nil, fmt.Errorf("decode step %s of %s: %w", t.Kind, a.Key, err)
 		}
-		r.Attachment.Steps = append(r.Attachment.Steps, s)
+		a.Steps = append(a.Steps, s)
 	}
-	return r.Attachment, nil
+	return a, nil
 }
 
 // addSteps adds in order. On an error, a panic or a cancelled context it deletes

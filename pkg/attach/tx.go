@@ -29,7 +29,7 @@ func (t *Tx) bucket(name []byte) *bbolt.Bucket { return t.tx.Bucket(name) }
 func (t *Tx) has(k Key) bool { return t.bucket(attachmentBucket).Get(k.bytes()) != nil }
 
 func (t *Tx) put(a *Attachment) error {
-	data, err := json.Marshal(a)
+	data, err := json.Marshal(a.record())
 	if err != nil {
 		return fmt.Errorf("encode record of %s: %w", a.Key, err)
 	}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/ipam"
@@ -25,11 +26,30 @@ func (add *addition) print(w io.Writer) error {
 	if version != "1.1.0" {
 		forget110(res)
 	}
+	if res.CNIVersion = version; strings.HasPrefix(version, "1.") {
+		return encode(w, res)
+	}
 	old, err := res.GetAsVersion(version)
 	if err != nil {
 		return err
 	}
 	return old.PrintTo(w)
+}
+
+// encode writes a result of version 1. The library's own encoder writes, reads and
+// writes it again, to leave out an empty dns.
+func encode(w io.Writer, res *current.Result) error {
+	out := struct {
+		CNIVersion string               `json:"cniVersion"`
+		Interfaces []*current.Interface `json:"interfaces,omitempty"`
+		IPs        []*current.IPConfig  `json:"ips,omitempty"`
+		Routes     []*types.Route       `json:"routes,omitempty"`
+		DNS        *types.DNS           `json:"dns,omitempty"`
+	}{res.CNIVersion, res.Interfaces, res.IPs, res.Routes, nil}
+	if !res.DNS.IsEmpty() {
+		out.DNS = &res.DNS
+	}
+	return json.NewEncoder(w).Encode(out)
 }
 
 // result is the previous plugin's result with what this one added.

@@ -10,6 +10,7 @@
 package attach
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/base32"
 	"fmt"
@@ -99,6 +100,9 @@ type Attachment struct {
 	// attachments before this one: a step that keeps state per network has to
 	// replace it. Set by the claim.
 	NetworkChanged bool `json:"-"`
+	// All, if set, returns every record of the host, this one too: for a step that
+	// finds that something all of them share is gone.
+	All func(context.Context) ([]*Attachment, error) `json:"-"`
 	// Did, if set, is told what Add has done: "claim", then the kind of each step.
 	Did func(what string) `json:"-"`
 

@@ -28,6 +28,7 @@ func (s *Store) Add(ctx context.Context, a *Attachment, claim func(*Tx) error) e
 	if err != nil {
 		return err
 	}
+	a.All = func(ctx context.Context) ([]*Attachment, error) { return s.List(ctx, "") }
 	save := func() error {
 		return s.Update(ctx, func(tx *Tx) error { return tx.put(a) })
 	}

@@ -59,11 +59,8 @@ func (p *plugin) prepare(r *Request) (*addition, error) {
 		return nil, err
 	}
 	defer ns.Close()
-	plan, err := r.config.Plan(r)
+	plan, err := r.Plan()
 	if err != nil {
-		return nil, err
-	}
-	if err := r.Validate(); err != nil {
 		return nil, err
 	}
 	add := &addition{Request: r, plan: plan}

@@ -115,7 +115,7 @@ func (p *plugin) wrap(verb func(*Request) error, lenient bool) func(*skel.CmdArg
 				err = code(fmt.Errorf("bug in %s: %v\n%s", p.Name, r, debug.Stack()))
 			}
 		}()
-		req, err := newRequest(args, p.Config())
+		req, err := NewRequest(args, p.Config())
 		p.did("read")
 		p.cniVersion = req.Conf.CNIVersion
 		if err != nil && !lenient {

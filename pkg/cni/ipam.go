@@ -36,7 +36,7 @@ func (*ipamConfig) Plan(*Request) (*Plan, error) { return &Plan{}, nil }
 
 // load validates the ipam section.
 func (p *ipamPlugin) load(r *Request) error {
-	if err := r.Validate(); err != nil {
+	if _, err := r.Plan(); err != nil {
 		return err
 	}
 	if !r.IPAM.BuiltIn() {

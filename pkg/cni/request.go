@@ -67,16 +67,16 @@ type Request struct {
 	*skel.CmdArgs
 	Conf *Conf
 	Args map[string]string // CNI_ARGS
-	IPAM *ipam.Config      // decoded and validated by verbs that need it
+	IPAM *ipam.Config      // set before [Config.Plan]; empty when it is wrong
 
 	config Config
 
 	problems []error
 }
 
-// newRequest reads the configuration and CNI_ARGS. The request is usable in spite
+// NewRequest reads the configuration and CNI_ARGS. The request is usable in spite
 // of an error, as far as it could be read: for DEL, which must not fail on them.
-func newRequest(args *skel.CmdArgs, config Config) (*Request, error) {
+func NewRequest(args *skel.CmdArgs, config Config) (*Request, error) {
 	r := &Request{CmdArgs: args, Conf: config.Common(), config: config}
 	err := json.Unmarshal(args.StdinData, config)
 	if err != nil {
@@ -96,12 +96,23 @@ func (r *Request) Refuse(key string, value any, format string, args ...any) {
 	r.problems = append(r.problems, fmt.Errorf("%s: %v: %s", key, value, fmt.Sprintf(format, args...)))
 }
 
-// Validate checks what all modes share, with the problems that the mode noted.
-func (r *Request) Validate() error {
+// Plan reads the ipam section, has the mode make its plan and reports every
+// problem of the configuration together.
+func (r *Request) Plan() (*Plan, error) {
 	var err error
 	if r.IPAM, err = ipam.Parse(r.Conf.IPAM); err != nil {
+		r.IPAM = &ipam.Config{}
 		r.problems = append(r.problems, err)
 	}
+	plan, err := r.config.Plan(r)
+	if err != nil {
+		return nil, err
+	}
+	return plan, r.validate()
+}
+
+// validate checks what all modes share, with the problems that were noted.
+func (r *Request) validate() error {
 	if r.Conf.Names {
 		r.Refuse("names", true, "name resolution is not part of this version")
 	}

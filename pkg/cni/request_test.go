@@ -20,7 +20,7 @@ func (*bare) Plan(*Request) (*Plan, error) { return &Plan{}, nil }
 
 func request(t testing.TB, conf, args string) *Request {
 	t.Helper()
-	r, err := newRequest(&skel.CmdArgs{StdinData: []byte(conf), Args: args, ContainerID: "c1", IfName: "eth0", Netns: "/run/netns/c1"}, &bare{})
+	r, err := NewRequest(&skel.CmdArgs{StdinData: []byte(conf), Args: args, ContainerID: "c1", IfName: "eth0", Netns: "/run/netns/c1"}, &bare{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,7 +145,7 @@ func FuzzRequest(f *testing.F) {
 	f.Add(`{"name": "n", "prevResult": {"cniVersion": "0.2.0", "ip4": {"ip": "10.0.0.1/8"}}}`, "IgnoreUnknown=1;A=b")
 	f.Add(`{"cniVersion": "1.0.0", "prevResult": {"interfaces": [{"name": "eth0", "sandbox": "/run/netns/c1"}], "ips": [{"address": "10.0.0.1/8", "interface": 7}]}}`, "")
 	f.Fuzz(func(t *testing.T, conf, args string) {
-		r, err := newRequest(&skel.CmdArgs{StdinData: []byte(conf), Args: args, IfName: "eth0", Netns: "/run/netns/c1"}, &bare{})
+		r, err := NewRequest(&skel.CmdArgs{StdinData: []byte(conf), Args: args, IfName: "eth0", Netns: "/run/netns/c1"}, &bare{})
 		if err != nil {
 			return
 		}
@@ -155,6 +155,6 @@ func FuzzRequest(f *testing.F) {
 		if prev, err := r.previous(); err == nil && prev.chained() {
 			_, _ = prev.addresses(), prev.hostIf()
 		}
-		_ = r.Validate()
+		_, _ = r.Plan()
 	})
 }

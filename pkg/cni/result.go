@@ -26,7 +26,8 @@ func (add *addition) print(w io.Writer) error {
 	if version != "1.1.0" {
 		forget110(res)
 	}
-	if res.CNIVersion = version; strings.HasPrefix(version, "1.") {
+	if strings.HasPrefix(version, "1.") {
+		res.CNIVersion = version
 		return encode(w, res)
 	}
 	old, err := res.GetAsVersion(version)

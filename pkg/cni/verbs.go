@@ -122,10 +122,7 @@ func (p *plugin) collect(r *Request, roles ...attach.Role) error {
 // status tells whether an ADD could work now: the configuration and a firewall,
 // which the plan asks for, and a free address.
 func (p *plugin) status(r *Request) error {
-	if _, err := r.config.Plan(r); err != nil {
-		return unavailable(err)
-	}
-	if err := r.Validate(); err != nil {
+	if _, err := r.Plan(); err != nil {
 		return unavailable(err)
 	}
 	if delegated(r.IPAM) {

@@ -133,6 +133,11 @@ func (b *Bridge) ensure(c *conn) (*device, error) {
 	if d.kind != "bridge" {
 		return nil, fmt.Errorf("%w (it is %s)", ErrWrongKind, kindOf(d))
 	}
+	// No router advertisement of a container may change the host's routes
+	// (CVE-2020-10749).
+	if _, err := setSysctl(sysctl("ipv6", "conf", b.Name, "accept_ra"), "0"); err != nil {
+		return nil, err
+	}
 	var flags uint32 = unix.IFF_UP
 	if b.Promisc {
 		flags |= unix.IFF_PROMISC
@@ -159,7 +164,8 @@ func kindOf(d *device) string {
 
 // create makes the bridge right at birth. Its MAC is set, so that neither a port
 // nor udev changes it. STP is off, as the kernel has it. The MTU is set after the
-// creation: the one given with it is lost when the first port joins.
+// creation, and to another value first: only a change makes the kernel keep it
+// when ports with other MTUs join.
 func (b *Bridge) create(c *conn) (*device, error) {
 	mtu := b.MTU
 	if mtu == 0 {
@@ -171,7 +177,7 @@ func (b *Bridge) create(c *conn) (*device, error) {
 			mtu = uplink.mtu
 		}
 	}
-	_, err := c.do(newLink(b.Name, "bridge", nil, nl.NewRtAttr(unix.IFLA_ADDRESS, randomMAC())))
+	_, err := c.do(newLink(b.Name, "bridge", 0, nil, nl.NewRtAttr(unix.IFLA_ADDRESS, randomMAC())))
 	if isErrno(err, unix.EEXIST) { // another ADD was faster
 		return b.ensure(c)
 	}
@@ -182,17 +188,22 @@ func (b *Bridge) create(c *conn) (*device, error) {
 	if err != nil {
 		return nil, err
 	}
-	if mtu != 0 {
-		if _, err := c.do(setLink(d.index, 0, nl.NewRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(mtu))))); err != nil {
-			return nil, fmt.Errorf("set MTU %d: %w", mtu, err)
-		}
+	if mtu == 0 {
+		mtu = d.mtu
 	}
-	// No router advertisement of a container may change the host's routes
-	// (CVE-2020-10749).
-	if _, err := setSysctl(sysctl("ipv6", "conf", b.Name, "accept_ra"), "0"); err != nil {
+	if _, err := c.do(setMTU(d.index, mtu+1), setMTU(d.index, mtu)); err != nil {
+		return nil, fmt.Errorf("set MTU %d: %w", mtu, err)
+	}
+	// Nobody else has the bridge's link-local address; while it waited for duplicate
+	// address detection, IPv6 would not be forwarded.
+	if _, err := setSysctl(sysctl("ipv6", "conf", b.Name, "accept_dad"), "0"); err != nil {
 		return nil, err
 	}
 	return b.ensure(c)
+}
+
+func setMTU(index, mtu int) *nl.NetlinkRequest {
+	return setLink(index, 0, nl.NewRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(mtu))))
 }
 
 // randomMAC is a locally administered unicast address (IEEE 802, 48 bits).

@@ -117,6 +117,38 @@ func (c *conn) do(reqs ...*nl.NetlinkRequest) ([]reply, error) {
 	return replies, errors.Join(errs...)
 }
 
+// batch is requests that go out together, each with what it is for.
+type batch struct {
+	reqs []*nl.NetlinkRequest
+	what []string
+}
+
+func (b *batch) add(what string, req *nl.NetlinkRequest) {
+	b.reqs, b.what = append(b.reqs, req), append(b.what, what)
+}
+
+// try adds a request whose failure does not matter.
+func (b *batch) try(req *nl.NetlinkRequest) { b.add("", req) }
+
+// run sends the batch. The error is the first failure that matters.
+func (b *batch) run(c *conn) error {
+	_, err := c.do(b.reqs...)
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return err
+	}
+	for _, e := range joined.Unwrap() {
+		var failed *requestError
+		if !errors.As(e, &failed) {
+			return e
+		}
+		if what := b.what[failed.index]; what != "" {
+			return fmt.Errorf("%s: %w", what, failed)
+		}
+	}
+	return nil
+}
+
 func (c *conn) receive() (int, error) {
 	for {
 		n, _, err := unix.Recvfrom(c.fd, c.buf, 0)

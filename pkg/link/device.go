@@ -114,11 +114,12 @@ func uint32Of(b []byte) uint32 {
 	return nl.NativeEndian().Uint32(b)
 }
 
-// newLink is the request that makes a link of a kind. data fills IFLA_INFO_DATA.
-func newLink(name, kind string, data func(info *nl.RtAttr), attrs ...*nl.RtAttr) *nl.NetlinkRequest {
+// newLink is the request that makes a link of a kind, with flags on. data fills
+// IFLA_INFO_DATA.
+func newLink(name, kind string, flags uint32, data func(info *nl.RtAttr), attrs ...*nl.RtAttr) *nl.NetlinkRequest {
 	req := nl.NewNetlinkRequest(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
 	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
-	msg.Flags, msg.Change = unix.IFF_UP, unix.IFF_UP
+	msg.Flags, msg.Change = flags, flags
 	req.AddData(msg)
 	req.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(name)))
 	for _, a := range attrs {
@@ -149,9 +150,10 @@ func setLink(index int, flags uint32, attrs ...*nl.RtAttr) *nl.NetlinkRequest {
 // Numbers of linux/ip.h: the per-device IPv4 settings that route netlink can set
 // (IFLA_INET_CONF), saving a walk through /proc/sys.
 const (
-	devconfArpNotify     = 23
-	devconfRouteLocalnet = 28
+	devconfArpNotify     = 22
+	devconfRouteLocalnet = 26
 	inetConf             = 1 // IFLA_INET_CONF
+	inet6AddrGenMode     = 8 // IFLA_INET6_ADDR_GEN_MODE
 )
 
 // inetSetting switches an IPv4 setting of a device on.
@@ -159,6 +161,14 @@ func inetSetting(setting int) *nl.RtAttr {
 	spec := nl.NewRtAttr(unix.IFLA_AF_SPEC, nil)
 	conf := spec.AddRtAttr(unix.AF_INET, nil).AddRtAttr(inetConf, nil)
 	conf.AddRtAttr(setting, nl.Uint32Attr(1))
+	return spec
+}
+
+// noLinkLocal keeps a device from making itself an IPv6 link-local address
+// (IN6_ADDR_GEN_MODE_NONE, kernel 3.17).
+func noLinkLocal() *nl.RtAttr {
+	spec := nl.NewRtAttr(unix.IFLA_AF_SPEC, nil)
+	spec.AddRtAttr(unix.AF_INET6, nil).AddRtAttr(inet6AddrGenMode, nl.Uint8Attr(1))
 	return spec
 }
 

@@ -9,16 +9,17 @@ import (
 	"slices"
 
 	"github.com/berth-cni/berth/pkg/attach"
-	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
 // configureInside gives the attachment's interface in the container its
 // addresses, brings it up and adds the routes: one look-up and one batch.
 //
-// The addresses come before the interface is up: with arp_notify the kernel then
-// announces them (RFC 5227, section 3), for neighbours that knew the address at
-// another MAC.
+// A broadcast on a bridge of a thousand ports costs a thousand deliveries, so that
+// nothing is sent that nobody needs. A MAC that follows from the address is known
+// already to whoever knew the address; only another MAC is announced (arp_notify
+// before the interface is up: RFC 5227, section 3). A container without IPv6
+// addresses gets no link-local one either, and so asks for no routers.
 func configureInside(ns *Netns, a *attach.Attachment, dad bool) error {
 	var c *conn
 	err := ns.do(func() error {
@@ -38,36 +39,30 @@ func configureInside(ns *Netns, a *attach.Attachment, dad bool) error {
 	if err != nil {
 		return err
 	}
-	reqs := []*nl.NetlinkRequest{setLink(d.index, 0, inetSetting(devconfArpNotify))}
+	var b batch
+	notify := setLink(d.index, 0, inetSetting(devconfArpNotify))
+	announce := a.MAC != MAC(a)
+	if announce {
+		b.add("announce addresses of "+a.IfName, notify)
+	}
+	if len(a.Addresses) > 0 && !hasIPv6(a) {
+		b.try(setLink(d.index, 0, noLinkLocal())) // fails where the interface has no IPv6
+	}
 	for _, addr := range a.Addresses {
-		reqs = append(reqs, newAddress(d.index, addr.Prefix, dad))
+		b.add(fmt.Sprintf("add address %s to %s", addr.Prefix, a.IfName), newAddress(d.index, addr.Prefix, dad))
 	}
-	reqs = append(reqs, setLink(d.index, unix.IFF_UP))
-	before := len(reqs)
+	b.add("set up "+a.IfName, setLink(d.index, unix.IFF_UP))
 	for _, r := range a.Routes {
-		reqs = append(reqs, newRoute(d.index, withGateway(r, a.Addresses)))
+		r = withGateway(r, a.Addresses)
+		b.add(fmt.Sprintf("add route to %s by %s", r.Dst, r.Gateway), newRoute(d.index, r))
 	}
-	_, err = c.do(reqs...)
-	return explain(err, a, before)
-}
-
-// explain says of the first request that failed what it was for.
-func explain(err error, a *attach.Attachment, routes int) error {
-	var failed *requestError
-	if !errors.As(err, &failed) {
+	if !announce {
+		b.add("announce addresses of "+a.IfName, notify)
+	}
+	if err := b.run(c); err != nil || !hasIPv6(a) {
 		return err
 	}
-	switch i := failed.index; {
-	case i == 0:
-		return fmt.Errorf("set arp_notify of %s: %w", a.IfName, failed)
-	case i <= len(a.Addresses):
-		return fmt.Errorf("add address %s to %s: %w", a.Addresses[i-1].Prefix, a.IfName, failed)
-	case i < routes:
-		return fmt.Errorf("set %s up: %w", a.IfName, failed)
-	default:
-		r := a.Routes[i-routes]
-		return fmt.Errorf("add route to %s by %s: %w", r.Dst, withGateway(r, a.Addresses).Gateway, failed)
-	}
+	return c.awaitUp(a.IfName) // only then does IPv6 listen
 }
 
 // withGateway fills the gateway of a route that has none from the address of its
@@ -85,11 +80,15 @@ func withGateway(r attach.Route, addrs []attach.Address) attach.Route {
 	return r
 }
 
+func hasIPv6(a *attach.Attachment) bool {
+	return slices.ContainsFunc(a.Addresses, func(x attach.Address) bool { return x.Prefix.Addr().Is6() })
+}
+
 // allowIPv6 prepares the interface, from inside the namespace, for an IPv6
 // address: the family on, and duplicate address detection off unless asked for,
 // which would have the link-local address wait too.
 func allowIPv6(a *attach.Attachment, dad bool) error {
-	if !slices.ContainsFunc(a.Addresses, func(x attach.Address) bool { return x.Prefix.Addr().Is6() }) {
+	if !hasIPv6(a) {
 		return nil
 	}
 	value := "0"

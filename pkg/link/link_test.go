@@ -226,6 +226,32 @@ func TestBridgeRefusals(t *testing.T) {
 	}
 }
 
+// Route netlink knows the settings by number; /proc/sys by name.
+func TestSettings(t *testing.T) {
+	nstest.Host(t)
+	a := attachment(t, "c1", 2)
+	a.Ports = []attach.Port{{HostPort: 80, ContainerPort: 80, Protocol: "tcp"}}
+	for _, s := range []attach.Step{&Bridge{Name: "berth0", Gateway: true}, &Veth{Bridge: "berth0"}} {
+		if err := s.Add(t.Context(), a); err != nil {
+			t.Fatal(err)
+		}
+	}
+	expect := func(path, want string) {
+		t.Helper()
+		if got, err := readSysctl(path); err != nil || got != want {
+			t.Errorf("%s is %q (%v), want %q", path, got, err, want)
+		}
+	}
+	expect(sysctl("ipv4", "conf", "berth0", "route_localnet"), "1")
+	expect(sysctl("ipv4", "conf", "berth0", "accept_local"), "0")
+	expect(sysctl("ipv6", "conf", "berth0", "accept_dad"), "0")
+	nstest.In(t, a.Netns, func() {
+		expect(sysctl("ipv4", "conf", "eth0", "arp_notify"), "1")
+		expect(sysctl("ipv4", "conf", "eth0", "accept_local"), "0")
+		expect(sysctl("ipv6", "conf", "eth0", "accept_dad"), "0")
+	})
+}
+
 // The kernel lets a bridge have 1,023 ports.
 func TestBridgeFull(t *testing.T) {
 	nstest.Host(t)

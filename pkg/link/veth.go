@@ -120,7 +120,7 @@ func (v *Veth) create(c *conn, ns *Netns, br attach.Interface, a *attach.Attachm
 		return err
 	}
 	mtu := nl.Uint32Attr(uint32(v.mtu(br)))
-	_, err = c.do(newLink(a.HostIfName(), "veth", func(data *nl.RtAttr) {
+	_, err = c.do(newLink(a.HostIfName(), "veth", unix.IFF_UP, func(data *nl.RtAttr) {
 		peer := data.AddRtAttr(nl.VETH_INFO_PEER, nil)
 		peer.AddChild(nl.NewIfInfomsg(unix.AF_UNSPEC))
 		peer.AddRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(a.IfName))

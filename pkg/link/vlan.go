@@ -39,7 +39,7 @@ func (b *Bridge) ensureVLANInterface(c *conn, br *device) (*device, error) {
 	sum := sha256.Sum256([]byte(name))
 	port := "vlan" + hex.EncodeToString(sum[:])[:11]
 	mtu := nl.NewRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(br.mtu)))
-	_, err = c.do(newLink(port, "veth", func(data *nl.RtAttr) {
+	_, err = c.do(newLink(port, "veth", unix.IFF_UP, func(data *nl.RtAttr) {
 		peer := data.AddRtAttr(nl.VETH_INFO_PEER, nil)
 		peer.AddChild(nl.NewIfInfomsg(unix.AF_UNSPEC))
 		peer.AddRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(name))

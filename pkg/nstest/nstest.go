@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -29,6 +30,9 @@ const sandboxEnv = "BERTH_TEST_SANDBOX"
 func Main(m *testing.M) {
 	if os.Getenv(sandboxEnv) == "" {
 		os.Exit(reexec())
+	}
+	if slices.Contains(os.Args, "-test.fuzzworker") {
+		os.Exit(m.Run()) // a child of a process that is in the sandbox
 	}
 	if err := furnish(); err != nil {
 		fmt.Fprintln(os.Stderr, "nstest:", err)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 
 	"github.com/berth-cni/berth/pkg/cni"
@@ -43,9 +44,11 @@ func (c *config) validate(r *cni.Request) {
 	if err := utils.ValidateInterfaceName(c.Bridge); err != nil {
 		r.Refuse("bridge", c.Bridge, "want an interface name: up to 15 characters, no slash, colon or space")
 	}
-	const maxMTU = 65535
-	if c.MTU != 0 && (c.MTU < 68 || c.MTU > maxMTU) { // RFC 791
-		r.Refuse("mtu", c.MTU, "want 68 to %d bytes, or 0 for that of the default route's device", maxMTU)
+	const minMTU, minMTU6, maxMTU = 68, 1280, 65535 // RFC 791, RFC 8200
+	if c.MTU != 0 && (c.MTU < minMTU || c.MTU > maxMTU) {
+		r.Refuse("mtu", c.MTU, "want %d to %d bytes, or 0 for that of the default route's device", minMTU, maxMTU)
+	} else if c.MTU != 0 && c.MTU < minMTU6 && slices.ContainsFunc(r.IPAM.Subnets(), func(p netip.Prefix) bool { return p.Addr().Is6() }) {
+		r.Refuse("mtu", c.MTU, "want at least %d bytes for IPv6", minMTU6)
 	}
 	if c.VLAN < 0 || c.VLAN > maxVLAN {
 		r.Refuse("vlan", c.VLAN, "want 0 (none) to %d", maxVLAN)

@@ -6,27 +6,26 @@ import (
 	"testing"
 
 	"github.com/berth-cni/berth/pkg/cni"
+	"github.com/berth-cni/berth/pkg/ipam"
 	"github.com/containernetworking/cni/pkg/skel"
 )
 
 // problems validates a configuration and returns what is wrong with it.
 func problems(conf string) error {
-	c := &config{Bridge: "cni0"}
-	r := &cni.Request{CmdArgs: &skel.CmdArgs{StdinData: []byte(conf)}, Conf: c.Common()}
-	if err := json.Unmarshal([]byte(conf), c); err != nil {
+	r, err := cni.NewRequest(&skel.CmdArgs{StdinData: []byte(conf)}, &config{Bridge: "cni0"})
+	if err != nil {
 		return err
 	}
-	if _, err := c.Plan(r); err != nil {
-		return err
-	}
-	return r.Validate()
+	_, err = r.Plan()
+	return err
 }
 
 func TestRefused(t *testing.T) {
 	for conf, want := range map[string][]string{
 		`{"bridge": "a/b"}`: {`bridge: "a/b"`, "15 characters"},
 		`{"mtu": 20}`:       {"mtu: 20: want 68"},
-		`{"vlan": 4095}`:    {"vlan: 4095", "4094"},
+		`{"mtu": 1279, "ipam": {"subnet": "fd00::/64"}}`: {"mtu: 1279: want at least 1280"},
+		`{"vlan": 4095}`: {"vlan: 4095", "4094"},
 		`{"vlanTrunk": [{"id": 0}, {"minID": 5}]}`:                  {"vlanTrunk[0].id: 0", "vlanTrunk[1]", "both or none"},
 		`{"vlanTrunk": [{"minID": 9, "maxID": 5}]}`:                 {"vlanTrunk[0]", "minID <= maxID"},
 		`{"hairpinMode": true, "promiscMode": true}`:                {"hairpinMode", "promiscMode"},
@@ -65,7 +64,7 @@ func TestAccepted(t *testing.T) {
 func TestTrunk(t *testing.T) {
 	c := &config{Bridge: "cni0"}
 	_ = json.Unmarshal([]byte(`{"vlanTrunk": [{"minID": 10, "maxID": 12}, {"id": 3}, {"id": 11}]}`), c)
-	c.validate(&cni.Request{Conf: c.Common()})
+	c.validate(&cni.Request{Conf: c.Common(), IPAM: &ipam.Config{}})
 	got, _ := json.Marshal(c.trunk)
 	if string(got) != "[3,10,11,12]" {
 		t.Errorf("trunk %s", got)

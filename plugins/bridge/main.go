@@ -42,9 +42,11 @@ func (c *config) Plan(r *cni.Request) (*cni.Plan, error) {
 		},
 		Chained: func(hostIf string) []attach.Step {
 			if hostIf == "" {
-				hostIf = c.Bridge
+				return []attach.Step{rules(c.Bridge)}
 			}
-			return []attach.Step{rules(hostIf)}
+			own := rules(hostIf)
+			own.Own = hostIf != c.Bridge // a veth that leads to this container alone
+			return []attach.Step{own}
 		},
 	}, nil
 }

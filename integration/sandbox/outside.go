@@ -1,0 +1,30 @@
+package sandbox
+
+// The host's addresses, and those of the machine outside that is its default
+// gateway (RFC 5737 and RFC 3849: documentation).
+const (
+	HostAddr4    = "192.0.2.1"
+	HostAddr6    = "2001:db8::1"
+	OutsideAddr4 = "192.0.2.2"
+	OutsideAddr6 = "2001:db8::2"
+	Uplink       = "uplink0" // the host's interface to the outside
+)
+
+// Outside gives the host an uplink, and a machine at its other end that knows no
+// way to the host's containers: what they send has to be masqueraded.
+func (h *Host) Outside() (*Container, error) {
+	c, err := h.Container("outside")
+	if err != nil {
+		return nil, err
+	}
+	return c, h.Script(`
+		ip link add uplink0 type veth peer name eth0 netns outside
+		ip addr add 192.0.2.1/24 dev uplink0
+		ip addr add 2001:db8::1/64 dev uplink0 nodad
+		ip link set uplink0 up
+		ip -n outside addr add 192.0.2.2/24 dev eth0
+		ip -n outside addr add 2001:db8::2/64 dev eth0 nodad
+		ip -n outside link set eth0 up
+		ip route add default via 192.0.2.2
+		ip -6 route add default via 2001:db8::2`)
+}

@@ -1,0 +1,169 @@
+package firewall
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// The kernel translates the first packet of a flow and remembers. A UDP client
+// that keeps sending from one port thus goes on to where the port led before:
+// to the host, when the container comes, and to an address that nobody has, when
+// it goes. TCP ends by itself.
+
+// Attributes of ctnetlink (linux/netfilter/nfnetlink_conntrack.h) that
+// golang.org/x/sys does not have.
+const (
+	ctDelete = unix.NFNL_SUBSYS_CTNETLINK<<8 | 2 // IPCTNL_MSG_CT_DELETE
+
+	ctaTupleOrig, ctaTupleReply, ctaStatus = 1, 2, 3
+	ctaFilter, ctaStatusMask               = 25, 26
+	ctaTupleIP, ctaTupleProto              = 1, 2
+	ctaIPv4Src, ctaIPv4Dst                 = 1, 2
+	ctaIPv6Src, ctaIPv6Dst                 = 3, 4
+	ctaProtoNum, ctaProtoDstPort           = 1, 3
+	ctaFilterOrig, ctaFilterReply          = 1, 2
+
+	filterIPSrc, filterIPDst         = 1 << 0, 1 << 1
+	filterProtoNum, filterProtoDPort = 1 << 3, 1 << 5
+
+	statusSNAT = 1 << 4 // IPS_SRC_NAT
+)
+
+// flows are the tracked connections that a published port's coming or going
+// makes stale.
+type flows struct {
+	forward
+	// gone: those that lead to the container. Otherwise those that came before
+	// it, of which connections with a translated source are not: they left
+	// through the host to the same port elsewhere.
+	gone bool
+}
+
+// staleFlows are those of the attachment's ports whose protocol has no end of
+// its own that the kernel sees.
+func staleFlows(a *attach.Attachment, gone bool) []flows {
+	forwards, _ := forwards(a)
+	var all []flows
+	for _, f := range forwards {
+		if f.proto != unix.IPPROTO_TCP {
+			all = append(all, flows{f, gone})
+		}
+	}
+	return all
+}
+
+// forget has the kernel forget flows: it goes through its table once for each,
+// and nothing is listed (kernel 6.8; older ones have it listed to us).
+func (s *socket) forget(all []flows) error {
+	var p packet
+	var listed []flows
+	for _, f := range all {
+		if f.filterable() {
+			p.flows(f)
+		} else {
+			listed = append(listed, f)
+		}
+	}
+	if p.last == 0 {
+		return forgetListed(listed)
+	}
+	p.ack()
+	answers, err := s.exchange(&p)
+	if err != nil {
+		return err
+	}
+	for _, r := range answers {
+		switch r.errno {
+		case 0:
+		case unix.ENOENT, unix.EINVAL, unix.EOPNOTSUPP: // took it for the name of one flow
+			return forgetListed(all)
+		default:
+			return fmt.Errorf("forget flows to %s port %d: %w", all[0].protocol, all[0].hostPort, r.errno)
+		}
+	}
+	return forgetListed(listed)
+}
+
+// filterable tells whether the kernel's filter takes the right flows. It compares
+// IPv6 addresses the wrong way round: those that differ match
+// (ctnetlink_filter_match_tuple in net/netfilter/nf_conntrack_netlink.c, seen with 6.18).
+func (f flows) filterable() bool {
+	return f.host.Is4() || f.host.IsUnspecified() && !f.gone
+}
+
+// flows appends the message that deletes what matches. The original direction
+// is always part of it: a kernel that does not know the filter must never take
+// the message for one that deletes everything.
+func (p *packet) flows(f flows) {
+	family, src, dst := uint8(unix.AF_INET), uint16(ctaIPv4Src), uint16(ctaIPv4Dst)
+	if f.host.Is6() {
+		family, src, dst = unix.AF_INET6, ctaIPv6Src, ctaIPv6Dst
+	}
+	const useFamily = 1 // the message's version
+	p.begin(ctDelete, 0, family, useFamily, 0)
+	orig, reply := uint32(filterProtoNum|filterProtoDPort), uint32(0)
+	p.nest(ctaTupleOrig|unix.NLA_F_NESTED, func() {
+		if !f.host.IsUnspecified() {
+			orig |= filterIPDst
+			p.nest(ctaTupleIP|unix.NLA_F_NESTED, func() { p.attr(dst, f.host.AsSlice()) })
+		}
+		p.nest(ctaTupleProto|unix.NLA_F_NESTED, func() {
+			p.attr(ctaProtoNum, []byte{f.proto})
+			p.attr(ctaProtoDstPort, port16(f.hostPort))
+		})
+	})
+	if f.gone {
+		reply = filterIPSrc
+		p.nest(ctaTupleReply|unix.NLA_F_NESTED, func() {
+			p.nest(ctaTupleIP|unix.NLA_F_NESTED, func() { p.attr(src, f.to.Addr().AsSlice()) })
+		})
+	} else {
+		p.attr(ctaStatus, binary.BigEndian.AppendUint32(nil, 0))
+		p.attr(ctaStatusMask, binary.BigEndian.AppendUint32(nil, statusSNAT))
+	}
+	p.nest(ctaFilter|unix.NLA_F_NESTED, func() {
+		p.attr(ctaFilterOrig, host32(orig))
+		p.attr(ctaFilterReply, host32(reply))
+	})
+}
+
+// forgetListed is forget for kernels whose deletion knows no filter.
+func forgetListed(all []flows) error {
+	for _, f := range all {
+		family := netlink.InetFamily(unix.AF_INET)
+		if f.host.Is6() {
+			family = unix.AF_INET6
+		}
+		_, err := netlink.ConntrackDeleteFilters(netlink.ConntrackTable, family, f)
+		if err != nil && !errors.Is(err, unix.ENOENT) { // one that ended meanwhile
+			return fmt.Errorf("forget flows to %s port %d: %w", f.protocol, f.hostPort, err)
+		}
+	}
+	return nil
+}
+
+// MatchConntrackFlow implements [netlink.CustomConntrackFilter].
+func (f flows) MatchConntrackFlow(flow *netlink.ConntrackFlow) bool {
+	if flow.Forward.Protocol != f.proto || flow.Forward.DstPort != f.hostPort {
+		return false
+	}
+	if !f.host.IsUnspecified() && address(flow.Forward.DstIP) != f.host {
+		return false
+	}
+	if f.gone {
+		return address(flow.Reverse.SrcIP) == f.to.Addr()
+	}
+	return flow.Reverse.DstIP.Equal(flow.Forward.SrcIP) // not translated
+}
+
+func address(ip net.IP) netip.Addr {
+	addr, _ := netip.AddrFromSlice(ip)
+	return addr.Unmap()
+}

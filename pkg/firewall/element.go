@@ -1,0 +1,143 @@
+package firewall
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+
+	"github.com/berth-cni/berth/pkg/attach"
+	"golang.org/x/sys/unix"
+)
+
+// element is an element of one of the table's sets; value only in maps. Where a
+// key has several fields, each is padded to 4 bytes.
+type element struct {
+	set        string
+	key, value []byte
+	comment    string
+}
+
+// networkElements are what the network's rules ask for. unwanted are the
+// memberships that they do not ask for, and that other settings left.
+func (r *Rules) networkElements() (wanted, unwanted []element) {
+	name := nameKey(r.Bridge)
+	wanted = append(wanted,
+		element{set: bridges, key: name},
+		element{set: same, key: join(name, name)})
+	for _, m := range []struct {
+		set string
+		on  bool
+	}{{noICC, r.NoICC}, {internal, r.Internal}, {isolated, r.Isolate}} {
+		e := element{set: m.set, key: name}
+		if m.on {
+			wanted = append(wanted, e)
+		} else {
+			unwanted = append(unwanted, e)
+		}
+	}
+	return wanted, unwanted
+}
+
+// everyMembership is all that networks of any settings have.
+func everyMembership(bridge string) []element {
+	every := &Rules{Bridge: bridge, Internal: true, Isolate: true, NoICC: true}
+	all, _ := every.networkElements()
+	return all
+}
+
+// containerElements are what one container adds. An error for a port that is
+// published on an address of a family that the container does not have.
+func (r *Rules) containerElements(a *attach.Attachment) ([]element, error) {
+	hash := a.Hash()
+	var all []element
+	for _, addr := range a.Addresses {
+		ip := addr.Prefix.Addr()
+		own, masq := own4, masq4
+		if ip.Is6() {
+			own, masq = own6, masq6
+		}
+		all = append(all, element{own, join(ip.AsSlice(), nameKey(r.Bridge)), nil, hash})
+		if r.Masquerade {
+			all = append(all, element{masq, ip.AsSlice(), nil, hash})
+		}
+	}
+	forwards, err := forwards(a)
+	for _, f := range forwards {
+		set, key := ports4, []byte(nil)
+		switch {
+		case f.host.Is4() && !f.host.IsUnspecified():
+			set, key = ports4IP, f.host.AsSlice()
+		case f.host.Is6() && f.host.IsUnspecified():
+			set = ports6
+		case f.host.Is6():
+			set, key = ports6IP, f.host.AsSlice()
+		}
+		key = join(key, []byte{f.proto}, port16(f.hostPort))
+		all = append(all, element{set, key, join(f.to.Addr().AsSlice(), port16(f.to.Port())), hash})
+	}
+	return all, err
+}
+
+// forward is a published port of one address family.
+type forward struct {
+	protocol string
+	proto    uint8      // its number in the IP header
+	host     netip.Addr // unspecified for all of the family
+	hostPort uint16
+	to       netip.AddrPort
+}
+
+// protocols are those that ports can be published of.
+var protocols = map[string]uint8{"tcp": unix.IPPROTO_TCP, "udp": unix.IPPROTO_UDP, "sctp": unix.IPPROTO_SCTP}
+
+// forwards are the attachment's published ports. One that is published on all
+// addresses is published for the families that the container has; one on an
+// address of a family that it does not have is an error.
+func forwards(a *attach.Attachment) ([]forward, error) {
+	var all []forward
+	for _, p := range a.Ports {
+		proto, ok := protocols[p.Protocol]
+		if !ok {
+			return nil, fmt.Errorf("publish %s: protocol %q is none of tcp, udp, sctp", p, p.Protocol)
+		}
+		for _, host := range p.HostIPs() {
+			to, ok := firstOfFamily(a.Addresses, host)
+			if ok {
+				all = append(all, forward{p.Protocol, proto, host, p.HostPort, netip.AddrPortFrom(to, p.ContainerPort)})
+			} else if !host.IsUnspecified() {
+				return nil, fmt.Errorf("publish %s: the container has no address of that family", p)
+			}
+		}
+	}
+	return all, nil
+}
+
+func firstOfFamily(addrs []attach.Address, like netip.Addr) (netip.Addr, bool) {
+	for _, a := range addrs {
+		if a.Prefix.Addr().Is4() == like.Is4() {
+			return a.Prefix.Addr(), true
+		}
+	}
+	return netip.Addr{}, false
+}
+
+// nameKey is an interface name as nftables compares it.
+func nameKey(name string) []byte {
+	key := make([]byte, unix.IFNAMSIZ)
+	copy(key, name)
+	return key
+}
+
+func port16(port uint16) []byte { return binary.BigEndian.AppendUint16(nil, port) }
+
+// join makes a key of several fields.
+func join(fields ...[]byte) []byte {
+	key := make([]byte, 0, 48)
+	for _, f := range fields {
+		key = append(key, f...)
+		for len(key)%4 != 0 {
+			key = append(key, 0)
+		}
+	}
+	return key
+}

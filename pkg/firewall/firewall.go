@@ -1,0 +1,168 @@
+// Package firewall is what the host's packet filter knows of attachments:
+// published ports, masquerade, isolation, and the protection that these need.
+//
+// A network and a container are elements of nftables sets and maps, in one table
+// whose chains and rules never change ([TableName]); adding a container is one
+// transaction of a few elements, whatever is there already. Hosts without
+// nftables get the same through iptables. Every element and rule of a container
+// carries its attachment's hash ([attach.Key.Hash]) as comment.
+//
+// What belongs to interfaces is not done here: ip_forward, the bridge's
+// route_localnet (for ports on 127.0.0.1), and a port's hairpin and isolation.
+package firewall
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/berth-cni/berth/pkg/attach"
+)
+
+// Rules is the step that tells the host's firewall of one attachment.
+type Rules struct {
+	// Backend is "nftables" or "iptables", as [Choose] resolved it. The record
+	// keeps it, so that Del cleans where Add wrote.
+	Backend string `json:"backend"`
+	// Bridge is the host's interface through which the container is reached.
+	Bridge string `json:"bridge"`
+	// Own says that no other container is reached through Bridge (the host's end
+	// of a point-to-point pair): Del then leaves nothing of the network either.
+	Own        bool `json:"own,omitempty"`
+	Masquerade bool `json:"masquerade,omitempty"` // hide the container's addresses from the outside
+	Internal   bool `json:"internal,omitempty"`   // nothing in or out but this network and its gateway
+	Isolate    bool `json:"isolate,omitempty"`    // no traffic with other isolated networks
+	NoICC      bool `json:"noicc,omitempty"`      // none between containers of this network
+}
+
+// The backends.
+const (
+	NFTables = "nftables"
+	IPTables = "iptables"
+)
+
+// backend holds the rules of attachments. add makes all or nothing.
+type backend interface {
+	add(context.Context, *Rules, *attach.Attachment) error
+	del(context.Context, *Rules, *attach.Attachment) error
+	check(context.Context, *Rules, *attach.Attachment) error
+	// removeNetwork drops what networks share no more.
+	removeNetwork(ctx context.Context, bridge string) error
+	// usable returns what is missing on this host.
+	usable() error
+	// rebuild makes everything anew, for these attachments.
+	rebuild(context.Context, []*attach.Attachment) error
+}
+
+func backendOf(name string) (backend, error) {
+	switch name {
+	case NFTables:
+		return nft{}, nil
+	case IPTables:
+		return ipt{}, nil
+	}
+	return nil, fmt.Errorf("firewall backend %q is neither %s nor %s", name, NFTables, IPTables)
+}
+
+// Choose resolves the configuration's word: auto (or nothing) is nftables where
+// the kernel has it, else iptables. An error says what the backend misses.
+func Choose(word string) (string, error) {
+	if word != "" && word != "auto" {
+		return word, Status(word)
+	}
+	nftErr := Status(NFTables)
+	if nftErr == nil {
+		return NFTables, nil
+	}
+	if err := Status(IPTables); err != nil {
+		return "", errors.Join(nftErr, err)
+	}
+	return IPTables, nil
+}
+
+// Status returns why the backend cannot be used now; nil when it can.
+func Status(name string) error {
+	b, err := backendOf(name)
+	if err != nil {
+		return err
+	}
+	if err := b.usable(); err != nil {
+		return fmt.Errorf("firewall backend %s: %w", name, err)
+	}
+	return nil
+}
+
+// Kind implements [attach.Step].
+func (*Rules) Kind() string { return "firewall" }
+
+// Add implements [attach.Step]. What is of the network is made with every
+// container, so that it comes back after somebody flushed it.
+func (r *Rules) Add(ctx context.Context, a *attach.Attachment) error {
+	return r.do(ctx, a, "add", backend.add)
+}
+
+// Del implements [attach.Step]. What is of the network stays, unless it is Own.
+func (r *Rules) Del(ctx context.Context, a *attach.Attachment) error {
+	return r.do(ctx, a, "delete", backend.del)
+}
+
+// Check implements [attach.Step].
+func (r *Rules) Check(ctx context.Context, a *attach.Attachment) error {
+	return r.do(ctx, a, "check", backend.check)
+}
+
+func (r *Rules) do(ctx context.Context, a *attach.Attachment, verb string,
+	fn func(backend, context.Context, *Rules, *attach.Attachment) error) error {
+	b, err := backendOf(r.Backend)
+	if err == nil {
+		err = fn(b, ctx, r, a)
+	}
+	if err != nil {
+		return fmt.Errorf("%s firewall rules of %s: %w", verb, a.Key, err)
+	}
+	return nil
+}
+
+// RemoveNetwork drops what the backend holds for a network without containers.
+func RemoveNetwork(ctx context.Context, name, bridge string) error {
+	b, err := backendOf(name)
+	if err == nil {
+		err = b.removeNetwork(ctx, bridge)
+	}
+	if err != nil {
+		return fmt.Errorf("remove firewall rules of bridge %s: %w", bridge, err)
+	}
+	return nil
+}
+
+// Rebuild makes everything anew from the records of all attachments: after
+// somebody flushed the host's firewall, and when a newer version brings other
+// rules. With nftables that is one transaction, in which no packet sees a gap.
+func Rebuild(ctx context.Context, all []*attach.Attachment) error {
+	by := map[string][]*attach.Attachment{}
+	for _, a := range all {
+		if r := rulesOf(a); r != nil {
+			by[r.Backend] = append(by[r.Backend], a)
+		}
+	}
+	var errs []error
+	for name, some := range by {
+		b, err := backendOf(name)
+		if err == nil {
+			err = b.rebuild(ctx, some)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("rebuild %s firewall: %w", name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func rulesOf(a *attach.Attachment) *Rules {
+	for _, s := range a.Steps {
+		if r, ok := s.(*Rules); ok {
+			return r
+		}
+	}
+	return nil
+}

@@ -1,0 +1,206 @@
+package firewall
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os/exec"
+
+	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/coreos/go-iptables/iptables"
+)
+
+// ipt is the iptables backend, for kernels without nftables. It forks for every
+// rule; a container is a few rules in shared chains.
+type ipt struct{}
+
+// lockWait is how long one iptables waits for another, in seconds.
+const lockWait = 10
+
+// open returns iptables (IPv4) or ip6tables.
+func open(v6 bool) (*iptables.IPTables, error) {
+	proto := iptables.ProtocolIPv4
+	if v6 {
+		proto = iptables.ProtocolIPv6
+	}
+	t, err := iptables.New(iptables.IPFamily(proto), iptables.Timeout(lockWait))
+	if errors.Is(err, exec.ErrNotFound) {
+		return nil, fmt.Errorf("%w (Debian's package is iptables)", err)
+	}
+	return t, err
+}
+
+// families tells which of the two the attachment needs.
+func families(a *attach.Attachment) (all []bool) {
+	for _, like := range []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()} {
+		if _, ok := firstOfFamily(a.Addresses, like); ok {
+			all = append(all, like.Is6())
+		}
+	}
+	return all
+}
+
+func (b ipt) add(ctx context.Context, r *Rules, a *attach.Attachment) error {
+	err := b.put(r, a)
+	if err == nil {
+		err = forgetFlows(a, false)
+	}
+	if err != nil {
+		if undo := b.del(ctx, r, a); undo != nil {
+			return errors.Join(err, undo, attach.ErrLeft)
+		}
+	}
+	return err
+}
+
+func (ipt) put(r *Rules, a *attach.Attachment) error {
+	if _, err := forwards(a); err != nil {
+		return err
+	}
+	for _, v6 := range families(a) {
+		t, err := open(v6)
+		if err != nil {
+			return err
+		}
+		wanted, unwanted := r.networkTexts(v6)
+		if a.NetworkChanged {
+			if err := deleteTexts(t, unwanted); err != nil {
+				return err
+			}
+		}
+		if err := ensureChains(t, v6); err != nil {
+			return err
+		}
+		for _, x := range append(wanted, r.containerTexts(a, v6)...) {
+			if err := x.ensure(t); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (ipt) del(_ context.Context, r *Rules, a *attach.Attachment) error {
+	var errs []error
+	for _, v6 := range families(a) {
+		t, err := open(v6)
+		if err == nil {
+			all := r.containerTexts(a, v6)
+			if r.Own {
+				all = append(all, everyText(r.Bridge, v6)...)
+			}
+			err = deleteTexts(t, all)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(append(errs, forgetFlows(a, true))...)
+}
+
+func (ipt) check(_ context.Context, r *Rules, a *attach.Attachment) error {
+	var errs []error
+	for _, v6 := range families(a) {
+		t, err := open(v6)
+		if err != nil {
+			return err
+		}
+		wanted, _ := r.networkTexts(v6)
+		all := append(jumps(v6), wanted...)
+		for _, x := range append(all, r.containerTexts(a, v6)...) {
+			there, err := x.exists(t)
+			if err == nil && !there {
+				err = fmt.Errorf("iptables rule is missing: %s", x)
+			}
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (ipt) removeNetwork(_ context.Context, bridge string) error {
+	var errs []error
+	for _, v6 := range []bool{false, true} {
+		t, err := open(v6)
+		if errors.Is(err, exec.ErrNotFound) {
+			continue // nor has it made anything
+		}
+		if err == nil {
+			err = deleteTexts(t, everyText(bridge, v6))
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+func (ipt) usable() error {
+	t, err := open(false)
+	if err != nil {
+		return err
+	}
+	_, err = t.ChainExists("nat", "PREROUTING")
+	return err
+}
+
+// rebuild empties our chains and fills them again. It is not atomic.
+func (b ipt) rebuild(_ context.Context, all []*attach.Attachment) error {
+	for _, v6 := range []bool{false, true} {
+		t, err := open(v6)
+		if v6 && errors.Is(err, exec.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		for _, c := range ownChains(v6) {
+			if err := t.ClearChain(c.table, c.name); err != nil {
+				return err
+			}
+		}
+	}
+	var errs []error
+	for _, a := range all {
+		errs = append(errs, b.put(rulesOf(a), a))
+	}
+	return errors.Join(errs...)
+}
+
+// forgetFlows is [socket.forget] with a socket of its own.
+func forgetFlows(a *attach.Attachment, gone bool) error {
+	all := staleFlows(a, gone)
+	if len(all) == 0 {
+		return nil
+	}
+	s, err := dial()
+	if err != nil {
+		return err
+	}
+	return s.forget(all)
+}
+
+// ensureChains makes our chains and the jumps to them. A jump that is there
+// has its chain.
+func ensureChains(t *iptables.IPTables, v6 bool) error {
+	for _, j := range jumps(v6) {
+		there, err := j.exists(t)
+		if err != nil {
+			return err
+		}
+		if there {
+			continue
+		}
+		for _, c := range ownChains(v6) {
+			if c.table != j.table {
+				continue
+			}
+			const exists = 1 // iptables(8): also for other errors, which the rules then meet
+			var e *iptables.Error
+			if err := t.NewChain(c.table, c.name); err != nil && !(errors.As(err, &e) && e.ExitStatus() == exists) {
+				return err
+			}
+		}
+		if err := j.ensure(t); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,148 @@
+package firewall
+
+import (
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/berth-cni/berth/pkg/attach"
+)
+
+// The chains of the iptables backend, with the meaning of the nftables table's.
+const (
+	chainPublish    = "BERTH-PUBLISH"
+	chainHairpin    = "BERTH-HAIRPIN"
+	chainMasquerade = "BERTH-MASQUERADE"
+	chainForward    = "BERTH-FORWARD"
+	chainIsolated   = "BERTH-ISOLATED"
+	chainInput      = "BERTH-INPUT"
+	chainRaw        = "BERTH-RAW"
+)
+
+type ownChain struct{ table, name string }
+
+func ownChains(v6 bool) []ownChain {
+	all := []ownChain{
+		{"nat", chainPublish}, {"nat", chainHairpin}, {"nat", chainMasquerade},
+		{"filter", chainForward}, {"filter", chainIsolated}, {"filter", chainInput},
+	}
+	if v6 { // has no loopback addresses that a bridge would take
+		return all
+	}
+	return append(all, ownChain{"raw", chainRaw})
+}
+
+func words(s string) []string { return strings.Fields(s) }
+
+// jumps lead from the built-in chains to ours. Those of filter come first, so
+// that nobody accepts what we drop; our chains there only drop, and leave
+// everything else to the rules behind them.
+func jumps(v6 bool) []text {
+	local := "-m addrtype --dst-type LOCAL -j " + chainPublish
+	output := local
+	if v6 {
+		output = "! -d ::1/128 " + local // the kernel drops what NAT sends away from ::1
+	}
+	all := []text{
+		{"nat", "PREROUTING", words(local), false},
+		{"nat", "OUTPUT", words(output), false},
+		{"nat", "POSTROUTING", words("-j " + chainHairpin), false},
+		{"nat", "POSTROUTING", words("-j " + chainMasquerade), false},
+		{"filter", "FORWARD", words("-j " + chainForward), true},
+		{"filter", "INPUT", words("-j " + chainInput), true},
+	}
+	if v6 {
+		return all
+	}
+	return append(all, text{"raw", "PREROUTING", words("-j " + chainRaw), false})
+}
+
+// networkTexts are what the network's rules ask for; unwanted what other
+// settings left.
+func (r *Rules) networkTexts(v6 bool) (wanted, unwanted []text) {
+	mark := func(x text, spec string) text {
+		x.spec = append(words(strings.ReplaceAll(spec, "BRIDGE", r.Bridge)), "-m", "comment", "--comment", "berth network "+r.Bridge)
+		return x
+	}
+	const fresh = " -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT"
+	wanted = []text{mark(text{table: "nat", chain: chainMasquerade, first: true}, "-o BRIDGE -j RETURN")}
+	if !v6 {
+		wanted = append(wanted,
+			mark(text{table: "raw", chain: chainRaw}, "-i BRIDGE -d 127.0.0.0/8 -j DROP"),
+			mark(text{table: "raw", chain: chainRaw}, "-i BRIDGE -s 127.0.0.0/8 -j DROP"),
+			mark(text{table: "nat", chain: chainHairpin}, "-s 127.0.0.0/8 -o BRIDGE -j MASQUERADE"))
+	}
+	// The address types differ by family: an IPv6 address of another interface
+	// is of type LOCAL, an IPv4 one of type UNICAST (net/netfilter/xt_addrtype.c).
+	other := " -m addrtype --dst-type UNICAST --limit-iface-in"
+	if v6 {
+		other = " -m addrtype ! --dst-type LOCAL --limit-iface-in -m addrtype --dst-type UNICAST"
+	}
+	for _, m := range []struct {
+		on          bool
+		chain, spec string
+	}{
+		{r.Internal, chainForward, "-i BRIDGE ! -o BRIDGE -j DROP"},
+		{r.Internal, chainForward, "! -i BRIDGE -o BRIDGE -j DROP"},
+		{r.Internal, chainInput, "-i BRIDGE -m conntrack ! --ctstate RELATED,ESTABLISHED" + other + " -j DROP"},
+		{r.NoICC, chainForward, "-i BRIDGE -o BRIDGE" + fresh + " -j DROP"},
+		{r.Isolate, chainForward, "-i BRIDGE ! -o BRIDGE" + fresh + " -j " + chainIsolated},
+		{r.Isolate, chainIsolated, "-o BRIDGE -j DROP"},
+	} {
+		x := mark(text{table: "filter", chain: m.chain}, m.spec)
+		if m.on {
+			wanted = append(wanted, x)
+		} else {
+			unwanted = append(unwanted, x)
+		}
+	}
+	return wanted, unwanted
+}
+
+// everyText is all that networks of any settings have.
+func everyText(bridge string, v6 bool) []text {
+	every := &Rules{Bridge: bridge, Internal: true, Isolate: true, NoICC: true}
+	all, _ := every.networkTexts(v6)
+	return all
+}
+
+// containerTexts are one container's rules in one family. A published port comes
+// first in its chain, in front of what somebody who is gone may have left.
+func (r *Rules) containerTexts(a *attach.Attachment, v6 bool) []text {
+	mark := func(x text, spec ...string) text {
+		x.spec = append(spec, "-m", "comment", "--comment", a.Hash())
+		return x
+	}
+	multicast := "224.0.0.0/4"
+	if v6 {
+		multicast = "ff00::/8"
+	}
+	var all []text
+	for _, addr := range a.Addresses {
+		ip := addr.Prefix.Addr()
+		if ip.Is6() != v6 {
+			continue
+		}
+		one := netip.PrefixFrom(ip, ip.BitLen()).String()
+		all = append(all, mark(text{table: "nat", chain: chainHairpin},
+			"-s", one, "-o", r.Bridge, "-m", "conntrack", "--ctstate", "DNAT", "-j", "MASQUERADE"))
+		if r.Masquerade {
+			all = append(all, mark(text{table: "nat", chain: chainMasquerade},
+				"-s", one, "!", "-d", multicast, "-j", "MASQUERADE"))
+		}
+	}
+	forwards, _ := forwards(a)
+	for _, f := range forwards {
+		if f.host.Is6() != v6 {
+			continue
+		}
+		spec := []string{"-p", f.protocol}
+		if !f.host.IsUnspecified() {
+			spec = append(spec, "-d", netip.PrefixFrom(f.host, f.host.BitLen()).String())
+		}
+		all = append(all, mark(text{table: "nat", chain: chainPublish, first: true},
+			append(spec, "-m", f.protocol, "--dport", strconv.Itoa(int(f.hostPort)),
+				"-j", "DNAT", "--to-destination", f.to.String())...))
+	}
+	return all
+}

@@ -1,0 +1,191 @@
+package firewall
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/berth-cni/berth/pkg/attach"
+	"golang.org/x/sys/unix"
+)
+
+// Listener tells whether a process of this network namespace listens on the host
+// port: "nginx (pid 812)", or empty when none does. Publishing such a port would
+// take it away from the process without a word.
+//
+// It tries to bind the port. Only when it is in use does it look who uses it: a
+// port that only an established connection holds is free to be published. An
+// error when the port's host address is not one of this host's.
+func Listener(p attach.Port) (holder string, err error) {
+	for _, ip := range p.HostIPs() {
+		holder, err := listenerOn(protocols[p.Protocol], netip.AddrPortFrom(ip, p.HostPort))
+		if err != nil {
+			return "", fmt.Errorf("publish %s: %w", p, err)
+		}
+		if holder != "" {
+			return holder, nil
+		}
+	}
+	return "", nil
+}
+
+func listenerOn(proto uint8, at netip.AddrPort) (string, error) {
+	err := tryBind(proto, at)
+	switch {
+	case err == nil:
+		return "", nil
+	case errors.Is(err, unix.EAFNOSUPPORT), errors.Is(err, unix.EPROTONOSUPPORT),
+		errors.Is(err, unix.ESOCKTNOSUPPORT):
+		return "", nil // nobody can listen
+	case errors.Is(err, unix.EADDRNOTAVAIL):
+		return "", fmt.Errorf("%s is not an address of this host", at.Addr())
+	case !errors.Is(err, unix.EADDRINUSE):
+		return "", fmt.Errorf("try the port: %w", err)
+	}
+	if proto == unix.IPPROTO_SCTP {
+		return "an SCTP socket", nil
+	}
+	inode, err := listeningSocket(proto, at)
+	if err != nil || inode == 0 {
+		return "", err
+	}
+	return owner(inode), nil
+}
+
+// tryBind binds a socket and closes it. It does not share the address
+// (SO_REUSEADDR, SO_REUSEPORT): a UDP port in use could then be bound again.
+func tryBind(proto uint8, at netip.AddrPort) error {
+	kind := unix.SOCK_STREAM
+	if proto == unix.IPPROTO_UDP {
+		kind = unix.SOCK_DGRAM
+	}
+	var family int
+	var sa unix.Sockaddr
+	if at.Addr().Is4() {
+		family, sa = unix.AF_INET, &unix.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().As4()}
+	} else {
+		family, sa = unix.AF_INET6, &unix.SockaddrInet6{Port: int(at.Port()), Addr: at.Addr().As16()}
+	}
+	fd, err := unix.Socket(family, kind|unix.SOCK_CLOEXEC, int(proto))
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if family == unix.AF_INET6 { // :: alone, without the IPv4 port
+		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1); err != nil {
+			return err
+		}
+	}
+	return unix.Bind(fd, sa)
+}
+
+// sock_diag(7), linux/inet_diag.h.
+const (
+	diagByFamily = 20 // SOCK_DIAG_BY_FAMILY
+	diagLen      = 72 // of struct inet_diag_msg
+	diagV6Only   = 11 // INET_DIAG_SKV6ONLY
+	stateClose   = 7  // TCP_CLOSE: a UDP socket that is not connected
+	stateListen  = 10 // TCP_LISTEN
+)
+
+// listeningSocket returns the inode of a socket that receives what is sent to
+// the address and port; 0 when there is none.
+func listeningSocket(proto uint8, at netip.AddrPort) (inode uint32, err error) {
+	families := []uint8{unix.AF_INET6} // [::] receives IPv4 too
+	if at.Addr().Is4() {
+		families = append(families, unix.AF_INET)
+	}
+	for _, family := range families {
+		err := dumpSockets(proto, family, func(msg []byte) {
+			if receives(msg, at) {
+				inode = binary.NativeEndian.Uint32(msg[68:])
+			}
+		})
+		if err != nil || inode != 0 {
+			return inode, err
+		}
+	}
+	return 0, nil
+}
+
+// receives decodes an inet_diag_msg: family, state, timer, retrans, then ports
+// (big endian) and addresses of both ends.
+func receives(msg []byte, at netip.AddrPort) bool {
+	if len(msg) < diagLen || binary.BigEndian.Uint16(msg[4:]) != at.Port() {
+		return false
+	}
+	raw := msg[8:12]
+	if msg[0] == unix.AF_INET6 {
+		raw = msg[8:24]
+	}
+	local, _ := netip.AddrFromSlice(raw)
+	local = local.Unmap()
+	if local.Is4() == at.Addr().Is4() {
+		return local == at.Addr() || local.IsUnspecified() || at.Addr().IsUnspecified()
+	}
+	only := attrOf(msg[diagLen:], diagV6Only)
+	return at.Addr().Is4() && local.IsUnspecified() && !(len(only) == 1 && only[0] == 1)
+}
+
+// dumpSockets calls each for every socket of the protocol and family that waits
+// for somebody to come.
+func dumpSockets(proto, family uint8, each func(msg []byte)) error {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
+	if err != nil {
+		return fmt.Errorf("open sock_diag: %w", err)
+	}
+	defer unix.Close(fd)
+	state := uint32(1 << stateListen)
+	if proto == unix.IPPROTO_UDP {
+		state = 1 << stateClose
+	}
+	const size = unix.SizeofNlMsghdr + 56 // struct inet_diag_req_v2
+	req := make([]byte, size)
+	binary.NativeEndian.PutUint32(req, size)
+	binary.NativeEndian.PutUint16(req[4:], diagByFamily)
+	binary.NativeEndian.PutUint16(req[6:], unix.NLM_F_REQUEST|unix.NLM_F_DUMP)
+	req[16], req[17] = family, proto
+	binary.NativeEndian.PutUint32(req[20:], state)
+	if err := unix.Sendto(fd, req, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return fmt.Errorf("ask sock_diag: %w", err)
+	}
+	buf := make([]byte, 64<<10)
+	for {
+		n, _, err := unix.Recvfrom(fd, buf, 0)
+		if err != nil {
+			return fmt.Errorf("read sock_diag: %w", err)
+		}
+		msgs, err := syscall.ParseNetlinkMessage(buf[:n])
+		if err != nil {
+			return fmt.Errorf("read sock_diag: %w", err)
+		}
+		for _, m := range msgs {
+			switch m.Header.Type {
+			case unix.NLMSG_DONE, unix.NLMSG_ERROR: // ENOENT: the kernel has no such protocol
+				return nil
+			}
+			each(m.Data)
+		}
+	}
+}
+
+// owner names the process that has the socket, by its inode. A process that is
+// out of our sight leaves only the inode.
+func owner(inode uint32) string {
+	link := fmt.Sprintf("socket:[%d]", inode)
+	fds, _ := filepath.Glob("/proc/[0-9]*/fd/*")
+	for _, fd := range fds {
+		if to, err := os.Readlink(fd); err != nil || to != link {
+			continue
+		}
+		pid := strings.Split(fd, "/")[2]
+		name, _ := os.ReadFile(filepath.Join("/proc", pid, "comm"))
+		return fmt.Sprintf("%s (pid %s)", strings.TrimSpace(string(name)), pid)
+	}
+	return fmt.Sprintf("a process that cannot be seen from here (socket inode %d)", inode)
+}

@@ -1,0 +1,149 @@
+package firewall
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/berth-cni/berth/pkg/attach"
+	"golang.org/x/sys/unix"
+)
+
+// nft is the nftables backend.
+type nft struct{}
+
+func (nft) add(ctx context.Context, r *Rules, a *attach.Attachment) error {
+	elements, err := r.containerElements(a)
+	if err != nil {
+		return err
+	}
+	s, err := dial()
+	if err != nil {
+		return err
+	}
+	wanted, unwanted := r.networkElements()
+	if a.NetworkChanged {
+		if err := s.remove(unwanted); err != nil {
+			return err
+		}
+	}
+	err = s.put(append(wanted, elements...), func(replace bool) error { return restore(ctx, a, replace) })
+	if err == nil {
+		err = s.forget(staleFlows(a, false))
+	}
+	if err != nil {
+		if undo := s.remove(elements); undo != nil {
+			return errors.Join(err, undo, attach.ErrLeft)
+		}
+	}
+	return err
+}
+
+func (nft) del(_ context.Context, r *Rules, a *attach.Attachment) error {
+	elements, err := r.containerElements(a)
+	if err != nil {
+		return nil // Add refused it
+	}
+	if r.Own {
+		elements = append(elements, everyMembership(r.Bridge)...)
+	}
+	s, err := dial()
+	if err != nil {
+		return err
+	}
+	if err := s.remove(elements); err != nil {
+		return err
+	}
+	return s.forget(staleFlows(a, true))
+}
+
+func (nft) check(_ context.Context, r *Rules, a *attach.Attachment) error {
+	elements, err := r.containerElements(a)
+	if err != nil {
+		return err
+	}
+	wanted, _ := r.networkElements()
+	s, err := dial()
+	if err != nil {
+		return err
+	}
+	for range 5 {
+		if err = s.verify(append(wanted, elements...)); err == nil {
+			break
+		}
+		time.Sleep(5 * time.Millisecond) // somebody's transaction may be under way
+	}
+	return err
+}
+
+func (nft) removeNetwork(_ context.Context, bridge string) error {
+	s, err := dial()
+	if err != nil {
+		return err
+	}
+	return s.remove(everyMembership(bridge))
+}
+
+func (nft) rebuild(_ context.Context, all []*attach.Attachment) error {
+	return makeTable(true, elementsOf(all))
+}
+
+// elementsOf returns what the table holds for these attachments.
+func elementsOf(all []*attach.Attachment) []element {
+	var elements []element
+	seen := map[string]bool{}
+	for _, a := range all {
+		r := rulesOf(a)
+		if r == nil || r.Backend != NFTables {
+			continue
+		}
+		if !seen[r.Bridge] {
+			seen[r.Bridge] = true
+			wanted, _ := r.networkElements()
+			elements = append(elements, wanted...)
+		}
+		if own, err := r.containerElements(a); err == nil { // else Add refused it
+			elements = append(elements, own...)
+		}
+	}
+	return elements
+}
+
+// restore makes the table, with what it held for everybody: somebody flushed it,
+// or (replace) another version of Berth made it.
+func restore(ctx context.Context, a *attach.Attachment, replace bool) error {
+	var all []*attach.Attachment
+	if a.All != nil {
+		var err error
+		if all, err = a.All(ctx); err != nil {
+			return err
+		}
+	}
+	return makeTable(replace, elementsOf(all))
+}
+
+// usable asks for the generation of the rules: the cheapest question there is.
+func (nft) usable() error {
+	s, err := dial()
+	if err != nil {
+		return err
+	}
+	var p packet
+	p.begin(getGen, 0, unix.AF_UNSPEC, 0, 0)
+	p.ack()
+	answers, err := s.exchange(&p)
+	if err != nil {
+		return err
+	}
+	for _, r := range answers {
+		switch r.errno {
+		case 0:
+		case unix.EPERM:
+			return fmt.Errorf("ask for nftables: %w (it takes CAP_NET_ADMIN)", r.errno)
+		default:
+			return fmt.Errorf("the kernel has no nftables (CONFIG_NF_TABLES_INET): %w", r.errno)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,188 @@
+package firewall
+
+import (
+	"errors"
+	"fmt"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Kinds of nftables messages.
+const (
+	newElement = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_NEWSETELEM
+	delElement = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_DELSETELEM
+	getElement = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_GETSETELEM
+	getChain   = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_GETCHAIN
+	getTable   = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_GETTABLE
+	getGen     = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_GETGEN
+)
+
+// change is one message of a transaction.
+type change struct {
+	kind uint16 // newElement or delElement
+	element
+}
+
+func changes(kind uint16, elements []element) []change {
+	all := make([]change, len(elements))
+	for i, e := range elements {
+		all[i] = change{kind, e}
+	}
+	return all
+}
+
+// refusedError says which changes the kernel refused; then it made none.
+type refusedError struct {
+	refused map[int]syscall.Errno // by the change's place in the transaction
+	first   change
+	errno   syscall.Errno
+}
+
+func (e *refusedError) Error() string {
+	return fmt.Sprintf("nftables set %s of table inet %s: %v", e.first.set, TableName, e.errno)
+}
+
+func (e *refusedError) Unwrap() error { return e.errno }
+
+// commit makes all changes or none. A [*refusedError] when the kernel refuses any.
+func (s *socket) commit(all []change) error {
+	if len(all) == 0 {
+		return nil
+	}
+	p := packet{buf: make([]byte, 0, 256*(len(all)+1))}
+	p.begin(unix.NFNL_MSG_BATCH_BEGIN, 0, 0, 0, unix.NFNL_SUBSYS_NFTABLES)
+	for _, c := range all {
+		var flags uint16
+		if c.kind == newElement {
+			flags = unix.NLM_F_CREATE
+		}
+		p.begin(c.kind, flags, inetTable, 0, 0)
+		p.element(c.element)
+	}
+	p.ack() // the kernel answers at the end of the transaction, errors always
+	p.begin(unix.NFNL_MSG_BATCH_END, 0, 0, 0, unix.NFNL_SUBSYS_NFTABLES)
+	p.last-- // nobody answers the end: the last change's answer is the last one
+
+	answers, err := s.exchange(&p)
+	if err != nil {
+		return err
+	}
+	const firstChange = 2 // after the beginning
+	var refused *refusedError
+	for _, r := range answers {
+		if r.kind != unix.NLMSG_ERROR || r.errno == 0 {
+			continue
+		}
+		i := int(r.seq) - firstChange
+		if i < 0 || i >= len(all) {
+			return fmt.Errorf("change nftables table inet %s: %w", TableName, r.errno)
+		}
+		if refused == nil {
+			refused = &refusedError{map[int]syscall.Errno{}, all[i], r.errno}
+		}
+		refused.refused[i] = r.errno
+	}
+	if refused != nil {
+		return refused
+	}
+	if len(answers) == 0 {
+		return fmt.Errorf("change nftables table inet %s: no answer from the kernel", TableName)
+	}
+	return nil
+}
+
+// element appends the set and one element of it (NFTA_SET_ELEM_LIST_*).
+func (p *packet) element(e element) {
+	p.text(unix.NFTA_SET_ELEM_LIST_TABLE, TableName)
+	p.text(unix.NFTA_SET_ELEM_LIST_SET, e.set)
+	value := func(data []byte) func() {
+		return func() { p.attr(unix.NFTA_DATA_VALUE, data) }
+	}
+	p.nest(unix.NFTA_SET_ELEM_LIST_ELEMENTS|unix.NLA_F_NESTED, func() {
+		p.nest(unix.NFTA_LIST_ELEM|unix.NLA_F_NESTED, func() {
+			p.nest(unix.NFTA_SET_ELEM_KEY|unix.NLA_F_NESTED, value(e.key))
+			if e.value != nil {
+				p.nest(unix.NFTA_SET_ELEM_DATA|unix.NLA_F_NESTED, value(e.value))
+			}
+			if e.comment != "" {
+				p.attr(unix.NFTA_SET_ELEM_USERDATA, userComment(e.comment))
+			}
+		})
+	})
+}
+
+// userComment is the comment as nft reads it from an element's user data: type 0
+// (NFTNL_UDATA_SET_ELEM_COMMENT), length, text with its terminating zero.
+func userComment(s string) []byte {
+	return append(append([]byte{0, byte(len(s) + 1)}, s...), 0)
+}
+
+// put adds elements. Where the table or a set of it is missing, makeTable is
+// called: first to make one where there is none, then to replace the one there is.
+// An element of a map whose key somebody left behind with another value is
+// replaced.
+func (s *socket) put(elements []element, makeTable func(replace bool) error) error {
+	all := changes(newElement, elements)
+	for made, replaced := 0, false; ; {
+		err := s.commit(all)
+		var refused *refusedError
+		switch {
+		case !errors.As(err, &refused):
+			return err
+		case refused.errno == unix.ENOENT && made < 2:
+			if err := makeTable(made > 0); err != nil {
+				return err
+			}
+			made++
+		case refused.clash() && !replaced:
+			var again []change
+			for i, c := range all {
+				if _, ok := refused.refused[i]; ok {
+					again = append(again, change{delElement, element{set: c.set, key: c.key}})
+				}
+				again = append(again, c)
+			}
+			all, replaced = again, true
+		default:
+			return fmt.Errorf("add to %w", err)
+		}
+	}
+}
+
+// clash tells whether all refused changes would have given a key of a map a
+// second value (EEXIST; EBUSY in older kernels).
+func (e *refusedError) clash() bool {
+	for _, errno := range e.refused {
+		if errno != unix.EEXIST && errno != unix.EBUSY {
+			return false
+		}
+	}
+	return true
+}
+
+// remove deletes elements; those that are not there count as deleted. One of
+// them has the kernel refuse the whole transaction: it is sent again without.
+func (s *socket) remove(elements []element) error {
+	all := make([]change, 0, len(elements))
+	for _, e := range elements {
+		all = append(all, change{delElement, element{set: e.set, key: e.key}})
+	}
+	for {
+		err := s.commit(all)
+		var refused *refusedError
+		if !errors.As(err, &refused) {
+			return err
+		}
+		var left []change
+		for i, c := range all {
+			switch errno, ok := refused.refused[i]; {
+			case !ok:
+				left = append(left, c)
+			case errno != unix.ENOENT:
+				return fmt.Errorf("delete from nftables set %s of table inet %s: %w", c.set, TableName, errno)
+			}
+		}
+		all = left
+	}
+}

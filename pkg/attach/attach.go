@@ -11,9 +11,9 @@ package attach
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/base32"
 	"fmt"
+	"hash/fnv"
 	"net/netip"
 	"strings"
 	"time"
@@ -48,9 +48,19 @@ var hashEncoding = base32.HexEncoding.WithPadding(base32.NoPadding)
 
 // Hash is a short name for the key (55 bits, [0-9a-v]). It is part of every host
 // interface name and the comment of every firewall element of the attachment.
+//
+// FNV-1a is not made against adversaries. Nobody chooses these names to harm: they
+// are the administrator's and the runtime's. Two that are alike would be an error
+// at the second ADD.
 func (k Key) Hash() string {
-	sum := sha256.Sum256(k.bytes())
-	return strings.ToLower(hashEncoding.EncodeToString(sum[:])[:hashLen])
+	return strings.ToLower(hashEncoding.EncodeToString(Digest(k.bytes()))[:hashLen])
+}
+
+// Digest is the 128-bit FNV-1a hash of some bytes, for names and MACs.
+func Digest(b []byte) []byte {
+	h := fnv.New128a()
+	h.Write(b)
+	return h.Sum(nil)
 }
 
 // HostIfName is the name of the host's end of the attachment's interface.

@@ -2,6 +2,7 @@ package attach
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"reflect"
 	"testing"
@@ -96,4 +97,22 @@ func TestForwarded(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// A million names that are alike, as runtimes and people make them, have a million
+// hashes.
+func TestHashes(t *testing.T) {
+	seen := make(map[string]Key, 1_000_000)
+	for i := range 250_000 {
+		for _, k := range []Key{
+			{Network: "web", Container: fmt.Sprintf("c%d", i), IfName: "eth0"}, {Network: "web", Container: fmt.Sprintf("c%d", i), IfName: "eth1"},
+			{Network: "web2", Container: fmt.Sprintf("%064x", i), IfName: "eth0"}, {Network: fmt.Sprintf("n%d", i), Container: "c", IfName: "eth0"},
+		} {
+			h := k.Hash()
+			if other, twice := seen[h]; twice {
+				t.Fatalf("%v and %v have the hash %s", k, other, h)
+			}
+			seen[h] = k
+		}
+	}
 }

@@ -9,18 +9,19 @@ import (
 	"fmt"
 	"os"
 	"runtime/debug"
+	"slices"
+	"strings"
 
 	"github.com/berth-cni/berth/pkg/attach"
-	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
-	"github.com/containernetworking/cni/pkg/version"
 )
 
 // Version is the suite's version, set by the linker.
 var Version = "devel"
 
-// Versions are the versions of the specification that every plugin speaks.
-var Versions = version.PluginSupports("0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
+// Versions are the versions of the specification that every plugin speaks, the
+// oldest first.
+var Versions = []string{"0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"}
 
 // Mode is what one plugin says of itself.
 type Mode struct {
@@ -62,29 +63,11 @@ type Plan struct {
 // on stdout. It does not return.
 func Main(m Mode) {
 	p := &plugin{Mode: m, trace: newTrace()}
-	p.main(skel.CNIFuncs{
-		Add:    p.run(p.add),
-		Del:    p.runLenient(p.del),
-		Check:  p.run(p.check),
-		GC:     p.run(p.gc),
-		Status: p.run(p.status),
-	})
+	p.main(verbs{add: p.add, del: p.del, check: p.check, gc: p.gc, status: p.status})
 }
 
-// main hands the verbs to the CNI library, which calls one, and ends the process.
-func (p *plugin) main(verbs skel.CNIFuncs) {
-	debug.SetGCPercent(-1) // the process ends before a collection would pay
-	// The CNI library compares the namespaces after the work is done, and then
-	// fails; Berth does it first. The library takes this for "leave it to me".
-	os.Setenv("CNI_NETNS_OVERRIDE", "1")
-	p.ctx = newInterruptible(context.Background())
-	err := skel.PluginMainFuncsWithError(verbs, Versions, fmt.Sprintf("CNI plugin %s (berth) %s", p.Name, Version))
-	if err != nil {
-		printError(p.cniVersion, err)
-		os.Exit(1)
-	}
-	os.Exit(0)
-}
+// verbs are what a plugin does.
+type verbs struct{ add, del, check, gc, status func(*Request) error }
 
 // plugin is one run of a mode.
 type plugin struct {
@@ -94,38 +77,87 @@ type plugin struct {
 	cniVersion string
 }
 
-func (p *plugin) store() *attach.Store { return attach.New("", Decode) }
-
-// run wraps a verb: the request is read first, and its error gets a code. A panic
-// is an answer too.
-func (p *plugin) run(verb func(*Request) error) func(*skel.CmdArgs) error {
-	return p.wrap(verb, false)
+// main runs the verb of CNI_COMMAND and ends the process.
+//
+// The CNI library has a dispatcher, too. It decodes the configuration twice before
+// the plugin does, compiles regular expressions at start, and compares the
+// namespaces after the work is done; that is a tenth of an ADD, and too late.
+func (p *plugin) main(v verbs) {
+	debug.SetGCPercent(-1) // the process ends before a collection would pay
+	p.ctx = newInterruptible(context.Background())
+	if err := p.dispatch(v); err != nil {
+		printError(p.cniVersion, code(err))
+		os.Exit(1)
+	}
+	os.Exit(0)
 }
 
-// runLenient is run for DEL, which works from the record: what is wrong with
-// today's configuration does not matter to it.
-func (p *plugin) runLenient(verb func(*Request) error) func(*skel.CmdArgs) error {
-	return p.wrap(verb, true)
-}
-
-func (p *plugin) wrap(verb func(*Request) error, lenient bool) func(*skel.CmdArgs) error {
-	return func(args *skel.CmdArgs) (err error) {
-		defer func() {
-			if r := recover(); r != nil {
-				err = code(fmt.Errorf("bug in %s: %v\n%s", p.Name, r, debug.Stack()))
-			}
-		}()
-		req, err := NewRequest(args, p.Config())
-		p.did("read")
-		p.cniVersion = req.Conf.CNIVersion
-		if err != nil && !lenient {
-			return code(err)
+func (p *plugin) dispatch(v verbs) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("bug in %s: %v\n%s", p.Name, r, debug.Stack())
 		}
-		if err := verb(req); err != nil {
-			return code(err)
-		}
+	}()
+	command := os.Getenv("CNI_COMMAND")
+	switch command {
+	case "ADD":
+		return p.run(v.add, needs{container: true, netns: true}, "0.1.0")
+	case "DEL":
+		return p.run(v.del, needs{container: true, lenient: true}, "0.1.0")
+	case "CHECK":
+		return p.run(v.check, needs{container: true, netns: true}, "0.4.0")
+	case "GC":
+		return p.run(v.gc, needs{}, "1.1.0")
+	case "STATUS":
+		return p.run(v.status, needs{}, "1.1.0")
+	case "VERSION":
+		return json.NewEncoder(os.Stdout).Encode(map[string]any{
+			"cniVersion": Versions[len(Versions)-1], "supportedVersions": Versions})
+	case "": // as the reference plugins do; nerdctl reads it
+		fmt.Fprintf(os.Stderr, "CNI plugin %s (berth) %s\nCNI protocol versions supported: %s\n",
+			p.Name, Version, strings.Join(Versions, ", "))
 		return nil
 	}
+	return badEnvironment("CNI_COMMAND: %q: want ADD, DEL, CHECK, GC, STATUS or VERSION", command)
+}
+
+// run reads the request and runs the verb, which exists since a version of the
+// specification.
+func (p *plugin) run(verb func(*Request) error, n needs, since string) error {
+	args, err := readArgs(n)
+	if err != nil {
+		return err
+	}
+	r, err := NewRequest(args, p.Config())
+	p.cniVersion = r.Conf.CNIVersion
+	if err != nil && !(n.lenient && validName(r.Conf.Name) == nil) {
+		return err
+	}
+	if err := checkVersion(p.cniVersion, since); err != nil {
+		return err
+	}
+	p.did("read")
+	return verb(r)
+}
+
+func (p *plugin) store() *attach.Store { return attach.New("", Decode) }
+
+// checkVersion tells whether this plugin speaks the configuration's version, and
+// that version has the verb.
+func checkVersion(version, since string) error {
+	if version == "" {
+		version = Versions[0] // SPEC 0.1.0 had no such key
+	}
+	i := slices.Index(Versions, version)
+	if i < 0 {
+		return types.NewError(types.ErrIncompatibleCNIVersion,
+			fmt.Sprintf("cniVersion: %q: want one of %s", version, strings.Join(Versions, ", ")), "")
+	}
+	if i < slices.Index(Versions, since) {
+		return types.NewError(types.ErrIncompatibleCNIVersion,
+			fmt.Sprintf("cniVersion: %q: this verb exists since %s", version, since), "")
+	}
+	return nil
 }
 
 // printError writes the error as SPEC section 5 has it. The library's own printer

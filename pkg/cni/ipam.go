@@ -9,7 +9,6 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/ipam"
-	"github.com/containernetworking/cni/pkg/skel"
 )
 
 // MainIPAM runs the built-in IPAM as a plugin that other main plugins delegate to
@@ -17,13 +16,7 @@ import (
 // interface: only the lease.
 func MainIPAM() {
 	p := &ipamPlugin{plugin{trace: newTrace(), Mode: Mode{Name: ipam.BuiltInType, Config: func() Config { return &ipamConfig{} }}}}
-	p.main(skel.CNIFuncs{
-		Add:    p.run(p.add),
-		Del:    p.runLenient(p.del),
-		Check:  p.run(p.check),
-		GC:     p.run(p.gc),
-		Status: p.run(p.status),
-	})
+	p.main(verbs{add: p.add, del: p.del, check: p.check, gc: p.gc, status: p.status})
 }
 
 type ipamPlugin struct{ plugin }

@@ -14,7 +14,6 @@ import (
 	"github.com/berth-cni/berth/pkg/firewall"
 	"github.com/berth-cni/berth/pkg/ipam"
 	"github.com/berth-cni/berth/pkg/link"
-	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
 )
 
@@ -64,7 +63,7 @@ func (c *Conf) Common() *Conf { return c }
 
 // Request is one verb with its environment and configuration.
 type Request struct {
-	*skel.CmdArgs
+	*CmdArgs
 	Conf *Conf
 	Args map[string]string // CNI_ARGS
 	IPAM *ipam.Config      // set before [Config.Plan]; empty when it is wrong
@@ -76,11 +75,14 @@ type Request struct {
 
 // NewRequest reads the configuration and CNI_ARGS. The request is usable in spite
 // of an error, as far as it could be read: for DEL, which must not fail on them.
-func NewRequest(args *skel.CmdArgs, config Config) (*Request, error) {
+func NewRequest(args *CmdArgs, config Config) (*Request, error) {
 	r := &Request{CmdArgs: args, Conf: config.Common(), config: config}
 	err := json.Unmarshal(args.StdinData, config)
 	if err != nil {
 		err = fmt.Errorf("decode configuration: %w", err)
+	}
+	if bad := validName(r.Conf.Name); bad != nil && err == nil {
+		err = configError{fmt.Errorf("name: %q: %w", r.Conf.Name, bad)}
 	}
 	var bad error
 	r.Args, bad = parseArgs(args.Args)

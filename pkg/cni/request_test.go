@@ -9,7 +9,6 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/link"
-	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
 )
 
@@ -20,7 +19,7 @@ func (*bare) Plan(*Request) (*Plan, error) { return &Plan{}, nil }
 
 func request(t testing.TB, conf, args string) *Request {
 	t.Helper()
-	r, err := NewRequest(&skel.CmdArgs{StdinData: []byte(conf), Args: args, ContainerID: "c1", IfName: "eth0", Netns: "/run/netns/c1"}, &bare{})
+	r, err := NewRequest(&CmdArgs{StdinData: []byte(conf), Args: args, ContainerID: "c1", IfName: "eth0", Netns: "/run/netns/c1"}, &bare{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +94,7 @@ func TestMACs(t *testing.T) {
 		`{"runtimeConfig": {"mac": "nonsense"}}`:                                                         "error",
 		`{"runtimeConfig": {"mac": "00:00:00:00:00:00"}}`:                                                "error",
 	} {
-		got, err := request(t, conf, "MAC=02:00:00:00:00:03").mac()
+		got, err := request(t, strings.Replace(strings.Replace(conf, "{", `{"name": "n", `, 1), ", }", "}", 1), "MAC=02:00:00:00:00:03").mac()
 		if err != nil {
 			got = "error"
 		}
@@ -145,7 +144,7 @@ func FuzzRequest(f *testing.F) {
 	f.Add(`{"name": "n", "prevResult": {"cniVersion": "0.2.0", "ip4": {"ip": "10.0.0.1/8"}}}`, "IgnoreUnknown=1;A=b")
 	f.Add(`{"cniVersion": "1.0.0", "prevResult": {"interfaces": [{"name": "eth0", "sandbox": "/run/netns/c1"}], "ips": [{"address": "10.0.0.1/8", "interface": 7}]}}`, "")
 	f.Fuzz(func(t *testing.T, conf, args string) {
-		r, err := NewRequest(&skel.CmdArgs{StdinData: []byte(conf), Args: args, IfName: "eth0", Netns: "/run/netns/c1"}, &bare{})
+		r, err := NewRequest(&CmdArgs{StdinData: []byte(conf), Args: args, IfName: "eth0", Netns: "/run/netns/c1"}, &bare{})
 		if err != nil {
 			return
 		}

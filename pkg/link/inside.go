@@ -1,7 +1,6 @@
 package link
 
 import (
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net"
@@ -176,8 +175,7 @@ func MAC(a *attach.Attachment) string {
 
 // hashMAC is a locally administered unicast MAC made of a name.
 func hashMAC(kind, name string) net.HardwareAddr {
-	sum := sha256.Sum256([]byte(kind + "\x00" + name))
-	mac := net.HardwareAddr(sum[:6])
+	mac := net.HardwareAddr(attach.Digest([]byte(kind + "\x00" + name))[:6])
 	mac[0] = mac[0]&^1 | 2
 	return mac
 }

@@ -1,10 +1,10 @@
 package link
 
 import (
-	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 
+	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
@@ -36,8 +36,7 @@ func (b *Bridge) ensureVLANInterface(c *conn, br *device) (*device, error) {
 	if err == nil || !isErrno(err, unix.ENODEV) {
 		return d, err
 	}
-	sum := sha256.Sum256([]byte(name))
-	port := "vlan" + hex.EncodeToString(sum[:])[:11]
+	port := "vlan" + hex.EncodeToString(attach.Digest([]byte(name)))[:11]
 	mtu := nl.NewRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(br.mtu)))
 	_, err = c.do(newLink(port, "veth", unix.IFF_UP, func(data *nl.RtAttr) {
 		peer := data.AddRtAttr(nl.VETH_INFO_PEER, nil)

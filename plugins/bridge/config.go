@@ -6,7 +6,6 @@ import (
 	"slices"
 
 	"github.com/berth-cni/berth/pkg/cni"
-	"github.com/containernetworking/cni/pkg/utils"
 )
 
 // config is the reference bridge's (v1.9.1), with what is ours in [cni.Conf].
@@ -41,8 +40,8 @@ type vlanRange struct {
 
 // validate notes every problem at the request, which reports all of them.
 func (c *config) validate(r *cni.Request) {
-	if err := utils.ValidateInterfaceName(c.Bridge); err != nil {
-		r.Refuse("bridge", c.Bridge, "want an interface name: up to 15 characters, no slash, colon or space")
+	if err := cni.ValidIfName(c.Bridge); err != nil {
+		r.Refuse("bridge", c.Bridge, "%v", err)
 	}
 	const minMTU, minMTU6, maxMTU = 68, 1280, 65535 // RFC 791, RFC 8200
 	if c.MTU != 0 && (c.MTU < minMTU || c.MTU > maxMTU) {

@@ -7,12 +7,13 @@ import (
 
 	"github.com/berth-cni/berth/pkg/cni"
 	"github.com/berth-cni/berth/pkg/ipam"
-	"github.com/containernetworking/cni/pkg/skel"
 )
 
-// problems validates a configuration and returns what is wrong with it.
+// problems validates a configuration and returns what is wrong with it. It gets a
+// name.
 func problems(conf string) error {
-	r, err := cni.NewRequest(&skel.CmdArgs{StdinData: []byte(conf)}, &config{Bridge: "cni0"})
+	conf = strings.Replace(strings.Replace(conf, "{", `{"name": "n", `, 1), ", }", "}", 1)
+	r, err := cni.NewRequest(&cni.CmdArgs{StdinData: []byte(conf)}, &config{Bridge: "cni0"})
 	if err != nil {
 		return err
 	}

@@ -13,7 +13,6 @@ import (
 	"github.com/berth-cni/berth/pkg/cni"
 	"github.com/berth-cni/berth/pkg/link"
 	"github.com/berth-cni/berth/pkg/nstest"
-	"github.com/containernetworking/cni/pkg/skel"
 )
 
 func TestMain(m *testing.M) { nstest.Main(m) }
@@ -45,7 +44,7 @@ func (f faulty) Add(ctx context.Context, a *attach.Attachment) error {
 func add(t *testing.T, s *attach.Store, backend, container, netns string, k int, how string) (steps int, err error) {
 	t.Helper()
 	conf := fmt.Sprintf(everything, `, "firewallBackend": "`+backend+`"`)
-	r, err := cni.NewRequest(&skel.CmdArgs{StdinData: []byte(conf)}, &config{})
+	r, err := cni.NewRequest(&cni.CmdArgs{StdinData: []byte(conf)}, &config{})
 	if err != nil {
 		t.Fatal(err)
 	}

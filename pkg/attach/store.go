@@ -104,6 +104,7 @@ func (s *Store) open(path string, readOnly bool) (*bbolt.DB, error) {
 		ReadOnly:     readOnly,
 		FreelistType: bbolt.FreelistMapType,
 		NoStatistics: true,
+		OpenFile:     openFile,
 	})
 	if errors.Is(err, bolterrors.ErrTimeout) {
 		return nil, fmt.Errorf("open %s: another program has held it for 5 s", path)
@@ -112,6 +113,16 @@ func (s *Store) open(path string, readOnly bool) (*bbolt.DB, error) {
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
 	return db, nil
+}
+
+// openFile opens a file that the runtime's poller does not watch: starting it
+// would be for nothing.
+func openFile(name string, flag int, perm os.FileMode) (*os.File, error) {
+	fd, err := unix.Open(name, flag|unix.O_CLOEXEC, uint32(perm.Perm()))
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: name, Err: err}
+	}
+	return os.NewFile(uintptr(fd), name), nil
 }
 
 // create makes the database under another name and renames it: one that was cut

@@ -18,13 +18,15 @@ import (
 )
 
 // Conf is the part of the configuration that all modes share. JSON keys match
-// without regard to case, since runtimes differ (containerd: HostPort).
+// without regard to case, since runtimes differ (containerd: HostPort). What most
+// configurations do not have is decoded when it is there: learning a type takes
+// encoding/json tens of microseconds, in a process that lives for four thousand.
 type Conf struct {
 	CNIVersion string          `json:"cniVersion"`
 	Name       string          `json:"name"`
 	Type       string          `json:"type"`
 	IPAM       json.RawMessage `json:"ipam"`
-	DNS        types.DNS       `json:"dns"`
+	DNS        json.RawMessage `json:"dns"`
 	PrevResult json.RawMessage `json:"prevResult"`
 
 	Internal        bool   `json:"internal"`
@@ -33,13 +35,8 @@ type Conf struct {
 	Names           bool   `json:"names"`
 	FirewallBackend string `json:"firewallBackend"`
 
-	Args struct {
-		CNI struct {
-			IPs []string `json:"ips"`
-			MAC string   `json:"mac"`
-		} `json:"cni"`
-	} `json:"args"`
-	Runtime RuntimeConfig `json:"runtimeConfig"`
+	Args    json.RawMessage `json:"args"`
+	Runtime RuntimeConfig   `json:"runtimeConfig"`
 
 	// For GC: absent (nil) and null are not the same.
 	Valid    json.RawMessage `json:"cni.dev/valid-attachments"`
@@ -52,10 +49,18 @@ type RuntimeConfig struct {
 	PortMappings []PortMapping   `json:"portMappings"`
 	IPs          []string        `json:"ips"`
 	MAC          string          `json:"mac"`
-	DNS          *types.DNS      `json:"dns"`
+	DNS          json.RawMessage `json:"dns"`
 	Aliases      json.RawMessage `json:"aliases"`
 	Bandwidth    json.RawMessage `json:"bandwidth"`
 	IPRanges     json.RawMessage `json:"ipRanges"`
+}
+
+// networkArgs is the args section (CONVENTIONS.md).
+type networkArgs struct {
+	CNI struct {
+		IPs []string `json:"ips"`
+		MAC string   `json:"mac"`
+	} `json:"cni"`
 }
 
 // Common returns c, so that a structure that embeds Conf is a [Config].
@@ -70,6 +75,8 @@ type Request struct {
 
 	config Config
 
+	args     networkArgs
+	dns      types.DNS
 	problems []error
 }
 
@@ -80,6 +87,9 @@ func NewRequest(args *CmdArgs, config Config) (*Request, error) {
 	err := json.Unmarshal(args.StdinData, config)
 	if err != nil {
 		err = fmt.Errorf("decode configuration: %w", err)
+	}
+	if err == nil {
+		err = r.decodeOptional()
 	}
 	if bad := validName(r.Conf.Name); bad != nil && err == nil {
 		err = configError{fmt.Errorf("name: %q: %w", r.Conf.Name, bad)}
@@ -96,6 +106,34 @@ func (r *Request) Refuse(key string, value any, format string, args ...any) {
 		value = fmt.Sprintf("%q", s)
 	}
 	r.problems = append(r.problems, fmt.Errorf("%s: %v: %s", key, value, fmt.Sprintf(format, args...)))
+}
+
+// decodeOptional decodes what most configurations do not have. The runtime's dns
+// wins over the network's.
+func (r *Request) decodeOptional() error {
+	var runtime struct { // other names than the network's: CONVENTIONS.md
+		Servers  []string `json:"servers"`
+		Searches []string `json:"searches"`
+		Options  []string `json:"options"`
+	}
+	err := errors.Join(optional("args", r.Conf.Args, &r.args), optional("dns", r.Conf.DNS, &r.dns),
+		optional("runtimeConfig.dns", r.Conf.Runtime.DNS, &runtime))
+	if dns := (types.DNS{Nameservers: runtime.Servers, Search: runtime.Searches, Options: runtime.Options}); !dns.IsEmpty() {
+		r.dns = dns
+	}
+	return err
+}
+
+// optional decodes a section of the configuration that may be absent or null. An
+// object without members leaves v as it is.
+func optional(key string, raw json.RawMessage, v any) error {
+	if len(raw) == 0 {
+		return nil
+	}
+	if err := json.Unmarshal(raw, v); err != nil {
+		return fmt.Errorf("decode %s: %w", key, err)
+	}
+	return nil
 }
 
 // Plan reads the ipam section, has the mode make its plan and reports every
@@ -205,7 +243,7 @@ func (r *Request) openNetns() (*link.Netns, error) {
 func (r *Request) requestedIPs() ([]netip.Addr, error) {
 	key, ips := "runtimeConfig.ips", r.Conf.Runtime.IPs
 	if len(ips) == 0 {
-		key, ips = "args.cni.ips", r.Conf.Args.CNI.IPs
+		key, ips = "args.cni.ips", r.args.CNI.IPs
 	}
 	if len(ips) == 0 && r.Args["IP"] != "" {
 		key, ips = "CNI_ARGS IP", strings.Split(r.Args["IP"], ",")
@@ -225,7 +263,7 @@ func (r *Request) requestedIPs() ([]netip.Addr, error) {
 func (r *Request) mac() (string, error) {
 	key, mac := "runtimeConfig.mac", r.Conf.Runtime.MAC
 	if mac == "" {
-		key, mac = "args.cni.mac", r.Conf.Args.CNI.MAC
+		key, mac = "args.cni.mac", r.args.CNI.MAC
 	}
 	if mac == "" {
 		key, mac = "CNI_ARGS MAC", r.Args["MAC"]

@@ -157,3 +157,17 @@ func FuzzRequest(f *testing.F) {
 		_, _ = r.Plan()
 	})
 }
+
+func TestDNS(t *testing.T) {
+	for conf, want := range map[string]string{
+		`{"name": "n"}`: "",
+		`{"name": "n", "dns": {"nameservers": ["10.0.0.1"], "search": ["a"]}}`:                                                                   "10.0.0.1 a",
+		`{"name": "n", "dns": {"nameservers": ["10.0.0.1"]}, "runtimeConfig": {"dns": {"Servers": null, "Searches": null, "Options": null}}}`:    "10.0.0.1",
+		`{"name": "n", "dns": {"nameservers": ["10.0.0.1"]}, "runtimeConfig": {"dns": {"servers": ["10.0.0.2"], "searches": ["b"]}}, "x": null}`: "10.0.0.2 b",
+	} {
+		r := request(t, conf, "")
+		if got := strings.Join(append(r.dns.Nameservers, r.dns.Search...), " "); got != want {
+			t.Errorf("%s: %q, want %q", conf, got, want)
+		}
+	}
+}

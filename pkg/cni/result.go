@@ -59,7 +59,7 @@ func (add *addition) result() *current.Result {
 	if add.prev.result != nil {
 		res = add.prev.result
 	}
-	res.DNS = add.dns(res.DNS)
+	res.DNS = add.resultDNS(res.DNS)
 	if add.prev.chained() {
 		return res
 	}
@@ -84,13 +84,10 @@ func (add *addition) result() *current.Result {
 	return res
 }
 
-// dns is what the runtime gave, else the configuration, else the delegated IPAM.
-func (add *addition) dns(before types.DNS) types.DNS {
-	if d := add.Conf.Runtime.DNS; d != nil && !d.IsEmpty() {
-		return *d
-	}
-	if !add.Conf.DNS.IsEmpty() {
-		return add.Conf.DNS
+// resultDNS is what the runtime gave, else the configuration, else the delegated IPAM.
+func (add *addition) resultDNS(before types.DNS) types.DNS {
+	if d := add.Request.dns; !d.IsEmpty() {
+		return d
 	}
 	for _, s := range add.a.Steps {
 		if d, ok := s.(*ipam.Delegate); ok && !d.DNS.IsEmpty() {

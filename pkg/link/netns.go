@@ -3,7 +3,6 @@ package link
 import (
 	"errors"
 	"fmt"
-	"os"
 	"runtime"
 
 	"golang.org/x/sys/unix"
@@ -15,43 +14,39 @@ var ErrNotNetns = errors.New("is not a network namespace")
 // Netns is an open network namespace.
 type Netns struct {
 	path string
-	file *os.File
+	fd   int // not an os.File, which would start the runtime's poller for nothing
 }
 
 // OpenNetns opens the namespace of a path. The error is fs.ErrNotExist when
 // nothing is there, [ErrNotNetns] when it is something else.
 func OpenNetns(path string) (*Netns, error) {
-	f, err := os.Open(path)
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, fmt.Errorf("open namespace: %w", err)
+		return nil, fmt.Errorf("open namespace %s: %w", path, err)
 	}
 	var fs unix.Statfs_t
-	if err := unix.Fstatfs(int(f.Fd()), &fs); err != nil || fs.Type != unix.NSFS_MAGIC && fs.Type != unix.PROC_SUPER_MAGIC {
-		f.Close()
+	if err := unix.Fstatfs(fd, &fs); err != nil || fs.Type != unix.NSFS_MAGIC && fs.Type != unix.PROC_SUPER_MAGIC {
+		unix.Close(fd)
 		return nil, fmt.Errorf("%s %w", path, ErrNotNetns)
 	}
-	return &Netns{path, f}, nil
+	return &Netns{path, fd}, nil
 }
 
 // Path is the path that the namespace was opened by.
 func (n *Netns) Path() string { return n.path }
 
 // Close ends the use of the namespace.
-func (n *Netns) Close() error { return n.file.Close() }
+func (n *Netns) Close() error { return unix.Close(n.fd) }
 
 // IsOwn reports whether this is the namespace that the calling thread is in: the
 // host's, for a plugin. Two namespaces that are open at one time have different
 // inodes.
 func (n *Netns) IsOwn() (bool, error) {
-	theirs, err := n.file.Stat()
-	if err != nil {
-		return false, err
+	var own, theirs unix.Stat_t
+	if err := errors.Join(unix.Stat(ownNetns, &own), unix.Fstat(n.fd, &theirs)); err != nil {
+		return false, fmt.Errorf("compare namespace %s with the host's: %w", n.path, err)
 	}
-	own, err := os.Stat(ownNetns)
-	if err != nil {
-		return false, err
-	}
-	return os.SameFile(own, theirs), nil
+	return own.Ino == theirs.Ino && own.Dev == theirs.Dev, nil
 }
 
 const ownNetns = "/proc/thread-self/ns/net"
@@ -60,13 +55,13 @@ const ownNetns = "/proc/thread-self/ns/net"
 // it.
 func (n *Netns) do(fn func() error) error {
 	runtime.LockOSThread()
-	own, err := os.Open(ownNetns)
+	own, err := unix.Open(ownNetns, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		runtime.UnlockOSThread()
-		return err
+		return fmt.Errorf("open %s: %w", ownNetns, err)
 	}
-	defer own.Close()
-	if err := unix.Setns(int(n.file.Fd()), unix.CLONE_NEWNET); err != nil {
+	defer unix.Close(own)
+	if err := unix.Setns(n.fd, unix.CLONE_NEWNET); err != nil {
 		runtime.UnlockOSThread()
 		if errors.Is(err, unix.EINVAL) {
 			return fmt.Errorf("%s %w", n.path, ErrNotNetns)
@@ -74,7 +69,7 @@ func (n *Netns) do(fn func() error) error {
 		return fmt.Errorf("enter namespace %s: %w", n.path, err)
 	}
 	err = fn()
-	if back := unix.Setns(int(own.Fd()), unix.CLONE_NEWNET); back != nil {
+	if back := unix.Setns(own, unix.CLONE_NEWNET); back != nil {
 		// The thread stays locked, and ends with its goroutine.
 		return errors.Join(err, fmt.Errorf("leave namespace %s: %w", n.path, back))
 	}

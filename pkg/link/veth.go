@@ -126,7 +126,7 @@ func (v *Veth) create(c *conn, ns *Netns, br attach.Interface, a *attach.Attachm
 		peer.AddRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(a.IfName))
 		peer.AddRtAttr(unix.IFLA_ADDRESS, mac)
 		peer.AddRtAttr(unix.IFLA_MTU, mtu)
-		peer.AddRtAttr(unix.IFLA_NET_NS_FD, nl.Uint32Attr(uint32(ns.file.Fd())))
+		peer.AddRtAttr(unix.IFLA_NET_NS_FD, nl.Uint32Attr(uint32(ns.fd)))
 	},
 		nl.NewRtAttr(unix.IFLA_ADDRESS, hostMAC(a.Key)),
 		nl.NewRtAttr(unix.IFLA_MTU, mtu),

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -11,22 +12,22 @@ import (
 // config is the reference bridge's (v1.9.1), with what is ours in [cni.Conf].
 type config struct {
 	cni.Conf
-	Bridge                    string      `json:"bridge"`
-	IsGateway                 bool        `json:"isGateway"`
-	IsDefaultGateway          bool        `json:"isDefaultGateway"`
-	ForceAddress              bool        `json:"forceAddress"`
-	IPMasq                    bool        `json:"ipMasq"`
-	IPMasqBackend             string      `json:"ipMasqBackend"`
-	MTU                       int         `json:"mtu"`
-	HairpinMode               bool        `json:"hairpinMode"`
-	PromiscMode               bool        `json:"promiscMode"`
-	VLAN                      int         `json:"vlan"`
-	VLANTrunk                 []vlanRange `json:"vlanTrunk"`
-	PreserveDefaultVLAN       bool        `json:"preserveDefaultVlan"`
-	MACSpoofCheck             bool        `json:"macspoofchk"`
-	EnableDAD                 bool        `json:"enabledad"`
-	DisableContainerInterface bool        `json:"disableContainerInterface"`
-	PortIsolation             bool        `json:"portIsolation"`
+	Bridge                    string          `json:"bridge"`
+	IsGateway                 bool            `json:"isGateway"`
+	IsDefaultGateway          bool            `json:"isDefaultGateway"`
+	ForceAddress              bool            `json:"forceAddress"`
+	IPMasq                    bool            `json:"ipMasq"`
+	IPMasqBackend             string          `json:"ipMasqBackend"`
+	MTU                       int             `json:"mtu"`
+	HairpinMode               bool            `json:"hairpinMode"`
+	PromiscMode               bool            `json:"promiscMode"`
+	VLAN                      int             `json:"vlan"`
+	VLANTrunk                 json.RawMessage `json:"vlanTrunk"` // []vlanRange
+	PreserveDefaultVLAN       bool            `json:"preserveDefaultVlan"`
+	MACSpoofCheck             bool            `json:"macspoofchk"`
+	EnableDAD                 bool            `json:"enabledad"`
+	DisableContainerInterface bool            `json:"disableContainerInterface"`
+	PortIsolation             bool            `json:"portIsolation"`
 
 	trunk []int // VLANTrunk, sorted
 }
@@ -64,7 +65,13 @@ func (c *config) validate(r *cni.Request) {
 const maxVLAN = 4094 // IEEE 802.1Q
 
 func (c *config) readTrunk(r *cni.Request) {
-	for i, v := range c.VLANTrunk {
+	var ranges []vlanRange
+	if len(c.VLANTrunk) > 0 {
+		if err := json.Unmarshal(c.VLANTrunk, &ranges); err != nil {
+			r.Refuse("vlanTrunk", string(c.VLANTrunk), "want a list of {id} or {minID, maxID}: %v", err)
+		}
+	}
+	for i, v := range ranges {
 		key := fmt.Sprintf("vlanTrunk[%d]", i)
 		if v.ID != nil {
 			if *v.ID < 1 || *v.ID > maxVLAN {

@@ -104,11 +104,17 @@ type Attachment struct {
 	Ports     []Port            `json:"ports,omitempty"`
 	Steps     []Step            `json:"-"` // stored beside, each with its kind
 
+	// Going says that a DEL or a rollback is deleting the steps: nobody may add
+	// anything for the attachment any more. Kept beside the record.
+	Going bool `json:"-"`
+
 	// Interfaces is filled by the steps as they add: the CNI result's list.
 	Interfaces []Interface `json:"-"`
-	// NetworkChanged says that the network's settings are not those of the
-	// attachments before this one: a step that keeps state per network has to
-	// replace it. Set by the claim.
+	// NetworkKnown says that the network has been made, with the same settings, by an
+	// attachment before this one. NetworkChanged says that it has been made with
+	// others: a step that keeps state per network has to replace it. Set by the
+	// claim.
+	NetworkKnown   bool `json:"-"`
 	NetworkChanged bool `json:"-"`
 	// All, if set, returns every record of the host, this one too: for a step that
 	// finds that something all of them share is gone.

@@ -14,7 +14,12 @@ import (
 // is deleted again and the record dropped; should that deletion fail too, the
 // record stays, for a later DEL or GC.
 func (s *Store) Add(ctx context.Context, a *Attachment, claim func(*Tx) error) error {
-	err := s.Update(ctx, func(tx *Tx) error {
+	unlock, err := s.lockKey(ctx, a.Key)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	err = s.Update(ctx, func(tx *Tx) error {
 		if tx.has(a.Key) {
 			return fmt.Errorf("%s: %w", a.Key, ErrExists)
 		}
@@ -29,10 +34,9 @@ func (s *Store) Add(ctx context.Context, a *Attachment, claim func(*Tx) error) e
 		return err
 	}
 	a.All = func(ctx context.Context) ([]*Attachment, error) { return s.List(ctx, "") }
-	save := func() error {
-		return s.Update(ctx, func(tx *Tx) error { return tx.put(a) })
-	}
-	rolledBack, err := addSteps(ctx, a, save)
+	save := func() error { return s.save(ctx, a) }
+	going := func() error { return s.going(context.WithoutCancel(ctx), a) }
+	rolledBack, err := addSteps(ctx, a, save, going)
 	if rolledBack {
 		err = errors.Join(err, s.drop(context.WithoutCancel(ctx), a))
 	}
@@ -43,18 +47,38 @@ func (s *Store) Add(ctx context.Context, a *Attachment, claim func(*Tx) error) e
 // ports. [ErrNotFound] when there is no record. When a step fails the others are
 // deleted all the same, and the record stays so that DEL or GC can try again.
 func (s *Store) Del(ctx context.Context, k Key) error {
+	if _, err := s.Get(ctx, k); err != nil { // nothing to wait for
+		return err
+	}
+	unlock, err := s.lockKey(ctx, k)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	a, err := s.Get(ctx, k)
 	if err != nil {
 		return err
 	}
-	return s.del(ctx, a)
-}
-
-func (s *Store) del(ctx context.Context, a *Attachment) error {
+	if err := s.going(ctx, a); err != nil {
+		return err
+	}
 	if err := delSteps(ctx, a, a.Steps); err != nil {
 		return fmt.Errorf("delete %s: %w", a.Key, err)
 	}
 	return s.drop(ctx, a)
+}
+
+func (s *Store) save(ctx context.Context, a *Attachment) error {
+	return s.Update(ctx, func(tx *Tx) error { return tx.put(a) })
+}
+
+// going says in the record that the steps are about to be deleted.
+func (s *Store) going(ctx context.Context, a *Attachment) error {
+	if a.Going {
+		return nil
+	}
+	a.Going = true
+	return s.Update(ctx, func(tx *Tx) error { return tx.bucket(goingBucket).Put(a.bytes(), nil) })
 }
 
 func (s *Store) drop(ctx context.Context, a *Attachment) error {
@@ -93,15 +117,12 @@ func Reload(ctx context.Context, a *Attachment) error {
 // goes on after an error, and joins them.
 func (s *Store) GC(ctx context.Context, network string, role Role, valid func(container, ifName string) bool) error {
 	all, err := s.List(ctx, network)
-	if err != nil {
-		return err
-	}
-	var errs []error
+	errs := []error{err} // of records that nobody can read: the others go all the same
 	for _, a := range all {
 		if a.Role != role || valid(a.Container, a.IfName) {
 			continue
 		}
-		if err := s.del(ctx, a); err != nil {
+		if err := s.Del(ctx, a.Key); err != nil && !errors.Is(err, ErrNotFound) {
 			errs = append(errs, err)
 		}
 	}

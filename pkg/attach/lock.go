@@ -2,8 +2,11 @@ package attach
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 )
@@ -33,9 +36,46 @@ func lock(ctx context.Context, path string, how int) (unlock func(), err error) 
 	return func() { unix.Close(fd) }, nil
 }
 
-func flock(fd, how int) error {
+// lockKey has one process at a time work on an attachment: a range of one byte of
+// the lock file, at an offset that is the key's hash (an open file description
+// lock, kernel 3.15). Nothing is left of it when the process ends.
+func (s *Store) lockKey(ctx context.Context, k Key) (unlock func(), err error) {
+	if err := os.MkdirAll(s.dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make state folder: %w", err)
+	}
+	path := filepath.Join(s.dir, "lock")
+	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open lock %s: %w", path, err)
+	}
+	offset := int64(binary.BigEndian.Uint64(Digest(k.bytes())) >> 2)
+	wait := func(cmd int) error {
+		return unix.FcntlFlock(uintptr(fd), cmd, &unix.Flock_t{Type: unix.F_WRLCK, Start: offset, Len: 1})
+	}
+	err = wait(unix.F_OFD_SETLK)
+	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
+		done := make(chan error, 1)
+		go func() { done <- restart(func() error { return wait(unix.F_OFD_SETLKW) }) }()
+		select {
+		case err = <-done:
+		case <-ctx.Done():
+			go func() { <-done; unix.Close(fd) }()
+			return nil, fmt.Errorf("wait for another call about %s: %w", k, context.Cause(ctx))
+		}
+	}
+	if err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("lock %s: %w", k, err)
+	}
+	return func() { unix.Close(fd) }, nil
+}
+
+func flock(fd, how int) error { return restart(func() error { return unix.Flock(fd, how) }) }
+
+// restart calls a system call again that a signal has interrupted.
+func restart(call func() error) error {
 	for {
-		if err := unix.Flock(fd, how); !errors.Is(err, unix.EINTR) {
+		if err := call(); !errors.Is(err, unix.EINTR) {
 			return err
 		}
 	}

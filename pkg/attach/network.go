@@ -11,24 +11,54 @@ import (
 type Network struct {
 	Name    string         `json:"name"`
 	Plugin  string         `json:"plugin"`
-	Link    string         `json:"link,omitempty"` // the bridge, or macvlan's master
-	Subnets []netip.Prefix `json:"subnets,omitempty"`
-	// Settings are the words that change what the firewall holds for the network.
+	Link    string         `json:"link,omitempty"`    // the bridge, or macvlan's master
+	Subnets []netip.Prefix `json:"subnets,omitempty"` // of which the link has the gateway
+	// Ranges are the first and last addresses that the built-in IPAM gives out.
+	Ranges [][2]netip.Addr `json:"ranges,omitempty"`
+	// Settings are the words that change what the firewall holds for the network, as
+	// of the last ADD that succeeded.
 	Settings []string `json:"settings,omitempty"`
-	// Forwarded says that other firewalls on this host have been told to let the
-	// network's traffic through.
-	Forwarded bool `json:"forwarded,omitempty"`
+	// Made says that an ADD has succeeded on this link: other firewalls on this host
+	// have been told to let the network's traffic through.
+	Made bool `json:"made,omitempty"`
 }
 
-// OverlapError: the subnet of a network overlaps that of another one.
+// OverlapError: a network has addresses of another one.
 type OverlapError struct {
-	Subnet netip.Prefix
+	What   string // "subnet 10.1.0.0/16"
 	Other  Network
-	Theirs netip.Prefix
+	Theirs string
 }
 
 func (e *OverlapError) Error() string {
-	return fmt.Sprintf("subnet %s overlaps %s of network %q on %s", e.Subnet, e.Theirs, e.Other.Name, e.Other.Link)
+	return fmt.Sprintf("%s overlaps %s of network %q on %s", e.What, e.Theirs, e.Other.Name, e.Other.Link)
+}
+
+// overlap returns how two networks are in each other's way: on two links by their
+// subnets, since the host can route one only; on one link by their ranges, since an
+// address would be given out twice.
+func (n Network) overlap(o Network) error {
+	if o.Name == n.Name {
+		return nil
+	}
+	if o.Link != n.Link {
+		for _, mine := range n.Subnets {
+			for _, theirs := range o.Subnets {
+				if mine.Overlaps(theirs) {
+					return &OverlapError{"subnet " + mine.String(), o, theirs.String()}
+				}
+			}
+		}
+		return nil
+	}
+	for _, mine := range n.Ranges {
+		for _, theirs := range o.Ranges {
+			if mine[0].BitLen() == theirs[0].BitLen() && mine[0].Compare(theirs[1]) <= 0 && theirs[0].Compare(mine[1]) <= 0 {
+				return &OverlapError{fmt.Sprintf("range %s-%s", mine[0], mine[1]), o, fmt.Sprintf("%s-%s", theirs[0], theirs[1])}
+			}
+		}
+	}
+	return nil
 }
 
 // Network returns the network of that name; false when the host does not know it.
@@ -55,36 +85,40 @@ func (t *Tx) Networks() ([]Network, error) {
 	return all, err
 }
 
-// EnsureNetwork remembers a network. changed reports that it was known with other
-// settings, known what the host remembered of it. An [*OverlapError] when one of
-// its subnets is also another network's on another link.
-func (t *Tx) EnsureNetwork(n Network) (known Network, changed bool, err error) {
+// EnsureNetwork remembers a network before it is made; [Tx.MadeNetwork] says later
+// that it was. It returns what the host knew of it. An [*OverlapError] when its
+// addresses are also another network's.
+func (t *Tx) EnsureNetwork(n Network) (known Network, err error) {
 	known, ok := t.Network(n.Name)
-	n.Forwarded = known.Forwarded && known.Link == n.Link
+	n.Made = known.Made && known.Link == n.Link
+	n.Settings = known.Settings // what is in force, until an ADD has succeeded
 	data, err := json.Marshal(n)
 	if err != nil {
-		return known, false, err
+		return known, err
 	}
 	if ok && bytes.Equal(data, t.bucket(networkBucket).Get([]byte(n.Name))) {
-		return known, false, nil
+		return n, nil
 	}
 	others, err := t.Networks()
 	if err != nil {
-		return known, false, err
+		return known, err
 	}
 	for _, o := range others {
-		if o.Name == n.Name || o.Link == n.Link {
-			continue
-		}
-		for _, mine := range n.Subnets {
-			for _, theirs := range o.Subnets {
-				if mine.Overlaps(theirs) {
-					return known, false, &OverlapError{mine, o, theirs}
-				}
-			}
+		if err := n.overlap(o); err != nil {
+			return known, err
 		}
 	}
-	return known, ok, t.PutNetwork(n)
+	return n, t.PutNetwork(n)
+}
+
+// MadeNetwork remembers that an ADD has succeeded, with these settings.
+func (t *Tx) MadeNetwork(name string, settings []string) error {
+	n, ok := t.Network(name)
+	if !ok {
+		return nil
+	}
+	n.Made, n.Settings = true, settings
+	return t.PutNetwork(n)
 }
 
 // PutNetwork writes what the host remembers of a network.

@@ -4,7 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"reflect"
+	"slices"
+	"strings"
 	"testing"
 )
 
@@ -15,26 +16,43 @@ func subnets(all ...string) (p []netip.Prefix) {
 	return p
 }
 
+func ranges(all ...string) (r [][2]netip.Addr) {
+	for _, s := range all {
+		first, last, _ := strings.Cut(s, "-")
+		r = append(r, [2]netip.Addr{netip.MustParseAddr(first), netip.MustParseAddr(last)})
+	}
+	return r
+}
+
 func TestEnsureNetwork(t *testing.T) {
 	s := testStore(t)
-	ensure := func(n Network) (known Network, changed bool, err error) {
+	ensure := func(n Network) (known Network, err error) {
 		err = s.Update(t.Context(), func(tx *Tx) error {
-			known, changed, err = tx.EnsureNetwork(n)
+			known, err = tx.EnsureNetwork(n)
 			return err
 		})
-		return known, changed, err
+		return known, err
 	}
 	a := Network{Name: "a", Plugin: "bridge", Link: "berth0", Subnets: subnets("10.1.0.0/16", "fd00::/64"), Settings: []string{"masq"}}
-	if _, changed, err := ensure(a); changed || err != nil {
-		t.Errorf("new: %v, %v", changed, err)
+	if known, err := ensure(a); known.Made || known.Settings != nil || err != nil {
+		t.Errorf("new: %+v, %v", known, err)
 	}
-	if _, changed, err := ensure(a); changed || err != nil {
-		t.Errorf("again: %v, %v", changed, err)
+	if known, err := ensure(a); known.Made || err != nil {
+		t.Errorf("again, nothing made: %+v, %v", known, err)
 	}
-	was := a
+	update(t, s, func(tx *Tx) error { return tx.MadeNetwork("a", a.Settings) })
+	was := a.Settings
 	a.Settings = []string{"masq", "internal"}
-	if known, changed, err := ensure(a); !changed || err != nil || !reflect.DeepEqual(known, was) {
-		t.Errorf("other settings: %+v, %v, %v", known, changed, err)
+	if known, err := ensure(a); !known.Made || !slices.Equal(known.Settings, was) || err != nil {
+		t.Errorf("other settings, not yet made: %+v, %v", known, err)
+	}
+	update(t, s, func(tx *Tx) error { return tx.MadeNetwork("a", a.Settings) })
+	if known, err := ensure(a); !slices.Equal(known.Settings, a.Settings) || err != nil {
+		t.Errorf("other settings, made: %+v, %v", known, err)
+	}
+	a.Ranges = ranges("10.1.0.2-10.1.0.99")
+	if _, err := ensure(a); err != nil {
+		t.Error(err)
 	}
 
 	for _, c := range []struct {
@@ -45,55 +63,40 @@ func TestEnsureNetwork(t *testing.T) {
 		{"overlap on another link", Network{Name: "b", Link: "berth1", Subnets: subnets("10.1.2.0/24")}, false},
 		{"a wider subnet", Network{Name: "b", Link: "berth1", Subnets: subnets("192.0.2.0/24", "10.0.0.0/8")}, false},
 		{"IPv6", Network{Name: "b", Link: "berth1", Subnets: subnets("fd00::/48")}, false},
-		{"the same link", Network{Name: "b", Link: "berth0", Subnets: subnets("10.1.2.0/24")}, true},
+		{"the same link", Network{Name: "b", Link: "berth0", Subnets: subnets("10.1.0.0/16"), Ranges: ranges("10.1.0.100-10.1.0.200")}, true},
+		{"a range on the same link", Network{Name: "b", Link: "berth0", Ranges: ranges("10.1.0.50-10.1.0.200")}, false},
 		{"beside it", Network{Name: "b", Link: "berth1", Subnets: subnets("10.2.0.0/16", "fd00:1::/64")}, true},
 		{"no subnet", Network{Name: "c", Link: "berth2"}, true},
 	} {
-		_, _, err := ensure(c.n)
+		_, err := ensure(c.n)
 		var overlap *OverlapError
 		if c.ok && err != nil || !c.ok && (!errors.As(err, &overlap) || overlap.Other.Name != "a") {
 			t.Errorf("%s: %v", c.name, err)
 		}
 	}
-	_, _, err := ensure(Network{Name: "d", Link: "berth9", Subnets: subnets("10.1.2.0/24")})
+	_, err := ensure(Network{Name: "d", Link: "berth9", Subnets: subnets("10.1.2.0/24")})
 	if want := `subnet 10.1.2.0/24 overlaps 10.1.0.0/16 of network "a" on berth0`; err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
 	}
 	update(t, s, func(tx *Tx) error { return tx.ForgetNetwork("a") })
-	if _, _, err := ensure(Network{Name: "d", Link: "berth9", Subnets: subnets("10.1.2.0/24")}); err != nil {
+	if _, err := ensure(Network{Name: "d", Link: "berth9", Subnets: subnets("10.1.2.0/24")}); err != nil {
 		t.Errorf("after the network is gone: %v", err)
 	}
 }
 
-// TestEnsureEmpty: an empty list is none, so that nothing seems to have changed.
-func TestEnsureEmpty(t *testing.T) {
+// Another link has not been made yet.
+func TestMadeOnAnotherLink(t *testing.T) {
 	update(t, testStore(t), func(tx *Tx) error {
-		n := Network{Name: "a", Link: "berth0", Subnets: []netip.Prefix{}, Settings: []string{}}
-		for range 2 {
-			if _, changed, err := tx.EnsureNetwork(n); changed || err != nil {
-				t.Errorf("changed: %v, %v", changed, err)
-			}
-		}
-		return nil
-	})
-}
-
-func TestForwarded(t *testing.T) {
-	update(t, testStore(t), func(tx *Tx) error {
-		n := Network{Name: "a", Link: "berth0", Forwarded: true}
-		if err := tx.PutNetwork(n); err != nil {
+		n := Network{Name: "a", Link: "berth0"}
+		if err := tx.PutNetwork(Network{Name: "a", Link: "berth0", Made: true}); err != nil {
 			return err
 		}
-		n.Forwarded = false
-		if _, changed, err := tx.EnsureNetwork(n); changed || err != nil {
-			t.Errorf("the same link: changed %v, %v", changed, err)
+		if known, err := tx.EnsureNetwork(n); !known.Made || err != nil {
+			t.Errorf("the same link: %+v, %v", known, err)
 		}
 		n.Link = "berth1"
-		if _, changed, err := tx.EnsureNetwork(n); !changed || err != nil {
-			t.Errorf("another link: changed %v, %v", changed, err)
-		}
-		if got, ok := tx.Network("a"); !ok || got.Forwarded || got.Link != "berth1" {
-			t.Errorf("got %+v", got)
+		if known, err := tx.EnsureNetwork(n); known.Made || err != nil {
+			t.Errorf("another link: %+v, %v", known, err)
 		}
 		return nil
 	})

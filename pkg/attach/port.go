@@ -57,6 +57,8 @@ func (t *Tx) ClaimPort(p Port, k Key) error {
 				return &HeldError{p.String(), parseKey(holder)}
 			}
 		}
+	}
+	for _, ip := range p.HostIPs() { // all of them or none
 		if err := b.Put(portKey(p.Protocol, p.HostPort, ip), k.bytes()); err != nil {
 			return err
 		}

@@ -24,6 +24,14 @@ type Step interface {
 	Check(context.Context, *Attachment) error
 }
 
+// Restorable is a step that others may add for the attachment, when they restore
+// something that all share ([Attachment.All]). Every rollback runs its Del, whether
+// or not its own Add had its turn.
+type Restorable interface {
+	Step
+	Restorable()
+}
+
 // ErrLeft is joined to the error of an Add that could not take back what it had
 // made. The rollback deletes that step too, and keeps the record if it cannot.
 var ErrLeft = errors.New("something may be left of it")
@@ -83,7 +91,7 @@ func decodeAttachment(data []byte, decode Decoder) (*Attachment, error) {
 
 // addSteps adds in order. On an error, a panic or a cancelled context it deletes
 // what was added, in reverse. rolledBack reports whether nothing is left.
-func addSteps(ctx context.Context, a *Attachment, save func() error) (rolledBack bool, err error) {
+func addSteps(ctx context.Context, a *Attachment, save, going func() error) (rolledBack bool, err error) {
 	for i, s := range a.Steps {
 		err, panicked := addStep(ctx, s, a)
 		a.did(s.Kind())
@@ -99,8 +107,14 @@ func addSteps(ctx context.Context, a *Attachment, save func() error) (rolledBack
 		if panicked || errors.Is(err, ErrLeft) {
 			i++ // a step that panicked kept no promise
 		}
-		undo := delSteps(context.WithoutCancel(ctx), a, a.Steps[:i])
-		return undo == nil, errors.Join(err, undo)
+		undo := a.Steps[:i:i]
+		for _, s := range a.Steps[i:] {
+			if r, ok := s.(Restorable); ok {
+				undo = append(undo, r)
+			}
+		}
+		left := errors.Join(going(), delSteps(context.WithoutCancel(ctx), a, undo))
+		return left == nil, errors.Join(err, left)
 	}
 	return false, nil
 }

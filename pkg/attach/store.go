@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -26,6 +27,8 @@ var (
 	ErrNotFound = errors.New("no such attachment")
 	// ErrExists: the attachment has been added and not deleted.
 	ErrExists = errors.New("is attached already: DEL it first")
+
+	errOldStore = errors.New("the store lacks a bucket")
 )
 
 // Store is the host's records, leases and published ports: one bbolt file and
@@ -73,7 +76,12 @@ func (s *Store) Update(ctx context.Context, fn func(*Tx) error) error {
 	if err != nil {
 		return err
 	}
-	err = db.Update(func(tx *bbolt.Tx) error { return fn(&Tx{tx, s.decode}) })
+	err = db.Update(func(tx *bbolt.Tx) error {
+		if err := addBuckets(tx); err != nil {
+			return err
+		}
+		return fn(&Tx{tx, s.decode})
+	})
 	return errors.Join(err, db.Close())
 }
 
@@ -83,17 +91,33 @@ func (s *Store) View(ctx context.Context, fn func(*Tx) error) error {
 	if _, err := os.Stat(s.path()); errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
-	unlock, err := lock(ctx, filepath.Join(s.dir, "lock"), unix.LOCK_SH)
+	unlockFile, err := lock(ctx, filepath.Join(s.dir, "lock"), unix.LOCK_SH)
 	if err != nil {
 		return err
 	}
+	unlock := sync.OnceFunc(unlockFile)
 	defer unlock()
 	db, err := s.open(s.path(), true)
 	if err != nil {
 		return err
 	}
-	err = db.View(func(tx *bbolt.Tx) error { return fn(&Tx{tx, s.decode}) })
-	return errors.Join(err, db.Close())
+	err = db.View(func(tx *bbolt.Tx) error {
+		for _, b := range buckets {
+			if tx.Bucket(b) == nil {
+				return errOldStore
+			}
+		}
+		return fn(&Tx{tx, s.decode})
+	})
+	err = errors.Join(err, db.Close())
+	if errors.Is(err, errOldStore) {
+		unlock()
+		if err := s.Update(ctx, func(*Tx) error { return nil }); err != nil {
+			return err
+		}
+		return s.View(ctx, fn)
+	}
+	return err
 }
 
 // open opens the file. The caller has the lock, so bbolt's own, which polls every
@@ -136,18 +160,25 @@ func (s *Store) create() error {
 	if err != nil {
 		return err
 	}
-	err = db.Update(func(tx *bbolt.Tx) error {
-		for _, b := range buckets {
-			if _, err := tx.CreateBucket(b); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	err = db.Update(addBuckets)
 	if err := errors.Join(err, db.Close()); err != nil {
 		return fmt.Errorf("make %s: %w", tmp, err)
 	}
 	return os.Rename(tmp, s.path())
+}
+
+// addBuckets makes what is missing: all of it, or what an older version did not
+// have.
+func addBuckets(tx *bbolt.Tx) error {
+	for _, b := range buckets {
+		if tx.Bucket(b) != nil {
+			continue
+		}
+		if _, err := tx.CreateBucket(b); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Get returns the record of an attachment, or [ErrNotFound].
@@ -159,7 +190,7 @@ func (s *Store) Get(ctx context.Context, k Key) (*Attachment, error) {
 			return nil
 		}
 		var err error
-		a, err = decodeAttachment(data, s.decode)
+		a, err = tx.read(k.bytes(), data)
 		return err
 	})
 	if err == nil && a == nil {
@@ -169,23 +200,26 @@ func (s *Store) Get(ctx context.Context, k Key) (*Attachment, error) {
 }
 
 // List returns the records of a network, or of all networks when it is empty, in
-// the order of their keys.
+// the order of their keys. Records that cannot be read do not keep the others back:
+// the error names them, beside the list.
 func (s *Store) List(ctx context.Context, network string) ([]*Attachment, error) {
 	var prefix []byte
 	if network != "" {
 		prefix = []byte(network + "\x00")
 	}
 	var all []*Attachment
+	var errs []error
 	err := s.View(ctx, func(tx *Tx) error {
 		c := tx.bucket(attachmentBucket).Cursor()
 		for k, v := c.Seek(prefix); k != nil && bytes.HasPrefix(k, prefix); k, v = c.Next() {
-			a, err := decodeAttachment(v, s.decode)
+			a, err := tx.read(k, v)
 			if err != nil {
-				return err
+				errs = append(errs, err)
+				continue
 			}
 			all = append(all, a)
 		}
 		return nil
 	})
-	return all, err
+	return all, errors.Join(append(errs, err)...)
 }

@@ -1,6 +1,7 @@
 package attach
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 
@@ -14,8 +15,9 @@ var (
 	cursorBucket     = []byte("cursors")     // network 0 pool -> last address leased from the pool
 	portBucket       = []byte("ports")       // protocol port family address -> key of the holder
 	networkBucket    = []byte("networks")    // name -> Network
+	goingBucket      = []byte("going")       // key of an attachment that is being deleted
 
-	buckets = [][]byte{attachmentBucket, leaseBucket, usedBucket, cursorBucket, portBucket, networkBucket}
+	buckets = [][]byte{attachmentBucket, leaseBucket, usedBucket, cursorBucket, portBucket, networkBucket, goingBucket}
 )
 
 // Tx is a transaction on the store. It is valid only inside the function that got it.
@@ -36,6 +38,16 @@ func (t *Tx) put(a *Attachment) error {
 	return t.bucket(attachmentBucket).Put(a.bytes(), data)
 }
 
+// read decodes a record.
+func (t *Tx) read(k, data []byte) (*Attachment, error) {
+	a, err := decodeAttachment(data, t.decode)
+	if err == nil {
+		key, _ := t.bucket(goingBucket).Cursor().Seek(k) // Get cannot tell an empty value from none
+		a.Going = bytes.Equal(key, k)
+	}
+	return a, err
+}
+
 // drop removes the record, and the leases and ports that are the record's.
 func (t *Tx) drop(a *Attachment) error {
 	for _, addr := range a.Leases {
@@ -47,6 +59,9 @@ func (t *Tx) drop(a *Attachment) error {
 		if err := t.releasePort(p, a.Key); err != nil {
 			return err
 		}
+	}
+	if err := t.bucket(goingBucket).Delete(a.bytes()); err != nil {
+		return err
 	}
 	return t.bucket(attachmentBucket).Delete(a.bytes())
 }

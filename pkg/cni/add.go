@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/berth-cni/berth/pkg/attach"
@@ -34,8 +36,7 @@ func (p *plugin) add(r *Request) error {
 	}
 	s := p.store()
 	err = s.Add(p.ctx, add.a, add.claim)
-	var overlap *attach.OverlapError
-	if errors.As(err, &overlap) && forgetGone(p.ctx, s, overlap.Other) {
+	for overlap := (*attach.OverlapError)(nil); errors.As(err, &overlap) && forgetGone(p.ctx, s, overlap.Other); {
 		err = s.Add(p.ctx, add.a, add.claim)
 	}
 	if err != nil {
@@ -135,13 +136,18 @@ func (e *takenError) Error() string {
 func (add *addition) claim(tx *attach.Tx) error {
 	a := add.a
 	n := add.plan.Network
-	if add.IPAM.BuiltIn() && add.plan.Gateway {
-		n.Subnets = add.IPAM.Subnets()
+	if add.IPAM.BuiltIn() {
+		n.Ranges = add.ranges()
+		if add.plan.Gateway {
+			n.Subnets = add.IPAM.Subnets()
+		}
 	}
 	var err error
-	if add.known, a.NetworkChanged, err = tx.EnsureNetwork(n); err != nil {
+	if add.known, err = tx.EnsureNetwork(n); err != nil {
 		return err
 	}
+	same := slices.Equal(add.known.Settings, n.Settings)
+	a.NetworkKnown, a.NetworkChanged = add.known.Made && same, !add.known.Made || !same
 	a.Ports = nil
 	for _, p := range add.ports {
 		if err := add.claimPort(tx, p); err != nil {
@@ -150,7 +156,7 @@ func (add *addition) claim(tx *attach.Tx) error {
 	}
 	if add.prev.chained() {
 		a.Addresses = add.prev.addresses()
-		a.Steps = append(add.once(), add.plan.Chained(add.prev.hostIf())...)
+		a.Steps = add.plan.Chained(add.prev.hostIf())
 		return nil
 	}
 	complete := &gateway{Gateway: add.plan.Gateway, DefaultRoute: add.plan.DefaultRoute, Internal: add.plan.Internal}
@@ -168,10 +174,21 @@ func (add *addition) claim(tx *attach.Tx) error {
 }
 
 func (add *addition) once() []attach.Step {
-	if add.known.Forwarded {
+	if add.known.Made {
 		return nil
 	}
 	return add.plan.Once
+}
+
+// ranges are the first and last addresses of the ipam section's ranges.
+func (add *addition) ranges() [][2]netip.Addr {
+	var all [][2]netip.Addr
+	for _, set := range add.IPAM.Ranges {
+		for _, r := range set {
+			all = append(all, [2]netip.Addr{r.Start, r.End})
+		}
+	}
+	return all
 }
 
 // lease takes addresses from the built-in IPAM.
@@ -198,12 +215,18 @@ func (add *addition) lease(tx *attach.Tx) error {
 	return nil
 }
 
-// claimPort claims one port. A container on several networks publishes a port
+// claimPort claims one port, of each family by itself if another network of the
+// container has one of them. A container on several networks publishes a port
 // once: the first network keeps it.
 func (add *addition) claimPort(tx *attach.Tx, p attach.Port) error {
 	err := tx.ClaimPort(p, add.a.Key)
 	var held *attach.HeldError
 	if errors.As(err, &held) && held.Holder.Container == add.a.Container {
+		if !p.HostIP.IsValid() {
+			v4, v6 := p, p
+			v4.HostIP, v6.HostIP = netip.IPv4Unspecified(), netip.IPv6Unspecified()
+			return errors.Join(add.claimPort(tx, v4), add.claimPort(tx, v6))
+		}
 		warn("%s is published to this container on network %s already", p, held.Holder.Network)
 		return nil
 	}
@@ -214,18 +237,13 @@ func (add *addition) claimPort(tx *attach.Tx, p attach.Port) error {
 	return nil
 }
 
-// remember notes that the network's first steps are done.
+// remember notes that the network is made, with these settings.
 func (add *addition) remember(ctx context.Context, s *attach.Store) error {
-	if add.known.Forwarded {
+	if add.a.NetworkKnown || add.prev.chained() {
 		return nil
 	}
 	return s.Update(ctx, func(tx *attach.Tx) error {
-		n, ok := tx.Network(add.plan.Network.Name)
-		if !ok {
-			return nil
-		}
-		n.Forwarded = true
-		return tx.PutNetwork(n)
+		return tx.MadeNetwork(add.plan.Network.Name, add.plan.Network.Settings)
 	})
 }
 

@@ -2,7 +2,9 @@ package link
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -58,6 +60,12 @@ func lastAddress(p netip.Prefix) netip.Addr {
 // addresses lists the addresses of one link, of both families. Not for the ADD
 // path.
 func (c *conn) addresses(index int) ([]netip.Prefix, error) {
+	flags, err := c.addressFlags(index)
+	return slices.Collect(maps.Keys(flags)), err
+}
+
+// addressFlags lists the addresses of one link with their IFA_F_* flags.
+func (c *conn) addressFlags(index int) (map[netip.Prefix]uint32, error) {
 	replies, err := c.dump(func() *nl.NetlinkRequest {
 		req := nl.NewNetlinkRequest(unix.RTM_GETADDR, unix.NLM_F_DUMP)
 		msg := nl.NewIfAddrmsg(unix.AF_UNSPEC)
@@ -68,7 +76,7 @@ func (c *conn) addresses(index int) ([]netip.Prefix, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list addresses: %w", err)
 	}
-	var all []netip.Prefix
+	all := map[netip.Prefix]uint32{}
 	for _, r := range replies {
 		if r.kind != unix.RTM_NEWADDR || len(r.data) < unix.SizeofIfAddrmsg {
 			continue
@@ -82,12 +90,16 @@ func (c *conn) addresses(index int) ([]netip.Prefix, error) {
 			return nil, fmt.Errorf("address message: %w", err)
 		}
 		var ip netip.Addr
+		flags := uint32(msg.Flags)
 		for _, a := range attrs {
-			if a.Attr.Type == unix.IFA_LOCAL || a.Attr.Type == unix.IFA_ADDRESS && !ip.IsValid() {
+			switch {
+			case a.Attr.Type == unix.IFA_LOCAL, a.Attr.Type == unix.IFA_ADDRESS && !ip.IsValid():
 				ip, _ = netip.AddrFromSlice(a.Value)
+			case a.Attr.Type == unix.IFA_FLAGS:
+				flags = uint32Of(a.Value)
 			}
 		}
-		all = append(all, netip.PrefixFrom(ip, int(msg.Prefixlen)))
+		all[netip.PrefixFrom(ip, int(msg.Prefixlen))] = flags
 	}
 	return all, nil
 }

@@ -51,6 +51,10 @@ func (b *Bridge) Add(_ context.Context, a *attach.Attachment) error {
 		return err
 	}
 	defer c.close()
+	if d := b.ready(c, a); d != nil {
+		a.Interfaces = append(a.Interfaces, attach.Interface{Name: d.name, MAC: d.mac.String(), MTU: d.mtu, Index: d.index})
+		return nil
+	}
 	d, err := b.ensure(c)
 	if err != nil {
 		return fmt.Errorf("bridge %s: %w", b.Name, err)
@@ -71,6 +75,41 @@ func (b *Bridge) Add(_ context.Context, a *attach.Attachment) error {
 		return fmt.Errorf("interface %s: %w", d.name, err)
 	}
 	return nil
+}
+
+// ready returns the bridge of a network that was made before, if it is still as Add
+// would make it; else nil. It takes nothing but questions that wait for nobody.
+func (b *Bridge) ready(c *conn, a *attach.Attachment) *device {
+	if !a.NetworkKnown || b.VLANs || b.GatewayVLAN != 0 {
+		return nil
+	}
+	d, err := c.glance(b.Name)
+	if err != nil || d.flags&unix.IFF_UP == 0 || b.Promisc && d.flags&unix.IFF_PROMISC == 0 {
+		return nil
+	}
+	is := func(value string, path ...string) bool {
+		have, err := readSysctl(sysctl(path...))
+		return err == nil && (have == value || have == "")
+	}
+	if !is("0", "ipv6", "conf", b.Name, "accept_ra") {
+		return nil
+	}
+	for _, addr := range a.Addresses {
+		v4 := addr.Prefix.Addr().Is4()
+		if b.Gateway && addr.Gateway.IsValid() {
+			if there, err := isLocal(addr.Gateway); err != nil || !there {
+				return nil
+			}
+		}
+		if !b.Gateway && len(a.Ports) == 0 {
+			continue
+		}
+		if v4 && !is("1", "ipv4", "ip_forward") || !v4 && !is("1", "ipv6", "conf", "all", "forwarding") ||
+			v4 && len(a.Ports) > 0 && !is("1", "ipv4", "conf", b.Name, "route_localnet") {
+			return nil
+		}
+	}
+	return d
 }
 
 // Del leaves the bridge, which other attachments use.
@@ -138,13 +177,14 @@ func (b *Bridge) ensure(c *conn) (*device, error) {
 	if _, err := setSysctl(sysctl("ipv6", "conf", b.Name, "accept_ra"), "0"); err != nil {
 		return nil, err
 	}
-	var flags uint32 = unix.IFF_UP
-	if b.Promisc {
-		flags |= unix.IFF_PROMISC
+	if d.flags&unix.IFF_UP == 0 { // as whoever made it left it, perhaps half-way
+		if err := b.finish(c, d); err != nil {
+			return nil, err
+		}
 	}
-	if d.flags&flags != flags {
-		if _, err := c.do(setLink(d.index, flags)); err != nil {
-			return nil, fmt.Errorf("set up: %w", err)
+	if b.Promisc && d.flags&unix.IFF_PROMISC == 0 {
+		if _, err := c.do(setLink(d.index, unix.IFF_PROMISC)); err != nil {
+			return nil, fmt.Errorf("set promiscuous: %w", err)
 		}
 	}
 	if b.VLANs && !d.vlans {
@@ -152,7 +192,7 @@ func (b *Bridge) ensure(c *conn) (*device, error) {
 			return nil, err
 		}
 	}
-	return d, nil
+	return c.byName(b.Name)
 }
 
 func kindOf(d *device) string {
@@ -163,43 +203,67 @@ func kindOf(d *device) string {
 }
 
 // create makes the bridge right at birth. Its MAC is set, so that neither a port
-// nor udev changes it. STP is off, as the kernel has it. The MTU is set after the
-// creation, and to another value first: only a change makes the kernel keep it
-// when ports with other MTUs join.
+// nor udev changes it. STP is off, as the kernel has it. It is down until [finish]
+// is done with it.
 func (b *Bridge) create(c *conn) (*device, error) {
-	mtu := b.MTU
-	if mtu == 0 {
-		uplink, err := c.defaultDevice()
-		if err != nil {
-			return nil, fmt.Errorf("find the default route's MTU: %w", err)
-		}
-		if uplink != nil {
-			mtu = uplink.mtu
-		}
-	}
-	_, err := c.do(newLink(b.Name, "bridge", 0, nil, nl.NewRtAttr(unix.IFLA_ADDRESS, randomMAC())))
-	if isErrno(err, unix.EEXIST) { // another ADD was faster
-		return b.ensure(c)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("add: %w", err)
-	}
-	d, err := c.byName(b.Name)
+	mtu, err := b.wantedMTU(c)
 	if err != nil {
 		return nil, err
+	}
+	attrs := []*nl.RtAttr{nl.NewRtAttr(unix.IFLA_ADDRESS, randomMAC())}
+	if mtu != 0 {
+		attrs = append(attrs, nl.NewRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(mtu))))
+	}
+	_, err = c.do(newLink(b.Name, "bridge", 0, nil, attrs...))
+	if err != nil && !isErrno(err, unix.EEXIST) { // EEXIST: another ADD was faster
+		return nil, fmt.Errorf("add: %w", err)
+	}
+	return b.ensure(c)
+}
+
+// finish sets what a bridge cannot be made with, and last has it up: whoever finds
+// it down finishes it, so that neither a kill nor another ADD at the same time
+// leaves it half made.
+//
+// The MTU given at creation is lost when the first port joins. The kernel keeps one
+// that was changed, so it is changed and changed back.
+func (b *Bridge) finish(c *conn, d *device) error {
+	mtu, err := b.wantedMTU(c)
+	if err != nil {
+		return err
 	}
 	if mtu == 0 {
 		mtu = d.mtu
 	}
-	if _, err := c.do(setMTU(d.index, mtu+1), setMTU(d.index, mtu)); err != nil {
-		return nil, fmt.Errorf("set MTU %d: %w", mtu, err)
+	other := mtu - 1 // never more than the ports may have
+	if mtu <= 1280 {
+		other = mtu + 1 // with less than 1280 the kernel takes IPv6 off
 	}
 	// Nobody else has the bridge's link-local address; while it waited for duplicate
 	// address detection, IPv6 would not be forwarded.
 	if _, err := setSysctl(sysctl("ipv6", "conf", b.Name, "accept_dad"), "0"); err != nil {
-		return nil, err
+		return err
 	}
-	return b.ensure(c)
+	if _, err := c.do(setMTU(d.index, other), setMTU(d.index, mtu), setLink(d.index, unix.IFF_UP)); err != nil {
+		return fmt.Errorf("set MTU %d and up: %w", mtu, err)
+	}
+	return nil
+}
+
+// wantedMTU is the configured one, or that of the default route's device; 0 when
+// there is none.
+func (b *Bridge) wantedMTU(c *conn) (int, error) {
+	if b.MTU != 0 {
+		return b.MTU, nil
+	}
+	uplink, err := c.defaultDevice()
+	if err != nil {
+		return 0, fmt.Errorf("find the default route's MTU: %w", err)
+	}
+	if uplink == nil {
+		return 0, nil
+	}
+	return uplink.mtu, nil
 }
 
 func setMTU(index, mtu int) *nl.NetlinkRequest {
@@ -233,35 +297,35 @@ func (b *Bridge) route(c *conn, d *device, a *attach.Attachment) error {
 			return err
 		}
 	}
-	var reqs []*nl.NetlinkRequest
 	if len(a.Ports) > 0 && v4 {
 		// For 127.0.0.1:port of the host; the firewall keeps others from it.
-		reqs = append(reqs, setLink(d.index, 0, inetSetting(devconfRouteLocalnet)))
-	}
-	gws := gateways(a)
-	if b.Gateway {
-		for _, gw := range gws {
-			reqs = append(reqs, newAddress(d.index, gw, false))
+		if _, err := setSysctl(sysctl("ipv4", "conf", d.name, "route_localnet"), "1"); err != nil {
+			return err
 		}
 	}
-	if len(reqs) == 0 {
+	if !b.Gateway {
 		return nil
 	}
-	_, err := c.do(reqs...)
-	there, err := already(err)
-	if err != nil {
-		return fmt.Errorf("add gateway address: %w", err)
+	var added []netip.Prefix
+	for _, gw := range gateways(a) {
+		_, err := c.do(newAddress(d.index, gw, false))
+		if err != nil && !isErrno(err, unix.EEXIST) {
+			return fmt.Errorf("add gateway address %s: %w", gw, err)
+		}
+		if err == nil {
+			added = append(added, gw)
+		}
 	}
-	if !b.Gateway || there == len(gws) {
+	if len(added) == 0 {
 		return nil
 	}
-	return b.replaceAddresses(c, d, gws, there > 0)
+	return b.replaceAddresses(c, d, gateways(a), added)
 }
 
 // replaceAddresses settles with the addresses that the device had before the
-// gateway's were put on it: another IPv4 address, or one of an overlapping IPv6
+// gateway's were added to it: another IPv4 address, or one of an overlapping IPv6
 // subnet, goes with forceAddress and is an error without.
-func (b *Bridge) replaceAddresses(c *conn, d *device, gws []netip.Prefix, someWereThere bool) error {
+func (b *Bridge) replaceAddresses(c *conn, d *device, gws, added []netip.Prefix) error {
 	have, err := c.addresses(d.index)
 	if err != nil {
 		return err
@@ -277,10 +341,8 @@ func (b *Bridge) replaceAddresses(c *conn, d *device, gws []netip.Prefix, someWe
 			continue
 		}
 		if !b.ForceAddress {
-			if !someWereThere { // leave it as it was
-				for _, gw := range gws {
-					_, _ = c.do(deleteAddress(d.index, gw))
-				}
+			for _, gw := range added { // leave it as it was
+				_, _ = c.do(deleteAddress(d.index, gw))
 			}
 			return fmt.Errorf("has the address %s already, which is not the gateway %s; "+
 				"forceAddress replaces it", old, gws[clash])
@@ -302,25 +364,4 @@ func gateways(a *attach.Attachment) []netip.Prefix {
 		}
 	}
 	return gws
-}
-
-// already counts the requests of a batch that failed because what they add is
-// there, and returns what failed otherwise.
-func already(err error) (n int, rest error) {
-	if err == nil {
-		return 0, nil
-	}
-	joined, ok := err.(interface{ Unwrap() []error })
-	if !ok {
-		return 0, err
-	}
-	var errs []error
-	for _, e := range joined.Unwrap() {
-		if errors.Is(e, unix.EEXIST) {
-			n++
-		} else {
-			errs = append(errs, e)
-		}
-	}
-	return n, errors.Join(errs...)
 }

@@ -130,14 +130,21 @@ func (b *batch) add(what string, req *nl.NetlinkRequest) {
 // try adds a request whose failure does not matter.
 func (b *batch) try(req *nl.NetlinkRequest) { b.add("", req) }
 
+// split returns what [conn.do] has joined.
+func split(err error) []error {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		return joined.Unwrap()
+	}
+	if err != nil {
+		return []error{err}
+	}
+	return nil
+}
+
 // run sends the batch. The error is the first failure that matters.
 func (b *batch) run(c *conn) error {
 	_, err := c.do(b.reqs...)
-	joined, ok := err.(interface{ Unwrap() []error })
-	if !ok {
-		return err
-	}
-	for _, e := range joined.Unwrap() {
+	for _, e := range split(err) {
 		var failed *requestError
 		if !errors.As(e, &failed) {
 			return e

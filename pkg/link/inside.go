@@ -6,19 +6,21 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
 // configureInside gives the attachment's interface in the container its
-// addresses, brings it up and adds the routes: one look-up and one batch.
+// addresses, brings it up and adds the routes.
 //
 // A broadcast on a bridge of a thousand ports costs a thousand deliveries, so that
 // nothing is sent that nobody needs. A MAC that follows from the address is known
-// already to whoever knew the address; only another MAC is announced (arp_notify
-// before the interface is up: RFC 5227, section 3). A container without IPv6
-// addresses gets no link-local one either, and so asks for no routers.
+// already to whoever knew the address; only another MAC is announced (RFC 5227,
+// section 3). A container without IPv6 addresses gets no link-local one either, and
+// so asks for no routers.
 func configureInside(ns *Netns, a *attach.Attachment, dad bool) error {
 	var c *conn
 	err := ns.do(func() error {
@@ -34,34 +36,114 @@ func configureInside(ns *Netns, a *attach.Attachment, dad bool) error {
 	if err != nil {
 		return err
 	}
-	d, err := c.byName(a.IfName)
+	if cookie, err := c.cookie(); err != nil || a.Cookie != 0 && cookie != a.Cookie {
+		return errors.Join(err, fmt.Errorf("%s became another namespace meanwhile", a.Netns))
+	}
+	if err := c.configure(a, dad, a.MAC != MAC(a)); err != nil || !hasIPv6(a) {
+		return err
+	}
+	if err := c.awaitUp(a.IfName); err != nil || !dad { // only when it is up does IPv6 listen
+		return err
+	}
+	return c.settle(a.IfName)
+}
+
+// configure is [configureInside]'s requests, on a socket in the container's
+// namespace. announce tells the neighbours the IPv4 addresses, as the interface
+// comes up.
+func (c *conn) configure(a *attach.Attachment, dad, announce bool) error {
+	index, err := c.index(a.IfName)
 	if err != nil {
 		return err
 	}
 	var b batch
-	notify := setLink(d.index, 0, inetSetting(devconfArpNotify))
-	announce := a.MAC != MAC(a)
 	if announce {
-		b.add("announce addresses of "+a.IfName, notify)
+		b.add("announce addresses of "+a.IfName, setLink(index, 0, inetSetting(devconfArpNotify)))
 	}
 	if len(a.Addresses) > 0 && !hasIPv6(a) {
-		b.try(setLink(d.index, 0, noLinkLocal())) // fails where the interface has no IPv6
+		b.try(setLink(index, 0, noLinkLocal())) // fails where the interface has no IPv6
 	}
 	for _, addr := range a.Addresses {
-		b.add(fmt.Sprintf("add address %s to %s", addr.Prefix, a.IfName), newAddress(d.index, addr.Prefix, dad))
+		b.add(fmt.Sprintf("add address %s to %s", addr.Prefix, a.IfName), newAddress(index, addr.Prefix, dad))
 	}
-	b.add("set up "+a.IfName, setLink(d.index, unix.IFF_UP))
-	for _, r := range a.Routes {
-		r = withGateway(r, a.Addresses)
-		b.add(fmt.Sprintf("add route to %s by %s", r.Dst, r.Gateway), newRoute(d.index, r))
-	}
-	if !announce {
-		b.add("announce addresses of "+a.IfName, notify)
-	}
-	if err := b.run(c); err != nil || !hasIPv6(a) {
+	b.add("set up "+a.IfName, setLink(index, unix.IFF_UP))
+	if err := b.run(c); err != nil {
 		return err
 	}
-	return c.awaitUp(a.IfName) // only then does IPv6 listen
+	return c.addRoutes(index, a)
+}
+
+// addRoutes adds the attachment's routes. Where another network of the container
+// has a route to the same place, this one comes behind it: the first network stays
+// the default.
+func (c *conn) addRoutes(index int, a *attach.Attachment) error {
+	if len(a.Routes) == 0 {
+		return nil
+	}
+	routes := make([]attach.Route, len(a.Routes))
+	reqs := make([]*nl.NetlinkRequest, len(a.Routes))
+	for i, r := range a.Routes {
+		routes[i] = withGateway(r, a.Addresses)
+		reqs[i] = newRoute(index, routes[i])
+	}
+	_, err := c.do(reqs...)
+	for _, e := range split(err) {
+		var failed *requestError
+		if !errors.As(e, &failed) {
+			return e
+		}
+		r := routes[failed.index]
+		if isErrno(failed, unix.EEXIST) && r.Priority == 0 {
+			e = c.addRouteBehind(index, r)
+		}
+		if e != nil {
+			return fmt.Errorf("add route to %s by %s: %w", r.Dst, r.Gateway, e)
+		}
+	}
+	return nil
+}
+
+// addRouteBehind adds a route with the first priority that is free.
+func (c *conn) addRouteBehind(index int, r attach.Route) error {
+	const most = 64 // networks of one container
+	if r.Dst.Addr().Is6() {
+		r.Priority = 1024 // IP6_RT_PRIO_USER, what 0 stands for
+	}
+	var err error
+	for range most {
+		r.Priority++
+		if _, err = c.do(newRoute(index, r)); !isErrno(err, unix.EEXIST) {
+			break
+		}
+	}
+	return err
+}
+
+// settle waits until no address of the interface is tentative any more (RFC 4862,
+// section 5.4). A duplicate is an error.
+func (c *conn) settle(name string) error {
+	index, err := c.index(name)
+	if err != nil {
+		return err
+	}
+	const limit, pause = 10 * time.Second, 20 * time.Millisecond
+	for start := time.Now(); time.Since(start) < limit; time.Sleep(pause) {
+		all, err := c.addressFlags(index)
+		if err != nil {
+			return err
+		}
+		waiting := false
+		for addr, flags := range all {
+			if flags&unix.IFA_F_DADFAILED != 0 {
+				return fmt.Errorf("another host has the address %s (duplicate address detection)", addr)
+			}
+			waiting = waiting || flags&unix.IFA_F_TENTATIVE != 0
+		}
+		if !waiting {
+			return nil
+		}
+	}
+	return fmt.Errorf("addresses of %s are still tentative after %s", name, limit)
 }
 
 // withGateway fills the gateway of a route that has none from the address of its
@@ -96,6 +178,10 @@ func allowIPv6(a *attach.Attachment, dad bool) error {
 	}
 	_, err := setSysctl(sysctl("ipv6", "conf", a.IfName, "disable_ipv6"), "0")
 	_, errDAD := setSysctl(sysctl("ipv6", "conf", a.IfName, "accept_dad"), value)
+	if dad { // RFC 7527: a looped-back probe is no duplicate
+		_, errEnhanced := setSysctl(sysctl("ipv6", "conf", a.IfName, "enhanced_dad"), "1")
+		err = errors.Join(err, errEnhanced)
+	}
 	return errors.Join(err, errDAD)
 }
 

@@ -230,6 +230,7 @@ func TestBridgeRefusals(t *testing.T) {
 func TestSettings(t *testing.T) {
 	nstest.Host(t)
 	a := attachment(t, "c1", 2)
+	a.MAC = "02:00:00:00:00:01" // nobody can know it: it is announced
 	a.Ports = []attach.Port{{HostPort: 80, ContainerPort: 80, Protocol: "tcp"}}
 	for _, s := range []attach.Step{&Bridge{Name: "berth0", Gateway: true}, &Veth{Bridge: "berth0"}} {
 		if err := s.Add(t.Context(), a); err != nil {
@@ -250,6 +251,76 @@ func TestSettings(t *testing.T) {
 		expect(sysctl("ipv4", "conf", "eth0", "accept_local"), "0")
 		expect(sysctl("ipv6", "conf", "eth0", "accept_dad"), "0")
 	})
+}
+
+// A container on two networks keeps the default route of the first.
+func TestTwoDefaultRoutes(t *testing.T) {
+	nstest.Host(t)
+	a, b := attachment(t, "c1", 2), attachment(t, "c1", 2)
+	b.Network, b.IfName, b.Netns = "other", "eth1", a.Netns
+	for i := range b.Addresses {
+		b.Addresses[i].Prefix = netip.MustParsePrefix(strings.Replace(b.Addresses[i].Prefix.String(), "88", "99", 1))
+		b.Addresses[i].Gateway = netip.MustParseAddr(strings.Replace(b.Addresses[i].Gateway.String(), "88", "99", 1))
+		b.Routes[i].Gateway = netip.Addr{}
+	}
+	for _, x := range []struct {
+		bridge string
+		a      *attach.Attachment
+	}{{"berth0", a}, {"berth1", b}} {
+		for _, s := range []attach.Step{&Bridge{Name: x.bridge, Gateway: true}, &Veth{Bridge: x.bridge}} {
+			if err := s.Add(t.Context(), x.a); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Check(t.Context(), x.a); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	nstest.In(t, a.Netns, func() {
+		for to, want := range map[string]string{"192.0.2.9": "via 10.88.0.1 dev eth0", "2001:db8::9": "via fd00:88::1 dev eth0"} {
+			if out, err := nstest.Output("ip", "route", "get", to); err != nil || !strings.Contains(out, want) {
+				t.Errorf("%s goes %s (%v), want %s", to, out, err, want)
+			}
+		}
+	})
+}
+
+// With DAD an address is no longer tentative when Add returns, and one that another
+// host has is refused.
+func TestDAD(t *testing.T) {
+	nstest.Host(t)
+	a, b := attachment(t, "c1", 2), attachment(t, "c2", 2)
+	v := &Veth{Bridge: "berth0", DAD: true}
+	if err := (&Bridge{Name: "berth0"}).Add(t.Context(), a); err != nil {
+		t.Fatal(err)
+	}
+	if err := v.Add(t.Context(), a); err != nil {
+		t.Fatal(err)
+	}
+	nstest.In(t, a.Netns, func() {
+		if out, err := nstest.Output("ip", "-6", "address", "show", "tentative"); err != nil || strings.Contains(out, "fd00") {
+			t.Errorf("tentative: %s (%v)", out, err)
+		}
+	})
+	b.MAC = "02:00:00:00:00:02"
+	if err := v.Add(t.Context(), b); err == nil || !strings.Contains(err.Error(), "fd00:88::2") {
+		t.Errorf("a duplicate: %v", err)
+	}
+}
+
+// Whoever finds the bridge down finishes it.
+func TestHalfMadeBridge(t *testing.T) {
+	nstest.Host(t)
+	if err := nstest.Run("ip", "link", "add", "berth0", "type", "bridge"); err != nil {
+		t.Fatal(err)
+	}
+	a := attachment(t, "c1", 2)
+	if err := (&Bridge{Name: "berth0", MTU: 1400}).Add(t.Context(), a); err != nil {
+		t.Fatal(err)
+	}
+	if a.Interfaces[0].MTU != 1400 {
+		t.Errorf("MTU %d, want 1400", a.Interfaces[0].MTU)
+	}
 }
 
 // The kernel lets a bridge have 1,023 ports.
@@ -357,7 +428,7 @@ func TestForwardingKeepsRouterAdvertisements(t *testing.T) {
 	nstest.Host(t)
 	for _, cmd := range []string{
 		"ip link add up0 type veth peer name up1", "ip link set up0 up", "ip link set up1 up",
-		"ip -6 address add 2001:db8::2/64 dev up0 nodad", "ip -6 route add default via 2001:db8::1",
+		"ip -6 address add 2001:db8::2/64 dev up0 nodad", "ip -6 route add default via 2001:db8::1 proto ra",
 	} {
 		f := strings.Fields(cmd)
 		if err := nstest.Run(f[0], f[1:]...); err != nil {

@@ -96,6 +96,10 @@ func (n *Netns) Cookie() (uint64, error) {
 		return 0, err
 	}
 	defer c.close()
+	return c.cookie()
+}
+
+func (c *conn) cookie() (uint64, error) {
 	cookie, err := unix.GetsockoptUint64(c.fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
 	if errors.Is(err, unix.ENOPROTOOPT) {
 		return 0, nil

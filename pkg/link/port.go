@@ -19,22 +19,27 @@ func (v *Veth) configurePort(c *conn, a *attach.Attachment) error {
 	if len(options) == 0 && !vlans {
 		return nil
 	}
-	port, err := c.byName(a.HostIfName())
+	port, err := c.index(a.HostIfName())
 	if err != nil {
 		return err
 	}
 	if len(options) > 0 {
-		if _, err := c.do(setPort(port.index, options)); err != nil {
+		if _, err := c.do(setPort(port, options)); err != nil {
 			return fmt.Errorf("set port options %v: %w", options, err)
 		}
 	}
-	if v.MACSpoofCheck {
-		if err := c.pinMAC(port.index, a.MAC, v.VLAN); err != nil {
+	if vlans {
+		if err := c.setVLANs(v.Bridge, port, v.VLAN, v.Trunk, v.KeepDefaults); err != nil {
 			return err
 		}
 	}
-	if vlans {
-		return c.setVLANs(port.index, v.VLAN, v.Trunk, v.KeepDefaults)
+	if !v.MACSpoofCheck {
+		return nil
+	}
+	for _, vlan := range append([]int{v.VLAN}, v.Trunk...) { // a locked port learns in no VLAN
+		if err := c.pinMAC(port, a.MAC, vlan); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -60,6 +60,7 @@ type route struct {
 	index    int // of the device
 	priority int
 	table    int
+	protocol int // RTPROT_RA: from a router advertisement
 }
 
 // routes lists the routes of a family, of every table. Not for the ADD path.
@@ -98,7 +99,7 @@ func parseRoute(data []byte) (route, error) {
 	if msg.Family == unix.AF_INET6 {
 		dst = netip.IPv6Unspecified()
 	}
-	r := route{table: int(msg.Table)}
+	r := route{table: int(msg.Table), protocol: int(msg.Protocol)}
 	for _, a := range attrs {
 		switch a.Attr.Type {
 		case unix.RTA_DST:

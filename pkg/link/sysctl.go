@@ -53,23 +53,36 @@ func forward4() error {
 	return err
 }
 
-// forward6 switches IPv6 forwarding of the host on. A forwarding host ignores
-// router advertisements (RFC 4861, section 6.2.7) unless accept_ra is 2, and so would lose the
-// default route that it has from one: the uplink is told to go on.
+// forward6 switches IPv6 forwarding of the host on. From then on the kernel takes no
+// router advertisements (RFC 4861, section 6.2.7) and at once drops the routes that
+// it has from them, except where accept_ra is 2: that comes first, for every
+// interface with such a default route.
 func (c *conn) forward6() error {
-	changed, err := setSysctl(sysctl("ipv6", "conf", "all", "forwarding"), "1")
-	if err != nil || !changed {
+	path := sysctl("ipv6", "conf", "all", "forwarding")
+	if on, err := readSysctl(path); err != nil || on != "0" {
 		return err
 	}
-	uplink, err := c.defaultDevice()
-	if err != nil || uplink == nil {
+	all, err := c.routes(unix.AF_INET6)
+	if err != nil {
 		return err
 	}
-	path := sysctl("ipv6", "conf", uplink.name, "accept_ra")
-	if ra, err := readSysctl(path); err != nil || ra != "1" {
-		return err
+	for _, r := range all {
+		if r.dst.Bits() != 0 || r.index == 0 || r.protocol != unix.RTPROT_RA && r.protocol != unix.RTPROT_KERNEL {
+			continue
+		}
+		uplink, err := c.byIndex(r.index)
+		if err != nil {
+			return err
+		}
+		ra := sysctl("ipv6", "conf", uplink.name, "accept_ra")
+		if have, err := readSysctl(ra); err != nil || have != "1" {
+			continue
+		}
+		if _, err := setSysctl(ra, "2"); err != nil {
+			return err
+		}
 	}
-	_, err = setSysctl(path, "2")
+	_, err = setSysctl(path, "1")
 	return err
 }
 

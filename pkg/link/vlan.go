@@ -3,6 +3,9 @@ package link
 import (
 	"encoding/hex"
 	"fmt"
+	"os"
+	"strconv"
+	"strings"
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/vishvananda/netlink/nl"
@@ -33,8 +36,8 @@ func (b *Bridge) vlanInterface() string { return fmt.Sprintf("%s.%d", b.Name, b.
 func (b *Bridge) ensureVLANInterface(c *conn, br *device) (*device, error) {
 	name := b.vlanInterface()
 	d, err := c.byName(name)
-	if err == nil || !isErrno(err, unix.ENODEV) {
-		return d, err
+	if err == nil && d.flags&unix.IFF_UP != 0 || err != nil && !isErrno(err, unix.ENODEV) {
+		return d, err // one that is down was left half made
 	}
 	port := "vlan" + hex.EncodeToString(attach.Digest([]byte(name)))[:11]
 	mtu := nl.NewRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(br.mtu)))
@@ -48,12 +51,17 @@ func (b *Bridge) ensureVLANInterface(c *conn, br *device) (*device, error) {
 	if err != nil && !isErrno(err, unix.EEXIST) {
 		return nil, fmt.Errorf("add %s: %w", name, err)
 	}
-	p, err := c.byName(port)
+	p, err := c.index(port)
 	if err != nil {
 		return nil, err
 	}
-	if err := c.setVLANs(p.index, b.GatewayVLAN, nil, b.KeepDefaults); err != nil {
+	if err := c.setVLANs(b.Name, p, b.GatewayVLAN, nil, b.KeepDefaults); err != nil {
 		return nil, err
+	}
+	for _, setting := range []string{"accept_ra", "accept_dad"} { // as for the bridge itself
+		if _, err := setSysctl(sysctl("ipv6", "conf", name, setting), "0"); err != nil {
+			return nil, err
+		}
 	}
 	if d, err = c.byName(name); err != nil {
 		return nil, err
@@ -66,13 +74,13 @@ func (b *Bridge) ensureVLANInterface(c *conn, br *device) (*device, error) {
 
 // setVLANs makes a bridge port a member of VLANs: untagged of vlan, tagged of
 // trunk. With a trunk and no vlan, the untagged one is 1, as the reference has it.
-// The VLAN that the bridge gives every port (1) goes, unless it is to be kept.
-func (c *conn) setVLANs(port, vlan int, trunk []int, keepDefault bool) error {
+// The VLAN that the bridge gives every port goes, unless it is to be kept.
+func (c *conn) setVLANs(bridge string, port, vlan int, trunk []int, keepDefault bool) error {
 	const untagged = nl.BRIDGE_VLAN_INFO_PVID | nl.BRIDGE_VLAN_INFO_UNTAGGED
-	if !keepDefault && vlan != 1 {
-		_, err := c.do(bridgeVLAN(unix.RTM_DELLINK, port, 1, 0))
+	if given := defaultPVID(bridge); !keepDefault && given != 0 && given != vlan {
+		_, err := c.do(bridgeVLAN(unix.RTM_DELLINK, port, given, 0))
 		if err != nil && !isErrno(err, unix.ENOENT) {
-			return fmt.Errorf("remove VLAN 1: %w", err)
+			return fmt.Errorf("remove VLAN %d: %w", given, err)
 		}
 	}
 	var reqs []*nl.NetlinkRequest
@@ -89,6 +97,16 @@ func (c *conn) setVLANs(port, vlan int, trunk []int, keepDefault bool) error {
 		return fmt.Errorf("set VLANs (kernel option BRIDGE_VLAN_FILTERING): %w", err)
 	}
 	return nil
+}
+
+// defaultPVID is the VLAN that the bridge gives every new port; 0: none.
+func defaultPVID(bridge string) int {
+	data, err := os.ReadFile("/sys/class/net/" + bridge + "/bridge/default_pvid")
+	if err != nil {
+		return 1 // the kernel's own default
+	}
+	vlan, _ := strconv.Atoi(strings.TrimSpace(string(data)))
+	return vlan
 }
 
 // bridgeVLAN is the request that adds (RTM_SETLINK) or removes (RTM_DELLINK) a

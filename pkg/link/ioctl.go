@@ -1,0 +1,85 @@
+package link
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// The kernel answers these questions (netdevice(7)) without its interface lock,
+// which every route netlink request takes, and which a busy host holds for
+// milliseconds at a time.
+
+// index returns the number of the interface in the socket's namespace.
+func (c *conn) index(name string) (int, error) {
+	r, err := unix.NewIfreq(name)
+	if err == nil {
+		err = unix.IoctlIfreq(c.fd, unix.SIOCGIFINDEX, r)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("interface %s: %w", name, err)
+	}
+	return int(r.Uint32()), nil
+}
+
+// glance returns the interface's number, flags (IFF_UP), MTU and MAC; not its kind.
+func (c *conn) glance(name string) (*device, error) {
+	r, err := unix.NewIfreq(name)
+	if err != nil {
+		return nil, fmt.Errorf("interface %s: %w", name, err)
+	}
+	d := &device{name: name}
+	ask := func(what uint, answer func()) {
+		if err == nil {
+			if err = unix.IoctlIfreq(c.fd, what, r); err == nil {
+				answer()
+			}
+		}
+	}
+	ask(unix.SIOCGIFINDEX, func() { d.index = int(r.Uint32()) })
+	ask(unix.SIOCGIFFLAGS, func() { d.flags = uint32(r.Uint16()) })
+	ask(unix.SIOCGIFMTU, func() { d.mtu = int(r.Uint32()) })
+	if err != nil {
+		return nil, fmt.Errorf("interface %s: %w", name, err)
+	}
+	d.mac, err = c.hardwareAddress(name)
+	return d, err
+}
+
+const ifreqLen = 40 // struct ifreq, 64 bits
+
+// hardwareAddress asks for the MAC, which is a struct sockaddr in the answer.
+func (c *conn) hardwareAddress(name string) (net.HardwareAddr, error) {
+	var r [ifreqLen]byte
+	copy(r[:unix.IFNAMSIZ-1], name)
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(c.fd), unix.SIOCGIFHWADDR, uintptr(unsafe.Pointer(&r))); errno != 0 {
+		return nil, fmt.Errorf("MAC of %s: %w", name, errno)
+	}
+	const family = 2 // bytes in front of the address
+	return net.HardwareAddr(r[unix.IFNAMSIZ+family:][:6]), nil
+}
+
+// isLocal reports whether the address is one of this host's interfaces', by
+// binding a socket to it.
+func isLocal(addr netip.Addr) (bool, error) {
+	var sa unix.Sockaddr
+	if addr.Is4() {
+		sa = &unix.SockaddrInet4{Addr: addr.As4()}
+	} else {
+		sa = &unix.SockaddrInet6{Addr: addr.As16()}
+	}
+	fd, err := unix.Socket(family(addr), unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return false, fmt.Errorf("open socket: %w", err)
+	}
+	defer unix.Close(fd)
+	err = unix.Bind(fd, sa)
+	if errors.Is(err, unix.EADDRNOTAVAIL) {
+		return false, nil
+	}
+	return err == nil, err
+}

@@ -33,7 +33,7 @@ func (s *Store) Add(ctx context.Context, a *Attachment, claim func(*Tx) error) e
 	if err != nil {
 		return err
 	}
-	a.All = func(ctx context.Context) ([]*Attachment, error) { return s.List(ctx, "") }
+	a.All = s.readable
 	save := func() error { return s.save(ctx, a) }
 	going := func() error { return s.going(context.WithoutCancel(ctx), a) }
 	rolledBack, err := addSteps(ctx, a, save, going)
@@ -66,6 +66,15 @@ func (s *Store) Del(ctx context.Context, k Key) error {
 		return fmt.Errorf("delete %s: %w", a.Key, err)
 	}
 	return s.drop(ctx, a)
+}
+
+// readable lists the records that this version can read.
+func (s *Store) readable(ctx context.Context) ([]*Attachment, error) {
+	all, err := s.List(ctx, "")
+	if errors.Is(err, ErrUnreadable) {
+		err = nil
+	}
+	return all, err
 }
 
 func (s *Store) save(ctx context.Context, a *Attachment) error {

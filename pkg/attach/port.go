@@ -34,6 +34,21 @@ func (p Port) HostIPs() []netip.Addr {
 	return []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()}
 }
 
+// Overlaps reports whether the two would receive the same packet.
+func (p Port) Overlaps(q Port) bool {
+	if p.Protocol != q.Protocol || p.HostPort != q.HostPort {
+		return false
+	}
+	for _, a := range p.HostIPs() {
+		for _, b := range q.HostIPs() {
+			if overlap(a, b) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // portKey sorts all holders of one protocol and port number together.
 func portKey(protocol string, port uint16, ip netip.Addr) []byte {
 	key := append([]byte(protocol), 0)

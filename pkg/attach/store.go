@@ -28,6 +28,9 @@ var (
 	// ErrExists: the attachment has been added and not deleted.
 	ErrExists = errors.New("is attached already: DEL it first")
 
+	// ErrUnreadable: this version cannot read the record.
+	ErrUnreadable = errors.New("unreadable record")
+
 	errOldStore = errors.New("the store lacks a bucket")
 )
 
@@ -214,7 +217,7 @@ func (s *Store) List(ctx context.Context, network string) ([]*Attachment, error)
 		for k, v := c.Seek(prefix); k != nil && bytes.HasPrefix(k, prefix); k, v = c.Next() {
 			a, err := tx.read(k, v)
 			if err != nil {
-				errs = append(errs, err)
+				errs = append(errs, fmt.Errorf("%w of %s: %w", ErrUnreadable, parseKey(k), err))
 				continue
 			}
 			all = append(all, a)

@@ -71,17 +71,13 @@ func (p *plugin) prepare(r *Request) (*addition, error) {
 	if err := add.readPorts(); err != nil {
 		return nil, err
 	}
-	mac, err := r.mac()
-	if err != nil {
-		return nil, err
-	}
 	cookie, err := ns.Cookie()
 	if err != nil {
 		return nil, err
 	}
 	add.a = &attach.Attachment{
 		Key: r.key(attach.Main), Plugin: p.Name, Netns: r.Netns, Cookie: cookie,
-		Created: time.Now().UTC().Truncate(time.Millisecond), Args: r.Args, MAC: mac,
+		Created: time.Now().UTC().Truncate(time.Millisecond), Args: r.Args, MAC: r.wantedMAC,
 	}
 	if add.prev.chained() {
 		add.a.Role = attach.Chained
@@ -193,18 +189,12 @@ func (add *addition) ranges() [][2]netip.Addr {
 
 // lease takes addresses from the built-in IPAM.
 func (add *addition) lease(tx *attach.Tx) error {
-	requested, err := add.requestedIPs()
-	if err != nil {
-		return err
-	}
 	if add.IPAM.Empty() {
-		if len(requested) > 0 {
-			return configError{fmt.Errorf("requested address %s: the network has no ipam section", requested[0])}
-		}
 		return nil
 	}
 	a := add.a
-	if a.Addresses, err = add.IPAM.Allocate(tx, a.Key, requested); err != nil {
+	var err error
+	if a.Addresses, err = add.IPAM.Allocate(tx, a.Key, add.wantedIPs); err != nil {
 		return err
 	}
 	a.Leases = nil

@@ -23,7 +23,8 @@ type interruptible struct {
 var errInterrupted = errors.New("interrupted by a signal")
 
 func newInterruptible(parent context.Context) context.Context {
-	signal.Ignore(syscall.SIGTERM, syscall.SIGINT)
+	// Without SIGPIPE a runtime that is gone is an error of a write, and rolled back.
+	signal.Ignore(syscall.SIGTERM, syscall.SIGINT, syscall.SIGPIPE)
 	ctx, cancel := context.WithCancelCause(parent)
 	return &interruptible{Context: ctx, cancel: cancel}
 }

@@ -29,6 +29,7 @@ func (*ipamConfig) Plan(*Request) (*Plan, error) { return &Plan{}, nil }
 
 // load validates the ipam section.
 func (p *ipamPlugin) load(r *Request) error {
+	r.leaseOnly = true
 	if _, err := r.Plan(); err != nil {
 		return err
 	}

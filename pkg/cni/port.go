@@ -3,6 +3,7 @@ package cni
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/berth-cni/berth/pkg/attach"
@@ -22,22 +23,16 @@ type PortMapping struct {
 // families.
 func (r *Request) ports(v4, v6 bool) []attach.Port {
 	var ports []attach.Port
-	taken := map[string]int{}
 	for i, m := range r.Conf.Runtime.PortMappings {
 		key := fmt.Sprintf("runtimeConfig.portMappings[%d]", i)
 		p, ok := r.port(key, m, v4, v6)
-		if !ok {
+		if !ok || slices.Contains(ports, p) {
 			continue
 		}
-		id := p.String()
-		if j, twice := taken[id]; twice {
-			if r.Conf.Runtime.PortMappings[j].ContainerPort != m.ContainerPort {
-				r.Refuse(key, id, "portMappings[%d] publishes it already, to container port %d", j,
-					r.Conf.Runtime.PortMappings[j].ContainerPort)
-			}
+		if j := slices.IndexFunc(ports, p.Overlaps); j >= 0 {
+			r.Refuse(key, p.String(), "%s goes to container port %d already", ports[j], ports[j].ContainerPort)
 			continue
 		}
-		taken[id] = i
 		ports = append(ports, p)
 	}
 	return ports

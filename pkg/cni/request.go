@@ -74,10 +74,15 @@ type Request struct {
 	IPAM *ipam.Config      // set before [Config.Plan]; empty when it is wrong
 
 	config Config
+	// leaseOnly is set for the IPAM plugin, which gets another plugin's whole
+	// configuration: what that one has to do with it is no business of ours.
+	leaseOnly bool
 
-	args     networkArgs
-	dns      types.DNS
-	problems []error
+	args      networkArgs
+	dns       types.DNS
+	wantedMAC string
+	wantedIPs []netip.Addr
+	problems  []error
 }
 
 // NewRequest reads the configuration and CNI_ARGS. The request is usable in spite
@@ -148,17 +153,20 @@ func (r *Request) Plan() (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
+	r.wantedMAC, r.wantedIPs = r.mac(), r.requestedIPs()
 	return plan, r.validate()
 }
 
 // validate checks what all modes share, with the problems that were noted.
 func (r *Request) validate() error {
-	if r.Conf.Names {
-		r.Refuse("names", true, "name resolution is not part of this version")
-	}
-	r.refuseCapability("bandwidth", r.Conf.Runtime.Bandwidth)
 	r.refuseCapability("ipRanges", r.Conf.Runtime.IPRanges)
-	r.refuseCapability("aliases", r.Conf.Runtime.Aliases)
+	if !r.leaseOnly {
+		if r.Conf.Names {
+			r.Refuse("names", true, "name resolution is not part of this version")
+		}
+		r.refuseCapability("bandwidth", r.Conf.Runtime.Bandwidth)
+		r.refuseCapability("aliases", r.Conf.Runtime.Aliases)
+	}
 	if err := errors.Join(r.problems...); err != nil {
 		return configError{err}
 	}
@@ -240,7 +248,7 @@ func (r *Request) openNetns() (*link.Netns, error) {
 
 // requestedIPs are the addresses asked for: by the capability, else by args.cni,
 // else by CNI_ARGS.
-func (r *Request) requestedIPs() ([]netip.Addr, error) {
+func (r *Request) requestedIPs() []netip.Addr {
 	key, ips := "runtimeConfig.ips", r.Conf.Runtime.IPs
 	if len(ips) == 0 {
 		key, ips = "args.cni.ips", r.args.CNI.IPs
@@ -249,18 +257,20 @@ func (r *Request) requestedIPs() ([]netip.Addr, error) {
 		key, ips = "CNI_ARGS IP", strings.Split(r.Args["IP"], ",")
 	}
 	if len(ips) == 0 {
-		return nil, nil
+		return nil
 	}
 	addrs, err := ipam.ParseRequested(ips)
 	if err != nil {
-		return nil, configError{fmt.Errorf("%s: %w", key, err)}
+		r.problems = append(r.problems, fmt.Errorf("%s: %w", key, err))
+	} else if r.IPAM.Empty() && len(r.problems) == 0 {
+		r.Refuse(key, strings.Join(ips, ", "), "the network has no ipam section")
 	}
-	return addrs, nil
+	return addrs
 }
 
 // mac is the MAC asked for, in the same order as the reference bridge; empty when
 // none is.
-func (r *Request) mac() (string, error) {
+func (r *Request) mac() string {
 	key, mac := "runtimeConfig.mac", r.Conf.Runtime.MAC
 	if mac == "" {
 		key, mac = "args.cni.mac", r.args.CNI.MAC
@@ -269,11 +279,11 @@ func (r *Request) mac() (string, error) {
 		key, mac = "CNI_ARGS MAC", r.Args["MAC"]
 	}
 	if mac == "" {
-		return "", nil
+		return ""
 	}
 	hw, err := net.ParseMAC(mac)
 	if err != nil || len(hw) != 6 || hw[0]&1 != 0 || hw.String() == "00:00:00:00:00:00" {
-		return "", configError{fmt.Errorf("%s: %q: want a unicast MAC of six bytes such as 02:42:ac:11:00:02", key, mac)}
+		r.Refuse(key, mac, "want a unicast MAC of six bytes such as 02:42:ac:11:00:02")
 	}
-	return hw.String(), nil
+	return hw.String()
 }

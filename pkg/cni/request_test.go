@@ -64,7 +64,8 @@ func TestPorts(t *testing.T) {
 		{`{"hostPort": 8080, "containerPort": 80}`, false, true, "[port [::]:8080/tcp]"},
 		{`{"hostPort": 80, "containerPort": 80}, {"hostPort": 80, "containerPort": 80, "protocol": "udp"}`, true, true, "[port 80/tcp port 80/udp]"},
 		{`{"hostPort": 80, "containerPort": 80}, {"hostPort": 80, "containerPort": 80}`, true, true, "[port 80/tcp]"},
-		{`{"hostPort": 80, "containerPort": 80}, {"hostPort": 80, "containerPort": 81}`, true, true, "portMappings[0] publishes it already"},
+		{`{"hostPort": 80, "containerPort": 80}, {"hostPort": 80, "containerPort": 81}`, true, true, "goes to container port 80 already"},
+		{`{"hostPort": 80, "containerPort": 80}, {"hostPort": 80, "containerPort": 81, "hostIP": "192.0.2.1"}`, true, true, "goes to container port 80 already"},
 		{`{"hostPort": 0, "containerPort": 80}`, true, true, "portMappings[0].hostPort: 0: want 1 to 65535"},
 		{`{"hostPort": 65536, "containerPort": -1}`, true, true, "containerPort: -1"},
 		{`{"hostPort": 80, "containerPort": 80, "range": 5}`, true, true, "one mapping for each port"},
@@ -94,7 +95,9 @@ func TestMACs(t *testing.T) {
 		`{"runtimeConfig": {"mac": "nonsense"}}`:                                                         "error",
 		`{"runtimeConfig": {"mac": "00:00:00:00:00:00"}}`:                                                "error",
 	} {
-		got, err := request(t, strings.Replace(strings.Replace(conf, "{", `{"name": "n", `, 1), ", }", "}", 1), "MAC=02:00:00:00:00:03").mac()
+		r := request(t, strings.Replace(strings.Replace(conf, "{", `{"name": "n", `, 1), ", }", "}", 1), "MAC=02:00:00:00:00:03")
+		got := r.mac()
+		err := errors.Join(r.problems...)
 		if err != nil {
 			got = "error"
 		}
@@ -149,8 +152,6 @@ func FuzzRequest(f *testing.F) {
 			return
 		}
 		_ = r.ports(true, true)
-		_, _ = r.mac()
-		_, _ = r.requestedIPs()
 		if prev, err := r.previous(); err == nil && prev.chained() {
 			_, _ = prev.addresses(), prev.hostIf()
 		}

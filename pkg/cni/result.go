@@ -114,8 +114,9 @@ type previous struct {
 	index  int             // of the request's interface in it; -1 when it is not there
 }
 
-// previous reads prevResult.
-func (r *Request) previous() (*previous, error) {
+// previous reads prevResult. The request's interface is in its namespace, or in
+// another path of it.
+func (r *Request) previous(paths ...string) (*previous, error) {
 	p := &previous{index: -1}
 	if len(r.Conf.PrevResult) == 0 || string(r.Conf.PrevResult) == "null" {
 		return p, nil
@@ -135,7 +136,7 @@ func (r *Request) previous() (*previous, error) {
 		return nil, configError{fmt.Errorf("prevResult: %w", err)}
 	}
 	p.index = slices.IndexFunc(p.result.Interfaces, func(i *current.Interface) bool {
-		return i.Name == r.IfName && i.Sandbox != "" && i.Sandbox == r.Netns
+		return i.Name == r.IfName && i.Sandbox != "" && (i.Sandbox == r.Netns || slices.Contains(paths, i.Sandbox))
 	})
 	return p, nil
 }

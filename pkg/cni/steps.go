@@ -15,6 +15,8 @@ func Decode(kind string) attach.Step {
 		return &link.Bridge{}
 	case "veth":
 		return &link.Veth{}
+	case "localnet":
+		return &link.Localnet{}
 	case "ipam":
 		return &ipam.Delegate{}
 	case "gateway":

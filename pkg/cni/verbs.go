@@ -64,13 +64,14 @@ func (p *plugin) check(r *Request) error {
 	if a.Cookie != 0 && cookie != a.Cookie {
 		return fmt.Errorf("%w: CNI_NETNS %q is not the namespace that was attached", errMissing, r.Netns)
 	}
+	attached := a.Netns
 	a.Netns = r.Netns // the same namespace, perhaps by another path
 	for _, st := range a.Steps {
 		if d, ok := st.(*ipam.Delegate); ok {
 			d.Conf = r.StdinData // with the prevResult that its CHECK wants
 		}
 	}
-	prev, err := r.previous()
+	prev, err := r.previous(attached)
 	if err != nil {
 		return err
 	}
@@ -126,20 +127,21 @@ func (p *plugin) status(r *Request) error {
 		return unavailable(err)
 	}
 	if delegated(r.IPAM) {
-		return ipam.ExecStatus(p.ctx, r.IPAM.Type, r.StdinData, r.Path)
+		return unavailable(ipam.ExecStatus(p.ctx, r.IPAM.Type, r.StdinData, r.Path))
 	}
 	return p.freeAddress(r)
 }
 
 func (p *plugin) freeAddress(r *Request) error {
-	err := p.store().View(p.ctx, func(tx *attach.Tx) error { return r.IPAM.Free(tx, r.Conf.Name) })
-	if err != nil {
-		return unavailable(err)
-	}
-	return nil
+	return unavailable(p.store().View(p.ctx, func(tx *attach.Tx) error { return r.IPAM.Free(tx, r.Conf.Name) }))
 }
 
-// unavailable gives an error code 50 (SPEC section 2, STATUS): no ADD now.
+// unavailable gives an error code 50 (SPEC section 2, STATUS): no ADD now. The code
+// of a delegated IPAM stays.
 func unavailable(err error) error {
+	var coded *types.Error
+	if err == nil || errors.As(err, &coded) {
+		return err
+	}
 	return types.NewError(types.ErrPluginNotAvailable, err.Error(), "")
 }

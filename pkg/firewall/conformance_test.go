@@ -258,3 +258,14 @@ func TestConformanceForward(t *testing.T) {
 		t.Errorf("left:\n%s", left)
 	}
 }
+
+// TestConformanceForwardOwn: a container's own interface leaves with it.
+func TestConformanceForwardOwn(t *testing.T) {
+	nstest.Host(t)
+	run(t, "iptables-nft -P FORWARD DROP")
+	run(t, "ip6tables-legacy -P FORWARD DROP")
+	f := &Forward{Bridge: "veth1", Own: true}
+	steptest.Conform(t, f, sample("a"), steptest.Harmless, func() string { return linesWith(t, "veth1") })
+}
+
+var _ attach.Restorable = (*Rules)(nil) // and hence deleted by every rollback

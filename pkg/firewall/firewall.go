@@ -95,6 +95,11 @@ func Status(name string) error {
 // Kind implements [attach.Step].
 func (*Rules) Kind() string { return "firewall" }
 
+// Restorable implements [attach.Restorable]: the Add of another attachment that
+// finds the table gone adds this step for everybody, so that a rollback has to
+// delete it even where its own Add did not run.
+func (*Rules) Restorable() {}
+
 // Add implements [attach.Step]. What is of the network is made with every
 // container, so that it comes back after somebody flushed it.
 func (r *Rules) Add(ctx context.Context, a *attach.Attachment) error {

@@ -17,7 +17,7 @@ import (
 // Forward is the step that has the host's other firewalls let a bridge's traffic
 // through: a packet passes only when all of them accept it, so ours cannot allow
 // what another one drops. It belongs to the network, not to one container: Add
-// ensures it, Del leaves it, [Forward.Remove] undoes it.
+// ensures it, Del leaves it unless it is Own, [Forward.Remove] undoes it.
 //
 // It acts on firewalld, and on iptables (either flavour, either family) whose
 // FORWARD policy is drop, as Docker and ufw set it. What the containers send is
@@ -29,6 +29,9 @@ import (
 // Nothing is forked where nothing drops.
 type Forward struct {
 	Bridge string `json:"bridge"`
+	// Own says that no other container is reached through Bridge (the host's end
+	// of a point-to-point pair): Del then removes what Add made.
+	Own bool `json:"own,omitempty"`
 }
 
 // Kind implements [attach.Step].
@@ -46,8 +49,13 @@ func (f *Forward) Add(ctx context.Context, _ *attach.Attachment) error {
 	return nil
 }
 
-// Del implements [attach.Step]: other containers use the bridge.
-func (*Forward) Del(context.Context, *attach.Attachment) error { return nil }
+// Del implements [attach.Step]: other containers use the bridge, unless it is Own.
+func (f *Forward) Del(ctx context.Context, _ *attach.Attachment) error {
+	if !f.Own {
+		return nil
+	}
+	return f.Remove(ctx)
+}
 
 // Check implements [attach.Step].
 func (f *Forward) Check(ctx context.Context, _ *attach.Attachment) error {

@@ -28,7 +28,7 @@ func (nft) add(ctx context.Context, r *Rules, a *attach.Attachment) error {
 			return err
 		}
 	}
-	err = s.put(append(wanted, elements...), func(replace bool) error { return restore(ctx, a, replace) })
+	err = s.put(append(wanted, elements...), func(replace bool) error { return s.restore(ctx, a, replace) })
 	if err == nil {
 		err = s.forget(staleFlows(a, false))
 	}
@@ -63,13 +63,13 @@ func (nft) check(_ context.Context, r *Rules, a *attach.Attachment) error {
 	if err != nil {
 		return err
 	}
-	wanted, _ := r.networkElements()
+	wanted, unwanted := r.networkElements()
 	s, err := dial()
 	if err != nil {
 		return err
 	}
 	for range 5 {
-		if err = s.verify(append(wanted, elements...)); err == nil {
+		if err = s.verify(append(wanted, elements...), unwanted); err == nil {
 			break
 		}
 		time.Sleep(5 * time.Millisecond) // somebody's transaction may be under way
@@ -87,40 +87,6 @@ func (nft) removeNetwork(_ context.Context, bridge string) error {
 
 func (nft) rebuild(_ context.Context, all []*attach.Attachment) error {
 	return makeTable(true, elementsOf(all))
-}
-
-// elementsOf returns what the table holds for these attachments.
-func elementsOf(all []*attach.Attachment) []element {
-	var elements []element
-	seen := map[string]bool{}
-	for _, a := range all {
-		r := rulesOf(a)
-		if r == nil || r.Backend != NFTables {
-			continue
-		}
-		if !seen[r.Bridge] {
-			seen[r.Bridge] = true
-			wanted, _ := r.networkElements()
-			elements = append(elements, wanted...)
-		}
-		if own, err := r.containerElements(a); err == nil { // else Add refused it
-			elements = append(elements, own...)
-		}
-	}
-	return elements
-}
-
-// restore makes the table, with what it held for everybody: somebody flushed it,
-// or (replace) another version of Berth made it.
-func restore(ctx context.Context, a *attach.Attachment, replace bool) error {
-	var all []*attach.Attachment
-	if a.All != nil {
-		var err error
-		if all, err = a.All(ctx); err != nil {
-			return err
-		}
-	}
-	return makeTable(replace, elementsOf(all))
 }
 
 // usable asks for the generation of the rules: the cheapest question there is.

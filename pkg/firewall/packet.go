@@ -18,6 +18,7 @@ type packet struct {
 	buf   []byte
 	start int // of the last message
 	last  uint32
+	acked bool // the last message asks for an acknowledgement
 }
 
 const (
@@ -65,6 +66,7 @@ func (p *packet) nest(kind uint16, fill func()) {
 // ack asks the kernel to answer the last message also when it went well.
 func (p *packet) ack() {
 	p.buf[p.start+6] |= unix.NLM_F_ACK
+	p.acked = true
 }
 
 // attrs calls each for every attribute in data. The flag bits of the kind

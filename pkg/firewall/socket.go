@@ -19,7 +19,8 @@ import (
 // is over when the process ends; in a long-lived process the garbage collector
 // closes it.
 type socket struct {
-	fd int
+	fd  int
+	buf []byte // room for answers, which keep slices of what they took
 }
 
 func dial() (*socket, error) {
@@ -27,32 +28,63 @@ func dial() (*socket, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open netfilter socket: %w", err)
 	}
-	s := &socket{fd}
+	s := &socket{fd: fd}
 	runtime.AddCleanup(s, func(fd int) { _ = unix.Close(fd) }, fd)
 	return s, nil
+}
+
+const (
+	// usual is how many messages are sent at once where nothing asks for more: the
+	// answers to three or four times as many fit the buffers that a socket has.
+	usual = 64
+	// longest is more than any answer has, in bytes: they are about one element, one
+	// chain, or repeat the message that was refused.
+	longest = 4 << 10
+)
+
+// enlarge makes the socket's buffers hold a packet of many messages and its
+// answers, every one of which may be an error; what does not fit is lost. The
+// kernel counts up to 2 KiB for an answer, with the memory that manages it, and
+// doubles the number that it is given. Errors need not repeat what they refuse.
+func (s *socket) enlarge(p *packet) {
+	for _, o := range []struct{ force, limited, bytes int }{
+		{unix.SO_RCVBUFFORCE, unix.SO_RCVBUF, 1 << 10 * int(p.last)},
+		{unix.SO_SNDBUFFORCE, unix.SO_SNDBUF, 2 * len(p.buf)},
+	} {
+		if unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, o.force, o.bytes) != nil { // in a user namespace
+			_ = unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, o.limited, o.bytes)
+		}
+	}
+	_ = unix.SetsockoptInt(s.fd, unix.SOL_NETLINK, unix.NETLINK_CAP_ACK, 1)
 }
 
 // exchange sends the packet and returns all answers, in the order of the
 // messages they answer.
 func (s *socket) exchange(p *packet) ([]reply, error) {
 	defer runtime.KeepAlive(s)
-	if len(p.buf) > 1<<16 { // above this the default limit of a socket is near
-		_ = unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, 2*len(p.buf))
+	if p.last > usual {
+		s.enlarge(p)
 	}
 	if err := unix.Sendto(s.fd, p.buf, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		return nil, fmt.Errorf("send to netfilter: %w", err)
 	}
 	var all []reply
 	for {
-		buf := make([]byte, 8<<10) // replies keep slices of it
-		n, _, err := unix.Recvfrom(s.fd, buf, unix.MSG_DONTWAIT)
+		if len(s.buf) < longest {
+			s.buf = make([]byte, 2*longest)
+		}
+		n, _, err := unix.Recvfrom(s.fd, s.buf, unix.MSG_DONTWAIT|unix.MSG_TRUNC)
 		if errors.Is(err, unix.EAGAIN) {
 			return all, nil
 		}
 		if err != nil {
 			return nil, fmt.Errorf("receive from netfilter: %w", err)
 		}
-		some, err := replies(buf[:n])
+		if n > len(s.buf) {
+			return nil, fmt.Errorf("receive from netfilter: an answer of %d bytes", n)
+		}
+		some, err := replies(s.buf[:n:n])
+		s.buf = s.buf[n:]
 		if err != nil {
 			return nil, err
 		}
@@ -60,7 +92,7 @@ func (s *socket) exchange(p *packet) ([]reply, error) {
 		if len(some) == 0 {
 			continue
 		}
-		if end := some[len(some)-1]; end.kind == unix.NLMSG_ERROR && end.seq == p.last {
+		if end := some[len(some)-1]; end.seq == p.last && (end.kind == unix.NLMSG_ERROR || !p.acked) {
 			return all, nil
 		}
 	}

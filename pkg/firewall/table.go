@@ -70,7 +70,13 @@ type chain struct {
 	jumps    int // rules of other chains that lead here
 }
 
-const publish = "publish" // the chain that all published ports pass
+// publish is the chain that all published ports pass. The number at its end is the
+// version of the table: it is raised when a set or a rule changes, and has the next
+// ADD replace a table that another version made.
+const (
+	publish      = "publish_1"
+	publishUsers = 5 + 2 // its rules, and the jumps to it
+)
 
 // chains are the table's chains, in nft's words beside each rule.
 func chains() []chain { return slices.Concat(natChains(), filterChains()) }
@@ -148,11 +154,12 @@ func filterChains() []chain {
 }
 
 // makeTable makes the table with its chains, rules and elements in one
-// transaction. replace removes one that is there, and all in it; without it
-// another process that made the table first has the same result as success.
+// transaction. replace removes one that is there, and all in it; without it a
+// table that is there is EEXIST.
 func makeTable(replace bool, elements []element) error {
 	c, err := nftables.New(nftables.WithSockOptions(func(c *netlink.Conn) error {
-		return c.SetWriteBuffer(1<<20 + 256*len(elements))
+		bytes := 1<<20 + 256*len(elements) // refused messages come back whole
+		return errors.Join(c.SetWriteBuffer(bytes), c.SetReadBuffer(bytes))
 	}))
 	if err != nil {
 		return fmt.Errorf("open netfilter socket: %w", err)
@@ -191,7 +198,7 @@ func makeTable(replace bool, elements []element) error {
 			}
 		}
 	}
-	if err := c.Flush(); err != nil && (replace || !errors.Is(err, unix.EEXIST)) {
+	if err := c.Flush(); err != nil {
 		return fmt.Errorf("make nftables table inet %s: %w", TableName, err)
 	}
 	return nil

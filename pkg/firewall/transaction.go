@@ -3,6 +3,7 @@ package firewall
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -118,35 +119,45 @@ func userComment(s string) []byte {
 	return append(append([]byte{0, byte(len(s) + 1)}, s...), 0)
 }
 
-// put adds elements. Where the table or a set of it is missing, makeTable is
-// called: first to make one where there is none, then to replace the one there is.
-// An element of a map whose key somebody left behind with another value is
-// replaced.
+// put adds elements. Where the table is missing or not as this version makes it,
+// makeTable is called: first to make one where there is none, then to replace the
+// one there is.
 func (s *socket) put(elements []element, makeTable func(replace bool) error) error {
+	for made := 0; ; made++ {
+		err := s.whole()
+		if err == nil {
+			err = s.write(elements)
+		}
+		if made == 2 || !errors.Is(err, errNotWhole) && !errors.Is(err, unix.ENOENT) { // gone in between
+			return err
+		}
+		if err := makeTable(made > 0); err != nil {
+			return err
+		}
+	}
+}
+
+// write adds elements to the table that there is. An element of a map whose key
+// somebody left behind with another value is replaced.
+func (s *socket) write(elements []element) error {
 	all := changes(newElement, elements)
-	for made, replaced := 0, false; ; {
+	for replaced := false; ; replaced = true {
 		err := s.commit(all)
 		var refused *refusedError
-		switch {
-		case !errors.As(err, &refused):
+		if !errors.As(err, &refused) {
 			return err
-		case refused.errno == unix.ENOENT && made < 2:
-			if err := makeTable(made > 0); err != nil {
-				return err
-			}
-			made++
-		case refused.clash() && !replaced:
-			var again []change
-			for i, c := range all {
-				if _, ok := refused.refused[i]; ok {
-					again = append(again, change{delElement, element{set: c.set, key: c.key}})
-				}
-				again = append(again, c)
-			}
-			all, replaced = again, true
-		default:
+		}
+		if replaced || !refused.clash() {
 			return fmt.Errorf("add to %w", err)
 		}
+		var again []change
+		for i, c := range all {
+			if _, ok := refused.refused[i]; ok {
+				again = append(again, change{delElement, element{set: c.set, key: c.key}})
+			}
+			again = append(again, c)
+		}
+		all = again
 	}
 }
 
@@ -161,9 +172,20 @@ func (e *refusedError) clash() bool {
 	return true
 }
 
-// remove deletes elements; those that are not there count as deleted. One of
-// them has the kernel refuse the whole transaction: it is sent again without.
+// remove deletes elements; those that are not there count as deleted, and so do
+// all of a table that is not there. It takes several transactions for many.
 func (s *socket) remove(elements []element) error {
+	for some := range slices.Chunk(elements, usual) {
+		if err := s.removeAtOnce(some); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// removeAtOnce is remove in one transaction. One element that is not there has the
+// kernel refuse all of it: it is sent again without.
+func (s *socket) removeAtOnce(elements []element) error {
 	all := make([]change, 0, len(elements))
 	for _, e := range elements {
 		all = append(all, change{delElement, element{set: e.set, key: e.key}})

@@ -10,51 +10,97 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// verify returns which elements or chains are missing, without listing any set.
-// A chain has as many users (rules in it and jumps to it) as we gave it.
-func (s *socket) verify(elements []element) error {
-	var p packet
-	var users []uint32
+// errNotWhole: there is no table, or not the one that this version makes.
+var errNotWhole = errors.New("nftables table inet " + TableName + " is not as it was made")
+
+// whole asks for the one chain whose name says of which version the table is. It
+// is [errNotWhole] also after `nft flush table`, which leaves the chain without
+// its rules. The kernel counts what transactions under way add, too, also those
+// that it is about to refuse: more users than there should be are no damage.
+func (s *socket) whole() error {
+	users, err := s.chainUsers([]chain{{name: publish}})
+	if err == nil && users[0] < publishUsers {
+		err = errNotWhole
+	}
+	return err
+}
+
+// verify returns which chains and wanted elements are missing and which unwanted
+// ones are there, without listing any set.
+func (s *socket) verify(wanted, unwanted []element) error {
 	all := chains()
+	users, err := s.chainUsers(all)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for i, c := range all {
+		if users[i] != c.users() {
+			errs = append(errs, fmt.Errorf("nftables chain %s of table inet %s is missing or not as it was made", c.name, TableName))
+		}
+	}
+	found, err := s.haveElements(slices.Concat(wanted, unwanted))
+	if err != nil {
+		return err
+	}
+	for i, e := range wanted {
+		if !found[i] {
+			errs = append(errs, fmt.Errorf("nftables set %s of table inet %s misses its element of %s", e.set, TableName, e.owner()))
+		}
+	}
+	for i, e := range unwanted {
+		if found[len(wanted)+i] {
+			errs = append(errs, fmt.Errorf("nftables set %s of table inet %s has the network, which is not to be in it", e.set, TableName))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// users counts the rules in the chain and the jumps to it, as the kernel does.
+func (c chain) users() uint32 { return uint32(len(c.rules) + c.jumps) }
+
+// chainUsers returns how many users the kernel counts for each chain; 0 for one
+// that is not there.
+func (s *socket) chainUsers(all []chain) ([]uint32, error) {
+	var p packet
 	for _, c := range all {
 		p.begin(getChain, 0, inetTable, 0, 0)
 		p.text(unix.NFTA_CHAIN_TABLE, TableName)
 		p.text(unix.NFTA_CHAIN_NAME, c.name)
-		users = append(users, uint32(len(c.rules)+c.jumps))
 	}
-	for _, e := range elements {
-		p.begin(getElement, 0, inetTable, 0, 0)
-		p.element(element{set: e.set, key: e.key})
+	users := make([]uint32, len(all))
+	return users, s.ask(&p, func(i int, r reply) { users[i] = r.chainUsers() })
+}
+
+// haveElements tells which of the elements are there, with their values.
+func (s *socket) haveElements(elements []element) ([]bool, error) {
+	var all []bool
+	for some := range slices.Chunk(elements, usual) {
+		var p packet
+		for _, e := range some {
+			p.begin(getElement, 0, inetTable, 0, 0)
+			p.element(element{set: e.set, key: e.key})
+		}
+		found := make([]bool, len(some))
+		err := s.ask(&p, func(i int, r reply) { found[i] = bytes.Equal(r.elementValue(), some[i].value) })
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, found...)
 	}
-	p.ack()
-	answers, err := s.exchange(&p)
-	if err != nil {
-		return err
-	}
-	found := make([]bool, p.last)
+	return all, nil
+}
+
+// ask sends questions after one thing each. there is called for those that are
+// answered with the thing, and not with an error.
+func (s *socket) ask(p *packet, there func(i int, r reply)) error {
+	answers, err := s.exchange(p)
 	for _, r := range answers {
-		i := int(r.seq) - 1
-		if r.kind == unix.NLMSG_ERROR || i < 0 || i >= len(found) {
-			continue
-		}
-		if i < len(users) {
-			found[i] = r.chainUsers() == users[i]
-		} else {
-			found[i] = bytes.Equal(r.elementValue(), elements[i-len(users)].value)
+		if r.kind != unix.NLMSG_ERROR && r.seq >= 1 && r.seq <= p.last {
+			there(int(r.seq)-1, r)
 		}
 	}
-	var errs []error
-	for i, c := range all {
-		if !found[i] {
-			errs = append(errs, fmt.Errorf("nftables chain %s of table inet %s is missing or not as it was made", c.name, TableName))
-		}
-	}
-	for i, e := range elements {
-		if !found[len(users)+i] {
-			errs = append(errs, fmt.Errorf("nftables set %s of table inet %s misses its element of %s", e.set, TableName, e.owner()))
-		}
-	}
-	return errors.Join(errs...)
+	return err
 }
 
 func (e element) owner() string {

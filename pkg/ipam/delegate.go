@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -106,7 +108,8 @@ func (d *Delegate) Check(ctx context.Context, a *attach.Attachment) error {
 }
 
 func (d *Delegate) run(ctx context.Context, a *attach.Attachment, command string) error {
-	p, err := findPlugin(d.Type, d.Path)
+	// The plugins may have moved since ADD: today's folders count, too.
+	p, err := findPlugin(d.Type, d.Path+string(filepath.ListSeparator)+os.Getenv("CNI_PATH"))
 	if err != nil {
 		return fmt.Errorf("%s: %w", command, err)
 	}

@@ -42,11 +42,11 @@ func (c *config) Plan(r *cni.Request) (*cni.Plan, error) {
 		},
 		Chained: func(hostIf string) []attach.Step {
 			if hostIf == "" {
-				return []attach.Step{rules(c.Bridge)}
+				hostIf = c.Bridge
 			}
-			own := rules(hostIf)
-			own.Own = hostIf != c.Bridge // a veth that leads to this container alone
-			return []attach.Step{own}
+			r := rules(hostIf)
+			r.Own = !link.IsBridge(hostIf) // a veth that leads to this container alone
+			return []attach.Step{&link.Localnet{Interface: hostIf}, &firewall.Forward{Bridge: hostIf, Own: r.Own}, r}
 		},
 	}, nil
 }

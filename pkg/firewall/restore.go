@@ -1,0 +1,103 @@
+package firewall
+
+import (
+	"context"
+	"errors"
+
+	"github.com/berth-cni/berth/pkg/attach"
+	"golang.org/x/sys/unix"
+)
+
+// elementsOf returns what the table holds for these attachments: nothing for one
+// that is going. The network's settings are those of its newest attachment.
+func elementsOf(all []*attach.Attachment) []element {
+	var elements []element
+	newest := map[string]*attach.Attachment{} // by bridge
+	for _, a := range all {
+		r := rulesOf(a)
+		if a.Going || r == nil || r.Backend != NFTables {
+			continue
+		}
+		if n := newest[r.Bridge]; n == nil || !a.Created.Before(n.Created) {
+			newest[r.Bridge] = a
+		}
+		if own, err := r.containerElements(a); err == nil { // else Add refused it
+			elements = append(elements, own...)
+		}
+	}
+	for _, a := range newest {
+		wanted, _ := rulesOf(a).networkElements()
+		elements = append(elements, wanted...)
+	}
+	return elements
+}
+
+// restore makes the table, with what it held for everybody: somebody flushed it,
+// or (replace) another version of Berth made it.
+//
+// Others go on meanwhile: what they deleted since the records were listed came
+// back with the table, and what they added is gone with one that was replaced. So
+// the records are listed again after each change made here, until what it touched
+// is as they say. An attachment has a record, and is not going, from before it
+// adds until before it deletes: what happens later than that list is its own work.
+func (s *socket) restore(ctx context.Context, a *attach.Attachment, replace bool) error {
+	list := func() ([]element, error) {
+		if a.All == nil {
+			return nil, nil
+		}
+		all, err := a.All(ctx)
+		return elementsOf(all), err
+	}
+	made, err := list()
+	if err != nil {
+		return err
+	}
+	err = makeTable(replace, made)
+	if errors.Is(err, unix.EEXIST) && !replace {
+		return nil // another one made it first
+	}
+	if err != nil {
+		return err
+	}
+	now, err := list()
+	if err != nil {
+		return err
+	}
+	gone, missing := pick(made, now, element.place, false), []element(nil)
+	if replace {
+		missing = pick(now, made, element.content, false)
+	}
+	for len(gone)+len(missing) > 0 {
+		if err := s.remove(gone); err != nil {
+			return err
+		}
+		if err := s.write(missing); err != nil {
+			return err
+		}
+		if now, err = list(); err != nil {
+			return err
+		}
+		// Somebody may have added what was removed, and deleted what was added.
+		gone, missing = pick(missing, now, element.place, false), pick(now, gone, element.place, true)
+	}
+	return nil
+}
+
+// pick returns those of all that are, or are not, among the others by name.
+func pick(all, others []element, name func(element) string, among bool) (picked []element) {
+	names := make(map[string]bool, len(others))
+	for _, e := range others {
+		names[name(e)] = true
+	}
+	for _, e := range all {
+		if names[name(e)] == among {
+			picked = append(picked, e)
+		}
+	}
+	return picked
+}
+
+// place is where the element is: two of one place are the same or clash.
+func (e element) place() string { return e.set + "\x00" + string(e.key) }
+
+func (e element) content() string { return e.place() + string(e.value) }

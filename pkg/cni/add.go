@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"slices"
 	"time"
 
@@ -26,6 +25,12 @@ type addition struct {
 }
 
 func (p *plugin) add(r *Request) error {
+	switch c := r.config.(type) {
+	case Joiner:
+		return p.join(r, c)
+	case *Loopback:
+		return p.loopback(r)
+	}
 	add, err := p.prepare(r)
 	if err != nil {
 		return err
@@ -45,11 +50,7 @@ func (p *plugin) add(r *Request) error {
 	if err := add.remember(p.ctx, s); err != nil {
 		return errors.Join(err, s.Del(p.ctx, add.a.Key))
 	}
-	if err := add.print(os.Stdout); err != nil {
-		return errors.Join(fmt.Errorf("write result: %w", err), s.Del(p.ctx, add.a.Key))
-	}
-	p.did("answer")
-	return nil
+	return p.answer(add, s)
 }
 
 // prepare reads and validates everything, and looks at the host where that needs
@@ -79,7 +80,13 @@ func (p *plugin) prepare(r *Request) (*addition, error) {
 		Key: r.key(attach.Main), Plugin: p.Name, Netns: r.Netns, Cookie: cookie,
 		Created: time.Now().UTC().Truncate(time.Millisecond), Args: r.Args, MAC: r.wantedMAC,
 	}
+	if add.a.MAC == "" {
+		add.a.MAC = plan.MAC
+	}
 	if add.prev.chained() {
+		if plan.Chained == nil {
+			return nil, configError{fmt.Errorf("prevResult: an earlier plugin of the chain has made %s: %s cannot", r.IfName, p.Name)}
+		}
 		add.a.Role = attach.Chained
 	}
 	return add, nil
@@ -100,6 +107,10 @@ func (add *addition) readPorts() error {
 	}
 	if len(ports) > 0 && add.plan.Internal {
 		warn("network %s is internal: its published ports are ignored", add.Conf.Name)
+		return nil
+	}
+	if len(ports) > 0 && add.plan.NoPorts != "" {
+		warn("published ports of network %s are ignored: %s", add.Conf.Name, add.plan.NoPorts)
 		return nil
 	}
 	if len(ports) > 0 && add.IPAM.Empty() && !add.prev.chained() {

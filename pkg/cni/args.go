@@ -6,7 +6,7 @@ import (
 )
 
 // knownArgs are the keys of CNI_ARGS that the plugins read or keep for people.
-var knownArgs = []string{"IP", "MAC", "IgnoreUnknown", "K8S_POD_NAMESPACE", "K8S_POD_NAME",
+var knownArgs = []string{"IP", "MAC", "CONTAINER", "IgnoreUnknown", "K8S_POD_NAMESPACE", "K8S_POD_NAME",
 	"K8S_POD_INFRA_CONTAINER_ID", "K8S_POD_UID", "NERDCTL_CNI_DHCP_HOSTNAME"}
 
 // parseArgs reads CNI_ARGS: "K=V;K=V". A key that is not known is an error unless

@@ -49,10 +49,16 @@ type Plan struct {
 	Gateway, DefaultRoute bool
 	// Internal drops every default route.
 	Internal bool
+	// NoPorts says why published ports are ignored; empty: they are not.
+	NoPorts string
+	// MAC is that of the container's interface when nobody asked for one; empty: one
+	// that follows from the address.
+	MAC string
 	// Steps make the interface, after IPAM has given the addresses.
 	Steps []attach.Step
 	// Chained are the steps for an interface that an earlier plugin of the chain
-	// made. hostIf is that interface's name on the host, if it has one.
+	// made. hostIf is that interface's name on the host, if it has one. nil: the mode
+	// makes the interface itself.
 	Chained func(hostIf string) []attach.Step
 	// Once are steps that only the first attachment of a network needs, before the
 	// others.

@@ -58,7 +58,7 @@ func code(err error) *types.Error {
 		number = types.ErrInvalidEnvironmentVariables
 	case errors.As(err, &syntax), errors.As(err, &badType):
 		number = types.ErrDecodingFailure
-	case errors.As(err, &config), errors.As(err, &overlap), errors.Is(err, link.ErrWrongKind):
+	case errors.As(err, &config), errors.As(err, &overlap), errors.Is(err, link.ErrWrongKind), errors.Is(err, link.ErrMaster):
 		number = types.ErrInvalidNetworkConfig
 	case errors.As(err, &held), errors.As(err, &taken):
 		number = CodeTaken

@@ -262,7 +262,7 @@ func (r *Request) requestedIPs() []netip.Addr {
 	addrs, err := ipam.ParseRequested(ips)
 	if err != nil {
 		r.problems = append(r.problems, fmt.Errorf("%s: %w", key, err))
-	} else if r.IPAM.Empty() && len(r.problems) == 0 {
+	} else if _, lo := r.config.(*Loopback); r.IPAM.Empty() && len(r.problems) == 0 && !lo { // lo is beside the interface that the address is for
 		r.Refuse(key, strings.Join(ips, ", "), "the network has no ipam section")
 	}
 	return addrs

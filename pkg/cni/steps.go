@@ -15,6 +15,16 @@ func Decode(kind string) attach.Step {
 		return &link.Bridge{}
 	case "veth":
 		return &link.Veth{}
+	case "macvlan":
+		return &link.Macvlan{}
+	case "host-shim":
+		return &link.HostShim{}
+	case "subinterface":
+		return &link.Subinterface{}
+	case "loopback":
+		return &link.Loopback{}
+	case "rebind":
+		return &link.Rebind{}
 	case "localnet":
 		return &link.Localnet{}
 	case "ipam":

@@ -14,6 +14,9 @@ import (
 // del deletes what the record says, whatever the configuration, the namespace or
 // the previous result say today. It never enters the namespace.
 func (p *plugin) del(r *Request) error {
+	if _, nothing := r.config.(*Loopback); nothing {
+		return nil
+	}
 	s := p.store()
 	chained := s.Del(p.ctx, r.key(attach.Chained))
 	if errors.Is(chained, attach.ErrNotFound) {
@@ -43,6 +46,12 @@ func (r *Request) delegate(conf *ipam.Config) *ipam.Delegate {
 
 // check compares the kernel, and what the runtime remembers, with the record.
 func (p *plugin) check(r *Request) error {
+	switch r.config.(type) {
+	case Joiner:
+		return p.checkJoined(r)
+	case *Loopback:
+		return p.checkLoopback(r)
+	}
 	ns, err := r.openNetns()
 	if err != nil {
 		return err

@@ -2,9 +2,7 @@ package link
 
 import (
 	"fmt"
-	"maps"
 	"net/netip"
-	"slices"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -57,15 +55,24 @@ func lastAddress(p netip.Prefix) netip.Addr {
 	return netip.AddrFrom4(a)
 }
 
-// addresses lists the addresses of one link, of both families. Not for the ADD
-// path.
+// addresses lists the addresses of one link, of both families, in the kernel's
+// order. Not for the ADD path.
 func (c *conn) addresses(index int) ([]netip.Prefix, error) {
-	flags, err := c.addressFlags(index)
-	return slices.Collect(maps.Keys(flags)), err
+	all, err := c.addressFlags(index)
+	prefixes := make([]netip.Prefix, len(all))
+	for i, a := range all {
+		prefixes[i] = a.prefix
+	}
+	return prefixes, err
 }
 
-// addressFlags lists the addresses of one link with their IFA_F_* flags.
-func (c *conn) addressFlags(index int) (map[netip.Prefix]uint32, error) {
+// address is an address of a link, with its IFA_F_* flags.
+type address struct {
+	prefix netip.Prefix
+	flags  uint32
+}
+
+func (c *conn) addressFlags(index int) ([]address, error) {
 	replies, err := c.dump(func() *nl.NetlinkRequest {
 		req := nl.NewNetlinkRequest(unix.RTM_GETADDR, unix.NLM_F_DUMP)
 		msg := nl.NewIfAddrmsg(unix.AF_UNSPEC)
@@ -76,7 +83,7 @@ func (c *conn) addressFlags(index int) (map[netip.Prefix]uint32, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list addresses: %w", err)
 	}
-	all := map[netip.Prefix]uint32{}
+	var all []address
 	for _, r := range replies {
 		if r.kind != unix.RTM_NEWADDR || len(r.data) < unix.SizeofIfAddrmsg {
 			continue
@@ -99,7 +106,7 @@ func (c *conn) addressFlags(index int) (map[netip.Prefix]uint32, error) {
 				flags = uint32Of(a.Value)
 			}
 		}
-		all[netip.PrefixFrom(ip, int(msg.Prefixlen))] = flags
+		all = append(all, address{netip.PrefixFrom(ip, int(msg.Prefixlen)), flags})
 	}
 	return all, nil
 }

@@ -19,6 +19,9 @@ type device struct {
 	flags  uint32 // IFF_UP
 	oper   uint8  // RFC 2863 operational state, IF_OPER_UP is 6
 	vlans  bool   // a bridge with VLAN filtering
+	link   int    // the device that this one is on, in that one's namespace
+	mode   uint32 // a macvlan's MACVLAN_MODE_*
+	alias  string // IFLA_IFALIAS
 }
 
 const operUp = 6
@@ -70,6 +73,10 @@ func parseDevice(data []byte) (*device, error) {
 			d.mtu = int(uint32Of(a.Value))
 		case unix.IFLA_MASTER:
 			d.master = int(uint32Of(a.Value))
+		case unix.IFLA_LINK:
+			d.link = int(uint32Of(a.Value))
+		case unix.IFLA_IFALIAS:
+			d.alias = nl.BytesToString(a.Value)
 		case unix.IFLA_OPERSTATE:
 			if len(a.Value) > 0 {
 				d.oper = a.Value[0]
@@ -91,16 +98,16 @@ func parseLinkInfo(d *device, data []byte) {
 		case nl.IFLA_INFO_KIND:
 			d.kind = nl.BytesToString(a.Value)
 		case nl.IFLA_INFO_DATA:
-			if d.kind != "bridge" {
-				continue
-			}
 			options, err := nl.ParseRouteAttr(a.Value)
 			if err != nil {
 				continue
 			}
 			for _, o := range options {
-				if o.Attr.Type == nl.IFLA_BR_VLAN_FILTERING && len(o.Value) > 0 {
+				switch {
+				case d.kind == "bridge" && o.Attr.Type == nl.IFLA_BR_VLAN_FILTERING && len(o.Value) > 0:
 					d.vlans = o.Value[0] != 0
+				case d.kind == "macvlan" && o.Attr.Type == nl.IFLA_MACVLAN_MODE:
+					d.mode = uint32Of(o.Value)
 				}
 			}
 		}
@@ -150,6 +157,7 @@ func setLink(index int, flags uint32, attrs ...*nl.RtAttr) *nl.NetlinkRequest {
 // Numbers of linux/ip.h: the per-device IPv4 settings that route netlink can set
 // (IFLA_INET_CONF), saving a walk through /proc/sys.
 const (
+	devconfRPFilter      = 8
 	devconfArpNotify     = 22
 	devconfRouteLocalnet = 26
 	inetConf             = 1 // IFLA_INET_CONF

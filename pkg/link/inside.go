@@ -133,11 +133,11 @@ func (c *conn) settle(name string) error {
 			return err
 		}
 		waiting := false
-		for addr, flags := range all {
-			if flags&unix.IFA_F_DADFAILED != 0 {
-				return fmt.Errorf("another host has the address %s (duplicate address detection)", addr)
+		for _, addr := range all {
+			if addr.flags&unix.IFA_F_DADFAILED != 0 {
+				return fmt.Errorf("another host has the address %s (duplicate address detection)", addr.prefix)
 			}
-			waiting = waiting || flags&unix.IFA_F_TENTATIVE != 0
+			waiting = waiting || addr.flags&unix.IFA_F_TENTATIVE != 0
 		}
 		if !waiting {
 			return nil

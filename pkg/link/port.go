@@ -96,7 +96,7 @@ func (c *conn) pinMAC(port int, mac string, vlan int) error {
 		return err
 	}
 	req := nl.NewNetlinkRequest(unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|unix.NLM_F_REPLACE)
-	req.AddData(&neighbour{index: int32(port)})
+	req.AddData(&neighbour{int32(port), unix.NUD_NOARP, unix.NTF_MASTER})
 	req.AddData(nl.NewRtAttr(unix.NDA_LLADDR, hw))
 	if vlan != 0 {
 		req.AddData(nl.NewRtAttr(unix.NDA_VLAN, nl.Uint16Attr(uint16(vlan))))
@@ -107,16 +107,22 @@ func (c *conn) pinMAC(port int, mac string, vlan int) error {
 	return nil
 }
 
-// neighbour is struct ndmsg (linux/neighbour.h) of a static FDB entry.
-type neighbour struct{ index int32 }
+const neighbourLen = 12
 
-func (n *neighbour) Len() int { return 12 }
+// neighbour is struct ndmsg (linux/neighbour.h) of an FDB entry.
+type neighbour struct {
+	index int32
+	state uint16 // NUD_*
+	flags uint8  // NTF_*
+}
+
+func (n *neighbour) Len() int { return neighbourLen }
 
 func (n *neighbour) Serialize() []byte {
 	b := make([]byte, n.Len())
 	b[0] = unix.AF_BRIDGE
 	nl.NativeEndian().PutUint32(b[4:], uint32(n.index))
-	nl.NativeEndian().PutUint16(b[8:], unix.NUD_NOARP)
-	b[10] = unix.NTF_MASTER
+	nl.NativeEndian().PutUint16(b[8:], n.state)
+	b[10] = n.flags
 	return b
 }

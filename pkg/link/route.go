@@ -63,13 +63,17 @@ type route struct {
 	protocol int // RTPROT_RA: from a router advertisement
 }
 
-// routes lists the routes of a family, of every table. Not for the ADD path.
-func (c *conn) routes(family int) ([]route, error) {
+// routes lists the routes of a family, of every table; with a filter (RTA_OIF,
+// kernel 4.20) those that it lets through. Not for the ADD path.
+func (c *conn) routes(family int, filter ...*nl.RtAttr) ([]route, error) {
 	replies, err := c.dump(func() *nl.NetlinkRequest {
 		req := nl.NewNetlinkRequest(unix.RTM_GETROUTE, unix.NLM_F_DUMP)
 		msg := &nl.RtMsg{}
 		msg.Family = uint8(family)
 		req.AddData(msg)
+		for _, f := range filter {
+			req.AddData(f)
+		}
 		return req
 	})
 	if err != nil {

@@ -1,0 +1,135 @@
+package link
+
+import (
+	"fmt"
+	"net/netip"
+
+	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+func isLoopback(p netip.Prefix) bool { return p.Addr().IsLoopback() }
+
+// inspect returns an interface, without a sandbox, and its addresses but the
+// link-local ones.
+func (c *conn) inspect(name string) (attach.Interface, []netip.Prefix, error) {
+	d, err := c.byName(name)
+	if err != nil {
+		return attach.Interface{}, nil, err
+	}
+	all, err := c.addresses(d.index)
+	if err != nil {
+		return attach.Interface{}, nil, err
+	}
+	var prefixes []netip.Prefix
+	for _, p := range all {
+		if !p.Addr().IsLinkLocalUnicast() {
+			prefixes = append(prefixes, p)
+		}
+	}
+	return attach.Interface{Name: d.name, MAC: d.mac.String(), MTU: d.mtu, Index: d.index}, prefixes, nil
+}
+
+// Inspect returns an interface of the namespace, with the namespace's path for its
+// sandbox, and its addresses but the link-local ones. ENODEV when there is none.
+func (n *Netns) Inspect(name string) (attach.Interface, []attach.Address, error) {
+	c, err := n.dial()
+	if err != nil {
+		return attach.Interface{}, nil, err
+	}
+	defer c.close()
+	i, prefixes, err := c.inspect(name)
+	i.Sandbox = n.path
+	var addrs []attach.Address
+	for _, p := range prefixes {
+		addrs = append(addrs, attach.Address{Prefix: p})
+	}
+	return i, addrs, err
+}
+
+// Uplink returns the host's interface of the default route, its addresses but the
+// link-local ones, and its default routes; lo and its addresses on a host without a
+// default route. It reads the host's routes.
+func Uplink() (attach.Interface, []attach.Address, []attach.Route, error) {
+	c, err := dial()
+	if err != nil {
+		return attach.Interface{}, nil, nil, err
+	}
+	defer c.close()
+	name := loopback
+	d, err := c.defaultDevice()
+	if err != nil {
+		return attach.Interface{}, nil, nil, fmt.Errorf("find the default route: %w", err)
+	}
+	if d != nil {
+		name = d.name
+	}
+	i, prefixes, err := c.inspect(name)
+	if err != nil {
+		return i, nil, nil, err
+	}
+	routes, err := c.defaultRoutes(i.Index)
+	if err != nil {
+		return i, nil, nil, err
+	}
+	var addrs []attach.Address
+	for _, p := range prefixes {
+		addrs = append(addrs, attach.Address{Prefix: p, Gateway: gatewayOf(p, routes)})
+	}
+	return i, addrs, routes, nil
+}
+
+// defaultRoutes are those of the main table through a gateway on one link.
+func (c *conn) defaultRoutes(index int) ([]attach.Route, error) {
+	var found []attach.Route
+	for _, f := range []int{unix.AF_INET, unix.AF_INET6} {
+		all, err := c.routes(f)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range all {
+			if r.table == unix.RT_TABLE_MAIN && r.dst.Bits() == 0 && r.index == index && r.gateway.IsValid() {
+				found = append(found, attach.Route{Dst: r.dst, Gateway: r.gateway})
+			}
+		}
+	}
+	return found, nil
+}
+
+// gatewayOf is the gateway that is in the subnet; none when no route has one.
+func gatewayOf(subnet netip.Prefix, routes []attach.Route) netip.Addr {
+	for _, r := range routes {
+		if subnet.Contains(r.Gateway) {
+			return r.Gateway
+		}
+	}
+	return netip.Addr{}
+}
+
+// busy returns the name of an interface of the namespace that is up and not lo;
+// empty when there is none. (The kernel's own tunnel devices are down.)
+func (c *conn) busy() (string, error) {
+	replies, err := c.dump(func() *nl.NetlinkRequest {
+		req := nl.NewNetlinkRequest(unix.RTM_GETLINK, unix.NLM_F_DUMP)
+		req.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
+		req.AddData(nl.NewRtAttr(unix.IFLA_EXT_MASK, nl.Uint32Attr(1<<3))) // RTEXT_FILTER_SKIP_STATS
+		return req
+	})
+	if err != nil {
+		return "", fmt.Errorf("list interfaces: %w", err)
+	}
+	for _, r := range replies {
+		if r.kind != unix.RTM_NEWLINK {
+			continue
+		}
+		d, err := parseDevice(r.data)
+		if err != nil {
+			return "", err
+		}
+		if d.flags&unix.IFF_UP != 0 && d.flags&unix.IFF_LOOPBACK == 0 {
+			return d.name, nil
+		}
+	}
+	return "", nil
+}

@@ -1,0 +1,281 @@
+package link
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+
+	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// ErrMaster: the kernel makes no macvlan on this interface.
+var ErrMaster = errors.New("cannot be the master of this macvlan")
+
+// Macvlan is the step that makes the container's interface: a child of a host's
+// interface, with a MAC and addresses of its own on the network that the master is
+// on.
+type Macvlan struct {
+	Master string `json:"master"`
+	// Mode says who the child can talk to: bridge, the master's other children, too;
+	// private, none of them; vepa, them by way of the switch; passthru, the only
+	// child, with the master promiscuous and of the child's MAC.
+	Mode string `json:"mode"`
+	MTU  int    `json:"mtu,omitempty"` // bytes; 0: the master's
+	// QueueLen is how many broadcast packets wait for delivery, of all children of
+	// the master together (kernel 5.11); 0: the kernel's default, 1000.
+	QueueLen uint32 `json:"queueLen,omitempty"`
+	// Inside says that the master is in the container's namespace.
+	Inside bool `json:"inside,omitempty"`
+	DAD    bool `json:"dad,omitempty"` // IPv6 duplicate address detection
+}
+
+// MacvlanMode is the kernel's number of a mode; 0 when there is none of that name.
+func MacvlanMode(name string) uint32 {
+	switch name {
+	case "bridge":
+		return nl.MACVLAN_MODE_BRIDGE
+	case "private":
+		return nl.MACVLAN_MODE_PRIVATE
+	case "vepa":
+		return nl.MACVLAN_MODE_VEPA
+	case "passthru":
+		return nl.MACVLAN_MODE_PASSTHRU
+	}
+	return 0
+}
+
+// Kind implements [attach.Step].
+func (m *Macvlan) Kind() string { return "macvlan" }
+
+// Add makes the interface in the container's namespace, brings it up, and tells the
+// master's network the addresses, which may have been at another MAC before.
+// [ErrMaster] when the kernel refuses the master. It adds the interface to the
+// attachment's.
+func (m *Macvlan) Add(_ context.Context, a *attach.Attachment) error {
+	ns, err := OpenNetns(a.Netns)
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	inside, err := ns.dial()
+	if err != nil {
+		return err
+	}
+	defer inside.close()
+	master, err := m.create(ns, inside, a)
+	if err != nil {
+		return fmt.Errorf("add macvlan on %s: %w", m.Master, err)
+	}
+	d, err := inside.byName(macvlanName(a))
+	if err != nil {
+		return errors.Join(err, attach.ErrLeft)
+	}
+	if err := m.configure(ns, inside, d, master, a); err != nil {
+		err = fmt.Errorf("macvlan on %s: %w", m.Master, err)
+		if undo := inside.deleteIndex(d.index); undo != nil {
+			return errors.Join(err, undo, attach.ErrLeft)
+		}
+		return err
+	}
+	mtu := m.MTU
+	if mtu == 0 {
+		mtu = master.mtu
+	}
+	a.Interfaces = append(a.Interfaces, attach.Interface{Name: a.IfName, MAC: a.MAC, MTU: mtu, Sandbox: a.Netns})
+	return nil
+}
+
+// macvlanName is the interface's first name. Kernels before 6.15 look in the host's
+// namespace whether a new link's name is free, and the host may well have an eth0.
+func macvlanName(a *attach.Attachment) string { return "macv" + a.Hash() }
+
+// mark is the alias of what is the attachment's and cannot have its name.
+func mark(a *attach.Attachment) string { return "berth " + a.Hash() }
+
+// create makes the interface with one request, under its first name.
+func (m *Macvlan) create(ns *Netns, c *conn, a *attach.Attachment) (master *device, err error) {
+	if !m.Inside {
+		if c, err = dial(); err != nil {
+			return nil, err
+		}
+		defer c.close()
+	}
+	if master, err = c.byName(m.Master); err != nil {
+		return nil, err
+	}
+	mac, err := net.ParseMAC(a.MAC)
+	if err != nil {
+		return nil, err
+	}
+	attrs := []*nl.RtAttr{
+		nl.NewRtAttr(unix.IFLA_LINK, nl.Uint32Attr(uint32(master.index))),
+		nl.NewRtAttr(unix.IFLA_NET_NS_FD, nl.Uint32Attr(uint32(ns.fd))),
+		nl.NewRtAttr(unix.IFLA_ADDRESS, mac),
+	}
+	if m.MTU != 0 {
+		attrs = append(attrs, nl.NewRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(m.MTU))))
+	}
+	_, err = c.do(newLink(macvlanName(a), "macvlan", 0, func(data *nl.RtAttr) {
+		data.AddRtAttr(nl.IFLA_MACVLAN_MODE, nl.Uint32Attr(MacvlanMode(m.Mode)))
+		if m.QueueLen != 0 {
+			data.AddRtAttr(nl.IFLA_MACVLAN_BC_QUEUE_LEN, nl.Uint32Attr(m.QueueLen))
+		}
+	}, attrs...))
+	return master, m.explain(err, master)
+}
+
+// explain says what the kernel means by its bare numbers.
+func (m *Macvlan) explain(err error, master *device) error {
+	switch {
+	case isErrno(err, unix.EBUSY):
+		return fmt.Errorf("%s %w: it is a port of a bridge or a bond, or has children of another kind: %w", master.name, ErrMaster, err)
+	case isErrno(err, unix.EINVAL) && m.MTU > master.mtu:
+		return fmt.Errorf("MTU %d is larger than the master's, %d: %w", m.MTU, master.mtu, err)
+	case isErrno(err, unix.EINVAL) && m.Mode == "passthru":
+		return fmt.Errorf("%s %w: passthru wants an Ethernet interface without other children: %w", master.name, ErrMaster, err)
+	case isErrno(err, unix.EINVAL):
+		return fmt.Errorf("%s %w: it is not an Ethernet interface, or has a child in mode passthru: %w", master.name, ErrMaster, err)
+	case isErrno(err, unix.EEXIST):
+		return fmt.Errorf("left over from an attachment that is not on record; a DEL removes it: %w", err)
+	}
+	return err
+}
+
+// configure gives the new interface its name, addresses and routes. The last
+// request sets the MAC once more. Its effect is that the addresses are announced
+// (RFC 5227 section 3, RFC 4861 section 7.2.6); and in passthru mode, where the
+// child begins with the master's MAC, that the master changes to the child's. The
+// kernel gives the master's own back when the child goes.
+func (m *Macvlan) configure(ns *Netns, c *conn, d, master *device, a *attach.Attachment) error {
+	_, err := c.do(setLink(d.index, 0, nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(a.IfName)),
+		nl.NewRtAttr(unix.IFLA_IFALIAS, []byte(mark(a)))))
+	if isErrno(err, unix.EEXIST) {
+		return fmt.Errorf("the container has an interface %s already: %w", a.IfName, err)
+	}
+	if err != nil {
+		return fmt.Errorf("name it %s: %w", a.IfName, err)
+	}
+	if hasIPv6(a) {
+		err := ns.do(func() error {
+			_, err := setSysctl(sysctl("ipv6", "conf", a.IfName, "ndisc_notify"), "1")
+			return errors.Join(err, allowIPv6(a, m.DAD))
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if err := c.configure(a, m.DAD, false); err != nil {
+		return err
+	}
+	if hasIPv6(a) && master.oper == operUp {
+		if err := c.awaitUp(a.IfName); err != nil {
+			return err
+		}
+	}
+	mac, err := net.ParseMAC(a.MAC)
+	if err != nil {
+		return err
+	}
+	if _, err := c.do(setLink(d.index, 0, nl.NewRtAttr(unix.IFLA_ADDRESS, mac))); err != nil {
+		return fmt.Errorf("set MAC %s: %w", a.MAC, err)
+	}
+	return nil
+}
+
+// Del deletes the interface if the namespace is there and is the one of ADD; else
+// the interface has gone with it, and the path is somebody else's.
+func (m *Macvlan) Del(_ context.Context, a *attach.Attachment) error {
+	ns, err := OpenNetns(a.Netns)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrNotNetns) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	if own, err := ns.IsOwn(); err != nil || own {
+		return err
+	}
+	cookie, err := ns.Cookie()
+	if errors.Is(err, ErrNotNetns) {
+		return nil // an unmounted path or a process that has ended
+	}
+	if err != nil || a.Cookie != 0 && cookie != a.Cookie {
+		return err
+	}
+	c, err := ns.dial()
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	return c.deleteMacvlan(a)
+}
+
+// deleteMacvlan deletes the attachment's interface, whichever name it has got to;
+// nil when there is none. One of the same name that is another's stays.
+func (c *conn) deleteMacvlan(a *attach.Attachment) error {
+	d, err := c.byName(a.IfName)
+	if err == nil && d.kind == "macvlan" && d.alias == mark(a) {
+		return c.deleteIndex(d.index)
+	}
+	if err != nil && !notExist(err) {
+		return err
+	}
+	return c.deleteLink(macvlanName(a))
+}
+
+// deleteIndex deletes a link by its index: by its name it could be another's by now.
+func (c *conn) deleteIndex(index int) error {
+	req := nl.NewNetlinkRequest(unix.RTM_DELLINK, 0)
+	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	msg.Index = int32(index)
+	req.AddData(msg)
+	if _, err := c.do(req); err != nil && !isErrno(err, unix.ENODEV) {
+		return fmt.Errorf("delete interface %d: %w", index, err)
+	}
+	return nil
+}
+
+// Check tells whether the interface is up, on its master and in its mode, with its
+// MAC, addresses and routes.
+func (m *Macvlan) Check(_ context.Context, a *attach.Attachment) error {
+	ns, err := OpenNetns(a.Netns)
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	c, err := ns.dial()
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	d, err := c.byName(a.IfName)
+	if err != nil {
+		return fmt.Errorf("in the container: %w", err)
+	}
+	outside := c
+	if !m.Inside {
+		if outside, err = dial(); err != nil {
+			return err
+		}
+		defer outside.close()
+	}
+	master, err := outside.byName(m.Master)
+	switch {
+	case err != nil:
+		return err
+	case d.kind != "macvlan" || d.alias != mark(a):
+		return fmt.Errorf("interface %s in the container is not the attachment's macvlan", a.IfName)
+	case d.link != master.index:
+		return fmt.Errorf("interface %s in the container is not on %s", a.IfName, m.Master)
+	case d.mode != MacvlanMode(m.Mode):
+		return fmt.Errorf("interface %s in the container is not in mode %s", a.IfName, m.Mode)
+	case d.mac.String() != a.MAC:
+		return fmt.Errorf("interface %s in the container has the MAC %s, not %s", a.IfName, d.mac, a.MAC)
+	}
+	return checkInside(a, true)
+}

@@ -1,0 +1,47 @@
+package link
+
+import "fmt"
+
+// Parent is an interface that others can be made on.
+type Parent struct {
+	Name string
+	MAC  string
+	MTU  int // bytes
+}
+
+// FindParent looks for an interface of the host, or of the namespace of a path if
+// that is not empty: by name, or, without one, that of the default route. nil when
+// there is none. The default route is found in the routing table, which costs more
+// the longer that is.
+func FindParent(netns, name string) (*Parent, error) {
+	c, err := dialAt(netns)
+	if err != nil {
+		return nil, err
+	}
+	defer c.close()
+	var d *device
+	if name == "" {
+		if d, err = c.defaultDevice(); err != nil {
+			return nil, fmt.Errorf("find the default route's device: %w", err)
+		}
+	} else if d, err = c.byName(name); notExist(err) {
+		return nil, nil
+	}
+	if err != nil || d == nil {
+		return nil, err
+	}
+	return &Parent{d.name, d.mac.String(), d.mtu}, nil
+}
+
+// dialAt opens a socket in the namespace of a path; in the host's when it is empty.
+func dialAt(netns string) (*conn, error) {
+	if netns == "" {
+		return dial()
+	}
+	ns, err := OpenNetns(netns)
+	if err != nil {
+		return nil, err
+	}
+	defer ns.Close()
+	return ns.dial()
+}

@@ -1,0 +1,207 @@
+package link
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"github.com/berth-cni/berth/pkg/attach"
+	"golang.org/x/sys/unix"
+)
+
+// ErrNotRebindable: the path cannot be made to refer to another namespace.
+var ErrNotRebindable = errors.New("cannot be made to refer to another namespace")
+
+// Rebind is the step that has the container's path refer to a namespace that is
+// there already. The attachment's cookie is that namespace's. The runtime must
+// open the path afterwards: a process that is in the old namespace stays there.
+type Rebind struct {
+	// From is a path of the namespace; empty: the host's, which is the one that the
+	// process is in.
+	From string `json:"from,omitempty"`
+	// Owner is the attachment whose namespace it is; zero when none is on record.
+	Owner attach.Key `json:"owner,omitzero"`
+
+	old *Netns // what the path referred to, while the process that added runs
+}
+
+// Kind implements [attach.Step].
+func (r *Rebind) Kind() string { return "rebind" }
+
+// Add replaces the mount at the path. It is refused when the path refers to the
+// namespace already.
+func (r *Rebind) Add(_ context.Context, a *attach.Attachment) error {
+	to, err := r.open()
+	if err != nil {
+		return err
+	}
+	defer to.Close()
+	if r.From != "" {
+		if cookie, err := to.Cookie(); err != nil || cookie != a.Cookie {
+			return errors.Join(err, fmt.Errorf("%s is no longer the namespace that was to be joined", to.path))
+		}
+	}
+	old, err := OpenNetns(a.Netns)
+	if err != nil {
+		return err
+	}
+	there, err := old.Same(to)
+	if err == nil && there {
+		err = fmt.Errorf("%s refers to %s already", a.Netns, to.path)
+	}
+	if err == nil {
+		if err = replaceMount(a.Netns, old, to); err != nil {
+			err = errors.Join(err, attach.ErrLeft)
+		}
+	}
+	if err != nil {
+		old.Close()
+		return err
+	}
+	r.old = old
+	return nil
+}
+
+// Del has the path refer to a namespace of the container's own again, an empty one
+// unless this process has the old one: no mount of another's namespace is left to
+// whom the runtime calls next, and its umount and rm find one mount, as it made it.
+// A path that is gone, or refers to anything else, is left alone.
+func (r *Rebind) Del(_ context.Context, a *attach.Attachment) error {
+	if !Mounted(a.Netns) {
+		return nil
+	}
+	if err := unstack(a.Netns); err != nil {
+		return err
+	}
+	now, err := OpenNetns(a.Netns)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrNotNetns) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer now.Close()
+	there, err := r.refers(now, a)
+	if err != nil || !there {
+		return err
+	}
+	own := r.old
+	if own == nil {
+		if own, err = newNetns(); err != nil {
+			return err
+		}
+	}
+	defer own.Close()
+	r.old = nil
+	return replaceMount(a.Netns, now, own)
+}
+
+// Check tells whether the path refers to the namespace.
+func (r *Rebind) Check(_ context.Context, a *attach.Attachment) error {
+	ns, err := OpenNetns(a.Netns)
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	there, err := r.refers(ns, a)
+	if err == nil && !there {
+		err = fmt.Errorf("%s refers to another namespace than %s", a.Netns, r.from())
+	}
+	return err
+}
+
+func (r *Rebind) from() string {
+	if r.From == "" {
+		return "the host's"
+	}
+	return r.From
+}
+
+func (r *Rebind) open() (*Netns, error) {
+	if r.From != "" {
+		return OpenNetns(r.From)
+	}
+	return OwnNetns()
+}
+
+// refers reports whether this is the attachment's namespace: by its cookie, or, on
+// a kernel that has none, by comparing it with what From leads to.
+func (r *Rebind) refers(ns *Netns, a *attach.Attachment) (bool, error) {
+	if a.Cookie != 0 {
+		cookie, err := ns.Cookie()
+		return cookie == a.Cookie, err
+	}
+	to, err := r.open()
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer to.Close()
+	return ns.Same(to)
+}
+
+// OwnNetns opens the namespace that the calling thread is in: the host's, for a
+// plugin.
+func OwnNetns() (*Netns, error) { return OpenNetns(ownNetns) }
+
+// HostCookie is [Netns.Cookie] of the namespace that the calling thread is in.
+func HostCookie() (uint64, error) {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return 0, fmt.Errorf("open socket: %w", err)
+	}
+	defer unix.Close(fd)
+	cookie, err := unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
+	if errors.Is(err, unix.ENOPROTOOPT) {
+		return 0, nil
+	}
+	return cookie, err
+}
+
+// Same reports whether both are one namespace.
+func (n *Netns) Same(other *Netns) (bool, error) {
+	var mine, theirs unix.Stat_t
+	if err := errors.Join(unix.Fstat(n.fd, &mine), unix.Fstat(other.fd, &theirs)); err != nil {
+		return false, fmt.Errorf("compare namespaces %s and %s: %w", n.path, other.path, err)
+	}
+	return mine.Ino == theirs.Ino && mine.Dev == theirs.Dev, nil
+}
+
+// Rebindable returns why [Rebind] must not be used on a path: nothing is mounted on
+// it ([ErrNotRebindable]: a process's entry in /proc is a link, and follows the
+// process), or the namespace has an interface, which would be lost.
+func Rebindable(path string) error {
+	if !Mounted(path) {
+		return fmt.Errorf("%s %w: want a path that the namespace is mounted on, such as /run/netns/NAME", path, ErrNotRebindable)
+	}
+	ns, err := OpenNetns(path)
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	c, err := ns.dial()
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	name, err := c.busy()
+	if err == nil && name != "" {
+		err = fmt.Errorf("%s has the interface %s, which would be lost: want a container on no other network", path, name)
+	}
+	return err
+}
+
+// Mounted reports whether a namespace is mounted on the path itself: not so for a
+// process's entry in /proc, which is a link.
+func Mounted(path string) bool {
+	st, err := os.Lstat(path)
+	if err != nil || st.Mode()&fs.ModeSymlink != 0 {
+		return false
+	}
+	var s unix.Statfs_t
+	return unix.Statfs(path, &s) == nil && s.Type == unix.NSFS_MAGIC
+}

@@ -1,0 +1,295 @@
+package link
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+
+	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// HostShim is the step that lets the host and a macvlan container talk, which the
+// kernel keeps apart: the host gets a macvlan of its own on the master, and a route
+// through it to each of the container's addresses.
+//
+// The shim needs no address. IPv4: it answers ARP for the host's addresses, and only
+// to those whom it has a route to. IPv6 answers for a device's own addresses only:
+// the container gets a route to each of the master's addresses by the shim's
+// link-local one.
+//
+// The shim is shared by all containers on the master. Its routes are its users: it
+// goes with the last one.
+type HostShim struct {
+	Master string `json:"master"`
+}
+
+// Kind implements [attach.Step].
+func (s *HostShim) Kind() string { return "host-shim" }
+
+// name is the shim's: one for each master.
+func (s *HostShim) name() string {
+	return "shim" + attach.Key{Network: s.Master}.Hash()
+}
+
+// Add ensures the shim and adds the routes: the host's to the kernel, the
+// container's to the attachment. It goes before the step that makes the container's
+// interface.
+func (s *HostShim) Add(ctx context.Context, a *attach.Attachment) error {
+	c, err := dial()
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	unlock, err := lockHost()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := s.add(c, a); err != nil {
+		err = fmt.Errorf("host shim on %s: %w", s.Master, err)
+		if undo := s.remove(c, a); undo != nil {
+			return errors.Join(err, undo, attach.ErrLeft)
+		}
+		return err
+	}
+	return nil
+}
+
+func (s *HostShim) add(c *conn, a *attach.Attachment) error {
+	master, err := c.byName(s.Master)
+	if err != nil {
+		return err
+	}
+	shim, err := s.ensure(c, master)
+	if err != nil {
+		return err
+	}
+	sources, err := c.addresses(master.index)
+	if err != nil {
+		return err
+	}
+	for _, dst := range hosts(a) {
+		req := newRoute(shim.index, attach.Route{Dst: dst})
+		if src := source(sources, dst.Addr()); src.IsValid() {
+			req.AddData(nl.NewRtAttr(unix.RTA_PREFSRC, src.AsSlice()))
+		}
+		_, err := c.do(req)
+		if isErrno(err, unix.EEXIST) {
+			err = s.mine(c, shim, dst, err)
+		}
+		if err != nil {
+			return fmt.Errorf("add route to %s: %w", dst, err)
+		}
+	}
+	if !hasIPv6(a) {
+		return nil
+	}
+	for _, p := range sources {
+		back := attach.Route{Dst: host(p.Addr()), Gateway: linkLocal(shim.mac)}
+		if p.Addr().Is6() && !p.Addr().IsLinkLocalUnicast() && !slices.Contains(a.Routes, back) {
+			a.Routes = append(a.Routes, back)
+			a.Changed()
+		}
+	}
+	return nil
+}
+
+// ensure returns the shim, up. That it is up says that the rest is done.
+func (s *HostShim) ensure(c *conn, master *device) (*device, error) {
+	d, err := c.byName(s.name())
+	if isErrno(err, unix.ENODEV) {
+		// Of the master's MAC, since that is what tells two hosts of one network apart.
+		mac := hashMAC("shim", master.mac.String())
+		_, err = c.do(newLink(s.name(), "macvlan", 0, func(data *nl.RtAttr) {
+			data.AddRtAttr(nl.IFLA_MACVLAN_MODE, nl.Uint32Attr(nl.MACVLAN_MODE_BRIDGE))
+		}, nl.NewRtAttr(unix.IFLA_LINK, nl.Uint32Attr(uint32(master.index))), nl.NewRtAttr(unix.IFLA_ADDRESS, mac)))
+		if err != nil {
+			return nil, (&Macvlan{}).explain(err, master)
+		}
+		d, err = c.byName(s.name())
+	}
+	if err != nil {
+		return nil, err
+	}
+	if d.kind != "macvlan" || d.link != master.index {
+		return nil, fmt.Errorf("interface %s is not a macvlan on %s: %w", d.name, s.Master, unix.EEXIST)
+	}
+	if d.flags&unix.IFF_UP != 0 {
+		return d, nil
+	}
+	return d, s.setUp(c, d)
+}
+
+// setUp keeps the shim out of what is not between the host and its containers: the
+// master's network has many who send to all, and the master hears them, too. With
+// rp_filter what comes from where the host has another way to is dropped, ARP requests
+// included.
+func (s *HostShim) setUp(c *conn, d *device) error {
+	for _, setting := range []string{"accept_ra", "autoconf", "accept_dad", "disable_ipv6"} {
+		if _, err := setSysctl(sysctl("ipv6", "conf", d.name, setting), "0"); err != nil {
+			return err
+		}
+	}
+	var b batch
+	b.add("accept only what is routed back", setLink(d.index, 0, inetSetting(devconfRPFilter)))
+	b.try(setLink(d.index, 0, noLinkLocal())) // these two fail where there is no IPv6
+	b.try(newAddress(d.index, netip.PrefixFrom(linkLocal(d.mac), 64), false))
+	b.add("set up "+d.name, setLink(d.index, unix.IFF_UP))
+	return b.run(c)
+}
+
+// mine tells whether a route that is there already is one of the shim's, left over
+// from an ADD that was killed; else it returns why it is refused.
+func (s *HostShim) mine(c *conn, shim *device, dst netip.Prefix, refused error) error {
+	all, err := s.routes(c, shim)
+	if err != nil || slices.Contains(all, dst) {
+		return err
+	}
+	return refused
+}
+
+// routes are the destinations that the host reaches through the shim.
+func (s *HostShim) routes(c *conn, shim *device) ([]netip.Prefix, error) {
+	var all []netip.Prefix
+	for _, f := range []int{unix.AF_INET, unix.AF_INET6} {
+		routes, err := c.routes(f, nl.NewRtAttr(unix.RTA_OIF, nl.Uint32Attr(uint32(shim.index))))
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range routes {
+			if r.index == shim.index && r.table == unix.RT_TABLE_MAIN && r.dst.IsSingleIP() {
+				all = append(all, r.dst)
+			}
+		}
+	}
+	return all, nil
+}
+
+// Del removes the routes to the container, and the shim if it has no others.
+func (s *HostShim) Del(_ context.Context, a *attach.Attachment) error {
+	c, err := dial()
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	unlock, err := lockHost()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return s.remove(c, a)
+}
+
+func (s *HostShim) remove(c *conn, a *attach.Attachment) error {
+	shim, err := c.byName(s.name())
+	if notExist(err) {
+		return nil
+	}
+	if err != nil || shim.kind != "macvlan" {
+		return err
+	}
+	for _, dst := range hosts(a) {
+		req := newRoute(shim.index, attach.Route{Dst: dst})
+		req.Type, req.Flags = unix.RTM_DELROUTE, unix.NLM_F_REQUEST
+		if _, err := c.do(req); err != nil && !isErrno(err, unix.ESRCH) {
+			return fmt.Errorf("delete route to %s: %w", dst, err)
+		}
+	}
+	users, err := s.routes(c, shim)
+	if err != nil || len(users) > 0 {
+		return err
+	}
+	return c.deleteLink(s.name())
+}
+
+// Check tells whether the shim is up, on its master, with the container's routes.
+func (s *HostShim) Check(_ context.Context, a *attach.Attachment) error {
+	c, err := dial()
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	shim, err := c.byName(s.name())
+	if err != nil {
+		return err
+	}
+	master, err := c.byName(s.Master)
+	if err != nil {
+		return err
+	}
+	if shim.link != master.index {
+		return fmt.Errorf("interface %s is not on %s", shim.name, s.Master)
+	}
+	if shim.flags&unix.IFF_UP == 0 {
+		return fmt.Errorf("interface %s is down", shim.name)
+	}
+	have, err := s.routes(c, shim)
+	if err != nil {
+		return err
+	}
+	for _, dst := range hosts(a) {
+		if !slices.Contains(have, dst) {
+			return fmt.Errorf("the host lacks its route to %s by %s", dst, shim.name)
+		}
+	}
+	return nil
+}
+
+// hosts are the attachment's addresses as destinations.
+func hosts(a *attach.Attachment) []netip.Prefix {
+	var all []netip.Prefix
+	for _, addr := range a.Addresses {
+		all = append(all, host(addr.Prefix.Addr()))
+	}
+	return all
+}
+
+func host(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
+
+// source chooses the address that the host talks to dst from: one of dst's subnet,
+// else the first of its family. The zero Addr leaves it to the kernel.
+func source(have []netip.Prefix, dst netip.Addr) netip.Addr {
+	var first netip.Addr
+	for _, p := range have {
+		if p.Addr().Is4() != dst.Is4() || p.Addr().IsLinkLocalUnicast() {
+			continue
+		}
+		if p.Contains(dst) {
+			return p.Addr()
+		}
+		if !first.IsValid() {
+			first = p.Addr()
+		}
+	}
+	return first
+}
+
+// linkLocal is the address of RFC 4291, appendix A, for a MAC.
+func linkLocal(mac net.HardwareAddr) netip.Addr {
+	return netip.AddrFrom16([16]byte{0xfe, 0x80, 8: mac[0] ^ 2, mac[1], mac[2], 0xff, 0xfe, mac[3], mac[4], mac[5]})
+}
+
+// lockHost keeps others from making or removing what attachments of this host
+// share, until unlock, or the end of the process. The lock is a flock(2) on the
+// network namespace itself.
+func lockHost() (unlock func(), err error) {
+	fd, err := unix.Open(ownNetns, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", ownNetns, err)
+	}
+	for {
+		if err = unix.Flock(fd, unix.LOCK_EX); !errors.Is(err, unix.EINTR) {
+			break
+		}
+	}
+	if err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("lock %s: %w", ownNetns, err)
+	}
+	return func() { unix.Close(fd) }, nil
+}

@@ -1,0 +1,124 @@
+package link
+
+import (
+	"errors"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/nstest"
+	"github.com/berth-cni/berth/pkg/steptest"
+	"golang.org/x/sys/unix"
+)
+
+func TestHostShimConforms(t *testing.T) {
+	lan(t)
+	a := onLAN(t, "c1", 3)
+	steptest.Conform(t, &HostShim{Master: "up0"}, a, steptest.Harmless, state(t, a))
+}
+
+// The shim goes with its last user, in whatever order they go, and one that a killed
+// ADD left is used.
+func TestHostShimIsShared(t *testing.T) {
+	lan(t)
+	s := &HostShim{Master: "up0"}
+	a, b := onLAN(t, "c1", 3), onLAN(t, "c2", 4)
+	addAll(t, a, s)
+	addAll(t, b, s)
+	for _, x := range []*attach.Attachment{a, b} {
+		if !there(t, s.name()) {
+			t.Fatal("the shim is gone before its last user")
+		}
+		if err := s.Del(t.Context(), x); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if there(t, s.name()) {
+		t.Error("the shim is there without users")
+	}
+	run(t, "ip link add "+s.name()+" link up0 type macvlan mode bridge")
+	addAll(t, a, s)
+	if err := s.Check(t.Context(), a); err != nil {
+		t.Errorf("on top of a shim that was left: %v", err)
+	}
+	run(t, "ip link del "+s.name())
+	if s.Check(t.Context(), a) == nil {
+		t.Error("Check sees a shim that is not there")
+	}
+	if err := s.Del(t.Context(), a); err != nil {
+		t.Error(err)
+	}
+}
+
+// One at a time makes or removes a shim; the lock ends with unlock.
+func TestLockHost(t *testing.T) {
+	nstest.Host(t)
+	unlock, err := lockHost()
+	if err != nil {
+		t.Fatal(err)
+	}
+	fd, err := unix.Open(ownNetns, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	if err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); !errors.Is(err, unix.EWOULDBLOCK) {
+		t.Errorf("a second lock: %v", err)
+	}
+	unlock()
+	if err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		t.Errorf("after unlock: %v", err)
+	}
+}
+
+// A route of somebody else to the container's address is refused, not taken.
+func TestHostShimRouteTaken(t *testing.T) {
+	lan(t)
+	run(t, "ip route add 10.88.0.3/32 dev up0")
+	a := onLAN(t, "c1", 3)
+	before := state(t, a)()
+	if err := (&HostShim{Master: "up0"}).Add(t.Context(), a); !errors.Is(err, unix.EEXIST) || !strings.Contains(err.Error(), "10.88.0.3") {
+		t.Errorf("got %v", err)
+	}
+	if after := state(t, a)(); after != before {
+		t.Errorf("left\n%s\nof\n%s", after, before)
+	}
+}
+
+// The shim answers for the host to its containers only: the network's other hosts
+// know the host at one MAC.
+func TestHostShimIsSilent(t *testing.T) {
+	other := lan(t)
+	a := onLAN(t, "c1", 3)
+	addAll(t, a, &HostShim{Master: "up0"}, &Macvlan{Master: "up0", Mode: "bridge"})
+	for _, to := range []string{"10.88.0.3", "fd00:88::3"} {
+		if err := nstest.Run("ping", "-c1", "-W1", to); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, to := range []string{"10.88.0.1", "fd00:88::1", "10.88.255.2", "fd00:88::ff02"} {
+		if err := ping(t, a.Netns, to); err != nil {
+			t.Error(err)
+		}
+	}
+	nstest.In(t, other, func() {
+		out, err := nstest.Output("busybox", "arping", "-c2", "-I", "up0", "10.88.0.1")
+		if err != nil || strings.Count(out, "reply from") != 2 {
+			t.Errorf("the host answers ARP %d times for 2: %v\n%s", strings.Count(out, "reply from"), err, out)
+		}
+	})
+}
+
+func TestSource(t *testing.T) {
+	have := []netip.Prefix{netip.MustParsePrefix("169.254.1.1/16"), netip.MustParsePrefix("10.1.0.1/16"), netip.MustParsePrefix("10.2.0.1/16"),
+		netip.MustParsePrefix("fe80::1/64"), netip.MustParsePrefix("fd00::1/64")}
+	for dst, want := range map[string]string{"10.2.0.9": "10.2.0.1", "10.9.0.9": "10.1.0.1", "fd00::9": "fd00::1", "fe80::9": "fd00::1"} {
+		if got := source(have, netip.MustParseAddr(dst)); got.String() != want {
+			t.Errorf("source for %s: %s, want %s", dst, got, want)
+		}
+	}
+	if got := source(have[:1], netip.MustParseAddr("10.1.0.1")); got.IsValid() {
+		t.Errorf("got %s from a link-local address", got)
+	}
+}

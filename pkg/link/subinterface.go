@@ -1,0 +1,193 @@
+package link
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+
+	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// Subinterface is the step that ensures an interface of the host in a VLAN (IEEE
+// 802.1Q), PARENT.VLAN, for containers to be on.
+//
+// One that was there is used and left. One that Berth made (its alias says so) goes
+// with its last user. Each user's MAC is in its filter of MACs to receive, where the
+// kernel puts a macvlan's MAC, too: an empty filter says that nobody is left.
+type Subinterface struct {
+	Parent string `json:"parent"`
+	VLAN   int    `json:"vlan"` // 1 to 4094
+}
+
+// sharedAlias marks what Berth made and several attachments use.
+const sharedAlias = "berth"
+
+// Kind implements [attach.Step].
+func (s *Subinterface) Kind() string { return "subinterface" }
+
+// Name is the interface's name.
+func (s *Subinterface) Name() string { return fmt.Sprintf("%s.%d", s.Parent, s.VLAN) }
+
+// Add makes the interface if there is none, and notes the attachment as its user.
+func (s *Subinterface) Add(_ context.Context, a *attach.Attachment) error {
+	c, err := dial()
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	unlock, err := lockHost()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	d, err := c.byName(s.Name())
+	if isErrno(err, unix.ENODEV) {
+		d, err = s.create(c)
+	}
+	if err != nil {
+		return fmt.Errorf("VLAN interface %s: %w", s.Name(), err)
+	}
+	if d.alias != sharedAlias {
+		return nil
+	}
+	if err := c.hold(d, a.MAC); err != nil {
+		return errors.Join(err, c.release(d, a.MAC))
+	}
+	return nil
+}
+
+func (s *Subinterface) create(c *conn) (*device, error) {
+	parent, err := c.byName(s.Parent)
+	if err != nil {
+		return nil, err
+	}
+	id := func(data *nl.RtAttr) { data.AddRtAttr(nl.IFLA_VLAN_ID, nl.Uint16Attr(uint16(s.VLAN))) }
+	// In one go, so that it is never there without saying whose it is.
+	var b batch
+	b.add("add (kernel option VLAN_8021Q)",
+		newLink(s.Name(), "vlan", 0, id, nl.NewRtAttr(unix.IFLA_LINK, nl.Uint32Attr(uint32(parent.index)))))
+	b.add("mark", setLink(0, 0, nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(s.Name())),
+		nl.NewRtAttr(unix.IFLA_IFALIAS, []byte(sharedAlias))))
+	if err := b.run(c); err != nil {
+		return nil, err
+	}
+	d, err := c.byName(s.Name())
+	if err != nil {
+		return nil, err
+	}
+	if _, err := c.do(setLink(d.index, unix.IFF_UP)); err != nil {
+		return nil, errors.Join(fmt.Errorf("set up: %w", err), c.deleteLink(s.Name()))
+	}
+	return d, nil
+}
+
+// Del removes the attachment from the users, and an interface of ours that has no
+// other.
+func (s *Subinterface) Del(_ context.Context, a *attach.Attachment) error {
+	c, err := dial()
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	unlock, err := lockHost()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	d, err := c.byName(s.Name())
+	if notExist(err) {
+		return nil
+	}
+	if err != nil || d.alias != sharedAlias {
+		return err
+	}
+	return c.release(d, a.MAC)
+}
+
+// Check tells whether the interface is there and up.
+func (s *Subinterface) Check(context.Context, *attach.Attachment) error {
+	c, err := dial()
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	d, err := c.byName(s.Name())
+	if err == nil && d.flags&unix.IFF_UP == 0 {
+		err = fmt.Errorf("interface %s is down", d.name)
+	}
+	return err
+}
+
+// hold adds a MAC to those that the device receives.
+func (c *conn) hold(d *device, mac string) error {
+	req, err := filterMAC(unix.RTM_NEWNEIGH, d, mac)
+	if err == nil {
+		_, err = c.do(req)
+	}
+	if err != nil && !isErrno(err, unix.EEXIST) {
+		return fmt.Errorf("note MAC %s as a user of %s: %w", mac, d.name, err)
+	}
+	return nil
+}
+
+// release takes a MAC from those that the device receives, and deletes the device
+// if none is left.
+func (c *conn) release(d *device, mac string) error {
+	req, err := filterMAC(unix.RTM_DELNEIGH, d, mac)
+	if err == nil {
+		_, err = c.do(req)
+	}
+	if err != nil && !isErrno(err, unix.ENOENT) {
+		return fmt.Errorf("remove MAC %s from %s: %w", mac, d.name, err)
+	}
+	held, err := c.held(d)
+	if err != nil || held {
+		return err
+	}
+	return c.deleteLink(d.name)
+}
+
+func filterMAC(kind int, d *device, mac string) (*nl.NetlinkRequest, error) {
+	hw, err := net.ParseMAC(mac)
+	if err != nil {
+		return nil, err
+	}
+	req := nl.NewNetlinkRequest(kind, 0)
+	if kind == unix.RTM_NEWNEIGH {
+		req.Flags |= unix.NLM_F_CREATE | unix.NLM_F_EXCL
+	}
+	req.AddData(&neighbour{int32(d.index), unix.NUD_PERMANENT, unix.NTF_SELF})
+	req.AddData(nl.NewRtAttr(unix.NDA_LLADDR, hw))
+	return req, nil
+}
+
+// held reports whether the device receives for a MAC that is not its own, multicast
+// apart.
+func (c *conn) held(d *device) (bool, error) {
+	replies, err := c.dump(func() *nl.NetlinkRequest {
+		req := nl.NewNetlinkRequest(unix.RTM_GETNEIGH, unix.NLM_F_DUMP)
+		req.AddData(&neighbour{index: int32(d.index)})
+		return req
+	})
+	if err != nil {
+		return false, fmt.Errorf("list MACs of %s: %w", d.name, err)
+	}
+	for _, r := range replies {
+		if r.kind != unix.RTM_NEWNEIGH || len(r.data) < neighbourLen || int(uint32Of(r.data[4:])) != d.index {
+			continue
+		}
+		attrs, err := nl.ParseRouteAttr(r.data[neighbourLen:])
+		if err != nil {
+			return false, fmt.Errorf("list MACs of %s: %w", d.name, err)
+		}
+		for _, a := range attrs {
+			if a.Attr.Type == unix.NDA_LLADDR && len(a.Value) == 6 && a.Value[0]&1 == 0 {
+				return true, nil
+			}
+		}
+	}
+	return false, nil
+}

@@ -1,0 +1,89 @@
+package link
+
+import (
+	"errors"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/nstest"
+	"github.com/berth-cni/berth/pkg/steptest"
+)
+
+func TestSubinterfaceConforms(t *testing.T) {
+	lan(t)
+	s := &Subinterface{Parent: "up0", VLAN: 10}
+	a, b := onLAN(t, "c1", 3), onLAN(t, "c2", 4)
+	if err := nstest.Run("ip", "link", "add", "link", "up0", "name", "probe", "type", "vlan", "id", "11"); err != nil {
+		if err := s.Add(t.Context(), a); err == nil || !strings.Contains(err.Error(), "VLAN_8021Q") {
+			t.Errorf("got %v, want an error that names the kernel's option", err)
+		}
+		t.Skip("this kernel has no VLAN devices (option VLAN_8021Q)")
+	}
+	run(t, "ip link del probe")
+	steptest.Conform(t, s, a, steptest.Harmless, state(t, a))
+	addAll(t, a, s)
+	addAll(t, b, s, &Macvlan{Master: s.Name(), Mode: "bridge"})
+	for _, x := range []*attach.Attachment{a, b} {
+		if !there(t, s.Name()) {
+			t.Error("it is gone before its last user")
+		}
+		if err := errors.Join((&Macvlan{}).Del(t.Context(), x), s.Del(t.Context(), x)); err != nil {
+			t.Error(err)
+		}
+	}
+	if there(t, s.Name()) {
+		t.Error("it is there without users")
+	}
+	run(t, "ip link add link up0 name up0.10 type vlan id 10")
+	addAll(t, a, s)
+	if err := s.Del(t.Context(), a); err != nil || !there(t, s.Name()) {
+		t.Errorf("somebody else's is gone: %v", err)
+	}
+}
+
+// The users of an interface, on one that this kernel has.
+func TestUsers(t *testing.T) {
+	lan(t)
+	run(t, "ip link add shared type veth peer name shared1\nip link set shared up\nip link set shared1 up")
+	c, err := dial()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.close()
+	d, err := c.byName("shared")
+	if err != nil {
+		t.Fatal(err)
+	}
+	expect := func(want bool) {
+		t.Helper()
+		if held, err := c.held(d); err != nil || held != want {
+			t.Errorf("held: %v, %v, want %v", held, err, want)
+		}
+	}
+	expect(false)
+	m := &Macvlan{Master: "shared", Mode: "bridge"}
+	a, b := onLAN(t, "c1", 3), onLAN(t, "c2", 4)
+	for _, x := range []*attach.Attachment{a, b} {
+		for range 2 {
+			if err := c.hold(d, x.MAC); err != nil {
+				t.Fatal(err)
+			}
+		}
+		addAll(t, x, m)
+		expect(true)
+	}
+	run(t, "ip -n "+filepath.Base(b.Netns)+" link set eth0 down") // b stays a user
+	for _, x := range []*attach.Attachment{a, b} {
+		if !there(t, "shared") {
+			t.Fatal("gone before its last user")
+		}
+		if err := errors.Join(m.Del(t.Context(), x), c.release(d, x.MAC)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if there(t, "shared") {
+		t.Error("there without users")
+	}
+}

@@ -1,0 +1,189 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/cni"
+	"github.com/berth-cni/berth/pkg/link"
+	"github.com/berth-cni/berth/pkg/nstest"
+)
+
+func TestMain(m *testing.M) { nstest.Main(m) }
+
+const everything = `{"cniVersion": "1.1.0", "name": "lan", "type": "macvlan", "hostShim": true, "mtu": 1300, "ipam": {"subnet": "192.0.2.0/24"}}`
+
+// faulty is a step that fails, before or after the real work, or panics after it.
+type faulty struct {
+	attach.Step
+	how string
+}
+
+var errFault = errors.New("fault")
+
+func (f faulty) MarshalJSON() ([]byte, error) { return json.Marshal(f.Step) }
+
+func (f faulty) Add(ctx context.Context, a *attach.Attachment) error {
+	if f.how == "before" {
+		return errFault
+	}
+	if err := f.Step.Add(ctx, a); err != nil {
+		return err
+	}
+	panic(errFault)
+}
+
+// add adds container n in the namespace, with step k faulty if how says so.
+func add(t *testing.T, s *attach.Store, n byte, netns string, k int, how string) (steps int, err error) {
+	t.Helper()
+	p, err := plan(everything, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ns, err := link.OpenNetns(netns)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ns.Close()
+	a := &attach.Attachment{Key: key(n), Plugin: "macvlan", Netns: netns, Steps: p.Steps, Addresses: []attach.Address{
+		{Prefix: netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 0, 2, n}), 24), Gateway: netip.MustParseAddr("192.0.2.2")},
+		{Prefix: netip.MustParsePrefix(fmt.Sprintf("2001:db8::%x/64", n))}}}
+	if a.Cookie, err = ns.Cookie(); err != nil {
+		t.Fatal(err)
+	}
+	a.MAC = link.MAC(a)
+	if how != "" {
+		a.Steps[k] = faulty{a.Steps[k], how}
+	}
+	return len(a.Steps), s.Add(t.Context(), a, func(tx *attach.Tx) error {
+		a.Leases = []netip.Addr{a.Addresses[0].Prefix.Addr()}
+		return tx.Lease(a.Leases[0], a.Key)
+	})
+}
+
+func key(n byte) attach.Key {
+	return attach.Key{Network: "lan", Container: fmt.Sprint("c", n), IfName: "eth0"}
+}
+
+// state is what the host and the namespace have, and what the store says.
+func state(t *testing.T, s *attach.Store, netns string) string {
+	t.Helper()
+	var b strings.Builder
+	ns := filepath.Base(netns)
+	for _, cmd := range []string{"ip -o -d link", "ip -o address", "ip route", "ip -6 route", "bridge fdb show dev up0",
+		"ip -n " + ns + " -o link", "ip -n " + ns + " -o address", "ip -n " + ns + " route"} {
+		f := strings.Fields(cmd)
+		out, err := nstest.Output(f[0], f[1:]...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(out) {
+			if !strings.Contains(line, "fe80::") && !strings.HasPrefix(line, "33:33:") { // they come and go late
+				b.WriteString(line)
+			}
+		}
+	}
+	all, err := s.List(t.Context(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range all {
+		fmt.Fprintln(&b, "record", a.Key)
+	}
+	err = s.View(t.Context(), func(tx *attach.Tx) error {
+		for n := range byte(20) {
+			if holder, ok := tx.Holder("lan", netip.AddrFrom4([4]byte{192, 0, 2, n})); ok {
+				fmt.Fprintln(&b, "lease", n, holder)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+func newStore(t *testing.T) *attach.Store {
+	t.Helper()
+	uplink(t)
+	t.Setenv(attach.DirEnv, t.TempDir())
+	return attach.New("", cni.Decode)
+}
+
+// Whichever step fails, and however, the kernel and the store are as before: without
+// a neighbour, who would have the shim stay, and with one, who is not touched.
+func TestFaultLeavesNothing(t *testing.T) {
+	s := newStore(t)
+	netns, neighbour := nstest.Namespace(t), nstest.Namespace(t)
+	for _, alone := range []bool{true, false} {
+		steps := 2
+		if !alone {
+			var err error
+			if steps, err = add(t, s, 5, neighbour, 0, ""); err != nil {
+				t.Fatal(err)
+			}
+		}
+		before := state(t, s, netns)
+		for k := range steps {
+			for _, how := range []string{"before", "panic"} {
+				if _, err := add(t, s, 6, netns, k, how); err == nil || !strings.Contains(err.Error(), "fault") {
+					t.Fatalf("step %d, %s: %v", k, how, err)
+				}
+				if after := state(t, s, netns); after != before {
+					t.Errorf("step %d, %s:\n%s\nbefore:\n%s", k, how, after, before)
+				}
+			}
+		}
+	}
+	a, err := s.Get(t.Context(), key(5))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := attach.Check(t.Context(), a); err != nil {
+		t.Errorf("the neighbour: %v", err)
+	}
+	if _, err := add(t, s, 6, netns, 0, ""); err != nil {
+		t.Errorf("ADD after the faults: %v", err)
+	}
+}
+
+// What somebody deletes, reload makes again.
+func TestReload(t *testing.T) {
+	s := newStore(t)
+	netns := nstest.Namespace(t)
+	if _, err := add(t, s, 5, netns, 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	shim, err := nstest.Output("sh", "-c", "ip -o link show type macvlan | cut -d: -f2 | cut -d@ -f1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, harm := range []string{"ip link del " + strings.TrimSpace(shim), "ip route del 192.0.2.5", "ip -n " + filepath.Base(netns) + " link del eth0",
+		"ip -n " + filepath.Base(netns) + " address flush dev eth0"} {
+		f := strings.Fields(harm)
+		if err := nstest.Run(f[0], f[1:]...); err != nil {
+			t.Fatal(err)
+		}
+		a, err := s.Get(t.Context(), key(5))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if attach.Check(t.Context(), a) == nil {
+			t.Errorf("%s: Check sees nothing", harm)
+		}
+		if err := attach.Reload(t.Context(), a); err != nil {
+			t.Errorf("%s: %v", harm, err)
+		}
+		if err := attach.Check(t.Context(), a); err != nil {
+			t.Errorf("%s: after reload: %v", harm, err)
+		}
+	}
+}

@@ -117,7 +117,7 @@ func (add *addition) readPorts() error {
 		return configError{fmt.Errorf("runtimeConfig.portMappings: %d ports: want an ipam section, since a port is published to an address", len(ports))}
 	}
 	for _, p := range ports {
-		holder, err := firewall.Listener(p)
+		holder, err := firewall.Listener(p, add.ContainerID)
 		if err != nil {
 			return configError{fmt.Errorf("runtimeConfig.portMappings: %w", err)}
 		}

@@ -1,6 +1,7 @@
 package firewall
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -21,9 +22,12 @@ import (
 // It tries to bind the port. Only when it is in use does it look who uses it: a
 // port that only an established connection holds is free to be published. An
 // error when the port's host address is not one of this host's.
-func Listener(p attach.Port) (holder string, err error) {
+//
+// A process with the container's ID in its command line is the container's own:
+// podman's conmon keeps the ports that it asks for bound.
+func Listener(p attach.Port, container string) (holder string, err error) {
 	for _, ip := range p.HostIPs() {
-		holder, err := listenerOn(protocols[p.Protocol], netip.AddrPortFrom(ip, p.HostPort))
+		holder, err := listenerOn(protocols[p.Protocol], netip.AddrPortFrom(ip, p.HostPort), container)
 		if err != nil {
 			return "", fmt.Errorf("publish %s: %w", p, err)
 		}
@@ -34,7 +38,7 @@ func Listener(p attach.Port) (holder string, err error) {
 	return "", nil
 }
 
-func listenerOn(proto uint8, at netip.AddrPort) (string, error) {
+func listenerOn(proto uint8, at netip.AddrPort, container string) (string, error) {
 	err := tryBind(proto, at)
 	switch {
 	case err == nil:
@@ -54,7 +58,7 @@ func listenerOn(proto uint8, at netip.AddrPort) (string, error) {
 	if err != nil || inode == 0 {
 		return "", err
 	}
-	return owner(inode), nil
+	return owner(inode, container), nil
 }
 
 // tryBind binds a socket and closes it. It does not share the address
@@ -174,9 +178,12 @@ func dumpSockets(proto, family uint8, each func(msg []byte)) error {
 	}
 }
 
-// owner names the process that has the socket, by its inode. A process that is
-// out of our sight leaves only the inode.
-func owner(inode uint32) string {
+// minID is the length from which on an ID is not found in a command line by chance.
+const minID = 12
+
+// owner names the process that has the socket, by its inode; empty when it is the
+// container's own. A process that is out of our sight leaves only the inode.
+func owner(inode uint32, container string) string {
 	link := fmt.Sprintf("socket:[%d]", inode)
 	fds, _ := filepath.Glob("/proc/[0-9]*/fd/*")
 	for _, fd := range fds {
@@ -184,6 +191,10 @@ func owner(inode uint32) string {
 			continue
 		}
 		pid := strings.Split(fd, "/")[2]
+		line, _ := os.ReadFile(filepath.Join("/proc", pid, "cmdline"))
+		if len(container) >= minID && bytes.Contains(line, []byte(container)) {
+			return ""
+		}
 		name, _ := os.ReadFile(filepath.Join("/proc", pid, "comm"))
 		return fmt.Sprintf("%s (pid %s)", strings.TrimSpace(string(name)), pid)
 	}

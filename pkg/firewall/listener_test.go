@@ -50,7 +50,7 @@ func TestListener(t *testing.T) {
 			if network, at, ok := strings.Cut(c.listen, " "); ok {
 				defer listen(t, network, at).Close()
 			}
-			holder, err := Listener(c.port)
+			holder, err := Listener(c.port, "")
 			if c.problem != "" {
 				if err == nil || !strings.Contains(err.Error(), c.problem) {
 					t.Fatalf("error %v, want %q", err, c.problem)
@@ -106,7 +106,7 @@ func TestListenerEstablished(t *testing.T) {
 		if err := tryBind(protocols["tcp"], netip.AddrPortFrom(netip.IPv4Unspecified(), p.HostPort)); err == nil {
 			t.Errorf("port %d can be bound: the test shows nothing", port)
 		}
-		if holder, err := Listener(p); holder != "" || err != nil {
+		if holder, err := Listener(p, ""); holder != "" || err != nil {
 			t.Errorf("port %d: holder %q, error %v", port, holder, err)
 		}
 	}
@@ -116,7 +116,7 @@ func TestListenerEstablished(t *testing.T) {
 	}
 	defer udp.Close()
 	p := attach.Port{HostPort: uint16(udp.LocalAddr().(*net.UDPAddr).Port), Protocol: "udp"}
-	if holder, err := Listener(p); holder != "" || err != nil {
+	if holder, err := Listener(p, ""); holder != "" || err != nil {
 		t.Errorf("connected UDP socket: holder %q, error %v", holder, err)
 	}
 }
@@ -124,7 +124,7 @@ func TestListenerEstablished(t *testing.T) {
 func BenchmarkListener(b *testing.B) {
 	nstest.Host(b)
 	for b.Loop() {
-		if _, err := Listener(attach.Port{HostPort: 80, Protocol: "tcp"}); err != nil {
+		if _, err := Listener(attach.Port{HostPort: 80, Protocol: "tcp"}, ""); err != nil {
 			b.Fatal(err)
 		}
 	}

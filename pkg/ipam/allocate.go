@@ -30,8 +30,7 @@ type ExhaustedError struct {
 }
 
 func (e *ExhaustedError) Error() string {
-	return fmt.Sprintf("no free address in %s of network %q: \"berth network inspect %s\" shows who holds them",
-		e.Pool, e.Network, e.Network)
+	return fmt.Sprintf("no free address in %s of network %q: containers lease all of them; widen the ranges of ipam", e.Pool, e.Network)
 }
 
 // Allocate leases one address from each range set for k, in the order of the

@@ -261,7 +261,7 @@ func TestExhausted(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := add(s, conf, "one more")
-	want := `no free address in 10.2.0.1-10.2.0.2, 10.3.0.1-10.3.0.2 of network "net": "berth network inspect net" shows who holds them`
+	want := `no free address in 10.2.0.1-10.2.0.2, 10.3.0.1-10.3.0.2 of network "net": containers lease all of them; widen the ranges of ipam`
 	if err == nil || err.Error() != want {
 		t.Errorf("got %v\nwant %s", err, want)
 	}

@@ -159,7 +159,15 @@ func (v *Veth) configure(c *conn, ns *Netns, a *attach.Attachment) error {
 	if err := configureInside(ns, a, v.DAD); err != nil {
 		return err
 	}
-	return c.awaitUp(a.HostIfName())
+	if err := c.awaitUp(a.HostIfName()); err != nil {
+		return err
+	}
+	// The first port gives the bridge its carrier, and only then does IPv6 listen
+	// there. A bridge with STP takes half a minute: that is its administrator's will.
+	if d, err := c.glance(v.Bridge); err == nil && d.flags&unix.IFF_UP != 0 && d.flags&unix.IFF_RUNNING == 0 {
+		_ = c.awaitUp(v.Bridge)
+	}
+	return nil
 }
 
 // awaitUp waits for the operational state up: only then does the bridge forward

@@ -1,9 +1,6 @@
 package main
 
 import (
-	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -13,32 +10,13 @@ import (
 	"github.com/berth-cni/berth/pkg/cni"
 	"github.com/berth-cni/berth/pkg/link"
 	"github.com/berth-cni/berth/pkg/nstest"
+	"github.com/berth-cni/berth/pkg/steptest"
 )
 
 func TestMain(m *testing.M) { nstest.Main(m) }
 
 const everything = `{"cniVersion": "1.1.0", "name": "web", "type": "bridge", "bridge": "berth0",
 	"isDefaultGateway": true, "ipMasq": true, "isolate": true, "icc": false, "macspoofchk": true%s}`
-
-// faulty is a step that fails, before or after the real work, or panics after it.
-type faulty struct {
-	attach.Step
-	how string
-}
-
-var errFault = errors.New("fault")
-
-func (f faulty) MarshalJSON() ([]byte, error) { return json.Marshal(f.Step) }
-
-func (f faulty) Add(ctx context.Context, a *attach.Attachment) error {
-	if f.how == "before" {
-		return errFault
-	}
-	if err := f.Step.Add(ctx, a); err != nil {
-		return err
-	}
-	panic(errFault)
-}
 
 // add adds a container with every option on, and step k faulty if how says so.
 func add(t *testing.T, s *attach.Store, backend, container, netns string, k int, how string) (steps int, err error) {
@@ -54,7 +32,7 @@ func add(t *testing.T, s *attach.Store, backend, container, netns string, k int,
 	}
 	all := append(plan.Once, plan.Steps...)
 	if how != "" {
-		all[k] = faulty{all[k], how}
+		all[k] = steptest.Faulty{Step: all[k], Panics: how == "panic"}
 	}
 	a := &attach.Attachment{Key: attach.Key{Network: "web", Container: container, IfName: "eth0"}, Plugin: "bridge", Netns: netns}
 	last := byte(len(container))

@@ -1,9 +1,6 @@
 package main
 
 import (
-	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"net/netip"
 	"path/filepath"
@@ -14,31 +11,12 @@ import (
 	"github.com/berth-cni/berth/pkg/cni"
 	"github.com/berth-cni/berth/pkg/link"
 	"github.com/berth-cni/berth/pkg/nstest"
+	"github.com/berth-cni/berth/pkg/steptest"
 )
 
 func TestMain(m *testing.M) { nstest.Main(m) }
 
 const everything = `{"cniVersion": "1.1.0", "name": "lan", "type": "macvlan", "hostShim": true, "mtu": 1300, "ipam": {"subnet": "192.0.2.0/24"}}`
-
-// faulty is a step that fails, before or after the real work, or panics after it.
-type faulty struct {
-	attach.Step
-	how string
-}
-
-var errFault = errors.New("fault")
-
-func (f faulty) MarshalJSON() ([]byte, error) { return json.Marshal(f.Step) }
-
-func (f faulty) Add(ctx context.Context, a *attach.Attachment) error {
-	if f.how == "before" {
-		return errFault
-	}
-	if err := f.Step.Add(ctx, a); err != nil {
-		return err
-	}
-	panic(errFault)
-}
 
 // add adds container n in the namespace, with step k faulty if how says so.
 func add(t *testing.T, s *attach.Store, n byte, netns string, k int, how string) (steps int, err error) {
@@ -60,7 +38,7 @@ func add(t *testing.T, s *attach.Store, n byte, netns string, k int, how string)
 	}
 	a.MAC = link.MAC(a)
 	if how != "" {
-		a.Steps[k] = faulty{a.Steps[k], how}
+		a.Steps[k] = steptest.Faulty{Step: a.Steps[k], Panics: how == "panic"}
 	}
 	return len(a.Steps), s.Add(t.Context(), a, func(tx *attach.Tx) error {
 		a.Leases = []netip.Addr{a.Addresses[0].Prefix.Addr()}

@@ -30,6 +30,9 @@ func (add *addition) print(w io.Writer) error {
 		res.CNIVersion = version
 		return encode(w, res)
 	}
+	if len(res.IPs) == 0 && strings.HasPrefix(version, "0.") && version < "0.3" {
+		return configError{fmt.Errorf("cniVersion: %q: a result without an address needs 0.3.0 or later", version)}
+	}
 	old, err := res.GetAsVersion(version)
 	if err != nil {
 		return err

@@ -8,6 +8,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -33,19 +34,22 @@ type plan struct {
 	Bursts int // repetitions; 1 for the slow
 	Leases int
 	Starts int // runs of VERSION
+	// ModeRounds is the number of samples of each of the other modes.
+	ModeRounds int
 }
 
 func main() {
-	p := plan{Rounds: 50, SlowRounds: 30, Fill: 330 * time.Second, Burst: 200, Flight: 8, Bursts: 3, Leases: 60000, Starts: 50}
+	p := plan{Rounds: 50, SlowRounds: 30, Fill: 330 * time.Second, Burst: 200, Flight: 8, Bursts: 3, Leases: 60000, Starts: 50, ModeRounds: 30}
 	populations := flag.String("populations", "0,100,500,1000", "attached containers at which to sample; one bridge has room for 1,023")
 	quick := flag.Bool("quick", false, "small numbers, to see that it works")
 	bin := flag.String("berth", os.Getenv("BERTH_BIN"), "folder of Berth's plugins (default $BERTH_BIN, or ../bin); \"none\" leaves Berth out")
 	out := flag.String("out", "bench-out", "folder for the plot and the numbers")
+	only := flag.Bool("modes", false, "only the other modes; writes no plot and no numbers")
 	flag.DurationVar(&p.Fill, "fill", p.Fill, "how long the reference may take to be filled")
 	flag.Parse()
 	if *quick {
 		*populations = "0,20"
-		p = plan{Rounds: 10, SlowRounds: 5, Fill: 20 * time.Second, Burst: 24, Flight: 8, Bursts: 1, Leases: 5000, Starts: 10}
+		p = plan{Rounds: 10, SlowRounds: 5, Fill: 20 * time.Second, Burst: 24, Flight: 8, Bursts: 1, Leases: 5000, Starts: 10, ModeRounds: 10}
 	}
 	for s := range strings.SplitSeq(*populations, ",") {
 		n, err := strconv.Atoi(s)
@@ -56,6 +60,10 @@ func main() {
 	}
 	// Fewer collections in this process, which is measured along.
 	debug.SetGCPercent(800)
+	if *only {
+		fail(benchModes(p, *bin, *out))
+		return
+	}
 	fail(bench(p, *bin, *out))
 }
 
@@ -80,6 +88,9 @@ func bench(p plan, bin, out string) error {
 	if r.IPAM, err = ipamAlone(p.Leases, p.Rounds); err != nil {
 		return err
 	}
+	if r.Modes, err = modes(contestants, p); err != nil {
+		return err
+	}
 	r.Took = time.Since(start).Round(time.Second).String()
 	r.print(os.Stdout)
 	data, err := json.MarshalIndent(r, "", "\t")
@@ -90,6 +101,25 @@ func bench(p plan, bin, out string) error {
 		return err
 	}
 	return os.WriteFile(filepath.Join(out, "bench.svg"), plot(r), 0o644)
+}
+
+// benchModes measures and prints the other modes alone.
+func benchModes(p plan, bin, out string) error {
+	start := time.Now()
+	contestants, err := lineUp(bin, out)
+	if err != nil {
+		return err
+	}
+	r := report{Machine: thisMachine(), Plan: p}
+	if r.Modes, err = modes(contestants, p); err != nil {
+		return err
+	}
+	if r.Modes == nil {
+		return errors.New("there are no other modes without Berth")
+	}
+	r.Took = time.Since(start).Round(time.Second).String()
+	r.print(os.Stdout)
+	return nil
 }
 
 // progress says on standard error what is going on.

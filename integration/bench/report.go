@@ -11,23 +11,28 @@ import (
 
 // report is all that one run has measured.
 type report struct {
-	Machine machine     `json:"machine"`
-	Plan    plan        `json:"plan"`
-	Took    string      `json:"took"`
-	Results []*result   `json:"results"`
-	IPAM    *ipamResult `json:"ipam"`
+	Machine machine       `json:"machine"`
+	Plan    plan          `json:"plan"`
+	Took    string        `json:"took"`
+	Results []*result     `json:"results"`
+	IPAM    *ipamResult   `json:"ipam"`
+	Modes   []*modeResult `json:"modes,omitempty"`
 }
 
 const nameWidth, cellWidth = 44, 18
 
 func (r report) print(w io.Writer) {
 	fmt.Fprintf(w, "\nBerth beside the reference plugins and the kernel\n%s; run of %s\n", r.Machine, r.Took)
-	fmt.Fprintf(w, "Every plugin through libcni; Berth and the reference publish one TCP port for each container.\n")
-	for _, v := range verbs {
-		r.printVerb(w, v)
+	fmt.Fprintf(w, "Every plugin through libcni.\n")
+	if len(r.Results) > 0 {
+		fmt.Fprintf(w, "Berth and the reference publish one TCP port for each container.\n")
+		for _, v := range verbs {
+			r.printVerb(w, v)
+		}
+		r.printRest(w)
 	}
-	r.printRest(w)
 	r.printIPAM(w)
+	r.printModes(w)
 	r.printTargets(w)
 }
 
@@ -104,22 +109,43 @@ func (r report) printIPAM(w io.Writer) {
 	row(w, "Berth's library, one process", cells...)
 }
 
+// target is one number that Berth promises a bound of; an infinite one is no promise.
+type target struct {
+	what   string
+	got    float64
+	atMost bool
+	want   float64
+}
+
 // printTargets compares with what Berth promises.
 func (r report) printTargets(w io.Writer) {
-	first, last := r.Plan.Populations[0], slices.Max(r.Plan.Populations)
-	add, del := verbs[0].of, verbs[2].of
-	if r.p50(berthName, first, add) == 0 {
+	targets := append(r.bridgeTargets(), r.modeTargets()...)
+	if len(targets) == 0 {
 		return
 	}
+	title(w, "Targets", "measured", "wanted")
+	for _, t := range targets {
+		want, ok := fmt.Sprintf(">= %g", t.want), t.got >= t.want
+		if t.atMost {
+			want, ok = fmt.Sprintf("<= %g", t.want), t.got <= t.want
+		}
+		if math.IsInf(t.want, 1) {
+			row(w, t.what, fmt.Sprintf("%.2f", t.got), "(for comparison)")
+			continue
+		}
+		row(w, t.what, fmt.Sprintf("%.2f", t.got), want, map[bool]string{true: "reached", false: "MISSED"}[ok])
+	}
+}
+
+func (r report) bridgeTargets() []target {
+	if r.p50(berthName, r.Plan.Populations[0], verbs[0].of) == 0 {
+		return nil
+	}
+	first, last := r.Plan.Populations[0], slices.Max(r.Plan.Populations)
+	add, del := verbs[0].of, verbs[2].of
 	ratio := func(a, b string, p int, of func(*sampled) times) float64 { return r.p50(a, p, of) / r.p50(b, p, of) }
 	grown := r.p50(floorName, last, add) - r.p50(floorName, first, add)
-	title(w, "Targets", "measured", "wanted")
-	for _, t := range []struct {
-		what   string
-		got    float64
-		atMost bool
-		want   float64
-	}{
+	return []target{
 		{fmt.Sprintf("ADD / floor, at %d", first), ratio(berthName, floorName, first, add), true, 3},
 		{fmt.Sprintf("ADD / floor, at %d", last), ratio(berthName, floorName, last, add), true, 3},
 		{fmt.Sprintf("reference (iptables) / ADD, at %d", first), ratio(iptName, berthName, first, add), false, 20},
@@ -131,16 +157,6 @@ func (r report) printTargets(w io.Writer) {
 		{fmt.Sprintf("DEL / veth removal, at %d", first), ratio(berthName, floorName, first, del), true, 1.2},
 		{fmt.Sprintf("DEL / veth removal, at %d", last), ratio(berthName, floorName, last, del), true, 1.2},
 		{"burst, per second", r.find(berthName).PerSecond.median(), false, 200},
-	} {
-		want, ok := fmt.Sprintf(">= %g", t.want), t.got >= t.want
-		if t.atMost {
-			want, ok = fmt.Sprintf("<= %g", t.want), t.got <= t.want
-		}
-		if math.IsInf(t.want, 1) {
-			row(w, t.what, fmt.Sprintf("%.2f", t.got), "(for comparison)")
-			continue
-		}
-		row(w, t.what, fmt.Sprintf("%.2f", t.got), want, map[bool]string{true: "reached", false: "MISSED"}[ok])
 	}
 }
 

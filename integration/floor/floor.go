@@ -1,6 +1,7 @@
 // Package floor is the least that the kernel has to do for one container on a
 // bridge: a veth pair into its namespace, an address, a default route. What a
-// plugin takes beyond it is the plugin's own.
+// plugin takes beyond it is the plugin's own. [Macvlan] is the same for a container
+// on a macvlan.
 //
 // It speaks raw netlink (rtnetlink(7)), keeps nothing, and checks only what the
 // kernel answers.
@@ -44,7 +45,12 @@ func Add(l Link) error {
 	if err := s.send(l.newLink(int(ns.Fd()))); err != nil {
 		return fmt.Errorf("add veth %s: %w", l.Name, err)
 	}
-	inner, err := openIn(int(ns.Fd()))
+	return l.configure(int(ns.Fd()))
+}
+
+// configure gives the container's end what it has, in the container's namespace.
+func (l Link) configure(ns int) error {
+	inner, err := openIn(ns)
 	if err != nil {
 		return err
 	}
@@ -69,6 +75,10 @@ func Del(name string) error {
 		return err
 	}
 	defer s.close()
+	return s.delete(name)
+}
+
+func (s *socket) delete(name string) error {
 	m := newMessage(unix.RTM_DELLINK, 0, link(0, 0, 0))
 	m.attr(unix.IFLA_IFNAME, cstring(name))
 	if err := s.send(m.bytes()); err != nil {

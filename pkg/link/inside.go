@@ -188,12 +188,7 @@ func allowIPv6(a *attach.Attachment, dad bool) error {
 // checkInside tells whether the container's interface is as configureInside left
 // it. Routes may have moved to another table, which later plugins do.
 func checkInside(a *attach.Attachment, up bool) error {
-	ns, err := OpenNetns(a.Netns)
-	if err != nil {
-		return err
-	}
-	defer ns.Close()
-	c, err := ns.dial()
+	c, err := dialIn(a.Netns)
 	if err != nil {
 		return err
 	}

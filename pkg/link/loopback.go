@@ -62,12 +62,7 @@ func (*Loopback) Del(context.Context, *attach.Attachment) error { return nil }
 
 // Check tells whether lo is up and has a loopback address.
 func (*Loopback) Check(_ context.Context, a *attach.Attachment) error {
-	ns, err := OpenNetns(a.Netns)
-	if err != nil {
-		return err
-	}
-	defer ns.Close()
-	c, err := ns.dial()
+	c, err := dialIn(a.Netns)
 	if err != nil {
 		return err
 	}

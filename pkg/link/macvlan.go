@@ -243,12 +243,7 @@ func (c *conn) deleteIndex(index int) error {
 // Check tells whether the interface is up, on its master and in its mode, with its
 // MAC, addresses and routes.
 func (m *Macvlan) Check(_ context.Context, a *attach.Attachment) error {
-	ns, err := OpenNetns(a.Netns)
-	if err != nil {
-		return err
-	}
-	defer ns.Close()
-	c, err := ns.dial()
+	c, err := dialIn(a.Netns)
 	if err != nil {
 		return err
 	}

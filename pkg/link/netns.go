@@ -88,6 +88,16 @@ func (n *Netns) dial() (*conn, error) {
 	return c, err
 }
 
+// dialIn opens a netlink socket in the namespace of a path.
+func dialIn(path string) (*conn, error) {
+	ns, err := OpenNetns(path)
+	if err != nil {
+		return nil, err
+	}
+	defer ns.Close()
+	return ns.dial()
+}
+
 // Cookie is the number that the kernel gives a namespace for as long as it runs,
 // never twice (SO_NETNS_COOKIE, kernel 5.14). 0 on an older kernel.
 func (n *Netns) Cookie() (uint64, error) {

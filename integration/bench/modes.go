@@ -9,6 +9,7 @@ import (
 
 	"github.com/berth-cni/berth/integration/floor"
 	"github.com/berth-cni/berth/integration/sandbox"
+	"github.com/berth-cni/berth/pkg/overlay"
 )
 
 // modeResult is what one of the other modes costs, or what it stands beside.
@@ -19,8 +20,8 @@ type modeResult struct {
 
 const macvlanFloorName = "kernel floor of macvlan"
 
-// otherModes are the plugins that are no bridge, by name, in the order of the
-// report. "owner" is a container on Berth's bridge.
+// otherModes are the other plugins, by name, in the order of the report, and the bridge
+// for comparison. "owner" is a container on Berth's bridge.
 var otherModes = []struct{ name, plugin string }{
 	{"none", `{"type": "none"}`},
 	{"loopback", `{"type": "loopback"}`},
@@ -29,7 +30,17 @@ var otherModes = []struct{ name, plugin string }{
 	{"macvlan", `{"type": "macvlan", "master": "` + sandbox.Uplink + `", "ipam": {
 		"ranges": [[{"subnet": "192.0.2.0/24", "rangeStart": "192.0.2.100", "gateway": "` + sandbox.OutsideAddr4 + `"}]],
 		"routes": [{"dst": "0.0.0.0/0"}]}}`},
+	{bridgeMode, `{"type": "bridge", "bridge": "ofbridge", "isDefaultGateway": true, "ipMasq": true, "ipam": {"subnet": "10.41.0.0/16"}}`},
+	{overlayMode, `{"type": "vxlan-overlay"}`},
 }
+
+const bridgeMode, overlayMode = "bridge", "vxlan-overlay"
+
+// overlayNetwork is what an agent would have written: an ADD needs no more.
+var overlayNetwork = overlay.Local{Node: "a", MTU: 1450,
+	Network: overlay.Network{Name: "of-" + overlayMode, ID: "1", VNI: 4097, Port: overlay.DefaultPort,
+		Subnets: []netip.Prefix{netip.MustParsePrefix("10.42.0.0/16")}, NodePrefix: []int{24}},
+	Blocks: []netip.Prefix{netip.MustParsePrefix("10.42.3.0/24")}}
 
 // racer is one of the modes on the host of all.
 type racer struct {
@@ -86,6 +97,9 @@ func modeRacers(h *sandbox.Host, berth, noop *contestant) ([]*racer, error) {
 		return nil, err
 	}
 	if err := attachOwner(h, berth); err != nil {
+		return nil, err
+	}
+	if err := h.Do(func() error { return overlayNetwork.Write(overlay.DefaultDataDir) }); err != nil {
 		return nil, err
 	}
 	racers := []*racer{{contestant: contestant{conflist: noop.conflist, dirs: noop.dirs}}}
@@ -182,6 +196,7 @@ func (r report) modeTargets() []target {
 	}
 	bare := add[macvlanFloorName]
 	return append(all,
+		target{"vxlan-overlay ADD / bridge ADD", add[overlayMode] / add[bridgeMode], true, 1.2},
 		target{"macvlan ADD / its floor", add["macvlan"] / bare, true, 4},
 		target{"macvlan ADD / nothing + its floor", add["macvlan"] / (add[noopName] + bare), true, math.Inf(1)})
 }

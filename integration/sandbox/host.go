@@ -1,7 +1,7 @@
 // Package sandbox gives tests and benchmarks hosts of their own on one machine.
 //
-// A [Host] is a network and a mount namespace with an empty /run and
-// /var/lib/cni. Nothing that runs in it reaches the machine's interfaces, routes,
+// A [Host] is a network and a mount namespace with an empty /run, /var/lib/cni and
+// /var/lib/berth. Nothing that runs in it reaches the machine's interfaces, routes,
 // firewall or state. A process can have many hosts at a time. It needs root.
 package sandbox
 
@@ -54,6 +54,12 @@ func (h *Host) Close() {
 	}
 }
 
+// NetnsPath is a path of the host's network namespace that any program on the
+// machine can open until [Host.Close].
+func (h *Host) NetnsPath() string {
+	return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), h.net.Fd())
+}
+
 // furnish gives the calling thread's new namespaces their own mounts.
 func furnish() error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
@@ -63,7 +69,7 @@ func furnish() error {
 	if err := unix.Mount("sysfs", "/sys", "sysfs", 0, ""); err != nil {
 		return fmt.Errorf("mount /sys: %w", err)
 	}
-	for _, dir := range []string{"/run", "/var/lib/cni"} {
+	for _, dir := range []string{"/run", "/var/lib/cni", "/var/lib/berth"} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return err
 		}

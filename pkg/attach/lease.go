@@ -100,6 +100,31 @@ func (t *Tx) FirstFree(network string, from, to netip.Addr) (netip.Addr, bool) {
 	}
 }
 
+// Leased counts the addresses of a prefix that are leased on the network. It reads
+// one bitmap for each 256 addresses around a lease.
+func (t *Tx) Leased(network string, prefix netip.Prefix) int {
+	first, _ := blockKey(network, prefix.Masked().Addr())
+	c := t.bucket(usedBucket).Cursor()
+	count := 0
+	for key, block := c.Seek(first); len(key) == len(first) && bytes.HasPrefix(key, []byte(network+"\x00")); key, block = c.Next() {
+		base := netip.AddrFrom16([16]byte(key[len(key)-16:]))
+		if prefix.Addr().Is4() {
+			base = base.Unmap()
+		}
+		if base.Is4() != prefix.Addr().Is4() || base.Compare(prefix.Addr()) > 0 && !prefix.Contains(base) {
+			break
+		}
+		for i := range block {
+			for rest := block[i]; rest != 0; rest &= rest - 1 {
+				if prefix.Contains(withLastByte(base, byte(i*8+bits.TrailingZeros8(rest)))) {
+					count++
+				}
+			}
+		}
+	}
+	return count
+}
+
 // firstZero returns the first bit from start on that is not set; 256 when all are.
 func firstZero(block []byte, start int) int {
 	for i := start / 8; i < len(block); i++ {

@@ -186,3 +186,27 @@ func update(t testing.TB, s *Store, fn func(*Tx) error) {
 		t.Fatal(err)
 	}
 }
+
+func TestLeased(t *testing.T) {
+	undo := errors.New("undo") // leases without records are none that a store may keep
+	err := testStore(t).Update(t.Context(), func(tx *Tx) error {
+		for i, addr := range []string{"10.1.0.0", "10.1.0.255", "10.1.1.0", "10.1.1.7", "10.1.3.9", "fd00::1", "fd00::1:1", "fd00:0:0:1::1"} {
+			if err := tx.Lease(netip.MustParseAddr(addr), Key{Network: "n", Container: fmt.Sprint(i)}); err != nil {
+				return err
+			}
+		}
+		if err := tx.Lease(netip.MustParseAddr("10.1.1.1"), Key{Network: "n2", Container: "x"}); err != nil {
+			return err
+		}
+		for prefix, want := range map[string]int{"10.1.0.0/24": 2, "10.1.1.0/24": 2, "10.1.0.0/16": 5, "10.1.1.0/29": 2, "10.1.1.8/29": 0,
+			"10.1.2.0/24": 0, "10.1.3.0/24": 1, "fd00::/64": 2, "fd00:0:0:1::/64": 1, "fd00::/48": 3, "fd01::/64": 0, "10.0.0.0/24": 0} {
+			if got := tx.Leased("n", netip.MustParsePrefix(prefix)); got != want {
+				t.Errorf("%s: %d leased, want %d", prefix, got, want)
+			}
+		}
+		return undo
+	})
+	if !errors.Is(err, undo) {
+		t.Error(err)
+	}
+}

@@ -106,11 +106,11 @@ func (add *addition) readPorts() error {
 		return configError{err}
 	}
 	if len(ports) > 0 && add.plan.Internal {
-		warn("network %s is internal: its published ports are ignored", add.Conf.Name)
+		Warn("network %s is internal: its published ports are ignored", add.Conf.Name)
 		return nil
 	}
 	if len(ports) > 0 && add.plan.NoPorts != "" {
-		warn("published ports of network %s are ignored: %s", add.Conf.Name, add.plan.NoPorts)
+		Warn("published ports of network %s are ignored: %s", add.Conf.Name, add.plan.NoPorts)
 		return nil
 	}
 	if len(ports) > 0 && add.IPAM.Empty() && !add.prev.chained() {
@@ -145,7 +145,7 @@ func (add *addition) claim(tx *attach.Tx) error {
 	n := add.plan.Network
 	if add.IPAM.BuiltIn() {
 		n.Ranges = add.ranges()
-		if add.plan.Gateway {
+		if add.plan.Gateway && n.Subnets == nil {
 			n.Subnets = add.IPAM.Subnets()
 		}
 	}
@@ -228,7 +228,7 @@ func (add *addition) claimPort(tx *attach.Tx, p attach.Port) error {
 			v4.HostIP, v6.HostIP = netip.IPv4Unspecified(), netip.IPv6Unspecified()
 			return errors.Join(add.claimPort(tx, v4), add.claimPort(tx, v6))
 		}
-		warn("%s is published to this container on network %s already", p, held.Holder.Network)
+		Warn("%s is published to this container on network %s already", p, held.Holder.Network)
 		return nil
 	}
 	if err != nil {

@@ -40,6 +40,15 @@ type Config interface {
 	Plan(*Request) (*Plan, error)
 }
 
+// Verifier is a [Config] that knows more of the host than its steps do.
+type Verifier interface {
+	// Verify tells whether what the attachment stands on is there.
+	Verify(*Request, *attach.Attachment) error
+	// Available tells whether an ADD could work now. What is only worth a warning, it
+	// says by [Warn].
+	Available(*Request) error
+}
+
 // Plan is what an ADD is to make.
 type Plan struct {
 	// Network is what the host remembers: the link and the settings.
@@ -179,6 +188,7 @@ func printError(cniVersion string, err *types.Error) {
 }
 
 // warn tells the person behind the runtime something that is not an error.
-func warn(format string, args ...any) {
+// Warn tells the runtime's log something that is no error.
+func Warn(format string, args ...any) {
 	fmt.Fprintf(os.Stderr, "berth: "+format+"\n", args...)
 }

@@ -36,6 +36,14 @@ type configError struct{ error }
 
 func (e configError) Unwrap() error { return e.error }
 
+// laterError marks what passes by itself: code 11 (SPEC section 5).
+type laterError struct{ error }
+
+func (e laterError) Unwrap() error { return e.error }
+
+// Later marks an error that another try, some time later, need not meet.
+func Later(err error) error { return laterError{err} }
+
 // code gives every error its CNI error code. It is the one place that does.
 func code(err error) *types.Error {
 	var coded *types.Error
@@ -46,6 +54,7 @@ func code(err error) *types.Error {
 	var (
 		env       environmentError
 		config    configError
+		later     laterError
 		overlap   *attach.OverlapError
 		held      *attach.HeldError
 		taken     *takenError
@@ -60,6 +69,8 @@ func code(err error) *types.Error {
 		number = types.ErrDecodingFailure
 	case errors.As(err, &config), errors.As(err, &overlap), errors.Is(err, link.ErrWrongKind), errors.Is(err, link.ErrMaster):
 		number = types.ErrInvalidNetworkConfig
+	case errors.As(err, &later), errors.As(err, &exhausted) && exhausted.Grows:
+		number = types.ErrTryAgainLater
 	case errors.As(err, &held), errors.As(err, &taken):
 		number = CodeTaken
 	case errors.As(err, &exhausted), errors.Is(err, link.ErrBridgeFull):

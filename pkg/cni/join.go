@@ -83,7 +83,7 @@ func (p *plugin) prepareJoin(r *Request, j Joiner, s *attach.Store) (*addition, 
 		r.Refuse("prevResult.interfaces", len(add.prev.result.Interfaces), "want %s to be the first plugin of its chain", p.Name)
 	}
 	if n := len(r.Conf.Runtime.PortMappings); n > 0 && add.plan.NoPorts != "" {
-		warn("published ports of network %s are ignored: %s", r.Conf.Name, add.plan.NoPorts)
+		Warn("published ports of network %s are ignored: %s", r.Conf.Name, add.plan.NoPorts)
 	}
 	add.a = &attach.Attachment{
 		Key: r.key(attach.Main), Plugin: p.Name, Netns: r.Netns,

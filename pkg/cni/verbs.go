@@ -85,6 +85,9 @@ func (p *plugin) check(r *Request) error {
 		return err
 	}
 	err = errors.Join(prev.compare(a), attach.Check(p.ctx, a))
+	if v, ok := r.config.(Verifier); ok {
+		err = errors.Join(err, v.Verify(r, a))
+	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", errMissing, err)
 	}
@@ -134,6 +137,11 @@ func (p *plugin) collect(r *Request, roles ...attach.Role) error {
 func (p *plugin) status(r *Request) error {
 	if _, err := r.Plan(); err != nil {
 		return unavailable(err)
+	}
+	if v, ok := r.config.(Verifier); ok {
+		if err := v.Available(r); err != nil {
+			return unavailable(err)
+		}
 	}
 	if delegated(r.IPAM) {
 		return unavailable(ipam.ExecStatus(p.ctx, r.IPAM.Type, r.StdinData, r.Path))

@@ -72,16 +72,24 @@ func TestConformance(t *testing.T) {
 			if err := Status(c.backend); err != nil {
 				t.Fatal(err)
 			}
-			r := &Rules{Backend: c.backend, Bridge: "br1", Masquerade: true, Internal: true, Isolate: true, NoICC: true}
+			r := &Rules{Backend: c.backend, Bridge: "br1", Overlay: "vxlan1", Masquerade: true, Internal: true, Isolate: true, NoICC: true}
 			a := sample("a")
 			steptest.Conform(t, r, a, steptest.Harmless, func() string { return linesWith(t, a.Hash(), "10.1.0.2", "fd00:1::2") })
 			if err := RemoveNetwork(t.Context(), c.backend, "br1"); err != nil {
 				t.Error(err)
 			}
-			if left := linesWith(t, "br1"); left != "" {
-				t.Errorf("left of the network:\n%s", left)
+			for line := range strings.Lines(linesWith(t, "br1")) {
+				if !strings.Contains(line, "vxlan1") {
+					t.Errorf("left of the network: %s", line)
+				}
 			}
-			r.Own = true
+			if err := SyncTunnels(t.Context(), c.backend, nil, nil); err != nil {
+				t.Error(err)
+			}
+			if left := linesWith(t, "br1", "vxlan1"); left != "" {
+				t.Errorf("left of the tunnel:\n%s", left)
+			}
+			r.Overlay, r.Own = "", true
 			steptest.Conform(t, r, a, steptest.Harmless, func() string { return linesWith(t, a.Hash(), "br1") })
 		})
 	}

@@ -15,10 +15,11 @@ type element struct {
 	set        string
 	key, value []byte
 	comment    string
+	tunnel     bool // is of a VXLAN device: no container takes it away
 }
 
 // networkElements are what the network's rules ask for. unwanted are the
-// memberships that they do not ask for, and that other settings left.
+// memberships of the bridge that they do not ask for, and that other settings left.
 func (r *Rules) networkElements() (wanted, unwanted []element) {
 	name := nameKey(r.Bridge)
 	wanted = append(wanted,
@@ -35,10 +36,13 @@ func (r *Rules) networkElements() (wanted, unwanted []element) {
 			unwanted = append(unwanted, e)
 		}
 	}
+	if r.Overlay != "" {
+		wanted = append(wanted, r.tunnel().networkElements()...)
+	}
 	return wanted, unwanted
 }
 
-// everyMembership is all that networks of any settings have.
+// everyMembership is all that bridges of networks of any settings have.
 func everyMembership(bridge string) []element {
 	every := &Rules{Bridge: bridge, Internal: true, Isolate: true, NoICC: true}
 	all, _ := every.networkElements()
@@ -52,13 +56,18 @@ func (r *Rules) containerElements(a *attach.Attachment) ([]element, error) {
 	var all []element
 	for _, addr := range a.Addresses {
 		ip := addr.Prefix.Addr()
-		own, masq := own4, masq4
-		if ip.Is6() {
-			own, masq = own6, masq6
+		own, hidden := own4, masq4
+		switch {
+		case ip.Is6() && r.Overlay != "":
+			own, hidden = own6, routed6
+		case ip.Is6():
+			own, hidden = own6, masq6
+		case r.Overlay != "":
+			hidden = routed4
 		}
-		all = append(all, element{own, join(ip.AsSlice(), nameKey(r.Bridge)), nil, hash})
+		all = append(all, element{set: own, key: join(ip.AsSlice(), nameKey(r.Bridge)), comment: hash})
 		if r.Masquerade {
-			all = append(all, element{masq, ip.AsSlice(), nil, hash})
+			all = append(all, element{set: hidden, key: ip.AsSlice(), comment: hash})
 		}
 	}
 	forwards, err := forwards(a)
@@ -73,7 +82,7 @@ func (r *Rules) containerElements(a *attach.Attachment) ([]element, error) {
 			set, key = ports6IP, f.host.AsSlice()
 		}
 		key = join(key, []byte{f.proto}, port16(f.hostPort))
-		all = append(all, element{set, key, join(f.to.Addr().AsSlice(), port16(f.to.Port())), hash})
+		all = append(all, element{set: set, key: key, value: join(f.to.Addr().AsSlice(), port16(f.to.Port())), comment: hash})
 	}
 	return all, err
 }

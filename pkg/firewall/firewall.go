@@ -7,6 +7,9 @@
 // nftables get the same through iptables. Every element and rule of a container
 // carries its attachment's hash ([attach.Key.Hash]) as comment.
 //
+// What an overlay network has to do with other hosts is a [Tunnel]: the agent hands
+// over all of them with [SyncTunnels].
+//
 // What belongs to interfaces is not done here: ip_forward, the bridge's
 // route_localnet (for ports on 127.0.0.1), and a port's hairpin and isolation.
 package firewall
@@ -28,11 +31,17 @@ type Rules struct {
 	Bridge string `json:"bridge"`
 	// Own says that no other container is reached through Bridge (the host's end
 	// of a point-to-point pair): Del then leaves nothing of the network either.
-	Own        bool `json:"own,omitempty"`
-	Masquerade bool `json:"masquerade,omitempty"` // hide the container's addresses from the outside
-	Internal   bool `json:"internal,omitempty"`   // nothing in or out but this network and its gateway
-	Isolate    bool `json:"isolate,omitempty"`    // no traffic with other isolated networks
-	NoICC      bool `json:"noicc,omitempty"`      // none between containers of this network
+	Own bool `json:"own,omitempty"`
+	// Overlay is the VXLAN device through which the network goes on to other
+	// hosts; none: the network ends here. Containers of an overlay network keep
+	// their addresses towards other Berth networks of all hosts. What the rules
+	// need for the device is added with every container, and removed by
+	// [SyncTunnels] alone.
+	Overlay    string `json:"overlay,omitempty"`
+	Masquerade bool   `json:"masquerade,omitempty"` // hide the container's addresses from the outside
+	Internal   bool   `json:"internal,omitempty"`   // nothing in or out but this network and its gateway
+	Isolate    bool   `json:"isolate,omitempty"`    // no traffic with other isolated networks
+	NoICC      bool   `json:"noicc,omitempty"`      // none between containers of this network
 }
 
 // The backends.
@@ -52,6 +61,8 @@ type backend interface {
 	usable() error
 	// rebuild makes everything anew, for these attachments.
 	rebuild(context.Context, []*attach.Attachment) error
+	// syncTunnels makes what is there for tunnels what is wanted.
+	syncTunnels(context.Context, []Tunnel, records) error
 }
 
 func backendOf(name string) (backend, error) {

@@ -28,6 +28,8 @@ import (
 //
 // Nothing is forked where nothing drops.
 type Forward struct {
+	// Bridge is the interface that containers are behind; for those of other hosts
+	// the VXLAN device, which our own rules let nothing pass through but to them.
 	Bridge string `json:"bridge"`
 	// Own says that no other container is reached through Bridge (the host's end
 	// of a point-to-point pair): Del then removes what Add made.
@@ -85,23 +87,35 @@ type gate interface {
 	close(ctx context.Context, bridge string) error
 }
 
-// closedGates looks for the tables of other firewalls by their names, and for the
-// policies of their FORWARD chains.
-func closedGates() ([]gate, error) {
+// closedGates are those that drop what is forwarded.
+func closedGates() (all []gate, err error) {
+	hasFirewalld, filters, err := closed("FORWARD")
+	if hasFirewalld {
+		all = append(all, firewalld{})
+	}
+	for _, f := range filters {
+		all = append(all, f)
+	}
+	return all, err
+}
+
+// closed looks for the tables of other firewalls by their names, and for the
+// policies of their chains of that name.
+func closed(chain string) (hasFirewalld bool, filters []filter, err error) {
 	asked := []struct {
 		family uint8
 		chain  string // none: the table alone, which is firewalld's
-		gate   gate
+		filter filter
 	}{
-		{unix.NFPROTO_INET, "", firewalld{}},
-		{unix.NFPROTO_IPV4, "FORWARD", filter{}},
-		{unix.NFPROTO_IPV6, "FORWARD", filter{v6: true}},
+		{unix.NFPROTO_INET, "", filter{}},
+		{unix.NFPROTO_IPV4, chain, filter{}},
+		{unix.NFPROTO_IPV6, chain, filter{v6: true}},
 	}
 	var p packet
 	for _, q := range asked {
 		if q.chain == "" {
 			p.begin(getTable, 0, q.family, 0, 0)
-			p.text(unix.NFTA_TABLE_NAME, "firewalld")
+			p.text(unix.NFTA_TABLE_NAME, firewalldTable)
 			continue
 		}
 		p.begin(getChain, 0, q.family, 0, 0)
@@ -111,24 +125,25 @@ func closedGates() ([]gate, error) {
 	p.ack()
 	s, err := dial()
 	if err != nil {
-		return nil, err
+		return false, nil, err
 	}
 	answers, err := s.exchange(&p)
 	if err != nil {
-		return nil, err
+		return false, nil, err
 	}
-	var closed []gate
 	for _, r := range answers {
 		i := int(r.seq) - 1
 		if r.kind == unix.NLMSG_ERROR || i < 0 || i >= len(asked) {
 			continue // ENOENT, or a kernel without nftables
 		}
-		if asked[i].chain == "" || r.drops() {
-			closed = append(closed, asked[i].gate)
+		if asked[i].chain == "" {
+			hasFirewalld = true
+		} else if r.drops() {
+			filters = append(filters, asked[i].filter)
 		}
 	}
-	legacy, err := closedLegacy()
-	return append(closed, legacy...), err
+	legacy, err := closedLegacy(chain)
+	return hasFirewalld, append(filters, legacy...), err
 }
 
 // drops tells whether the chain's policy is drop.
@@ -140,7 +155,7 @@ func (r reply) drops() bool {
 
 // closedLegacy looks at iptables in the kernel's older form, where a filter table
 // exists only when somebody used it.
-func closedLegacy() (closed []gate, err error) {
+func closedLegacy(chain string) (closed []filter, err error) {
 	for _, f := range []struct {
 		names string
 		filter
@@ -156,11 +171,11 @@ func closedLegacy() (closed []gate, err error) {
 		if err != nil {
 			return closed, err
 		}
-		rules, err := t.List("filter", "FORWARD")
+		rules, err := t.List("filter", chain)
 		if err != nil {
 			return closed, err
 		}
-		if len(rules) > 0 && rules[0] == "-P FORWARD DROP" {
+		if len(rules) > 0 && rules[0] == "-P "+chain+" DROP" {
 			closed = append(closed, f.filter)
 		}
 	}
@@ -186,7 +201,7 @@ func (f filter) tables() (*iptables.IPTables, error) {
 		path, err = exec.LookPath(plain)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("the %s FORWARD policy is drop: %w (Debian's package is iptables)", plain, err)
+		return nil, fmt.Errorf("the %s policy is drop: %w (Debian's package is iptables)", plain, err)
 	}
 	return iptables.New(iptables.Path(path), iptables.IPFamily(proto), iptables.Timeout(lockWait))
 }
@@ -242,15 +257,23 @@ func (f filter) close(_ context.Context, bridge string) error {
 // longer would outlive the network, whose record a reboot ends.
 type firewalld struct{}
 
-func (firewalld) run(ctx context.Context, option, bridge string) error {
-	out, err := exec.CommandContext(ctx, "firewall-cmd", "--zone=trusted", option+"="+bridge).CombinedOutput()
+// firewalldTable is its table, of family inet.
+const firewalldTable = "firewalld"
+
+func (f firewalld) run(ctx context.Context, option, bridge string) error {
+	_, err := f.output(ctx, "--zone=trusted", option+"="+bridge)
+	return err
+}
+
+func (firewalld) output(ctx context.Context, args ...string) (string, error) {
+	out, err := exec.CommandContext(ctx, "firewall-cmd", args...).CombinedOutput()
 	if errors.Is(err, exec.ErrNotFound) {
-		return fmt.Errorf("firewalld is running: %w (Debian's package is firewalld)", err)
+		return "", fmt.Errorf("firewalld is running: %w (Debian's package is firewalld)", err)
 	}
 	if err != nil {
-		return fmt.Errorf("firewall-cmd %s=%s: %w: %s", option, bridge, err, strings.TrimSpace(string(out)))
+		return "", fmt.Errorf("firewall-cmd %s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(string(out)))
 	}
-	return nil
+	return string(out), nil
 }
 
 func (f firewalld) open(ctx context.Context, bridge string) error {

@@ -13,6 +13,7 @@ const (
 	chainPublish    = "BERTH-PUBLISH"
 	chainHairpin    = "BERTH-HAIRPIN"
 	chainMasquerade = "BERTH-MASQUERADE"
+	chainRouted     = "BERTH-ROUTED"
 	chainForward    = "BERTH-FORWARD"
 	chainIsolated   = "BERTH-ISOLATED"
 	chainInput      = "BERTH-INPUT"
@@ -23,7 +24,7 @@ type ownChain struct{ table, name string }
 
 func ownChains(v6 bool) []ownChain {
 	all := []ownChain{
-		{"nat", chainPublish}, {"nat", chainHairpin}, {"nat", chainMasquerade},
+		{"nat", chainPublish}, {"nat", chainHairpin}, {"nat", chainMasquerade}, {"nat", chainRouted},
 		{"filter", chainForward}, {"filter", chainIsolated}, {"filter", chainInput},
 	}
 	if v6 { // has no loopback addresses that a bridge would take
@@ -48,6 +49,7 @@ func jumps(v6 bool) []text {
 		{"nat", "OUTPUT", words(output), false},
 		{"nat", "POSTROUTING", words("-j " + chainHairpin), false},
 		{"nat", "POSTROUTING", words("-j " + chainMasquerade), false},
+		{"nat", chainMasquerade, words("-j " + chainRouted), false}, // behind what returns for bridges
 		{"filter", "FORWARD", words("-j " + chainForward), true},
 		{"filter", "INPUT", words("-j " + chainInput), true},
 	}
@@ -96,6 +98,9 @@ func (r *Rules) networkTexts(v6 bool) (wanted, unwanted []text) {
 			unwanted = append(unwanted, x)
 		}
 	}
+	if r.Overlay != "" {
+		wanted = append(wanted, r.tunnel().texts(v6)...)
+	}
 	return wanted, unwanted
 }
 
@@ -127,7 +132,11 @@ func (r *Rules) containerTexts(a *attach.Attachment, v6 bool) []text {
 		all = append(all, mark(text{table: "nat", chain: chainHairpin},
 			"-s", one, "-o", r.Bridge, "-m", "conntrack", "--ctstate", "DNAT", "-j", "MASQUERADE"))
 		if r.Masquerade {
-			all = append(all, mark(text{table: "nat", chain: chainMasquerade},
+			hidden := chainMasquerade
+			if r.Overlay != "" {
+				hidden = chainRouted
+			}
+			all = append(all, mark(text{table: "nat", chain: hidden},
 				"-s", one, "!", "-d", multicast, "-j", "MASQUERADE"))
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -25,6 +26,7 @@ type lab struct {
 	brNetfilter bool
 	ns          map[string]string // namespace of a host or container; "" is the host
 	made        []*attach.Attachment
+	asked       sync.WaitGroup
 }
 
 func newLab(t *testing.T, backend string, brNetfilter bool) *lab {
@@ -191,6 +193,19 @@ func (l *lab) expect(what, from, network, to, want string) {
 		l.t.Errorf("%s: %s to %s %s: %q, want %q", what, from, network, to, got, want)
 	}
 }
+
+// expectSoon is expect at the same time as others, until answers is called.
+func (l *lab) expectSoon(what, from, network, to, want string) {
+	l.t.Helper()
+	if l.ns[from] == "" { // where no other goroutine is
+		l.expect(what, from, network, to, want)
+		return
+	}
+	l.asked.Go(func() { l.expect(what, from, network, to, want) })
+}
+
+// answers waits for what was expected soon.
+func (l *lab) answers() { l.asked.Wait() }
 
 func (l *lab) ask(from, network, to string, wait time.Duration) (answer string) {
 	l.t.Helper()

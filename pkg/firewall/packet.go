@@ -86,9 +86,11 @@ func attrs(data []byte, each func(kind uint16, value []byte)) error {
 // reply is one message of an answer.
 type reply struct {
 	seq   uint32        // of the message it answers
-	errno syscall.Errno // of an error or acknowledgement
+	errno syscall.Errno // of an error, an acknowledgement or the end of a list
 	kind  uint16        // NLMSG_ERROR for these
 	attrs []byte        // of any other message, after its nfgenmsg
+
+	interrupted bool // of a list that changed while it was written
 }
 
 // replies splits what the kernel sent.
@@ -102,8 +104,10 @@ func replies(data []byte) ([]reply, error) {
 		r := reply{
 			kind: binary.NativeEndian.Uint16(data[4:]),
 			seq:  binary.NativeEndian.Uint32(data[8:]),
+
+			interrupted: binary.NativeEndian.Uint16(data[6:])&unix.NLM_F_DUMP_INTR != 0,
 		}
-		if r.kind == unix.NLMSG_ERROR {
+		if r.kind == unix.NLMSG_ERROR || r.kind == unix.NLMSG_DONE {
 			r.errno = syscall.Errno(-int32(binary.NativeEndian.Uint32(data[unix.SizeofNlMsghdr:])))
 		} else {
 			r.attrs = data[headerLen:n]

@@ -19,7 +19,7 @@ func TestElementMessage(t *testing.T) {
 	}
 	var p packet
 	p.begin(newElement, unix.NLM_F_CREATE, inetTable, 0, 0)
-	p.element(element{ports4, join([]byte{6}, port16(8080)), join([]byte{10, 1, 0, 2}, port16(80)), "x"})
+	p.element(element{set: ports4, key: join([]byte{6}, port16(8080)), value: join([]byte{10, 1, 0, 2}, port16(80)), comment: "x"})
 	want := "" +
 		"5c000000" + "0c0a" + "0104" + "01000000" + "00000000" + // length, kind, flags, sequence, port
 		"01000000" + // nfgenmsg
@@ -51,7 +51,7 @@ func TestReplies(t *testing.T) {
 func FuzzReplies(f *testing.F) {
 	var p packet
 	p.begin(getElement, 0, inetTable, 0, 0)
-	p.element(element{ports4, join([]byte{6}, port16(8080)), nil, "x"})
+	p.element(element{set: ports4, key: join([]byte{6}, port16(8080)), comment: "x"})
 	f.Add(p.buf)
 	f.Add([]byte{36, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 254, 255, 255, 255, 0, 0, 0, 0})
 	f.Fuzz(func(t *testing.T, data []byte) {
@@ -63,6 +63,7 @@ func FuzzReplies(f *testing.F) {
 			r.elementValue()
 			r.chainUsers()
 			r.drops()
+			damage(data)
 		}
 	})
 }

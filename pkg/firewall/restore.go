@@ -3,6 +3,7 @@ package firewall
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"golang.org/x/sys/unix"
@@ -12,24 +13,35 @@ import (
 // that is going. The network's settings are those of its newest attachment.
 func elementsOf(all []*attach.Attachment) []element {
 	var elements []element
-	newest := map[string]*attach.Attachment{} // by bridge
 	for _, a := range all {
 		r := rulesOf(a)
 		if a.Going || r == nil || r.Backend != NFTables {
 			continue
 		}
-		if n := newest[r.Bridge]; n == nil || !a.Created.Before(n.Created) {
-			newest[r.Bridge] = a
-		}
 		if own, err := r.containerElements(a); err == nil { // else Add refused it
 			elements = append(elements, own...)
 		}
 	}
-	for _, a := range newest {
+	for _, a := range newest(all, NFTables) {
 		wanted, _ := rulesOf(a).networkElements()
 		elements = append(elements, wanted...)
 	}
 	return elements
+}
+
+// newest returns the newest attachment of each bridge.
+func newest(all []*attach.Attachment, backend string) map[string]*attach.Attachment {
+	by := map[string]*attach.Attachment{}
+	for _, a := range all {
+		r := rulesOf(a)
+		if a.Going || r == nil || r.Backend != backend {
+			continue
+		}
+		if n := by[r.Bridge]; n == nil || !a.Created.Before(n.Created) {
+			by[r.Bridge] = a
+		}
+	}
+	return by
 }
 
 // restore makes the table, with what it held for everybody: somebody flushed it,
@@ -63,7 +75,7 @@ func (s *socket) restore(ctx context.Context, a *attach.Attachment, replace bool
 	if err != nil {
 		return err
 	}
-	gone, missing := pick(made, now, element.place, false), []element(nil)
+	gone, missing := containers(pick(made, now, element.place, false)), []element(nil)
 	if replace {
 		missing = pick(now, made, element.content, false)
 	}
@@ -78,9 +90,15 @@ func (s *socket) restore(ctx context.Context, a *attach.Attachment, replace bool
 			return err
 		}
 		// Somebody may have added what was removed, and deleted what was added.
-		gone, missing = pick(missing, now, element.place, false), pick(now, gone, element.place, true)
+		gone, missing = containers(pick(missing, now, element.place, false)), pick(now, gone, element.place, true)
 	}
 	return nil
+}
+
+// containers leaves out what is of tunnels: that the last container of a network
+// has gone does not say that the network has left the host.
+func containers(all []element) []element {
+	return slices.DeleteFunc(all, func(e element) bool { return e.tunnel })
 }
 
 // pick returns those of all that are, or are not, among the others by name.

@@ -32,6 +32,8 @@ var (
 	saddr6  = payload(expr.PayloadBaseNetworkHeader, 8, 16)
 	daddr6  = payload(expr.PayloadBaseNetworkHeader, 24, 16)
 	dport   = payload(expr.PayloadBaseTransportHeader, 2, 2)
+	vni     = payload(expr.PayloadBaseTransportHeader, 12, 4) // of a VXLAN packet, with the reserved byte
+	wayBack = field{func(r uint32) expr.Any { return &expr.Fib{Register: r, FlagSADDR: true, ResultOIFNAME: true} }, unix.IFNAMSIZ}
 )
 
 func meta(key expr.MetaKey, size int) field {
@@ -67,8 +69,10 @@ func lookup(set string, isMap bool, fields ...field) []expr.Any {
 
 func in(set string, fields ...field) []expr.Any { return lookup(set, false, fields...) }
 
-func notIn(set string, f field) []expr.Any {
-	return []expr.Any{f.load(register32), &expr.Lookup{SourceRegister: register32, SetName: set, Invert: true}}
+func notIn(set string, fields ...field) []expr.Any {
+	exprs := in(set, fields...)
+	exprs[len(fields)].(*expr.Lookup).Invert = true
+	return exprs
 }
 
 func compare(load expr.Any, op expr.CmpOp, value []byte) []expr.Any {
@@ -105,6 +109,10 @@ func masked(load expr.Any, mask []byte, op expr.CmpOp, value []byte) []expr.Any 
 
 func is4() []expr.Any { return family(unix.NFPROTO_IPV4) }
 func is6() []expr.Any { return family(unix.NFPROTO_IPV6) }
+
+func udp() []expr.Any {
+	return compare(l4proto.load(register32), expr.CmpOpEq, []byte{unix.IPPROTO_UDP})
+}
 
 func family(f byte) []expr.Any {
 	return compare(&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: register32}, expr.CmpOpEq, []byte{f})
@@ -151,6 +159,7 @@ func masquerade() []expr.Any { return []expr.Any{&expr.Masq{}} }
 func verdict(kind expr.VerdictKind) []expr.Any { return []expr.Any{&expr.Verdict{Kind: kind}} }
 func accept() []expr.Any                       { return verdict(expr.VerdictAccept) }
 func drop() []expr.Any                         { return verdict(expr.VerdictDrop) }
-func jump(chain string) []expr.Any {
-	return []expr.Any{&expr.Verdict{Kind: expr.VerdictJump, Chain: chain}}
+func jump(chain string) []expr.Any             { return verdictTo(expr.VerdictJump, chain) }
+func verdictTo(kind expr.VerdictKind, chain string) []expr.Any {
+	return []expr.Any{&expr.Verdict{Kind: kind, Chain: chain}}
 }

@@ -40,6 +40,9 @@ const (
 	// longest is more than any answer has, in bytes: they are about one element, one
 	// chain, or repeat the message that was refused.
 	longest = 4 << 10
+	// part is more than any part of a list has, in bytes (netlink_dump in
+	// net/netlink/af_netlink.c).
+	part = 64 << 10
 )
 
 // enlarge makes the socket's buffers hold a packet of many messages and its
@@ -94,6 +97,40 @@ func (s *socket) exchange(p *packet) ([]reply, error) {
 		}
 		if end := some[len(some)-1]; end.seq == p.last && (end.kind == unix.NLMSG_ERROR || !p.acked) {
 			return all, nil
+		}
+	}
+}
+
+// dump sends the one question of the packet, which is answered with a list, and
+// calls each for every message of it. The kernel writes the next part of a list
+// when a part was read, and ends it with NLMSG_DONE.
+func (s *socket) dump(p *packet, each func(reply)) error {
+	defer runtime.KeepAlive(s)
+	if err := unix.Sendto(s.fd, p.buf, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return fmt.Errorf("send to netfilter: %w", err)
+	}
+	buf := make([]byte, part)
+	for {
+		n, _, err := unix.Recvfrom(s.fd, buf, unix.MSG_DONTWAIT|unix.MSG_TRUNC)
+		if err == nil && n > len(buf) {
+			err = unix.EMSGSIZE
+		}
+		if err != nil {
+			return fmt.Errorf("receive from netfilter: %w", err)
+		}
+		some, err := replies(buf[:n])
+		if err != nil {
+			return err
+		}
+		for _, r := range some {
+			switch {
+			case r.errno != 0:
+				return fmt.Errorf("list of netfilter: %w", r.errno)
+			case r.kind == unix.NLMSG_DONE:
+				return nil
+			case r.kind != unix.NLMSG_ERROR:
+				each(r)
+			}
 		}
 	}
 }

@@ -1,15 +1,10 @@
 package firewall
 
 import (
-	"encoding/binary"
-	"errors"
-	"fmt"
 	"slices"
 
 	"github.com/google/nftables"
-	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
-	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -21,42 +16,60 @@ const TableName = "berth"
 // containers are elements of these.
 const (
 	bridges  = "bridges"  // bridges of all networks
-	same     = "same"     // each bridge with itself: traffic that stays on it
-	noICC    = "noicc"    // bridges whose containers may not talk to each other
-	internal = "internal" // bridges with no way in or out
-	isolated = "isolated" // bridges without traffic to others of this set
+	overlay  = "overlay"  // VXLAN devices of all networks
+	ways     = "ways"     // the same: nft has another type for where a route leads
+	same     = "same"     // pairs of interfaces that are one network: a bridge with itself and its VXLAN device
+	noICC    = "noicc"    // interfaces of networks whose containers may not talk to each other
+	internal = "internal" // interfaces of networks with no way in or out
+	isolated = "isolated" // interfaces of networks without traffic to others of this set
 
-	own4, own6   = "own4", "own6"   // container addresses with their bridge
-	masq4, masq6 = "masq4", "masq6" // container addresses to masquerade
+	own4, own6       = "own4", "own6"       // container addresses with their bridge
+	masq4, masq6     = "masq4", "masq6"     // container addresses to masquerade
+	routed4, routed6 = "routed4", "routed6" // those that are not in front of other hosts' containers
+
+	overlays       = "overlays"         // UDP ports with the VNIs that they are filtered for
+	vteps4, vteps6 = "vteps4", "vteps6" // who may send to these: underlay addresses, each with port and VNI
 
 	ports4, ports6     = "ports4", "ports6"       // published on all addresses
 	ports4IP, ports6IP = "ports4_ip", "ports6_ip" // published on one address
 )
 
-func sets(t *nftables.Table) []*nftables.Set {
-	name := nftables.TypeIFName
+// set is a set of the table, or a map. seen is how nft shows its keys where their
+// types do not say it.
+type set struct {
+	name      string
+	key, data nftables.SetDatatype
+	isMap     bool
+	seen      userData
+}
+
+func sets() []set {
+	name, way := nftables.TypeIFName, nftables.TypeString
+	way.Bytes = unix.IFNAMSIZ
 	ip4, ip6 := nftables.TypeIPAddr, nftables.TypeIP6Addr
-	proto, port := nftables.TypeInetProto, nftables.TypeInetService
-	set := func(set string, key ...nftables.SetDatatype) *nftables.Set {
-		s := &nftables.Set{Table: t, Name: set, KeyType: key[0]}
-		if len(key) > 1 {
-			s.KeyType = nftables.MustConcatSetType(key...)
-		} else if key[0].Name == name.Name {
-			s.KeyByteOrder = binaryutil.NativeEndian // nft prints the name backwards otherwise
-		}
+	proto, port, word := nftables.TypeInetProto, nftables.TypeInetService, nftables.TypeInteger
+	keys := func(title string, key ...nftables.SetDatatype) set {
+		return set{name: title, key: nftables.MustConcatSetType(key...)}
+	}
+	names := func(title string) set { return set{name: title, key: name, seen: hostOrder()} }
+	ports := func(s set, ip nftables.SetDatatype) set {
+		s.isMap, s.data = true, nftables.MustConcatSetType(ip, port)
 		return s
 	}
-	ports := func(set *nftables.Set, ip nftables.SetDatatype) *nftables.Set {
-		set.IsMap, set.DataType = true, nftables.MustConcatSetType(ip, port)
-		return set
+	typeof := func(s set, fields ...userData) set {
+		s.seen = typeOf(fields...)
+		return s
 	}
-	return []*nftables.Set{
-		set(bridges, name), set(same, name, name),
-		set(noICC, name), set(internal, name), set(isolated, name),
-		set(own4, ip4, name), set(own6, ip6, name),
-		set(masq4, ip4), set(masq6, ip6),
-		ports(set(ports4, proto, port), ip4), ports(set(ports4IP, ip4, proto, port), ip4),
-		ports(set(ports6, proto, port), ip6), ports(set(ports6IP, ip6, proto, port), ip6),
+	return []set{
+		names(bridges), names(overlay), typeof(set{name: ways, key: way}, seenWayBack()),
+		keys(same, name, name), names(noICC), names(internal), names(isolated),
+		keys(own4, ip4, name), keys(own6, ip6, name),
+		{name: masq4, key: ip4}, {name: masq6, key: ip6}, {name: routed4, key: ip4}, {name: routed6, key: ip6},
+		typeof(keys(overlays, port, word), seenPort(), seenVNI()),
+		typeof(keys(vteps4, ip4, port, word), seenSource4(), seenPort(), seenVNI()),
+		typeof(keys(vteps6, ip6, port, word), seenSource6(), seenPort(), seenVNI()),
+		ports(keys(ports4, proto, port), ip4), ports(keys(ports4IP, ip4, proto, port), ip4),
+		ports(keys(ports6, proto, port), ip6), ports(keys(ports6IP, ip6, proto, port), ip6),
 	}
 }
 
@@ -74,8 +87,10 @@ type chain struct {
 // version of the table: it is raised when a set or a rule changes, and has the next
 // ADD replace a table that another version made.
 const (
-	publish      = "publish_1"
+	publish      = "publish_2"
 	publishUsers = 5 + 2 // its rules, and the jumps to it
+
+	fromBridge = "from_bridge"
 )
 
 // chains are the table's chains, in nft's words beside each rule.
@@ -115,6 +130,8 @@ func natChains() []chain {
 			// Not between our own networks, and not what is multicast.
 			rule(is4(), in(masq4, saddr4), notIn(bridges, oif), daddr4.notMulticast4(), masquerade()), // ip saddr @masq4 oifname != @bridges ip daddr != 224.0.0.0/4 masquerade
 			rule(is6(), in(masq6, saddr6), notIn(bridges, oif), daddr6.notPrefix(multicast6, 1), masquerade()),
+			rule(is4(), in(routed4, saddr4), notIn(bridges, oif), notIn(overlay, oif), daddr4.notMulticast4(), masquerade()), // ip saddr @routed4 oifname != @bridges oifname != @overlay ip daddr != 224.0.0.0/4 masquerade
+			rule(is6(), in(routed6, saddr6), notIn(bridges, oif), notIn(overlay, oif), daddr6.notPrefix(multicast6, 1), masquerade()),
 		},
 	}}
 }
@@ -123,11 +140,22 @@ func filterChains() []chain {
 	return []chain{{
 		// Bridges have route_localnet set for ports on 127.0.0.1: nobody but this
 		// host may use those addresses (CVE-2020-8558).
+		name: fromBridge, jumps: 1,
+		rules: [][]expr.Any{
+			rule(is4(), daddr4.prefix(loopback4, 1), drop()), // ip daddr 127.0.0.0/8 drop
+			rule(is4(), saddr4.prefix(loopback4, 1), drop()), // ip saddr 127.0.0.0/8 drop
+		},
+	}, {
+		// What comes out of a tunnel has a sender that is reached through a tunnel:
+		// not this host, its other networks, or what no host owns. The way back is
+		// that of the sender's network, which need not be the one of this packet, so
+		// that the kernel's strict reverse path filter (rp_filter) does not fit.
+		// Answers too are looked at: a connection's addresses are easy to guess.
 		name: "prerouting_raw", kind: nftables.ChainTypeFilter,
 		hook: nftables.ChainHookPrerouting, priority: nftables.ChainPriorityRaw,
 		rules: [][]expr.Any{
-			rule(in(bridges, iif), is4(), daddr4.prefix(loopback4, 1), drop()), // iifname @bridges ip daddr 127.0.0.0/8 drop
-			rule(in(bridges, iif), is4(), saddr4.prefix(loopback4, 1), drop()), // iifname @bridges ip saddr 127.0.0.0/8 drop
+			rule(in(bridges, iif), verdictTo(expr.VerdictGoto, fromBridge)), // iifname @bridges goto from_bridge
+			rule(in(overlay, iif), notIn(ways, wayBack), drop()),            // iifname @overlay fib saddr oifname != @ways drop
 		},
 	}, {
 		name: "forward", kind: nftables.ChainTypeFilter,
@@ -138,70 +166,26 @@ func filterChains() []chain {
 			rule(in(same, iif, oif), notIn(noICC, iif), accept()), // iifname . oifname @same iifname != @noicc accept
 			rule(in(internal, iif), drop()),                       // iifname @internal drop
 			rule(in(internal, oif), drop()),                       // oifname @internal drop
+			rule(in(overlay, iif), in(overlay, oif), drop()),      // iifname @overlay oifname @overlay drop: every host sends to the owner itself
 			rule(published(), accept()),                           // ct status dnat accept
 			rule(in(same, iif, oif), drop()),                      // iifname . oifname @same drop
 			rule(in(isolated, iif), in(isolated, oif), drop()),    // iifname @isolated oifname @isolated drop
 		},
 	}, {
 		// An internal network reaches its own gateway address, none of the
-		// host's others. What is not unicast (neighbour discovery) passes.
+		// host's others; from other hosts, the address of its VXLAN device. What is
+		// not unicast (neighbour discovery) passes.
+		//
+		// VXLAN packets are taken from known peers only. The VNI is in the 24 bits
+		// behind the UDP header's and the VXLAN header's first word (RFC 7348, section
+		// 5). The 8 behind it are zero, or the kernel's device drops the packet
+		// (vxlan_rcv in drivers/net/vxlan/vxlan_core.c).
 		name: "input", kind: nftables.ChainTypeFilter,
 		hook: nftables.ChainHookInput, priority: nftables.ChainPriorityFilter,
 		rules: [][]expr.Any{
-			rule(in(internal, iif), state(expr.CmpOpEq), toOtherInterface(), drop()), // iifname @internal ct state != established,related fib daddr . iif type unicast drop
+			rule(in(internal, iif), state(expr.CmpOpEq), toOtherInterface(), drop()),                // iifname @internal ct state != established,related fib daddr . iif type unicast drop
+			rule(udp(), is4(), in(overlays, dport, vni), notIn(vteps4, saddr4, dport, vni), drop()), // udp dport . @th,96,32 @overlays ip saddr . udp dport . @th,96,32 != @vteps4 drop
+			rule(udp(), is6(), in(overlays, dport, vni), notIn(vteps6, saddr6, dport, vni), drop()),
 		},
 	}}
 }
-
-// makeTable makes the table with its chains, rules and elements in one
-// transaction. replace removes one that is there, and all in it; without it a
-// table that is there is EEXIST.
-func makeTable(replace bool, elements []element) error {
-	c, err := nftables.New(nftables.WithSockOptions(func(c *netlink.Conn) error {
-		bytes := 1<<20 + 256*len(elements) // refused messages come back whole
-		return errors.Join(c.SetWriteBuffer(bytes), c.SetReadBuffer(bytes))
-	}))
-	if err != nil {
-		return fmt.Errorf("open netfilter socket: %w", err)
-	}
-	t := &nftables.Table{Name: TableName, Family: nftables.TableFamilyINet}
-	if replace {
-		c.AddTable(t) // so that there is one to delete
-		c.DelTable(t)
-	}
-	c.CreateTable(t) // with NLM_F_EXCL: rules cannot come twice
-	byName := map[string]*nftables.Set{}
-	for i, s := range sets(t) {
-		s.ID = uint32(i + 1) // the library's own counter is not for concurrent use
-		if err := c.AddSet(s, nil); err != nil {
-			return fmt.Errorf("encode set %s: %w", s.Name, err)
-		}
-		byName[s.Name] = s
-	}
-	for _, ch := range chains() {
-		where := c.AddChain(&nftables.Chain{Table: t, Name: ch.name, Type: ch.kind, Hooknum: ch.hook, Priority: ch.priority})
-		for _, exprs := range ch.rules {
-			c.AddRule(&nftables.Rule{Table: t, Chain: where, Exprs: exprs})
-		}
-	}
-	const most = 256 // elements in a message, whose list has 16 bits of length
-	for set, s := range byName {
-		var all []nftables.SetElement
-		for _, e := range elements {
-			if e.set == set {
-				all = append(all, nftables.SetElement{Key: e.key, Val: e.value, Comment: e.comment})
-			}
-		}
-		for some := range slices.Chunk(all, most) {
-			if err := c.SetAddElements(s, some); err != nil {
-				return fmt.Errorf("encode elements of set %s: %w", set, err)
-			}
-		}
-	}
-	if err := c.Flush(); err != nil {
-		return fmt.Errorf("make nftables table inet %s: %w", TableName, err)
-	}
-	return nil
-}
-
-func host32(v uint32) []byte { return binary.NativeEndian.AppendUint32(nil, v) }

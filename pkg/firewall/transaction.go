@@ -16,6 +16,14 @@ const (
 	getElement = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_GETSETELEM
 	getChain   = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_GETCHAIN
 	getTable   = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_GETTABLE
+	newTable   = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_NEWTABLE
+	newChain   = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_NEWCHAIN
+	newRule    = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_NEWRULE
+	newSet     = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_NEWSET
+	delTable   = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_DELTABLE
+	delChain   = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_DELCHAIN
+	delRule    = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_DELRULE
+	delSet     = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_DELSET
 	getGen     = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_GETGEN
 )
 
@@ -61,20 +69,13 @@ func (s *socket) commit(all []change) error {
 		p.begin(c.kind, flags, inetTable, 0, 0)
 		p.element(c.element)
 	}
-	p.ack() // the kernel answers at the end of the transaction, errors always
-	p.begin(unix.NFNL_MSG_BATCH_END, 0, 0, 0, unix.NFNL_SUBSYS_NFTABLES)
-	p.last-- // nobody answers the end: the last change's answer is the last one
-
-	answers, err := s.exchange(&p)
+	errs, err := s.transact(&p)
 	if err != nil {
 		return err
 	}
 	const firstChange = 2 // after the beginning
 	var refused *refusedError
-	for _, r := range answers {
-		if r.kind != unix.NLMSG_ERROR || r.errno == 0 {
-			continue
-		}
+	for _, r := range errs {
 		i := int(r.seq) - firstChange
 		if i < 0 || i >= len(all) {
 			return fmt.Errorf("change nftables table inet %s: %w", TableName, r.errno)
@@ -87,29 +88,51 @@ func (s *socket) commit(all []change) error {
 	if refused != nil {
 		return refused
 	}
-	if len(answers) == 0 {
-		return fmt.Errorf("change nftables table inet %s: no answer from the kernel", TableName)
-	}
 	return nil
 }
 
-// element appends the set and one element of it (NFTA_SET_ELEM_LIST_*).
-func (p *packet) element(e element) {
+// transact ends the transaction and sends it. It returns the answers of what the
+// kernel refused.
+func (s *socket) transact(p *packet) (refused []reply, err error) {
+	p.ack() // the kernel answers at the end of the transaction, errors always
+	p.begin(unix.NFNL_MSG_BATCH_END, 0, 0, 0, unix.NFNL_SUBSYS_NFTABLES)
+	p.last-- // nobody answers the end: the last change's answer is the last one
+	answers, err := s.exchange(p)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range answers {
+		if r.kind == unix.NLMSG_ERROR && r.errno != 0 {
+			refused = append(refused, r)
+		}
+	}
+	if len(answers) == 0 {
+		return nil, fmt.Errorf("change nftables table inet %s: no answer from the kernel", TableName)
+	}
+	return refused, nil
+}
+
+func (p *packet) element(e element) { p.elements(e.set, []element{e}) }
+
+// elements appends the set and elements of it (NFTA_SET_ELEM_LIST_*).
+func (p *packet) elements(set string, all []element) {
 	p.text(unix.NFTA_SET_ELEM_LIST_TABLE, TableName)
-	p.text(unix.NFTA_SET_ELEM_LIST_SET, e.set)
+	p.text(unix.NFTA_SET_ELEM_LIST_SET, set)
 	value := func(data []byte) func() {
 		return func() { p.attr(unix.NFTA_DATA_VALUE, data) }
 	}
 	p.nest(unix.NFTA_SET_ELEM_LIST_ELEMENTS|unix.NLA_F_NESTED, func() {
-		p.nest(unix.NFTA_LIST_ELEM|unix.NLA_F_NESTED, func() {
-			p.nest(unix.NFTA_SET_ELEM_KEY|unix.NLA_F_NESTED, value(e.key))
-			if e.value != nil {
-				p.nest(unix.NFTA_SET_ELEM_DATA|unix.NLA_F_NESTED, value(e.value))
-			}
-			if e.comment != "" {
-				p.attr(unix.NFTA_SET_ELEM_USERDATA, userComment(e.comment))
-			}
-		})
+		for _, e := range all {
+			p.nest(unix.NFTA_LIST_ELEM|unix.NLA_F_NESTED, func() {
+				p.nest(unix.NFTA_SET_ELEM_KEY|unix.NLA_F_NESTED, value(e.key))
+				if e.value != nil {
+					p.nest(unix.NFTA_SET_ELEM_DATA|unix.NLA_F_NESTED, value(e.value))
+				}
+				if e.comment != "" {
+					p.attr(unix.NFTA_SET_ELEM_USERDATA, userComment(e.comment))
+				}
+			})
+		}
 	})
 }
 
@@ -123,11 +146,19 @@ func userComment(s string) []byte {
 // makeTable is called: first to make one where there is none, then to replace the
 // one there is.
 func (s *socket) put(elements []element, makeTable func(replace bool) error) error {
-	for made := 0; ; made++ {
+	return withTable(func() error {
 		err := s.whole()
 		if err == nil {
 			err = s.write(elements)
 		}
+		return err
+	}, makeTable)
+}
+
+// withTable does what needs the table.
+func withTable(do func() error, makeTable func(replace bool) error) error {
+	for made := 0; ; made++ {
+		err := do()
 		if made == 2 || !errors.Is(err, errNotWhole) && !errors.Is(err, unix.ENOENT) { // gone in between
 			return err
 		}

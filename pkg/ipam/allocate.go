@@ -27,10 +27,16 @@ type Leaser interface {
 type ExhaustedError struct {
 	Network string
 	Pool    string // the set's ranges: "10.88.0.1-10.88.0.254"
+	// Grows says that there will be more: see [Config].
+	Grows bool
 }
 
 func (e *ExhaustedError) Error() string {
-	return fmt.Sprintf("no free address in %s of network %q: containers lease all of them; widen the ranges of ipam", e.Pool, e.Network)
+	remedy := "widen the ranges of ipam"
+	if e.Grows {
+		remedy = "try again when this host's agent has got another block"
+	}
+	return fmt.Sprintf("no free address in %s of network %q: containers lease all of them; %s", e.Pool, e.Network, remedy)
 }
 
 // Allocate leases one address from each range set for k, in the order of the
@@ -66,7 +72,7 @@ func (c *Config) Allocate(tx Leaser, k attach.Key, requested []netip.Addr) ([]at
 		pool := strconv.Itoa(i)
 		addr, r, ok := firstFree(tx, k.Network, behind(set.spans(gateways), tx.Cursor(k.Network, pool)))
 		if !ok {
-			return nil, &ExhaustedError{k.Network, set.String()}
+			return nil, &ExhaustedError{k.Network, set.String(), c.Grows}
 		}
 		if err := tx.Lease(addr, k); err != nil {
 			return nil, fmt.Errorf("lease %s: %w", addr, err)
@@ -86,7 +92,7 @@ func (c *Config) Free(tx Leaser, network string) error {
 	gateways := c.gateways()
 	for _, set := range c.Ranges {
 		if _, _, ok := firstFree(tx, network, set.spans(gateways)); !ok {
-			errs = append(errs, &ExhaustedError{network, set.String()})
+			errs = append(errs, &ExhaustedError{network, set.String(), c.Grows})
 		}
 	}
 	return errors.Join(errs...)

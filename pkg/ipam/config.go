@@ -22,6 +22,8 @@ type Config struct {
 	Type   string
 	Ranges []RangeSet // an attachment gets one address from each set
 	Routes []attach.Route
+	// Grows says that more ranges come by themselves when these are full.
+	Grows bool
 }
 
 // BuiltIn tells that the addresses come from this package.

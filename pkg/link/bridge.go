@@ -27,6 +27,9 @@ type Bridge struct {
 	// Gateway puts the gateway of each of the attachment's addresses on the bridge
 	// and makes the host forward.
 	Gateway bool `json:"gateway,omitempty"`
+	// MoreAddresses leaves the bridge the addresses that it has beside the gateway's:
+	// it is that of several subnets.
+	MoreAddresses bool `json:"moreAddresses,omitempty"`
 	// ForceAddress replaces an address that the bridge already has, instead of
 	// refusing.
 	ForceAddress bool `json:"forceAddress,omitempty"`
@@ -316,7 +319,7 @@ func (b *Bridge) route(c *conn, d *device, a *attach.Attachment) error {
 			added = append(added, gw)
 		}
 	}
-	if len(added) == 0 {
+	if len(added) == 0 || b.MoreAddresses {
 		return nil
 	}
 	return b.replaceAddresses(c, d, gateways(a), added)

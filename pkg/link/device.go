@@ -202,6 +202,21 @@ func Delete(name string) error {
 	return c.deleteLink(name)
 }
 
+// Up reports whether there is an interface of that name in the calling thread's
+// namespace, and it is up.
+func Up(name string) (bool, error) {
+	c, err := dial()
+	if err != nil {
+		return false, err
+	}
+	defer c.close()
+	d, err := c.byName(name)
+	if isErrno(err, unix.ENODEV) {
+		return false, nil
+	}
+	return err == nil && d.flags&unix.IFF_UP != 0, err
+}
+
 // Exists reports whether the host has an interface of that name.
 func Exists(name string) (bool, error) {
 	c, err := dial()

@@ -2,7 +2,7 @@
 // namespaces of the running kernel that the test makes and removes.
 //
 // A test binary whose TestMain is [Main] runs in its own network and mount
-// namespace, with an empty /run and /var/lib/cni; nothing that a test does reaches
+// namespace, with an empty /run, /var/lib/cni and /var/lib/berth; nothing that a test does reaches
 // the machine's interfaces, routes or firewall.
 package nstest
 
@@ -79,7 +79,7 @@ func furnish() error {
 	if err := unix.Mount("sysfs", "/sys", "sysfs", 0, ""); err != nil {
 		return fmt.Errorf("mount /sys: %w", err)
 	}
-	for _, dir := range []string{"/run", "/var/lib/cni"} {
+	for _, dir := range []string{"/run", "/var/lib/cni", "/var/lib/berth"} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return err
 		}

@@ -1,238 +1,31 @@
 package main
 
 import (
-	"fmt"
 	"net/netip"
-	"strings"
 	"testing"
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/cni"
-	"github.com/berth-cni/berth/pkg/link"
+	"github.com/berth-cni/berth/pkg/cni/cnitest"
 	"github.com/berth-cni/berth/pkg/nstest"
-	"github.com/berth-cni/berth/pkg/steptest"
 )
 
 func TestMain(m *testing.M) { nstest.Main(m) }
 
-const everything = `{"cniVersion": "1.1.0", "name": "web", "type": "bridge", "bridge": "berth0",
-	"isDefaultGateway": true, "ipMasq": true, "isolate": true, "icc": false, "macspoofchk": true%s}`
-
-// add adds a container with every option on, and step k faulty if how says so.
-func add(t *testing.T, s *attach.Store, backend, container, netns string, k int, how string) (steps int, err error) {
-	t.Helper()
-	conf := fmt.Sprintf(everything, `, "firewallBackend": "`+backend+`"`)
-	r, err := cni.NewRequest(&cni.CmdArgs{StdinData: []byte(conf)}, &config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	plan, err := r.Plan()
-	if err != nil {
-		t.Fatal(err)
-	}
-	all := append(plan.Once, plan.Steps...)
-	if how != "" {
-		all[k] = steptest.Faulty{Step: all[k], Panics: how == "panic"}
-	}
-	a := &attach.Attachment{Key: attach.Key{Network: "web", Container: container, IfName: "eth0"}, Plugin: "bridge", Netns: netns}
-	last := byte(len(container))
-	a.Addresses = []attach.Address{
-		{Prefix: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 88, 0, last + 1}), 16), Gateway: netip.MustParseAddr("10.88.0.1")},
-		{Prefix: netip.MustParsePrefix(fmt.Sprintf("fd00:88::%x/64", last+1)), Gateway: netip.MustParseAddr("fd00:88::1")}}
-	a.MAC = link.MAC(a)
-	err = s.Add(t.Context(), a, func(tx *attach.Tx) error {
-		for _, addr := range a.Addresses {
-			a.Leases = append(a.Leases, addr.Prefix.Addr())
-			if err := tx.Lease(addr.Prefix.Addr(), a.Key); err != nil {
-				return err
-			}
-			a.Routes = append(a.Routes, link.DefaultRoute(addr.Gateway))
-		}
-		for _, proto := range []string{"tcp", "udp"} {
-			p := attach.Port{HostPort: 8000 + uint16(last), ContainerPort: 80, Protocol: proto}
-			if err := tx.ClaimPort(p, a.Key); err != nil {
-				return err
-			}
-			a.Ports = append(a.Ports, p)
-		}
-		a.Steps = all
-		return nil
-	})
-	return len(all), err
+// made has every option on.
+var made = cnitest.Made{
+	Plugin: "bridge", Network: "web", Bridge: "berth0",
+	Conf: `{"cniVersion": "1.1.0", "name": "web", "type": "bridge", "bridge": "berth0",
+		"isDefaultGateway": true, "ipMasq": true, "isolate": true, "icc": false, "macspoofchk": true}`,
+	Config: func() cni.Config { return &config{} },
+	Address: func(n byte) []attach.Address {
+		v4, v6 := netip.MustParsePrefix("10.88.0.0/16"), netip.MustParsePrefix("fd00:88::/64")
+		return []attach.Address{
+			{Prefix: netip.PrefixFrom(cnitest.Nth(v4, n), 16), Gateway: cnitest.Nth(v4, 1)},
+			{Prefix: netip.PrefixFrom(cnitest.Nth(v6, n), 64), Gateway: cnitest.Nth(v6, 1)}}
+	},
 }
 
-// state is everything of the host and the namespace that an attachment could
-// touch: the kernel's and the store's.
-func state(t *testing.T, s *attach.Store, netns string) string {
-	t.Helper()
-	ns := netns[strings.LastIndex(netns, "/")+1:]
-	var b strings.Builder
-	for _, cmd := range []string{"ip -o link", "ip -o address", "ip route", "ip -6 route", "bridge fdb", "nft -s list ruleset",
-		"iptables-save", "ip6tables-save", "ip netns exec " + ns + " ip -o address", "ip netns exec " + ns + " ip route"} {
-		f := strings.Fields(cmd)
-		out, err := nstest.Output(f[0], f[1:]...)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, line := range strings.Split(out, "\n") {
-			// Packet counters, times, and the bridge's own group memberships move by
-			// themselves, and so does an unused link-local address.
-			if !strings.HasPrefix(line, "#") && !strings.Contains(line, "fe80::") && !strings.HasPrefix(line, "33:33:") {
-				fmt.Fprintln(&b, stable(line))
-			}
-		}
-	}
-	all, err := s.List(t.Context(), "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, a := range all {
-		fmt.Fprintln(&b, "record", a.Key)
-	}
-	err = s.View(t.Context(), func(tx *attach.Tx) error {
-		for i := range byte(20) {
-			holder, ok := tx.Holder("web", netip.AddrFrom4([4]byte{10, 88, 0, i}))
-			fmt.Fprintln(&b, "lease", i, holder, ok)
-		}
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b.String()
-}
-
-// stable drops what follows the carrier and the clock.
-func stable(line string) string {
-	for _, w := range []string{"NO-CARRIER,", ",LOWER_UP", " linkdown", "state UP", "state DOWN", ",M-DOWN"} {
-		line = strings.ReplaceAll(line, w, "")
-	}
-	if i := strings.Index(line, "["); i >= 0 && strings.HasPrefix(line, ":") { // iptables-save's counters
-		line = line[:i]
-	}
-	return strings.TrimSpace(line)
-}
-
-// difference returns the lines that only one of the states has.
-func difference(before, after string) string {
-	var b strings.Builder
-	only := func(mark, these, those string) {
-		have := map[string]bool{}
-		for _, line := range strings.Split(those, "\n") {
-			have[line] = true
-		}
-		for _, line := range strings.Split(these, "\n") {
-			if !have[line] {
-				fmt.Fprintln(&b, mark, line)
-			}
-		}
-	}
-	only("gone:", before, after)
-	only("left:", after, before)
-	return b.String()
-}
-
-// Whichever step fails, and however, the kernel and the store are as before, and a
-// neighbour is not touched.
-func TestFaultLeavesNothing(t *testing.T) {
-	for _, backend := range []string{"nftables", "iptables"} {
-		t.Run(backend, func(t *testing.T) {
-			nstest.Host(t)
-			t.Setenv(attach.DirEnv, t.TempDir())
-			s := attach.New("", cni.Decode)
-			neighbour, netns := nstest.Namespace(t), nstest.Namespace(t)
-			// What is shared is there already, and a neighbour lives.
-			steps, err := add(t, s, backend, "a", neighbour, 0, "")
-			if err != nil {
-				t.Fatal(err)
-			}
-			if _, err := add(t, s, backend, "bb", netns, 0, ""); err != nil {
-				t.Fatal(err)
-			}
-			if err := s.Del(t.Context(), attach.Key{Network: "web", Container: "bb", IfName: "eth0"}); err != nil {
-				t.Fatal(err)
-			}
-			before := state(t, s, netns)
-			for k := range steps {
-				for _, how := range []string{"before", "panic"} {
-					if _, err := add(t, s, backend, "bb", netns, k, how); err == nil || !strings.Contains(err.Error(), "fault") {
-						t.Fatalf("step %d, %s: %v", k, how, err)
-					}
-					if after := state(t, s, netns); after != before {
-						t.Errorf("step %d, %s:\n%s", k, how, difference(before, after))
-					}
-				}
-			}
-			a, err := s.Get(t.Context(), attach.Key{Network: "web", Container: "a", IfName: "eth0"})
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := attach.Check(t.Context(), a); err != nil {
-				t.Errorf("the neighbour: %v", err)
-			}
-			if _, err := add(t, s, backend, "bb", netns, 0, ""); err != nil {
-				t.Errorf("ADD after the faults: %v", err)
-			}
-		})
-	}
-}
-
-// After somebody flushed the firewall or deleted the interface, reload makes it
-// again.
-func TestReload(t *testing.T) {
-	nstest.Host(t)
-	t.Setenv(attach.DirEnv, t.TempDir())
-	s := attach.New("", cni.Decode)
-	netns := nstest.Namespace(t)
-	if _, err := add(t, s, "nftables", "a", netns, 0, ""); err != nil {
-		t.Fatal(err)
-	}
-	for _, harm := range []string{"nft flush ruleset", "ip link del berth0", "ip address flush dev berth0",
-		"ip link del veth" + (attach.Key{Network: "web", Container: "a", IfName: "eth0"}).Hash()} {
-		f := strings.Fields(harm)
-		if err := nstest.Run(f[0], f[1:]...); err != nil {
-			t.Fatal(err)
-		}
-		all, err := s.List(t.Context(), "web")
-		if err != nil || len(all) != 1 {
-			t.Fatalf("%d records, %v", len(all), err)
-		}
-		if attach.Check(t.Context(), all[0]) == nil {
-			t.Errorf("%s: Check sees nothing", harm)
-		}
-		if err := attach.Reload(t.Context(), all[0]); err != nil {
-			t.Errorf("%s: %v", harm, err)
-		}
-		if err := attach.Check(t.Context(), all[0]); err != nil {
-			t.Errorf("%s: after reload: %v", harm, err)
-		}
-	}
-}
-
-// The next ADD after somebody flushed the firewall puts everybody's rules back; so
-// does one that finds the table of another version.
-func TestNextAddRestores(t *testing.T) {
-	for _, harm := range []string{"nft flush ruleset", "nft delete table inet berth ; add table inet berth ; add set inet berth bridges { type ifname; }"} {
-		nstest.Host(t)
-		t.Setenv(attach.DirEnv, t.TempDir())
-		s := attach.New("", cni.Decode)
-		if _, err := add(t, s, "nftables", "a", nstest.Namespace(t), 0, ""); err != nil {
-			t.Fatal(err)
-		}
-		if err := nstest.Run("nft", strings.TrimPrefix(harm, "nft ")); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := add(t, s, "nftables", "bb", nstest.Namespace(t), 0, ""); err != nil {
-			t.Fatalf("%s: %v", harm, err)
-		}
-		all, err := s.List(t.Context(), "web")
-		if err != nil || len(all) != 2 {
-			t.Fatalf("%d records, %v", len(all), err)
-		}
-		for _, a := range all {
-			if err := attach.Check(t.Context(), a); err != nil {
-				t.Errorf("%s: %v", harm, err)
-			}
-		}
-	}
-}
+func TestFaultLeavesNothing(t *testing.T) { made.FaultLeavesNothing(t) }
+func TestReload(t *testing.T)             { made.Reload(t) }
+func TestNextAddRestores(t *testing.T)    { made.NextAddRestores(t) }

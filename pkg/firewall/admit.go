@@ -1,0 +1,97 @@
+package firewall
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// admitMark is the comment of the rules that let VXLAN packets in.
+const admitMark = "berth-vxlan"
+
+// Admit has the host's other firewalls accept UDP packets to these ports, and to no
+// others that an earlier call asked for: those of all tunnels of the host, none when
+// the last has gone. As [Forward] does, it acts on firewalld and on iptables whose
+// policy (of INPUT here) is drop, with a rule behind all others, so that what
+// somebody drops on purpose stays dropped; and it forks nothing where nothing drops.
+// Which of the packets are taken is up to [SyncTunnels].
+//
+// firewalld's ports have no owner: one that is not wanted any more stays open until
+// firewalld starts again. There is nothing behind it.
+func Admit(ctx context.Context, ports []int) error {
+	hasFirewalld, filters, err := closed("INPUT")
+	if hasFirewalld {
+		err = errors.Join(err, firewalld{}.admit(ctx, ports))
+	}
+	for _, f := range filters {
+		err = errors.Join(err, f.admit(ports))
+	}
+	if err != nil {
+		return fmt.Errorf("let VXLAN packets (UDP ports %v) through the host's other firewalls: %w", ports, err)
+	}
+	return nil
+}
+
+func (f filter) admit(ports []int) error {
+	t, err := f.tables()
+	if err != nil {
+		return err
+	}
+	lines, err := t.List("filter", "INPUT")
+	if err != nil {
+		return err
+	}
+	var there, wanted []text
+	for _, line := range lines {
+		if strings.Contains(line, admitMark) {
+			spec := words(strings.ReplaceAll(line, `"`, ""))[2:] // after -A INPUT
+			there = append(there, text{table: "filter", chain: "INPUT", spec: spec})
+		}
+	}
+	for _, port := range ports {
+		spec := words("-p udp -m udp --dport " + strconv.Itoa(port) + " -m comment --comment " + admitMark + " -j ACCEPT")
+		wanted = append(wanted, text{table: "filter", chain: "INPUT", spec: spec})
+	}
+	for _, x := range lacking(wanted, there) {
+		if err := x.ensure(t); err != nil {
+			return err
+		}
+	}
+	return deleteTexts(t, lacking(there, wanted))
+}
+
+// admit opens the ports in the default zone and in all that have interfaces: which
+// of them the packets come in by is the routing's choice, and may change.
+func (f firewalld) admit(ctx context.Context, ports []int) error {
+	if len(ports) == 0 {
+		return nil
+	}
+	zone, err := f.output(ctx, "--get-default-zone")
+	if err != nil {
+		return err
+	}
+	active, err := f.output(ctx, "--get-active-zones")
+	if err != nil {
+		return err
+	}
+	zones := []string{strings.TrimSpace(zone)}
+	for line := range strings.Lines(active) {
+		if name := words(line); len(name) > 0 && line[0] != ' ' { // then, indented, what is in it
+			zones = append(zones, name[0])
+		}
+	}
+	slices.Sort(zones)
+	for _, zone := range slices.Compact(zones) {
+		args := []string{"--zone=" + zone}
+		for _, port := range ports {
+			args = append(args, fmt.Sprintf("--add-port=%d/udp", port))
+		}
+		if _, err := f.output(ctx, args...); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,83 @@
+package link
+
+import (
+	"net/netip"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// HostRoute is a destination that the host reaches without its default route.
+type HostRoute struct {
+	Dst    netip.Prefix
+	Device string // empty for one without a device, such as blackhole
+}
+
+// protocolBerth is the RTPROT of routes that Berth makes for its networks.
+const protocolBerth = 98
+
+// HostRoutes returns what a new network must not overlap: the destinations of the
+// host's routes and its own addresses, of every table, sorted, without those that
+// lie within another one. Default routes, those of Berth (RTPROT 98), those through
+// one of the devices in except, and what no network can be (loopback, link-local,
+// multicast) are left out. It lists the routes, so it is not for the ADD path.
+func HostRoutes(except ...string) ([]HostRoute, error) {
+	c, err := dial()
+	if err != nil {
+		return nil, err
+	}
+	defer c.close()
+	var all []HostRoute
+	names := map[int]string{0: ""}
+	for _, f := range []int{unix.AF_INET, unix.AF_INET6} {
+		routes, err := c.routes(f)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range routes {
+			if !hasNetwork(r) {
+				continue
+			}
+			name, known := names[r.index]
+			if !known {
+				d, err := c.byIndex(r.index)
+				if isErrno(err, unix.ENODEV) {
+					continue // gone since, and its routes with it
+				}
+				if err != nil {
+					return nil, err
+				}
+				name = d.name
+				names[r.index] = name
+			}
+			if !slices.Contains(except, name) {
+				all = append(all, HostRoute{r.dst.Masked(), name})
+			}
+		}
+	}
+	return widest(all), nil
+}
+
+// hasNetwork tells whether a network of somebody else is behind the route.
+func hasNetwork(r route) bool {
+	a := r.dst.Addr()
+	return r.dst.Bits() > 0 && r.protocol != protocolBerth &&
+		!a.IsLoopback() && !a.IsLinkLocalUnicast() && !a.IsMulticast() && a != netip.AddrFrom4([4]byte{255, 255, 255, 255})
+}
+
+// widest sorts the routes, and drops those within another one.
+func widest(all []HostRoute) []HostRoute {
+	slices.SortFunc(all, func(a, b HostRoute) int {
+		if c := a.Dst.Addr().Compare(b.Dst.Addr()); c != 0 {
+			return c
+		}
+		return a.Dst.Bits() - b.Dst.Bits()
+	})
+	var kept []HostRoute
+	for _, r := range all { // what holds r comes before it, and nothing but that in between
+		if n := len(kept); n == 0 || !kept[n-1].Dst.Contains(r.Dst.Addr()) {
+			kept = append(kept, r)
+		}
+	}
+	return kept
+}

@@ -1,0 +1,393 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/nstest"
+	"github.com/berth-cni/berth/pkg/overlay"
+)
+
+func TestMain(m *testing.M) { nstest.Main(m) }
+
+// host is the sandbox's own namespace with an underlay, and an agent in it. The
+// agent's goroutines are on any thread, so it is the process's namespace.
+type host struct {
+	t     *testing.T
+	store *memory
+	conf  Config
+	stop  func()
+	agent *Agent
+}
+
+func newHost(t *testing.T) *host {
+	t.Helper()
+	run(t, "ip link add under0 type veth peer name under1")
+	run(t, "ip address add 192.0.2.1/24 dev under0")
+	run(t, "ip link set under0 up")
+	run(t, "ip link set under1 up")
+	run(t, "ip route add default via 192.0.2.254")
+	t.Cleanup(func() {
+		run(t, "ip link del under0")
+		for _, dev := range links(t) {
+			run(t, "ip link del "+dev)
+		}
+		run(t, "ip route flush proto 98 table all")
+		run(t, "nft flush ruleset")
+	})
+	store := newMemory()
+	return &host{t: t, store: store, conf: Config{
+		Store: store, Node: "a", DataDir: t.TempDir(), ConfDir: t.TempDir(), Resync: 100 * time.Millisecond,
+		Records: attach.New(t.TempDir(), func(string) attach.Step { return nil }),
+	}}
+}
+
+func run(t *testing.T, command string) {
+	t.Helper()
+	f := strings.Fields(command)
+	if err := nstest.Run(f[0], f[1:]...); err != nil && !strings.Contains(err.Error(), "No such") {
+		t.Error(err)
+	}
+}
+
+// links are the devices that the overlay made.
+func links(t *testing.T) (names []string) {
+	out, err := nstest.Output("ip", "-br", "link")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(out) {
+		if name := strings.Fields(line)[0]; strings.HasPrefix(name, "vxlan") || strings.HasPrefix(name, "overlay") {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// start runs an agent until stop.
+func (h *host) start() {
+	h.t.Helper()
+	a, err := New(h.conf)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(h.t.Context())
+	done := make(chan error, 1)
+	go func() { done <- a.Run(ctx) }()
+	h.agent = a
+	h.stop = func() {
+		cancel()
+		if err := <-done; err != nil {
+			h.t.Error(err)
+		}
+		h.stop = func() {}
+	}
+	h.t.Cleanup(func() { h.stop() })
+}
+
+// until waits for something to be so.
+func (h *host) until(what string, is func() bool) {
+	h.t.Helper()
+	for range 100 {
+		if is() {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	h.t.Fatalf("not after 5 s: %s; status %+v", what, h.agent.Status())
+}
+
+func (h *host) local(network string) *overlay.Local {
+	l, err := overlay.ReadLocal(h.conf.DataDir, network)
+	if err != nil {
+		return &overlay.Local{}
+	}
+	return l
+}
+
+// kernel is what the kernel says, as one text.
+func (h *host) kernel(command string) string {
+	f := strings.Fields(command)
+	out, _ := nstest.Output(f[0], f[1:]...)
+	return out
+}
+
+func blue() overlay.Network {
+	n := overlay.Network{Name: "blue", ID: "1", VNI: 4097, Subnets: []netip.Prefix{netip.MustParsePrefix("10.42.0.0/16")}, Created: time.Unix(1, 0)}
+	n.SetDefaults()
+	return n
+}
+
+func peer(i int) (overlay.Node, overlay.Block) {
+	name := fmt.Sprintf("p%d", i)
+	return overlay.Node{Name: name, Token: "t" + name, Address: netip.AddrFrom4([4]byte{192, 0, 2, byte(10 + i)}), MTU: 1500},
+		overlay.Block{Network: "blue", Prefix: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 42, byte(i), 0}), 24), Node: name, Token: "t" + name}
+}
+
+// A network comes: the host claims a block, knows the peers, and ADDs can work. It
+// goes: nothing is left.
+func TestNetworkComesAndGoes(t *testing.T) {
+	h := newHost(t)
+	node, block := peer(1)
+	h.store.put(overlay.Update{Networks: []overlay.Network{blue()}, Nodes: []overlay.Node{node}, Blocks: []overlay.Block{block}})
+	h.start()
+	h.until("the host has a block", func() bool { return len(h.local("blue").Blocks) == 1 })
+	h.until("the peer is routed to", func() bool { return strings.Contains(h.kernel("ip route"), "10.42.1.0/24 via 10.42.1.0 dev vxlan4097") })
+	if fdb := h.kernel("bridge fdb show dev vxlan4097"); !strings.Contains(fdb, overlay.MAC("blue", "p1").String()+" dst 192.0.2.11") {
+		t.Errorf("FDB:\n%s", fdb)
+	}
+	h.until("the firewall knows the peer", func() bool { return strings.Contains(h.kernel("nft list set inet berth vteps4"), "192.0.2.11") })
+	if l := h.local("blue"); l.MTU != 1450 || l.Refused != "" || l.Node != "a" {
+		t.Errorf("local %+v", l)
+	}
+	h.until("ready", func() bool { return h.agent.Status().Ready })
+	conf := filepath.Join(h.conf.ConfDir, "blue.conflist")
+	if _, err := os.Stat(conf); err != nil {
+		t.Error(err)
+	}
+
+	// One more peer, one that moves, and one that goes.
+	node2, block2 := peer(2)
+	h.store.put(overlay.Update{Nodes: []overlay.Node{node2}, Blocks: []overlay.Block{block2}})
+	h.until("the second peer", func() bool { return strings.Contains(h.kernel("ip route"), "10.42.2.0/24") })
+	node2.Address = netip.MustParseAddr("192.0.2.77")
+	h.store.put(overlay.Update{Nodes: []overlay.Node{node2}})
+	h.until("its new address", func() bool {
+		fdb := h.kernel("bridge fdb show dev vxlan4097")
+		return strings.Contains(fdb, "dst 192.0.2.77") && !strings.Contains(fdb, "dst 192.0.2.12")
+	})
+	h.until("the firewall knows it", func() bool {
+		set := h.kernel("nft list set inet berth vteps4")
+		return strings.Contains(set, "192.0.2.77") && !strings.Contains(set, "192.0.2.12")
+	})
+	h.store.put(overlay.Update{GoneNodes: []string{"p2"}, GoneBlocks: []overlay.BlockKey{block2.Key()}})
+	h.until("the second peer is gone", func() bool { return !strings.Contains(h.kernel("ip route"), "10.42.2.0/24") })
+
+	h.store.put(overlay.Update{GoneNetworks: []string{"blue"}, GoneBlocks: []overlay.BlockKey{block.Key()}})
+	h.until("the network is gone", func() bool { return len(links(t)) == 0 && h.local("blue").Node == "" })
+	if out := h.kernel("ip route show proto 98"); out != "" {
+		t.Errorf("routes left: %s", out)
+	}
+	if _, err := os.Stat(conf); err == nil {
+		t.Error("the conflist is left")
+	}
+	h.stop()
+	if !h.store.left {
+		t.Error("the agent has not said good-bye")
+	}
+}
+
+// Whatever somebody does to the kernel is undone.
+func TestRepairs(t *testing.T) {
+	h := newHost(t)
+	h.conf.Resync = time.Hour // the kernel's events alone
+	node, block := peer(1)
+	h.store.put(overlay.Update{Networks: []overlay.Network{blue()}, Nodes: []overlay.Node{node}, Blocks: []overlay.Block{block}})
+	h.start()
+	whole := func() string {
+		// The elements of a set come in no order.
+		table := strings.FieldsFunc(h.kernel("nft -s list table inet berth"), func(r rune) bool { return strings.ContainsRune(" \t\n,", r) })
+		slices.Sort(table)
+		return h.kernel("ip -br link show dev vxlan4097") + h.kernel("ip route show proto 98") + h.kernel("bridge fdb show dev vxlan4097") + h.kernel("ip neigh show dev vxlan4097") +
+			strings.Join(table, " ")
+	}
+	h.until("ready, with the peer", func() bool {
+		return h.agent.Status().Ready && strings.Contains(whole(), "10.42.1.0/24") && strings.Contains(whole(), "192.0.2.11")
+	})
+	want := whole()
+	for _, harm := range []string{
+		"ip link del vxlan4097", "ip link set vxlan4097 down", "ip route del 10.42.1.0/24 proto 98", "ip route flush proto 98",
+		"ip neigh flush dev vxlan4097 nud permanent", "bridge fdb del " + overlay.MAC("blue", "p1").String() + " dev vxlan4097",
+		"nft flush ruleset", "nft delete table inet berth",
+	} {
+		run(t, harm)
+		h.until(harm+": undone", func() bool { return whole() == want })
+		if t.Failed() {
+			t.Fatalf("want:\n%s\ngot:\n%s", want, whole())
+		}
+	}
+}
+
+// The agent starts again while the store is away: it goes on with what it knew, and
+// changes nothing.
+func TestStartWithoutStore(t *testing.T) {
+	h := newHost(t)
+	node, block := peer(1)
+	h.store.put(overlay.Update{Networks: []overlay.Network{blue()}, Nodes: []overlay.Node{node}, Blocks: []overlay.Block{block}})
+	h.start()
+	h.until("ready", func() bool { return h.agent.Status().Ready })
+	h.until("the peer is routed to", func() bool { return strings.Contains(h.kernel("ip route"), "10.42.1.0/24") })
+	before := h.local("blue")
+	h.stop()
+	if !strings.Contains(h.kernel("ip route"), "10.42.1.0/24") {
+		t.Error("the data plane went with the agent")
+	}
+	h.store.away = true
+	for _, reboot := range []bool{false, true} {
+		if reboot {
+			run(t, "ip link del vxlan4097")
+			run(t, "nft flush ruleset")
+		}
+		h.start()
+		h.until("ready", func() bool { return h.agent.Status().Ready && h.agent.Status().Store.Away })
+		h.until("the peer is routed to", func() bool { return strings.Contains(h.kernel("ip route"), "10.42.1.0/24") })
+		if now := h.local("blue"); !slices.Equal(now.Blocks, before.Blocks) || now.Refused != "" {
+			t.Errorf("local %+v, was %+v", now, before)
+		}
+		h.stop()
+	}
+}
+
+// Another host has the name: the blocks must not be used, until it has not.
+func TestRefused(t *testing.T) {
+	h := newHost(t)
+	h.store.put(overlay.Update{Networks: []overlay.Network{blue()}, Nodes: []overlay.Node{{Name: "a", Token: "another", Address: netip.MustParseAddr("192.0.2.99"), MTU: 1500}}})
+	h.start()
+	h.until("refused", func() bool {
+		return strings.Contains(h.local("blue").Refused, `node name "a" is another host's (address 192.0.2.99`)
+	})
+	if s := h.agent.Status(); s.Ready || len(h.local("blue").Blocks) != 0 {
+		t.Errorf("status %+v", s)
+	}
+}
+
+// A disk that came from another machine is not trusted before the store is asked.
+func TestMovedDisk(t *testing.T) {
+	h := newHost(t)
+	h.store.put(overlay.Update{Networks: []overlay.Network{blue()}})
+	h.start()
+	h.until("ready", func() bool { return h.agent.Status().Ready })
+	h.stop()
+	id, err := overlay.ReadIdentity(h.conf.DataDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id.Hardware = "another machine"
+	if err := id.Write(h.conf.DataDir); err != nil {
+		t.Fatal(err)
+	}
+	h.store.away = true
+	h.start()
+	h.until("refused", func() bool { return strings.Contains(h.local("blue").Refused, "another machine") })
+	h.store.away = false
+	h.until("trusted", func() bool { return h.local("blue").Refused == "" })
+}
+
+// A name that the host did not have before is refused, since its containers use the
+// blocks of the old one.
+func TestRenamed(t *testing.T) {
+	h := newHost(t)
+	h.start()
+	h.until("ready", func() bool { return h.agent.Status().Ready })
+	if a, err := New(h.conf); err != nil || a.Run(t.Context()) != overlay.ErrAgentRuns {
+		t.Error("a second agent runs")
+	}
+	h.stop()
+	h.conf.Node = "b"
+	a, err := New(h.conf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Run(t.Context()); err == nil || !strings.Contains(err.Error(), `this host is node "a"`) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A block that is nearly full is followed by another one.
+func TestSecondBlock(t *testing.T) {
+	h := newHost(t)
+	n := blue()
+	n.NodePrefix = []int{28} // 13 containers
+	h.store.put(overlay.Update{Networks: []overlay.Network{n}})
+	h.start()
+	h.until("a block", func() bool { return len(h.local("blue").Blocks) == 1 })
+	first := h.local("blue").Blocks[0]
+	err := h.conf.Records.Update(t.Context(), func(tx *attach.Tx) error {
+		addr := overlay.Gateway(first)
+		for range 10 {
+			addr = addr.Next()
+			if err := tx.Lease(addr, attach.Key{Network: "blue", Container: addr.String(), IfName: "eth0"}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.until("a second block", func() bool { return len(h.local("blue").Blocks) == 2 })
+	h.until("the store knows that the first is in use", func() bool {
+		h.store.Lock()
+		defer h.store.Unlock()
+		return h.store.state.Blocks[overlay.BlockKey{Network: "blue", Prefix: first}].Used
+	})
+	time.Sleep(300 * time.Millisecond)
+	if l := h.local("blue"); len(l.Blocks) != 2 {
+		t.Errorf("blocks %v: two are enough", l.Blocks)
+	}
+}
+
+// The host was removed from the store while it was away, and its block given to
+// another one: it comes again, with another block.
+func TestRemovedNode(t *testing.T) {
+	h := newHost(t)
+	h.store.put(overlay.Update{Networks: []overlay.Network{blue()}})
+	h.start()
+	h.until("ready", func() bool { return h.agent.Status().Ready })
+	first := h.local("blue").Blocks[0]
+	h.stop()
+	other, _ := peer(1)
+	h.store.put(overlay.Update{GoneNodes: []string{"a"}, GoneBlocks: []overlay.BlockKey{{Network: "blue", Prefix: first}}})
+	h.store.put(overlay.Update{Nodes: []overlay.Node{other}, Blocks: []overlay.Block{{Network: "blue", Prefix: first, Node: other.Name, Token: other.Token}}})
+	h.start()
+	h.until("another block", func() bool {
+		l := h.local("blue")
+		return len(l.Blocks) == 1 && l.Blocks[0] != first
+	})
+	h.until("the old block is routed to its owner", func() bool { return strings.Contains(h.kernel("ip route"), first.String()+" via") })
+}
+
+// A subnet that the host reaches otherwise is not used.
+func TestHostRoute(t *testing.T) {
+	h := newHost(t)
+	run(t, "ip route add 10.42.7.0/24 via 192.0.2.253")
+	h.store.put(overlay.Update{Networks: []overlay.Network{blue()}})
+	h.start()
+	h.until("refused", func() bool {
+		return strings.Contains(h.local("blue").Refused, "subnet 10.42.0.0/16 overlaps this host's route to 10.42.7.0/24")
+	})
+}
+
+// The host's address and MTU change.
+func TestUnderlayChanges(t *testing.T) {
+	h := newHost(t)
+	node, block := peer(1)
+	h.store.put(overlay.Update{Networks: []overlay.Network{blue()}, Nodes: []overlay.Node{node}, Blocks: []overlay.Block{block}})
+	h.start()
+	h.until("ready", func() bool { return h.agent.Status().Ready })
+	run(t, "ip address add 192.0.2.50/24 dev under0")
+	run(t, "ip address del 192.0.2.1/24 dev under0")
+	run(t, "ip link set under0 mtu 1400")
+	run(t, "ip address replace 192.0.2.50/24 dev under0")
+	run(t, "ip route replace default via 192.0.2.254")
+	h.until("the device follows", func() bool {
+		out := h.kernel("ip -d link show dev vxlan4097")
+		return strings.Contains(out, "local 192.0.2.50") && strings.Contains(out, "mtu 1350")
+	})
+	h.until("the store knows", func() bool {
+		h.store.Lock()
+		defer h.store.Unlock()
+		return h.store.state.Nodes["a"].Address == netip.MustParseAddr("192.0.2.50") && h.store.state.Nodes["a"].MTU == 1400
+	})
+	if l := h.local("blue"); l.MTU != 1350 {
+		t.Errorf("local MTU %d", l.MTU)
+	}
+}

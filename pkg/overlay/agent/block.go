@@ -1,0 +1,161 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/berth-cni/berth/pkg/overlay"
+)
+
+// claimKey is one claim on its way: of a subnet of a network.
+type claimKey struct {
+	network string
+	subnet  int
+}
+
+const (
+	claimTimeout = 10 * time.Second
+	lowWater     = 4 // another block is claimed when less than one in so many addresses is free
+)
+
+// ownBlocks finds the host's blocks of a network: those of the store where it is
+// known and knows us, and those that the host had and nobody else has since.
+func (a *Agent) ownBlocks(n *network) {
+	if !a.fresh || !a.registered {
+		return
+	}
+	def := n.def()
+	mine := a.state.BlocksOf(def.Name, a.id.Node)
+	if a.state.Nodes[a.id.Node].Token != a.id.Token {
+		mine = nil
+	}
+	n.lost = nil
+	for _, b := range n.local.Blocks {
+		owner, taken := a.state.Blocks[overlay.BlockKey{Network: def.Name, Prefix: b}]
+		switch {
+		case slices.Contains(mine, b) || !def.Contains(b):
+		case taken && owner.Node != a.id.Node:
+			a.Log.Error("a block of this host was given to another one", "network", def.Name, "block", b, "node", owner.Node)
+			if used, err := a.leased(def.Name, b); err != nil || used > 0 {
+				n.lost = append(n.lost, b)
+			}
+		default: // the watch is behind, or the store has lost it
+			mine = append(mine, b)
+		}
+	}
+	slices.SortFunc(mine, func(a, b netip.Prefix) int { return a.Addr().Compare(b.Addr()) })
+	n.local.Blocks = mine
+}
+
+// claimAll claims what the host needs: a block of each subnet, another one before
+// they are full, and what it has and the store does not know of.
+func (a *Agent) claimAll() {
+	if !a.fresh || !a.registered || a.away.err != nil {
+		return
+	}
+	for _, name := range a.names() {
+		n := a.nets[name]
+		if n.gone || n.local.Refused != "" {
+			continue
+		}
+		for i, subnet := range n.def().Subnets {
+			a.claimSubnet(n, i, subnet)
+		}
+		for _, b := range n.local.Blocks {
+			stored, ok := a.state.Blocks[overlay.BlockKey{Network: name, Prefix: b}]
+			if !ok || stored.Token != a.id.Token || stored.Used != (n.used[b] > 0) {
+				a.claim(n, slices.IndexFunc(n.def().Subnets, b.Overlaps), b)
+			}
+		}
+	}
+}
+
+func (a *Agent) claimSubnet(n *network, i int, subnet netip.Prefix) {
+	def := n.def()
+	size, used := 0.0, 0
+	for _, b := range n.local.Blocks {
+		if subnet.Overlaps(b) {
+			size += addressesOf(b)
+			used += n.used[b]
+		}
+	}
+	if size-float64(used) > size/lowWater {
+		return
+	}
+	taken := a.state.Taken(def.Name)
+	p, err := def.ChooseBlock(i, a.id.Node, func(p netip.Prefix) bool {
+		_, rejected := a.rejected[overlay.BlockKey{Network: def.Name, Prefix: p}]
+		return rejected || taken(p) || slices.Contains(n.local.Blocks, p)
+	})
+	if err != nil {
+		if len(n.local.Blocks) == 0 || size-float64(used) < 1 {
+			n.problem = err.Error()
+		}
+		a.Log.Debug("claim a block", "network", def.Name, "error", err)
+		return
+	}
+	a.claim(n, i, p)
+}
+
+// addressesOf is how many containers a block has room for.
+func addressesOf(b netip.Prefix) float64 {
+	bits := b.Addr().BitLen() - b.Bits()
+	taken := 2.0 // the network's and the gateway's
+	if b.Addr().Is4() {
+		taken++ // broadcast
+	}
+	return float64(uint64(1)<<min(bits, 62)) - taken
+}
+
+// claim asks the store for a block, beside the loop.
+func (a *Agent) claim(n *network, i int, p netip.Prefix) {
+	key := claimKey{n.def().Name, i}
+	if a.pending[key] {
+		return
+	}
+	a.pending[key] = true
+	b := overlay.Block{Network: key.network, Prefix: p, Node: a.id.Node, Token: a.id.Token, Used: n.used[p] > 0}
+	a.workers.Go(func() {
+		ctx, cancel := context.WithTimeout(a.ctx, claimTimeout)
+		defer cancel()
+		err := a.Store.Claim(ctx, b)
+		if err != nil && !errors.Is(err, overlay.ErrTaken) {
+			sleep(a.ctx, jitter(2*time.Second))
+		}
+		a.do(a.ctx, func() { a.claimed(key, b, err) })
+	})
+}
+
+func (a *Agent) claimed(key claimKey, b overlay.Block, err error) {
+	delete(a.pending, key)
+	n := a.nets[key.network]
+	switch {
+	case errors.Is(err, overlay.ErrTaken):
+		a.rejected[b.Key()] = time.Now()
+	case err != nil:
+		a.Log.Warn("claim a block", "network", key.network, "block", b.Prefix, "error", err)
+		return // the next tick tries again
+	case n != nil:
+		a.count.claims++
+		a.state.Apply(overlay.Update{Blocks: []overlay.Block{b}})
+		if !slices.Contains(n.local.Blocks, b.Prefix) {
+			a.Log.Info("block claimed", "network", key.network, "block", b.Prefix)
+			n.local.Blocks = append(n.local.Blocks, b.Prefix)
+			a.ensure(key.network, a.state.Conflicts()[key.network])
+			a.fw.sync()
+		}
+	}
+	a.claimAll()
+}
+
+// forgetRejected has blocks tried again that others had, some minutes ago.
+func (a *Agent) forgetRejected() {
+	for k, at := range a.rejected {
+		if time.Since(at) > 5*time.Minute {
+			delete(a.rejected, k)
+		}
+	}
+}

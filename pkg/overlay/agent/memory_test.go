@@ -1,0 +1,113 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/berth-cni/berth/pkg/overlay"
+)
+
+// memory is a store within the test: what the agent asks of it, it answers at once,
+// or not at all while it is away.
+type memory struct {
+	sync.Mutex
+	state    *overlay.State
+	away     bool
+	refuse   error // of Register
+	watchers []func(overlay.Update)
+	claims   int
+	left     bool
+}
+
+var errAway = errors.New("the store is away")
+
+func newMemory() *memory { return &memory{state: overlay.NewState()} }
+
+func (m *memory) full() overlay.Update {
+	u := overlay.Update{Full: true}
+	for _, n := range m.state.Networks {
+		u.Networks = append(u.Networks, n)
+	}
+	for _, n := range m.state.Nodes {
+		u.Nodes = append(u.Nodes, n)
+	}
+	for _, b := range m.state.Blocks {
+		u.Blocks = append(u.Blocks, b)
+	}
+	return u
+}
+
+// put changes the state and tells every watcher.
+func (m *memory) put(u overlay.Update) {
+	m.Lock()
+	m.state.Apply(u)
+	watchers := m.watchers
+	m.Unlock()
+	for _, fn := range watchers {
+		fn(u)
+	}
+}
+
+func (m *memory) Watch(ctx context.Context, fn func(overlay.Update)) error {
+	m.Lock()
+	away, full := m.away, m.full()
+	if !away {
+		m.watchers = append(m.watchers, fn)
+	}
+	m.Unlock()
+	if away {
+		return errAway
+	}
+	fn(full)
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func (m *memory) Register(_ context.Context, n overlay.Node, _ string, known bool, _ func(error)) error {
+	m.Lock()
+	there, ok := m.state.Nodes[n.Name]
+	err := m.refuse
+	if m.away {
+		err = errAway
+	}
+	m.Unlock()
+	switch {
+	case err != nil:
+		return err
+	case ok && there.Token != n.Token:
+		return &overlay.ConflictError{Node: n.Name, Address: there.Address}
+	case !ok && known:
+		return overlay.ErrRemoved
+	}
+	n.Since = time.Now()
+	go m.put(overlay.Update{Nodes: []overlay.Node{n}})
+	return nil
+}
+
+func (m *memory) Claim(_ context.Context, b overlay.Block) error {
+	m.Lock()
+	there, ok := m.state.Blocks[b.Key()]
+	m.claims++
+	away := m.away
+	m.Unlock()
+	switch {
+	case away:
+		return errAway
+	case ok && there.Node != b.Node:
+		return overlay.ErrTaken
+	}
+	go m.put(overlay.Update{Blocks: []overlay.Block{b}})
+	return nil
+}
+
+func (m *memory) Withdraw(context.Context) error { m.left = true; return nil }
+func (m *memory) Close() error                   { return nil }
+
+func (m *memory) State(context.Context) (*overlay.State, error) { return m.state, nil }
+func (m *memory) CreateNetwork(_ context.Context, n overlay.Network) (overlay.Network, error) {
+	return n, overlay.ErrReadOnly
+}
+func (m *memory) RemoveNetwork(context.Context, string, bool) error { return overlay.ErrReadOnly }
+func (m *memory) RemoveNode(context.Context, string, bool) error    { return overlay.ErrReadOnly }

@@ -1,0 +1,258 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+
+	"github.com/berth-cni/berth/pkg/link"
+	"github.com/berth-cni/berth/pkg/overlay"
+	"github.com/berth-cni/berth/pkg/overlay/vxlan"
+)
+
+// network is an overlay network on this host.
+type network struct {
+	local    *overlay.Local
+	plane    *vxlan.Plane // nil before the host has a block
+	problem  string       // why it does not work as it should; empty: it does
+	lost     []netip.Prefix
+	used     map[netip.Prefix]int // leases of each block
+	repaired map[string]uint64
+	gone     bool // from the store, while containers are still attached
+}
+
+func newNetwork(l *overlay.Local) *network {
+	return &network{local: l, repaired: map[string]uint64{}, used: map[netip.Prefix]int{}}
+}
+
+func (n *network) def() *overlay.Network { return &n.local.Network }
+
+func (a *Agent) names() []string { return slices.Sorted(maps.Keys(a.nets)) }
+
+// reconcile makes everything as the state says.
+func (a *Agent) reconcile() {
+	if !a.known { // what the kernel has is better than nothing
+		return
+	}
+	conflicts := a.state.Conflicts()
+	for _, name := range a.names() {
+		if now, ok := a.state.Networks[name]; a.fresh && (!ok || now.ID != a.nets[name].def().ID) {
+			a.remove(name)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(a.state.Networks)) {
+		a.ensure(name, conflicts[name])
+	}
+	a.sweep()
+	a.fw.sync()
+}
+
+// sweep deletes what networks left that went while the agent was away.
+func (a *Agent) sweep() {
+	for _, n := range a.nets {
+		if n.plane == nil && !n.gone {
+			return // its device may be there, and right
+		}
+	}
+	if !a.fresh {
+		return
+	}
+	if changes, err := a.host.Sweep(); err != nil || changes.Total() > 0 {
+		a.Log.Info("what removed networks left is deleted", "changes", changes.String(), "error", err)
+	}
+}
+
+// ensure brings a network of the store to what the state says.
+func (a *Agent) ensure(name string, conflict error) {
+	def := a.state.Networks[name]
+	n := a.nets[name]
+	if n == nil {
+		n = newNetwork(&overlay.Local{Network: def, Node: a.id.Node})
+		a.nets[name] = n
+	}
+	if n.def().ID != def.ID {
+		return // the one before it has containers yet
+	}
+	n.gone = false
+	n.local.Network, n.local.Node = def, a.id.Node
+	a.ownBlocks(n)
+	a.judge(n, conflict)
+	if err := a.writeLocal(n); err != nil {
+		a.Log.Error("write down what an ADD needs", "network", name, "error", err)
+	}
+	if len(n.local.Blocks) == 0 || conflict != nil {
+		return
+	}
+	if err := a.program(n); err != nil {
+		n.problem = err.Error()
+		a.Log.Error("program the kernel", "network", name, "error", err)
+	}
+}
+
+// program hands what is wanted of the network to its data plane.
+func (a *Agent) program(n *network) (err error) {
+	if n.plane == nil {
+		n.plane, err = a.host.Plane(a.device(n))
+	} else {
+		err = n.plane.SetDevice(a.device(n))
+	}
+	if err != nil {
+		return err
+	}
+	peers := a.peers(n)
+	err = n.plane.SetPeers(peers) // who is not valid is left out
+	a.sync(n)
+	a.probes.setPeers(n, peers)
+	return err
+}
+
+// mtu is what the underlay leaves, or less if the network says so.
+func (a *Agent) mtu(def *overlay.Network) int {
+	room := a.underlay.mtu - overlay.Overhead(a.underlay.addr)
+	if def.MTU != 0 && def.MTU < room {
+		return def.MTU
+	}
+	return room
+}
+
+// device is the host's VXLAN device of the network.
+func (a *Agent) device(n *network) vxlan.Device {
+	def := n.def()
+	return vxlan.Device{
+		Name: def.Device(), VNI: uint32(def.VNI), Port: uint16(def.Port), MTU: a.mtu(def), MAC: overlay.MAC(def.Name, a.id.Node),
+		Local: a.underlay.addr, Addresses: inner(n.local.Blocks), Subnets: def.Subnets,
+		NoChecksumOffload: a.probes.broken(def.Name),
+	}
+}
+
+// inner are a node's own addresses in the network: the network address of its first
+// block of each family.
+func inner(blocks []netip.Prefix) []netip.Addr {
+	var addrs []netip.Addr
+	for _, b := range blocks {
+		if !slices.ContainsFunc(addrs, func(a netip.Addr) bool { return a.Is4() == b.Addr().Is4() }) {
+			addrs = append(addrs, b.Addr())
+		}
+	}
+	return addrs
+}
+
+// judge says what is wrong with the network on this host.
+func (a *Agent) judge(n *network, conflict error) {
+	def := n.def()
+	n.local.MTU = a.mtu(def)
+	n.local.Refused, n.problem = a.refused, a.refused
+	switch {
+	case conflict != nil:
+		n.local.Refused = "it is in another network's way: " + conflict.Error()
+		n.problem = n.local.Refused
+	case len(n.lost) > 0:
+		n.problem = fmt.Sprintf("blocks %v were given to other hosts; containers that have addresses of them are cut off", n.lost)
+	case def.MTU > a.underlay.mtu-overlay.Overhead(a.underlay.addr):
+		n.problem = fmt.Sprintf("mtu: %d: device %s leaves %d bytes", def.MTU, a.underlay.device, n.local.MTU)
+	default:
+		if err := a.routedElsewhere(def); err != nil {
+			n.problem = err.Error()
+			if len(n.local.Blocks) == 0 {
+				n.local.Refused = n.problem
+			}
+		}
+	}
+}
+
+// routedElsewhere tells whether the host reaches something else by addresses of the
+// network.
+func (a *Agent) routedElsewhere(def *overlay.Network) error {
+	routes, err := link.HostRoutes(def.Device(), def.Bridge())
+	if err != nil {
+		return nil // what cannot be read says nothing
+	}
+	var errs []error
+	for _, r := range routes {
+		for _, s := range def.Subnets {
+			if s.Overlaps(r.Dst) {
+				errs = append(errs, fmt.Errorf("subnet %s overlaps this host's route to %s", s, r.Dst))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (a *Agent) writeLocal(n *network) error {
+	if err := n.local.Write(a.DataDir); err != nil {
+		return err
+	}
+	return a.writeConflist(n)
+}
+
+// remove takes a network away that the store does not have any more. What containers
+// still use stays until they are gone: their bridge, and the knowledge of it.
+func (a *Agent) remove(name string) {
+	n := a.nets[name]
+	if !n.gone {
+		a.Log.Info("network removed", "network", name)
+	}
+	n.gone = true
+	if n.plane != nil {
+		if err := errors.Join(n.plane.Delete(), a.fw.stop(n.def().Device())); err != nil {
+			a.Log.Error("remove the VXLAN device", "network", name, "error", err)
+		}
+		n.plane = nil
+	}
+	a.probes.forget(name)
+	if err := a.removeConflist(n); err != nil {
+		a.Log.Error("remove the conflist", "network", name, "error", err)
+	}
+	attached, err := a.attached(name)
+	if err != nil || attached > 0 {
+		n.local.Refused = "it was removed from the store"
+		n.problem = fmt.Sprintf("it was removed from the store, with %d containers attached on this host", attached)
+		if err := errors.Join(err, n.local.Write(a.DataDir)); err != nil {
+			a.Log.Error("remove network", "network", name, "error", err)
+		}
+		return
+	}
+	if err := a.forget(n); err != nil {
+		a.Log.Error("remove network", "network", name, "error", err)
+	}
+	delete(a.nets, name)
+}
+
+// dropOld removes what was kept for containers that are gone by now, and makes the
+// network that has the name since.
+func (a *Agent) dropOld() {
+	for _, name := range a.names() {
+		if !a.nets[name].gone {
+			continue
+		}
+		if a.remove(name); a.nets[name] == nil {
+			a.reconcile()
+			return
+		}
+	}
+}
+
+// sync compares a network's kernel state with what is wanted, and repairs it.
+func (a *Agent) sync(n *network) {
+	if n == nil || n.plane == nil {
+		return
+	}
+	a.count.syncs++
+	changes, err := n.plane.Sync()
+	if err != nil {
+		a.Log.Error("program the kernel", "network", n.def().Name, "error", err)
+	}
+	for kind, count := range map[string]int{
+		"device": changes.Device, "address": changes.Addresses, "fdb": changes.FDB,
+		"neighbour": changes.Neighbours, "route": changes.Routes, "unreachable": changes.Unreachable,
+	} {
+		n.repaired[kind] += uint64(count)
+	}
+	if total := changes.Total(); total > 0 {
+		a.count.repairs += uint64(total)
+		a.Log.Info("kernel brought to what is wanted", "network", n.def().Name, "changes", changes.String())
+	}
+	a.probes.listen(n)
+}

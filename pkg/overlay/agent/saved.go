@@ -1,0 +1,102 @@
+package agent
+
+import (
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/berth-cni/berth/pkg/overlay"
+)
+
+// What the store said last outlives a reboot, so that a host that boots while the
+// store is away reaches its peers.
+
+const saveEvery = 30 * time.Second
+
+type savedState struct {
+	dirty bool
+	last  time.Time
+}
+
+type stateFile struct {
+	Networks []overlay.Network `json:"networks"`
+	Nodes    []overlay.Node    `json:"nodes"`
+	Blocks   []overlay.Block   `json:"blocks"`
+}
+
+func (a *Agent) statePath() string { return filepath.Join(a.DataDir, "state.json") }
+
+// remember starts from what the store said before, and from the host's own files.
+func (a *Agent) remember() {
+	var f stateFile
+	data, err := os.ReadFile(a.statePath())
+	if err == nil {
+		err = json.Unmarshal(data, &f)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		a.Log.Warn("what the store said before is not readable; the store will say it again", "error", err)
+	}
+	u := overlay.Update{Full: true}
+	for _, n := range f.Networks {
+		if n.Validate() == nil {
+			u.Networks = append(u.Networks, n)
+		}
+	}
+	for _, n := range f.Nodes {
+		if n.Validate() == nil {
+			u.Nodes = append(u.Nodes, n)
+		}
+	}
+	for _, b := range f.Blocks {
+		if b.Validate() == nil {
+			u.Blocks = append(u.Blocks, b)
+		}
+	}
+	a.known = err == nil
+	a.state.Apply(u)
+	locals, err := overlay.ListLocal(a.DataDir)
+	if err != nil {
+		a.Log.Warn("read the host's networks", "error", err)
+	}
+	for _, l := range locals {
+		a.nets[l.Network.Name] = newNetwork(l)
+		if _, known := a.state.Networks[l.Network.Name]; !known {
+			a.state.Apply(overlay.Update{Networks: []overlay.Network{l.Network}})
+		}
+	}
+	if len(a.state.Networks) > 0 {
+		a.reconcile()
+	}
+}
+
+// save writes the state down, now and then; at the end at once.
+func (a *Agent) save(now bool) {
+	if !a.saved.dirty || !a.fresh || !now && time.Since(a.saved.last) < saveEvery {
+		return
+	}
+	f := stateFile{
+		slices.Collect(maps.Values(a.state.Networks)), slices.Collect(maps.Values(a.state.Nodes)), slices.Collect(maps.Values(a.state.Blocks)),
+	}
+	if err := writeState(a.statePath(), f); err != nil {
+		a.Log.Warn("write down what the store said", "error", err)
+	}
+	a.saved = savedState{last: time.Now()}
+}
+
+// writeState replaces the file. One that a crash cut off is only a slower start.
+func writeState(path string, f stateFile) error {
+	data, err := json.Marshal(f)
+	if err != nil {
+		return err
+	}
+	tmp := path + ".new"
+	if err := os.WriteFile(tmp, data, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(tmp, path)
+}

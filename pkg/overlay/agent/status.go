@@ -1,0 +1,162 @@
+package agent
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// Status is what an agent says of itself and of the overlay on its host.
+type Status struct {
+	Node     string          `json:"node"`
+	Underlay UnderlayStatus  `json:"underlay"`
+	Ready    bool            `json:"ready"`
+	Why      string          `json:"why,omitempty"` // it is not ready
+	Refused  string          `json:"refused,omitempty"`
+	Store    StoreStatus     `json:"store"`
+	Networks []NetworkStatus `json:"networks"`
+	Bad      []BadStatus     `json:"bad,omitempty"`
+	// Counters count since the agent's start.
+	Counters map[string]uint64 `json:"counters"`
+}
+
+// UnderlayStatus is the host's interface that VXLAN packets use.
+type UnderlayStatus struct {
+	Address netip.Addr `json:"address"`
+	Device  string     `json:"device"`
+	MTU     int        `json:"mtu"` // bytes
+}
+
+// StoreStatus says whether the store answers.
+type StoreStatus struct {
+	Away       bool      `json:"away"`
+	Error      string    `json:"error,omitempty"`
+	Since      time.Time `json:"since,omitzero"` // it is away
+	Registered bool      `json:"registered"`     // it knows this host
+	Nodes      int       `json:"nodes"`
+}
+
+// NetworkStatus is a network on this host.
+type NetworkStatus struct {
+	Name     string            `json:"name"`
+	VNI      int               `json:"vni"`
+	Device   string            `json:"device"`
+	Bridge   string            `json:"bridge"`
+	MTU      int               `json:"mtu"` // bytes
+	Port     int               `json:"port"`
+	Blocks   []BlockStatus     `json:"blocks"`
+	Peers    int               `json:"peers"`
+	Problem  string            `json:"problem,omitempty"`
+	Refused  string            `json:"refused,omitempty"` // nothing can be added
+	Repairs  map[string]uint64 `json:"repairs"`           // by kind: "fdb", "route", …
+	Probes   ProbeStatus       `json:"probes"`
+	Checksum bool              `json:"checksumOffloadOff,omitempty"`
+}
+
+// BlockStatus is a block of this host. Size and Free count addresses.
+type BlockStatus struct {
+	Prefix netip.Prefix `json:"prefix"`
+	Size   float64      `json:"size"`
+	Free   float64      `json:"free"`
+}
+
+// ProbeStatus is what the probes of a network's peers found.
+type ProbeStatus struct {
+	OK      int          `json:"ok"`
+	Failing []FailedPeer `json:"failing,omitempty"`
+}
+
+// FailedPeer is a peer that is not reached as it should be.
+type FailedPeer struct {
+	Peer    string    `json:"peer"`
+	Verdict string    `json:"verdict"`
+	Since   time.Time `json:"since"`
+}
+
+// BadStatus is data in the store that nobody can use.
+type BadStatus struct {
+	Key   string `json:"key"`
+	Error string `json:"error"`
+}
+
+var errBusy = errors.New("the agent does not answer: it is starting, stopping or stuck")
+
+// Status asks the agent's loop. One that does not answer is not ready.
+func (a *Agent) Status() Status {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	answer := make(chan Status, 1)
+	if !a.do(ctx, func() { answer <- a.status() }) {
+		return Status{Node: a.Node, Why: errBusy.Error()}
+	}
+	return <-answer
+}
+
+func (a *Agent) status() Status {
+	s := Status{
+		Node: a.id.Node, Refused: a.refused,
+		Underlay: UnderlayStatus{a.underlay.addr, a.underlay.device, a.underlay.mtu},
+		Store:    StoreStatus{Registered: a.registered, Nodes: len(a.state.Nodes)},
+		Counters: map[string]uint64{
+			"store_updates": a.count.updates, "peer_changes": a.count.peers, "kernel_syncs": a.count.syncs, "kernel_repairs": a.count.repairs,
+			"blocks_claimed": a.count.claims, "store_losses": a.count.storeLost, "registrations": a.count.registrations,
+		},
+	}
+	if a.away.err != nil {
+		s.Store.Away, s.Store.Error, s.Store.Since = true, a.away.err.Error(), a.away.since
+	}
+	for _, name := range a.names() {
+		s.Networks = append(s.Networks, a.networkStatus(a.nets[name]))
+	}
+	for key, err := range a.state.Bad {
+		s.Bad = append(s.Bad, BadStatus{key, err.Error()})
+	}
+	slices.SortFunc(s.Bad, func(a, b BadStatus) int { return cmp.Compare(a.Key, b.Key) })
+	s.Why = a.notReady(s.Networks)
+	s.Ready = s.Why == ""
+	return s
+}
+
+// notReady says why the agent has not done yet what it is there for. A store that is
+// away later does not matter.
+func (a *Agent) notReady(networks []NetworkStatus) string {
+	switch {
+	case a.refused != "":
+		return a.refused
+	case !a.fresh && a.away.err != nil && len(a.nets) > 0:
+		return "" // on its own, as it was when the store was last seen
+	case !a.fresh:
+		return "the store has not been read yet"
+	case !a.registered:
+		return "the store does not know this host yet"
+	}
+	for _, n := range networks {
+		if len(n.Blocks) == 0 && n.Problem == "" {
+			return "network " + n.Name + " has no block yet"
+		}
+	}
+	return ""
+}
+
+func (a *Agent) networkStatus(n *network) NetworkStatus {
+	def := n.def()
+	s := NetworkStatus{
+		Name: def.Name, VNI: def.VNI, Device: def.Device(), Bridge: def.Bridge(), MTU: n.local.MTU, Port: def.Port,
+		Problem: n.problem, Refused: n.local.Refused, Repairs: map[string]uint64{}, Probes: a.probes.status(def.Name),
+		Checksum: a.probes.broken(def.Name),
+	}
+	for kind, count := range n.repaired {
+		s.Repairs[kind] = count
+	}
+	for _, b := range n.local.Blocks {
+		size := addressesOf(b)
+		s.Blocks = append(s.Blocks, BlockStatus{b, size, size - float64(n.used[b])})
+	}
+	if n.plane != nil {
+		s.Peers = n.plane.Len()
+	}
+	return s
+}

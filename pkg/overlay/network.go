@@ -1,0 +1,183 @@
+// Package overlay is the model of the networks that span hosts: what a network, a
+// node and a block are, how they are kept in a store, and what a host remembers of
+// them.
+//
+// An overlay network is routed. Each node (a host) owns blocks, prefixes of the
+// network's subnet, from which its containers get their addresses; the other nodes
+// know a route to each block. State is per node, not per container. A store
+// ([Control]) holds networks, nodes and blocks; the node's agent programs the kernel
+// from it and writes a [Local] file for each network, which is all that an ADD
+// needs: no ADD waits for the store or for the agent.
+//
+// The package links no store and no server, since the plugin links it.
+package overlay
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"net/netip"
+	"strings"
+	"time"
+)
+
+// Defaults of a network, and the width of a VNI.
+const (
+	DefaultPort = 4789      // RFC 7348, section 5
+	MaxVNI      = 1<<24 - 1 // RFC 7348, section 5
+	FirstVNI    = 4097      // of those that are chosen: above the VLAN IDs, as Docker has it
+)
+
+// Network is an overlay network, as the store keeps it. It does not change once it
+// is made.
+type Network struct {
+	Name string `json:"name"`
+	// ID tells a network from another one that had the name before it.
+	ID string `json:"id"`
+	// Subnets are one prefix of each family, or of one.
+	Subnets []netip.Prefix `json:"subnets"`
+	// NodePrefix is the length in bits of the blocks of each of Subnets.
+	NodePrefix []int `json:"nodePrefix"`
+	VNI        int   `json:"vni"`
+	Port       int   `json:"port"`          // UDP
+	MTU        int   `json:"mtu,omitempty"` // bytes; 0: what the underlay leaves
+
+	Internal bool              `json:"internal,omitempty"`
+	Isolate  bool              `json:"isolate,omitempty"`
+	NoICC    bool              `json:"noicc,omitempty"`
+	Labels   map[string]string `json:"labels,omitempty"`
+	Created  time.Time         `json:"created"`
+}
+
+// Device is the name of the network's VXLAN device on every node.
+func (n *Network) Device() string { return fmt.Sprintf("vxlan%d", n.VNI) }
+
+// Bridge is the name of the network's bridge on every node.
+func (n *Network) Bridge() string { return fmt.Sprintf("overlay%d", n.VNI) }
+
+const maxName = 128
+
+// ValidName tells what is wrong with the name of a network or a node. The rule is
+// CNI's for a network (SPEC 1.1.0, section 1); it keeps what comes from a store out
+// of paths and of other keys.
+func ValidName(s string) error {
+	bad := s == "" || len(s) > maxName || strings.IndexByte("_.-", s[0]) >= 0
+	for _, c := range []byte(s) {
+		bad = bad || strings.IndexByte("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-", c) < 0
+	}
+	if bad {
+		return fmt.Errorf("want a letter or digit, then letters, digits and any of _.-, %d bytes at most", maxName)
+	}
+	return nil
+}
+
+// SetDefaults fills in what a person need not say. VNI is the store's to choose.
+func (n *Network) SetDefaults() {
+	if n.Port == 0 {
+		n.Port = DefaultPort
+	}
+	for i := len(n.NodePrefix); i < len(n.Subnets); i++ {
+		n.NodePrefix = append(n.NodePrefix, defaultBlock(n.Subnets[i]))
+	}
+}
+
+// defaultBlock is a /24 (IPv4) or a /64 (IPv6), or where the subnet is not wider
+// than that, 256 blocks of it.
+func defaultBlock(subnet netip.Prefix) int {
+	usual, longest := 24, 28
+	if subnet.Addr().Is6() {
+		usual, longest = 64, 120
+	}
+	if subnet.Bits() < usual {
+		return usual
+	}
+	return max(subnet.Bits(), min(subnet.Bits()+8, longest))
+}
+
+// Validate returns all that is wrong with the network, each with its key, its value
+// and what is allowed.
+func (n *Network) Validate() error {
+	var errs []error
+	refuse := func(key string, value any, format string, args ...any) {
+		errs = append(errs, fmt.Errorf("%s: %v: %s", key, value, fmt.Sprintf(format, args...)))
+	}
+	if err := ValidName(n.Name); err != nil {
+		refuse("name", fmt.Sprintf("%q", n.Name), "%v", err)
+	}
+	if n.VNI < 1 || n.VNI > MaxVNI {
+		refuse("vni", n.VNI, "want 1 to %d", MaxVNI)
+	}
+	if n.Port < 1 || n.Port > math.MaxUint16 {
+		refuse("port", n.Port, "want a UDP port, 1 to %d", math.MaxUint16)
+	}
+	const minMTU, minMTU6, maxMTU = 576, 1280, 65535 - 70 // RFC 791, RFC 8200
+	if n.MTU != 0 && (n.MTU < minMTU || n.MTU > maxMTU) {
+		refuse("mtu", n.MTU, "want %d to %d bytes, or 0 for what the underlay leaves", minMTU, maxMTU)
+	}
+	if len(n.Subnets) == 0 || len(n.Subnets) > 2 || len(n.Subnets) == 2 && n.Subnets[0].Addr().Is4() == n.Subnets[1].Addr().Is4() {
+		refuse("subnets", n.Subnets, "want one subnet, or one of IPv4 and one of IPv6")
+	}
+	if len(n.NodePrefix) != len(n.Subnets) {
+		refuse("nodePrefix", n.NodePrefix, "want a length for each of the %d subnets", len(n.Subnets))
+		return errors.Join(errs...)
+	}
+	for i, s := range n.Subnets {
+		if why := badSubnet(s); why != "" {
+			refuse("subnets", s, "%s", why)
+			continue
+		}
+		if s.Addr().Is6() && n.MTU != 0 && n.MTU < minMTU6 {
+			refuse("mtu", n.MTU, "want at least %d bytes for IPv6", minMTU6)
+		}
+		// Two addresses of a block are its network's and its gateway's, one in IPv4 is
+		// its broadcast address.
+		if longest := s.Addr().BitLen() - 2; n.NodePrefix[i] < s.Bits() || n.NodePrefix[i] > longest {
+			refuse("nodePrefix", n.NodePrefix[i], "want %d (the subnet's own length) to %d for %s", s.Bits(), longest, s)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func badSubnet(s netip.Prefix) string {
+	switch {
+	case !s.IsValid() || s.Addr().Is4In6() || s.Addr().Zone() != "":
+		return "want a prefix such as 10.42.0.0/16 or fd00:42::/48"
+	case s != s.Masked():
+		return fmt.Sprintf("has host bits set: the network address of this length is %s", s.Masked())
+	case s.Bits() < 8:
+		return "want a length of 8 or more"
+	case s.Addr().IsMulticast() || s.Addr().IsLoopback() || s.Addr().IsLinkLocalUnicast() || s.Addr().IsUnspecified():
+		return "want a network of unicast addresses that can be routed"
+	}
+	return ""
+}
+
+// Contains tells whether a block is one of the network's: of a subnet and of the
+// length of its blocks.
+func (n *Network) Contains(block netip.Prefix) bool {
+	for i, s := range n.Subnets {
+		if block.IsValid() && block == block.Masked() && s.Addr().Is4() == block.Addr().Is4() &&
+			s.Contains(block.Addr()) && i < len(n.NodePrefix) && block.Bits() == n.NodePrefix[i] {
+			return true
+		}
+	}
+	return false
+}
+
+// Conflict returns how two networks are in each other's way; nil when they are not.
+func (n *Network) Conflict(o *Network) error {
+	if n.Name == o.Name {
+		return fmt.Errorf("name: %q: a network of that name exists", n.Name)
+	}
+	if n.VNI == o.VNI {
+		return fmt.Errorf("vni: %d: is that of network %q", n.VNI, o.Name)
+	}
+	for _, mine := range n.Subnets {
+		for _, theirs := range o.Subnets {
+			if mine.Overlaps(theirs) {
+				return fmt.Errorf("subnets: %s: overlaps %s of network %q", mine, theirs, o.Name)
+			}
+		}
+	}
+	return nil
+}

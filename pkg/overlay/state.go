@@ -1,0 +1,195 @@
+package overlay
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// Update is a change of the store's state.
+type Update struct {
+	// Full says that this is all there is.
+	Full     bool
+	Networks []Network
+	Nodes    []Node
+	Blocks   []Block
+	Alive    []Alive
+
+	GoneNetworks []string
+	GoneNodes    []string
+	GoneBlocks   []BlockKey
+	GoneAlive    []string
+	GoneBad      []string // keys
+
+	// Bad is what the store holds and nobody can use, each with its key.
+	Bad []BadKey
+	// Err says that the store is away; the state is what was known before.
+	Err error
+}
+
+// BadKey is foreign or broken data in the store.
+type BadKey struct {
+	Key string
+	Err error
+}
+
+func (b BadKey) Error() string { return fmt.Sprintf("key %s: %v", b.Key, b.Err) }
+
+// State is what the store holds, as far as it is valid.
+type State struct {
+	Networks map[string]Network
+	Nodes    map[string]Node
+	Blocks   map[BlockKey]Block
+	Alive    map[string]Alive
+	Bad      map[string]error // by key
+
+	byNode map[string]map[BlockKey]bool
+}
+
+// NewState returns an empty state.
+func NewState() *State {
+	return &State{map[string]Network{}, map[string]Node{}, map[BlockKey]Block{}, map[string]Alive{}, map[string]error{}, map[string]map[BlockKey]bool{}}
+}
+
+// Apply brings the state up to date. It costs what the update holds.
+func (s *State) Apply(u Update) {
+	if u.Err != nil {
+		return
+	}
+	if u.Full {
+		*s = *NewState()
+	}
+	for _, name := range u.GoneNetworks {
+		delete(s.Networks, name)
+	}
+	for _, name := range u.GoneNodes {
+		delete(s.Nodes, name)
+	}
+	for _, k := range u.GoneBlocks {
+		s.dropBlock(k)
+	}
+	for _, name := range u.GoneAlive {
+		delete(s.Alive, name)
+	}
+	for _, key := range u.GoneBad {
+		delete(s.Bad, key)
+	}
+	for _, n := range u.Networks {
+		s.Networks[n.Name] = n
+	}
+	for _, n := range u.Nodes {
+		s.Nodes[n.Name] = n
+	}
+	for _, b := range u.Blocks {
+		s.dropBlock(b.Key())
+		s.Blocks[b.Key()] = b
+		if s.byNode[b.Node] == nil {
+			s.byNode[b.Node] = map[BlockKey]bool{}
+		}
+		s.byNode[b.Node][b.Key()] = true
+	}
+	for _, a := range u.Alive {
+		s.Alive[a.Node] = a
+	}
+	for _, b := range u.Bad {
+		s.Bad[b.Key] = b.Err
+	}
+}
+
+func (s *State) dropBlock(k BlockKey) {
+	old, ok := s.Blocks[k]
+	if !ok {
+		return
+	}
+	delete(s.Blocks, k)
+	if delete(s.byNode[old.Node], k); len(s.byNode[old.Node]) == 0 {
+		delete(s.byNode, old.Node)
+	}
+}
+
+// BlocksOf returns the blocks of a node on a network, sorted: IPv4 first. Blocks
+// that are none of the network's, or claimed by somebody who was not the node, are
+// left out.
+func (s *State) BlocksOf(network, node string) []netip.Prefix {
+	n, ok := s.Networks[network]
+	owner, known := s.Nodes[node]
+	if !ok || !known {
+		return nil
+	}
+	var all []netip.Prefix
+	for k := range s.byNode[node] {
+		if k.Network == network && n.Contains(k.Prefix) && s.Blocks[k].Token == owner.Token {
+			all = append(all, k.Prefix)
+		}
+	}
+	slices.SortFunc(all, comparePrefix)
+	return all
+}
+
+// Owners returns the blocks of every node that owns some of the network, as
+// [State.BlocksOf] has them.
+func (s *State) Owners(network string) map[string][]netip.Prefix {
+	all := map[string][]netip.Prefix{}
+	for node := range s.byNode {
+		if blocks := s.BlocksOf(network, node); len(blocks) > 0 {
+			all[node] = blocks
+		}
+	}
+	return all
+}
+
+// NetworksOf returns the networks that a node owns blocks of.
+func (s *State) NetworksOf(node string) []string {
+	var all []string
+	for k := range s.byNode[node] {
+		if !slices.Contains(all, k.Network) {
+			all = append(all, k.Network)
+		}
+	}
+	return all
+}
+
+func comparePrefix(a, b netip.Prefix) int {
+	if c := a.Addr().Compare(b.Addr()); c != 0 { // sorts IPv4 before IPv6
+		return c
+	}
+	return a.Bits() - b.Bits()
+}
+
+// Taken tells for each block of a network whether somebody owns it.
+func (s *State) Taken(network string) func(netip.Prefix) bool {
+	return func(p netip.Prefix) bool {
+		_, taken := s.Blocks[BlockKey{network, p}]
+		return taken
+	}
+}
+
+// Conflicts returns the networks that are in another's way, which only a store that
+// was written by hand can have: the one that was made later loses.
+func (s *State) Conflicts() map[string]error {
+	bad := map[string]error{}
+	var kept []Network
+	byAge := slices.SortedFunc(maps.Values(s.Networks), func(a, b Network) int {
+		if c := a.Created.Compare(b.Created); c != 0 {
+			return c
+		}
+		return strings.Compare(a.Name, b.Name)
+	})
+	for _, n := range byAge {
+		var errs []error
+		for _, o := range kept {
+			if err := n.Conflict(&o); err != nil {
+				errs = append(errs, err)
+			}
+		}
+		if err := errors.Join(errs...); err != nil {
+			bad[n.Name] = err
+			continue
+		}
+		kept = append(kept, n)
+	}
+	return bad
+}

@@ -1,0 +1,60 @@
+package main
+
+import (
+	"encoding/json"
+
+	"github.com/berth-cni/berth/pkg/cni"
+)
+
+// config has the bridge's keys where they make sense. Its name is the network's in
+// the store. What is the network's own (subnets, internal, isolate) is there, the
+// same for every host.
+type config struct {
+	cni.Conf
+	IsDefaultGateway bool   `json:"isDefaultGateway"`
+	IPMasq           bool   `json:"ipMasq"`
+	IPMasqBackend    string `json:"ipMasqBackend"`
+	HairpinMode      bool   `json:"hairpinMode"`
+	PromiscMode      bool   `json:"promiscMode"`
+	MACSpoofCheck    bool   `json:"macspoofchk"`
+	EnableDAD        bool   `json:"enabledad"`
+	PortIsolation    bool   `json:"portIsolation"`
+
+	// Refused, since they would seem to do something.
+	Bridge json.RawMessage `json:"bridge"`
+	MTU    json.RawMessage `json:"mtu"`
+	VLAN   json.RawMessage `json:"vlan"`
+	Trunk  json.RawMessage `json:"vlanTrunk"`
+}
+
+// validate notes every problem at the request, which reports all of them.
+func (c *config) validate(r *cni.Request) {
+	if !r.IPAM.Empty() {
+		r.Refuse("ipam", string(c.IPAM), "want none: the addresses are those of the block that this host owns")
+	}
+	if c.HairpinMode && c.PromiscMode {
+		r.Refuse("hairpinMode", true, "cannot be together with promiscMode")
+	}
+	for _, k := range []struct {
+		key   string
+		value json.RawMessage
+		why   string
+	}{
+		{"bridge", c.Bridge, "want none: it follows from the network's VNI"},
+		{"mtu", c.MTU, "want none: it is the network's, 'berth network create --mtu'"},
+		{"vlan", c.VLAN, "want none: an overlay network has no VLANs"},
+		{"vlanTrunk", c.Trunk, "want none: an overlay network has no VLANs"},
+	} {
+		if len(k.value) > 0 && string(k.value) != "null" && string(k.value) != "0" {
+			r.Refuse(k.key, string(k.value), "%s", k.why)
+		}
+	}
+	for _, k := range []struct {
+		key string
+		on  bool
+	}{{"internal", c.Internal}, {"isolate", c.Isolate}, {"icc", c.ICC != nil && !*c.ICC}} {
+		if k.on {
+			r.Refuse(k.key, k.key != "icc", "want none: it is the network's own on every host, 'berth network create'")
+		}
+	}
+}

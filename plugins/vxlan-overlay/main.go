@@ -1,0 +1,163 @@
+// Vxlan-overlay gives a container an interface on a network that spans hosts: a veth
+// pair on a bridge of this host, an address of the block that the host owns, and
+// routes to the blocks of the other hosts through VXLAN.
+//
+// The plugin asks nobody: what it needs is in the file that `berth agent` keeps for
+// each network. It works while the agent and the store are away.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+
+	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/cni"
+	"github.com/berth-cni/berth/pkg/firewall"
+	"github.com/berth-cni/berth/pkg/ipam"
+	"github.com/berth-cni/berth/pkg/link"
+	"github.com/berth-cni/berth/pkg/overlay"
+)
+
+func main() {
+	cni.Main(cni.Mode{Name: "vxlan-overlay", Config: func() cni.Config {
+		return &config{IsDefaultGateway: true, IPMasq: true}
+	}})
+}
+
+// Plan implements [cni.Config].
+func (c *config) Plan(r *cni.Request) (*cni.Plan, error) {
+	c.validate(r)
+	backend, err := r.FirewallBackend("ipMasqBackend", c.IPMasqBackend)
+	if err != nil {
+		return nil, err
+	}
+	local, err := c.local()
+	if err != nil {
+		return nil, err
+	}
+	n := &local.Network
+	r.IPAM = addresses(local)
+	return &cni.Plan{
+		Network: attach.Network{Name: c.Name, Plugin: "vxlan-overlay", Link: n.Bridge(),
+			Subnets: n.Subnets, Settings: settings(n)},
+		Gateway:      true,
+		DefaultRoute: c.IsDefaultGateway && !n.Internal,
+		Internal:     n.Internal,
+		Once:         []attach.Step{&firewall.Forward{Bridge: n.Bridge()}},
+		Steps: []attach.Step{
+			&link.Bridge{Name: n.Bridge(), MTU: local.MTU, Gateway: true, MoreAddresses: true, Promisc: c.PromiscMode},
+			&link.Veth{Bridge: n.Bridge(), MTU: local.MTU, Hairpin: c.HairpinMode, Isolated: c.PortIsolation,
+				NoICC: n.NoICC, MACSpoofCheck: c.MACSpoofCheck, DAD: c.EnableDAD},
+			&firewall.Rules{Backend: backend, Bridge: n.Bridge(), Overlay: n.Device(),
+				Masquerade: c.IPMasq && !n.Internal, Internal: n.Internal, Isolate: n.Isolate, NoICC: n.NoICC},
+		},
+	}, nil
+}
+
+// local reads what the host knows of the network, and whether it may be used.
+func (c *config) local() (*overlay.Local, error) {
+	local, err := overlay.ReadLocal(overlay.DataDir(), c.Name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, cni.Later(fmt.Errorf("network %q: this host does not know it yet: is it in 'berth network ls', and does 'berth agent' run here?", c.Name))
+	case err != nil:
+		return nil, fmt.Errorf("network %q: %w", c.Name, err)
+	case local.Refused != "":
+		return nil, cni.Later(fmt.Errorf("network %q: nothing can be added on this host: %s", c.Name, local.Refused))
+	}
+	for _, s := range local.Network.Subnets {
+		if !hasBlock(local, s) {
+			return nil, cni.Later(fmt.Errorf("network %q: this host has no block of %s yet", c.Name, s))
+		}
+	}
+	return local, nil
+}
+
+func hasBlock(local *overlay.Local, subnet netip.Prefix) bool {
+	for _, b := range local.Blocks {
+		if subnet.Overlaps(b) {
+			return true
+		}
+	}
+	return false
+}
+
+// addresses is the built-in IPAM on the host's blocks: one address from those of
+// each subnet, and the whole subnet through the gateway.
+func addresses(local *overlay.Local) *ipam.Config {
+	conf := &ipam.Config{Grows: true}
+	for _, s := range local.Network.Subnets {
+		var set ipam.RangeSet
+		for _, b := range local.Blocks {
+			if s.Overlaps(b) {
+				set = append(set, blockRange(b))
+			}
+		}
+		conf.Ranges = append(conf.Ranges, set)
+		conf.Routes = append(conf.Routes, attach.Route{Dst: s})
+	}
+	return conf
+}
+
+// blockRange is all of a block behind its gateway.
+func blockRange(b netip.Prefix) ipam.Range {
+	gw := overlay.Gateway(b)
+	r := ipam.Range{Subnet: b, Gateway: gw, Start: gw.Next(), End: overlay.Last(b)}
+	if b.Addr().Is4() {
+		r.End = r.End.Prev() // the broadcast address
+	}
+	return r
+}
+
+// settings are the words of which the firewall keeps something for the network.
+func settings(n *overlay.Network) []string {
+	var words []string
+	for _, s := range []struct {
+		on   bool
+		word string
+	}{{n.Internal, "internal"}, {n.Isolate, "isolate"}, {n.NoICC, "noicc"}} {
+		if s.on {
+			words = append(words, s.word)
+		}
+	}
+	return words
+}
+
+// Verify implements [cni.Verifier]: the device that leads to the other hosts is there,
+// and the container's addresses are still this host's.
+func (c *config) Verify(_ *cni.Request, a *attach.Attachment) error {
+	local, err := c.local()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	if up, err := link.Up(local.Network.Device()); err != nil || !up {
+		errs = append(errs, fmt.Errorf("the VXLAN device %s is not up: does 'berth agent' run?", local.Network.Device()), err)
+	}
+	for _, addr := range a.Addresses {
+		if !owned(local, addr.Prefix.Addr()) {
+			errs = append(errs, fmt.Errorf("address %s is in no block of this host any more", addr.Prefix.Addr()))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func owned(local *overlay.Local, addr netip.Addr) bool {
+	for _, b := range local.Blocks {
+		if b.Contains(addr) {
+			return true
+		}
+	}
+	return false
+}
+
+// Available implements [cni.Verifier]. An agent that is away is no reason to say no:
+// an ADD works without it.
+func (c *config) Available(*cni.Request) error {
+	if running, err := overlay.AgentRuns(); err == nil && !running {
+		cni.Warn("network %s: 'berth agent' does not run on this host: it reaches the other hosts as they were when it stopped", c.Name)
+	}
+	return nil
+}

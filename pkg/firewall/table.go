@@ -146,23 +146,23 @@ func filterChains() []chain {
 			rule(is4(), saddr4.prefix(loopback4, 1), drop()), // ip saddr 127.0.0.0/8 drop
 		},
 	}, {
-		// What comes out of a tunnel has a sender that is reached through a tunnel:
-		// not this host, its other networks, or what no host owns. The way back is
-		// that of the sender's network, which need not be the one of this packet, so
-		// that the kernel's strict reverse path filter (rp_filter) does not fit.
-		// Answers too are looked at: a connection's addresses are easy to guess.
 		name: "prerouting_raw", kind: nftables.ChainTypeFilter,
 		hook: nftables.ChainHookPrerouting, priority: nftables.ChainPriorityRaw,
 		rules: [][]expr.Any{
 			rule(in(bridges, iif), verdictTo(expr.VerdictGoto, fromBridge)), // iifname @bridges goto from_bridge
-			rule(in(overlay, iif), notIn(ways, wayBack), drop()),            // iifname @overlay fib saddr oifname != @ways drop
 		},
 	}, {
+		// What comes out of a tunnel has a sender that is reached through a tunnel:
+		// not this host, its other networks, or what no host owns. The way back is
+		// that of the sender's network, which need not be the one of this packet, so
+		// that the kernel's strict reverse path filter (rp_filter) does not fit. Asking
+		// the routes costs a microsecond, so only what starts is asked.
 		name: "forward", kind: nftables.ChainTypeFilter,
 		hook: nftables.ChainHookForward, priority: nftables.ChainPriorityFilter,
 		rules: [][]expr.Any{
 			// The short way for most packets: what started is not asked again.
 			rule(state(expr.CmpOpNeq), accept()),                  // ct state established,related accept
+			rule(in(overlay, iif), notIn(ways, wayBack), drop()),  // iifname @overlay fib saddr oifname != @ways drop
 			rule(in(same, iif, oif), notIn(noICC, iif), accept()), // iifname . oifname @same iifname != @noicc accept
 			rule(in(internal, iif), drop()),                       // iifname @internal drop
 			rule(in(internal, oif), drop()),                       // oifname @internal drop
@@ -183,6 +183,7 @@ func filterChains() []chain {
 		name: "input", kind: nftables.ChainTypeFilter,
 		hook: nftables.ChainHookInput, priority: nftables.ChainPriorityFilter,
 		rules: [][]expr.Any{
+			rule(in(overlay, iif), state(expr.CmpOpEq), notIn(ways, wayBack), drop()),               // iifname @overlay ct state != established,related fib saddr oifname != @ways drop
 			rule(in(internal, iif), state(expr.CmpOpEq), toOtherInterface(), drop()),                // iifname @internal ct state != established,related fib daddr . iif type unicast drop
 			rule(udp(), is4(), in(overlays, dport, vni), notIn(vteps4, saddr4, dport, vni), drop()), // udp dport . @th,96,32 @overlays ip saddr . udp dport . @th,96,32 != @vteps4 drop
 			rule(udp(), is6(), in(overlays, dport, vni), notIn(vteps6, saddr6, dport, vni), drop()),

@@ -126,8 +126,8 @@ func (a *Agent) notReady(networks []NetworkStatus) string {
 	switch {
 	case a.refused != "":
 		return a.refused
-	case !a.fresh && a.away.err != nil && len(a.nets) > 0:
-		return "" // on its own, as it was when the store was last seen
+	case !a.fresh && a.known && len(a.nets) > 0:
+		return "" // on its own, as it was when the store was last read
 	case !a.fresh:
 		return "the store has not been read yet"
 	case !a.registered:

@@ -18,14 +18,14 @@ import (
 type wall struct {
 	a       *Agent
 	backend string
-	synced  time.Time
+	next    time.Time       // of comparing
 	passes  map[string]bool // devices that other firewalls let through
 	failed  bool            // the last comparison
 }
 
-// compareEvery is how often the firewall is compared, beside the moments at which the
-// kernel says that somebody changed it.
-const compareEvery = 30 * time.Second
+// share is the part of the time that comparing the firewall may take, one in so many,
+// beside the moments at which the kernel says that somebody changed it.
+const share = 200
 
 func newWall(a *Agent) (*wall, error) {
 	backend, err := firewall.Choose(a.FirewallBackend)
@@ -40,6 +40,7 @@ func (w *wall) sync() {
 	if !w.a.known {
 		return
 	}
+	start := time.Now()
 	var tunnels []firewall.Tunnel
 	var ports []int
 	for _, name := range w.a.names() {
@@ -78,7 +79,7 @@ func (w *wall) sync() {
 		w.a.Log.Error("program the firewall", "error", err)
 	}
 	w.failed = err != nil
-	w.synced = time.Now()
+	w.next = time.Now().Add(share * time.Since(start))
 }
 
 // pass has the host's other firewalls forward what a device brings; once, since they
@@ -99,7 +100,7 @@ func (w *wall) stop(device string) error {
 }
 
 func (w *wall) tick() {
-	if w.failed || time.Since(w.synced) > compareEvery {
+	if w.failed || time.Now().After(w.next) {
 		w.sync()
 	}
 }

@@ -28,7 +28,7 @@ func (r *Rules) networkElements() (wanted, unwanted []element) {
 	for _, m := range []struct {
 		set string
 		on  bool
-	}{{noICC, r.NoICC}, {internal, r.Internal}, {isolated, r.Isolate}} {
+	}{{noICC, r.NoICC}, {internal, r.Internal}, {isolated, r.Isolate}, {named, r.Names}} {
 		e := element{set: m.set, key: name}
 		if m.on {
 			wanted = append(wanted, e)
@@ -44,7 +44,7 @@ func (r *Rules) networkElements() (wanted, unwanted []element) {
 
 // everyMembership is all that bridges of networks of any settings have.
 func everyMembership(bridge string) []element {
-	every := &Rules{Bridge: bridge, Internal: true, Isolate: true, NoICC: true}
+	every := &Rules{Bridge: bridge, Internal: true, Isolate: true, NoICC: true, Names: true}
 	all, _ := every.networkElements()
 	return all
 }

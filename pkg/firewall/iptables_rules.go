@@ -10,6 +10,7 @@ import (
 
 // The chains of the iptables backend, with the meaning of the nftables table's.
 const (
+	chainNames      = "BERTH-NAMES"
 	chainPublish    = "BERTH-PUBLISH"
 	chainHairpin    = "BERTH-HAIRPIN"
 	chainMasquerade = "BERTH-MASQUERADE"
@@ -24,7 +25,7 @@ type ownChain struct{ table, name string }
 
 func ownChains(v6 bool) []ownChain {
 	all := []ownChain{
-		{"nat", chainPublish}, {"nat", chainHairpin}, {"nat", chainMasquerade}, {"nat", chainRouted},
+		{"nat", chainNames}, {"nat", chainPublish}, {"nat", chainHairpin}, {"nat", chainMasquerade}, {"nat", chainRouted},
 		{"filter", chainForward}, {"filter", chainIsolated}, {"filter", chainInput},
 	}
 	if v6 { // has no loopback addresses that a bridge would take
@@ -45,6 +46,7 @@ func jumps(v6 bool) []text {
 		output = "! -d ::1/128 " + local // the kernel drops what NAT sends away from ::1
 	}
 	all := []text{
+		{"nat", "PREROUTING", words("-m addrtype --dst-type LOCAL -j " + chainNames), false}, // before published ports
 		{"nat", "PREROUTING", words(local), false},
 		{"nat", "OUTPUT", words(output), false},
 		{"nat", "POSTROUTING", words("-j " + chainHairpin), false},
@@ -84,6 +86,8 @@ func (r *Rules) networkTexts(v6 bool) (wanted, unwanted []text) {
 		on          bool
 		chain, spec string
 	}{
+		{r.Names, chainNames, "-i BRIDGE -p udp -m udp --dport 53 -j REDIRECT --to-ports " + strconv.Itoa(NamesPort)},
+		{r.Names, chainNames, "-i BRIDGE -p tcp -m tcp --dport 53 -j REDIRECT --to-ports " + strconv.Itoa(NamesPort)},
 		{r.Internal, chainForward, "-i BRIDGE ! -o BRIDGE -j DROP"},
 		{r.Internal, chainForward, "! -i BRIDGE -o BRIDGE -j DROP"},
 		{r.Internal, chainInput, "-i BRIDGE -m conntrack ! --ctstate RELATED,ESTABLISHED" + other + " -j DROP"},
@@ -91,7 +95,11 @@ func (r *Rules) networkTexts(v6 bool) (wanted, unwanted []text) {
 		{r.Isolate, chainForward, "-i BRIDGE ! -o BRIDGE" + fresh + " -j " + chainIsolated},
 		{r.Isolate, chainIsolated, "-o BRIDGE -j DROP"},
 	} {
-		x := mark(text{table: "filter", chain: m.chain}, m.spec)
+		table := "filter"
+		if m.chain == chainNames {
+			table = "nat"
+		}
+		x := mark(text{table: table, chain: m.chain}, m.spec)
 		if m.on {
 			wanted = append(wanted, x)
 		} else {
@@ -106,7 +114,7 @@ func (r *Rules) networkTexts(v6 bool) (wanted, unwanted []text) {
 
 // everyText is all that networks of any settings have.
 func everyText(bridge string, v6 bool) []text {
-	every := &Rules{Bridge: bridge, Internal: true, Isolate: true, NoICC: true}
+	every := &Rules{Bridge: bridge, Internal: true, Isolate: true, NoICC: true, Names: true}
 	all, _ := every.networkTexts(v6)
 	return all
 }

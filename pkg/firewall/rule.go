@@ -110,9 +110,14 @@ func masked(load expr.Any, mask []byte, op expr.CmpOp, value []byte) []expr.Any 
 func is4() []expr.Any { return family(unix.NFPROTO_IPV4) }
 func is6() []expr.Any { return family(unix.NFPROTO_IPV6) }
 
-func udp() []expr.Any {
-	return compare(l4proto.load(register32), expr.CmpOpEq, []byte{unix.IPPROTO_UDP})
+func transport(protocol byte) []expr.Any {
+	return compare(l4proto.load(register32), expr.CmpOpEq, []byte{protocol})
 }
+
+func udp() []expr.Any { return transport(unix.IPPROTO_UDP) }
+
+// dns matches the port that names are asked for at (RFC 1035, section 4.2).
+func dns() []expr.Any { return compare(dport.load(register32), expr.CmpOpEq, port16(53)) }
 
 func family(f byte) []expr.Any {
 	return compare(&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: register32}, expr.CmpOpEq, []byte{f})
@@ -152,6 +157,12 @@ func dnat(family uint32) []expr.Any {
 		port = register32 + 4
 	}
 	return []expr.Any{&expr.NAT{Type: expr.NATTypeDestNAT, Family: family, RegAddrMin: register32, RegProtoMin: port}}
+}
+
+// redirect sends the packet to a port of this host, at the first address of the
+// interface that it came in by.
+func redirect(port uint16) []expr.Any {
+	return []expr.Any{&expr.Immediate{Register: register32, Data: port16(port)}, &expr.Redir{RegisterProtoMin: register32}}
 }
 
 func masquerade() []expr.Any { return []expr.Any{&expr.Masq{}} }

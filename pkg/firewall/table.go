@@ -22,6 +22,7 @@ const (
 	noICC    = "noicc"    // interfaces of networks whose containers may not talk to each other
 	internal = "internal" // interfaces of networks with no way in or out
 	isolated = "isolated" // interfaces of networks without traffic to others of this set
+	named    = "names"    // bridges of networks whose containers' questions for names are answered here
 
 	own4, own6       = "own4", "own6"       // container addresses with their bridge
 	masq4, masq6     = "masq4", "masq6"     // container addresses to masquerade
@@ -62,7 +63,7 @@ func sets() []set {
 	}
 	return []set{
 		names(bridges), names(overlay), typeof(set{name: ways, key: way}, seenWayBack()),
-		keys(same, name, name), names(noICC), names(internal), names(isolated),
+		keys(same, name, name), names(noICC), names(internal), names(isolated), names(named),
 		keys(own4, ip4, name), keys(own6, ip6, name),
 		{name: masq4, key: ip4}, {name: masq6, key: ip6}, {name: routed4, key: ip4}, {name: routed6, key: ip6},
 		typeof(keys(overlays, port, word), seenPort(), seenVNI()),
@@ -89,8 +90,6 @@ type chain struct {
 const (
 	publish      = "publish_2"
 	publishUsers = 5 + 2 // its rules, and the jumps to it
-
-	fromBridge = "from_bridge"
 )
 
 // chains are the table's chains, in nft's words beside each rule.
@@ -113,7 +112,11 @@ func natChains() []chain {
 		// somebody else's (CVE-2025-67499).
 		name: "prerouting", kind: nftables.ChainTypeNAT,
 		hook: nftables.ChainHookPrerouting, priority: nftables.ChainPriorityNATDest,
-		rules: [][]expr.Any{rule(toHost(), jump(publish))}, // fib daddr type local jump publish
+		rules: [][]expr.Any{
+			rule(transport(unix.IPPROTO_UDP), dns(), in(named, iif), toHost(), redirect(NamesPort)), // udp dport 53 iifname @names fib daddr type local redirect to :10053
+			rule(transport(unix.IPPROTO_TCP), dns(), in(named, iif), toHost(), redirect(NamesPort)), // tcp dport 53 iifname @names fib daddr type local redirect to :10053
+			rule(toHost(), jump(publish)), // fib daddr type local jump publish
+		},
 	}, {
 		name: "output", kind: nftables.ChainTypeNAT,
 		hook: nftables.ChainHookOutput, priority: nftables.ChainPriorityNATDest,
@@ -139,17 +142,13 @@ func natChains() []chain {
 func filterChains() []chain {
 	return []chain{{
 		// Bridges have route_localnet set for ports on 127.0.0.1: nobody but this
-		// host may use those addresses (CVE-2020-8558).
-		name: fromBridge, jumps: 1,
-		rules: [][]expr.Any{
-			rule(is4(), daddr4.prefix(loopback4, 1), drop()), // ip daddr 127.0.0.0/8 drop
-			rule(is4(), saddr4.prefix(loopback4, 1), drop()), // ip saddr 127.0.0.0/8 drop
-		},
-	}, {
+		// host may use those addresses (CVE-2020-8558). The address is compared first,
+		// which costs every packet less than a look at the bridges.
 		name: "prerouting_raw", kind: nftables.ChainTypeFilter,
 		hook: nftables.ChainHookPrerouting, priority: nftables.ChainPriorityRaw,
 		rules: [][]expr.Any{
-			rule(in(bridges, iif), verdictTo(expr.VerdictGoto, fromBridge)), // iifname @bridges goto from_bridge
+			rule(is4(), daddr4.prefix(loopback4, 1), in(bridges, iif), drop()), // ip daddr 127.0.0.0/8 iifname @bridges drop
+			rule(is4(), saddr4.prefix(loopback4, 1), in(bridges, iif), drop()), // ip saddr 127.0.0.0/8 iifname @bridges drop
 		},
 	}, {
 		// What comes out of a tunnel has a sender that is reached through a tunnel:
@@ -183,10 +182,11 @@ func filterChains() []chain {
 		name: "input", kind: nftables.ChainTypeFilter,
 		hook: nftables.ChainHookInput, priority: nftables.ChainPriorityFilter,
 		rules: [][]expr.Any{
-			rule(in(overlay, iif), state(expr.CmpOpEq), notIn(ways, wayBack), drop()),               // iifname @overlay ct state != established,related fib saddr oifname != @ways drop
-			rule(in(internal, iif), state(expr.CmpOpEq), toOtherInterface(), drop()),                // iifname @internal ct state != established,related fib daddr . iif type unicast drop
-			rule(udp(), is4(), in(overlays, dport, vni), notIn(vteps4, saddr4, dport, vni), drop()), // udp dport . @th,96,32 @overlays ip saddr . udp dport . @th,96,32 != @vteps4 drop
-			rule(udp(), is6(), in(overlays, dport, vni), notIn(vteps6, saddr6, dport, vni), drop()),
+			rule(udp(), is4(), in(overlays, dport, vni), in(vteps4, saddr4, dport, vni), accept()), // udp dport . @th,96,32 @overlays ip saddr . udp dport . @th,96,32 @vteps4 accept
+			rule(udp(), is6(), in(overlays, dport, vni), in(vteps6, saddr6, dport, vni), accept()),
+			rule(udp(), in(overlays, dport, vni), drop()),                             // udp dport . @th,96,32 @overlays drop
+			rule(in(overlay, iif), state(expr.CmpOpEq), notIn(ways, wayBack), drop()), // iifname @overlay ct state != established,related fib saddr oifname != @ways drop
+			rule(in(internal, iif), state(expr.CmpOpEq), toOtherInterface(), drop()),  // iifname @internal ct state != established,related fib daddr . iif type unicast drop
 		},
 	}}
 }

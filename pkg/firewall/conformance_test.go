@@ -72,7 +72,7 @@ func TestConformance(t *testing.T) {
 			if err := Status(c.backend); err != nil {
 				t.Fatal(err)
 			}
-			r := &Rules{Backend: c.backend, Bridge: "br1", Overlay: "vxlan1", Masquerade: true, Internal: true, Isolate: true, NoICC: true}
+			r := &Rules{Backend: c.backend, Bridge: "br1", Overlay: "vxlan1", Masquerade: true, Internal: true, Isolate: true, NoICC: true, Names: true}
 			a := sample("a")
 			steptest.Conform(t, r, a, steptest.Harmless, func() string { return linesWith(t, a.Hash(), "10.1.0.2", "fd00:1::2") })
 			if err := RemoveNetwork(t.Context(), c.backend, "br1"); err != nil {

@@ -69,9 +69,9 @@ func goldenHost(backend string) []*attach.Attachment {
 		return p
 	}
 	return []*attach.Attachment{
-		on(Rules{Bridge: "normal", Masquerade: true}, attachment("a", []string{"10.1.0.2/24", "fd00:1::2/64"},
+		on(Rules{Bridge: "normal", Masquerade: true, Names: true}, attachment("a", []string{"10.1.0.2/24", "fd00:1::2/64"},
 			port(8080, "tcp", ""), port(53, "udp", "192.0.2.1"), port(443, "tcp", "2001:db8::1"), port(3868, "sctp", "0.0.0.0"))),
-		on(Rules{Bridge: "normal", Masquerade: true}, attachment("b", []string{"10.1.0.3/24"})),
+		on(Rules{Bridge: "normal", Masquerade: true, Names: true}, attachment("b", []string{"10.1.0.3/24"})),
 		on(Rules{Bridge: "plain"}, attachment("c", []string{"10.2.0.2/24"}, port(8081, "tcp", ""))),
 		on(Rules{Bridge: "internal", Internal: true}, attachment("d", []string{"10.3.0.2/24", "fd00:3::2/64"})),
 		on(Rules{Bridge: "isolated", Isolate: true, Masquerade: true}, attachment("e", []string{"10.4.0.2/24"})),

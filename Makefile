@@ -4,6 +4,8 @@ PLUGINS     := $(notdir $(wildcard plugins/*))
 VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 DESTDIR     ?=
 CNI_BIN_DIR ?= /opt/cni/bin
+BINDIR      ?= /usr/local/bin
+UNITDIR     ?= /usr/local/lib/systemd/system
 FORCE       ?=
 
 export CGO_ENABLED := 0
@@ -11,19 +13,26 @@ LDFLAGS := -s -w -X github.com/berth-cni/berth/pkg/cni.Version=$(VERSION)
 
 # What the tests and the demo run, in Debian's packages.
 DEMO_PACKAGES := iproute2 nftables curl iputils-ping
-TEST_PACKAGES := $(DEMO_PACKAGES) iptables conntrack strace containerd runc podman conmon busybox-static
+TEST_PACKAGES := $(DEMO_PACKAGES) iptables conntrack strace containerd runc podman conmon busybox-static \
+	etcd-server etcd-client ethtool
 
-.PHONY: build demo test unit integration bench lint install clean test-deps demo-deps
+.PHONY: build demo demo-overlay test unit integration bench lint install clean test-deps demo-deps
 
-build: $(PLUGINS:%=bin/%)
+build: $(PLUGINS:%=bin/%) bin/berth
 
 # go build knows better than make what is out of date.
-.PHONY: $(PLUGINS:%=bin/%)
+.PHONY: $(PLUGINS:%=bin/%) bin/berth
 $(PLUGINS:%=bin/%): bin/%:
 	@go build -trimpath -ldflags '$(LDFLAGS)' -o $@ ./plugins/$*
 
+bin/berth:
+	@go build -trimpath -ldflags '$(LDFLAGS)' -o $@ ./cmd/berth
+
 demo: build demo-deps
 	@cd integration && go run ./demo -bin ../bin
+
+demo-overlay: build overlay-deps
+	@cd integration && go run ./demo-overlay -bin ../bin
 
 test: unit integration
 
@@ -54,6 +63,8 @@ install: build
 				"'make install CNI_BIN_DIR=...' goes elsewhere" >&2; exit 1; fi; \
 	done
 	install -m 755 $(PLUGINS:%=bin/%) '$(DESTDIR)$(CNI_BIN_DIR)'
+	install -D -m 755 -t '$(DESTDIR)$(BINDIR)' bin/berth
+	install -D -m 644 -t '$(DESTDIR)$(UNITDIR)' conf-examples/agent/berth-agent.service
 
 clean:
 	rm -rf bin bench-out
@@ -65,6 +76,9 @@ define apt
 	if [ -n "$$missing" ]; then echo "installing:$$missing"; \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; fi
 endef
+
+overlay-deps:
+	$(call apt,$(DEMO_PACKAGES) etcd-server)
 
 demo-deps:
 	$(call apt,$(DEMO_PACKAGES))

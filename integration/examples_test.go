@@ -39,6 +39,7 @@ var examples = map[string]struct {
 	"17-back":            {nil, (*guest).internal},
 	"20-macvlan":         {(*bed).lan, func(g *guest) { g.onLAN(); g.unreachable(g, g.addr+":80", "macvlan") }},
 	"21-macvlan-shim":    {(*bed).lan, func(g *guest) { g.onLAN(); g.answers(g, g.addr+":80", g.c, lanHost) }},
+	"22-overlay":         {(*bed).overlay, func(g *guest) { g.reachesOut(); g.publishes() }},
 	"30-none":            {nil, (*guest).loOnly},
 	"31-host":            {nil, (*guest).onHost},
 	"32-container-share": {(*bed).web, (*guest).besideWeb},
@@ -58,7 +59,7 @@ func TestExamples(t *testing.T) {
 	must(t, err)
 	var names []string
 	for _, f := range files {
-		if f.Name() == "README.md" {
+		if f.Name() == "README.md" || f.IsDir() {
 			continue
 		}
 		name := strings.TrimSuffix(f.Name(), ".conflist")
@@ -167,6 +168,7 @@ func TestExamplesTogether(t *testing.T) {
 	b := newBed(t)
 	b.lan()
 	b.ifb()
+	b.overlay()
 	for _, name := range []string{"first", "second"} {
 		before := b.snapshot()
 		var leave []func()

@@ -1,8 +1,13 @@
 package integration
 
 import (
+	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
+	"time"
 
 	"github.com/berth-cni/berth/integration/sandbox"
 )
@@ -35,6 +40,38 @@ func (b *bed) comesAndGoes(n *sandbox.Network) {
 func (b *bed) web() {
 	b.t.Helper()
 	b.add(b.example("10-bridge"), b.container("0123456789ab"), sandbox.Arg("IgnoreUnknown", "1"), sandbox.Arg("K8S_POD_NAME", "web"))
+}
+
+// overlay runs an agent whose peers are in a file.
+func (b *bed) overlay() {
+	b.t.Helper()
+	dir := b.t.TempDir()
+	peers := filepath.Join(dir, "peers.yaml")
+	must(b.t, os.WriteFile(peers, []byte(`
+networks:
+  berth-overlay: {vni: 4097, subnets: [10.42.0.0/16]}
+nodes:
+  a: {address: `+sandbox.HostAddr4+`, blocks: {berth-overlay: [10.42.1.0/24]}}
+  b: {address: `+sandbox.OutsideAddr4+`, blocks: {berth-overlay: [10.42.2.0/24]}}
+`), 0o600))
+	agent := exec.Command(filepath.Join(b.bin, "berth"), "agent", "--store", "static", "--peers-file", peers, "--node-name", "a")
+	log, err := os.Create(filepath.Join(dir, "log"))
+	must(b.t, err)
+	agent.Stdout, agent.Stderr = log, log
+	must(b.t, b.Do(agent.Start))
+	b.t.Cleanup(func() {
+		_ = agent.Process.Signal(syscall.SIGTERM)
+		_ = agent.Wait()
+		log.Close()
+	})
+	for range 100 {
+		if _, err = b.Output("ip", "-br", "link", "show", "vxlan4097", "up"); err == nil {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	text, _ := os.ReadFile(log.Name())
+	b.t.Fatalf("no VXLAN device after 5 s: %v\n%s", err, text)
 }
 
 // ifb skips the test where the reference's bandwidth cannot shape what containers

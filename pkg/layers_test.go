@@ -16,8 +16,8 @@ const module = "github.com/berth-cni/berth/"
 // packages of one room may.
 var layers = [][]string{
 	{"pkg/attach"},
-	{"pkg/link", "pkg/firewall", "pkg/ipam", "pkg/shape"},
-	{"pkg/cni", "pkg/overlay", "pkg/names"},
+	{"pkg/link", "pkg/firewall", "pkg/ipam", "pkg/shape", "pkg/names"},
+	{"pkg/cni", "pkg/overlay"},
 	{"plugins", "cmd"},
 }
 

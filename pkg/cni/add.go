@@ -87,6 +87,9 @@ func (p *plugin) prepare(r *Request) (*addition, error) {
 		if plan.Chained == nil {
 			return nil, configError{fmt.Errorf("prevResult: an earlier plugin of the chain has made %s: %s cannot", r.IfName, p.Name)}
 		}
+		if add.names != nil {
+			return nil, configError{errors.New("names: another plugin of the chain has made the interface: want false, and no args.cni.links")}
+		}
 		add.a.Role = attach.Chained
 	}
 	return add, nil
@@ -168,6 +171,9 @@ func (add *addition) claim(tx *attach.Tx) error {
 	}
 	complete := &gateway{Gateway: add.plan.Gateway, DefaultRoute: add.plan.DefaultRoute, Internal: add.plan.Internal}
 	a.Steps = append(add.once(), add.plan.Steps...)
+	if add.names != nil {
+		a.Steps = append(a.Steps, add.names)
+	}
 	if delegated(add.IPAM) {
 		delegate := &ipam.Delegate{Type: add.IPAM.Type, Conf: add.StdinData, Path: add.Path, Args: add.CmdArgs.Args}
 		a.Steps = append([]attach.Step{delegate, complete}, a.Steps...)

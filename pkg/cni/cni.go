@@ -58,6 +58,9 @@ type Plan struct {
 	Gateway, DefaultRoute bool
 	// Internal drops every default route.
 	Internal bool
+	// NamesBridge is the host's interface by which the containers' questions for names
+	// come in, to a gateway that is the host's. Empty: the mode has no names.
+	NamesBridge string
 	// NoPorts says why published ports are ignored; empty: they are not.
 	NoPorts string
 	// MAC is that of the container's interface when nobody asked for one; empty: one

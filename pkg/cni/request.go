@@ -14,6 +14,7 @@ import (
 	"github.com/berth-cni/berth/pkg/firewall"
 	"github.com/berth-cni/berth/pkg/ipam"
 	"github.com/berth-cni/berth/pkg/link"
+	"github.com/berth-cni/berth/pkg/names"
 	"github.com/containernetworking/cni/pkg/types"
 )
 
@@ -60,6 +61,8 @@ type networkArgs struct {
 	CNI struct {
 		IPs []string `json:"ips"`
 		MAC string   `json:"mac"`
+
+		Links []string `json:"links"`
 	} `json:"cni"`
 }
 
@@ -82,6 +85,7 @@ type Request struct {
 	dns       types.DNS
 	wantedMAC string
 	wantedIPs []netip.Addr
+	names     *names.Register // nil: none
 	problems  []error
 }
 
@@ -154,18 +158,17 @@ func (r *Request) Plan() (*Plan, error) {
 		return nil, err
 	}
 	r.wantedMAC, r.wantedIPs = r.mac(), r.requestedIPs()
+	if !r.leaseOnly {
+		r.readNames(plan)
+	}
 	return plan, r.validate()
 }
 
 // validate checks what all modes share, with the problems that were noted.
 func (r *Request) validate() error {
-	r.refuseCapability("ipRanges", r.Conf.Runtime.IPRanges)
+	r.refuseCapability("ipRanges", r.Conf.Runtime.IPRanges, notBuilt)
 	if !r.leaseOnly {
-		if r.Conf.Names {
-			r.Refuse("names", true, "name resolution is not part of this version")
-		}
-		r.refuseCapability("bandwidth", r.Conf.Runtime.Bandwidth)
-		r.refuseCapability("aliases", r.Conf.Runtime.Aliases)
+		r.refuseCapability("bandwidth", r.Conf.Runtime.Bandwidth, notBuilt)
 	}
 	if err := errors.Join(r.problems...); err != nil {
 		return configError{err}
@@ -188,15 +191,16 @@ func (r *Request) FirewallBackend(key, word string) (string, error) {
 	return "", nil
 }
 
-// refuseCapability refuses a capability that is asked for and not built. Zero
+const notBuilt = "this capability is not part of this version"
+
+// refuseCapability refuses a capability that is asked for and cannot be had. Zero
 // values ask for nothing.
-func (r *Request) refuseCapability(name string, raw json.RawMessage) {
+func (r *Request) refuseCapability(name string, raw json.RawMessage, why string) {
 	var v any
 	if len(raw) == 0 || json.Unmarshal(raw, &v) == nil && isZero(v) {
 		return
 	}
-	r.Refuse("runtimeConfig."+name, string(raw), "this capability is not part of this version; "+
-		"remove %q from capabilities", name)
+	r.Refuse("runtimeConfig."+name, string(raw), "%s; or remove %q from capabilities", why, name)
 }
 
 func isZero(v any) bool {

@@ -89,7 +89,7 @@ func (add *addition) result() *current.Result {
 
 // resultDNS is what the runtime gave, else the configuration, else the delegated IPAM.
 func (add *addition) resultDNS(before types.DNS) types.DNS {
-	if d := add.Request.dns; !d.IsEmpty() {
+	if d := add.resolver(); !d.IsEmpty() {
 		return d
 	}
 	for _, s := range add.a.Steps {

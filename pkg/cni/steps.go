@@ -5,6 +5,7 @@ import (
 	"github.com/berth-cni/berth/pkg/firewall"
 	"github.com/berth-cni/berth/pkg/ipam"
 	"github.com/berth-cni/berth/pkg/link"
+	"github.com/berth-cni/berth/pkg/names"
 )
 
 // Decode returns an empty step of a kind: every kind that any plugin puts into a
@@ -35,6 +36,8 @@ func Decode(kind string) attach.Step {
 		return &firewall.Forward{}
 	case "firewall":
 		return &firewall.Rules{}
+	case "names":
+		return &names.Register{}
 	}
 	return nil
 }

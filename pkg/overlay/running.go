@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/berth-cni/berth/pkg/attach"
 	"golang.org/x/sys/unix"
 )
 
@@ -40,9 +39,9 @@ func LockAgent(stateDir string) (unlock func(), err error) {
 	return func() { f.Close() }, nil
 }
 
-// AgentRuns tells whether the host's agent lives.
-func AgentRuns() (bool, error) {
-	f, err := os.Open(agentLock(attach.New("", nil).Dir()))
+// AgentRuns tells whether the agent of a state folder lives.
+func AgentRuns(stateDir string) (bool, error) {
+	f, err := os.Open(agentLock(stateDir))
 	if errors.Is(err, os.ErrNotExist) {
 		return false, nil
 	}

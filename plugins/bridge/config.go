@@ -119,7 +119,7 @@ func (c *config) settings() []string {
 	for _, s := range []struct {
 		on   bool
 		word string
-	}{{c.Internal, "internal"}, {c.Isolate, "isolate"}, {c.noICC(), "noicc"}} {
+	}{{c.Internal, "internal"}, {c.Isolate, "isolate"}, {c.noICC(), "noicc"}, {c.Names, "names"}} {
 		if s.on {
 			words = append(words, s.word)
 		}

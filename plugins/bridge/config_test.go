@@ -32,7 +32,7 @@ func TestRefused(t *testing.T) {
 		`{"hairpinMode": true, "promiscMode": true}`:                {"hairpinMode", "promiscMode"},
 		`{"ipMasqBackend": "pf"}`:                                   {`ipMasqBackend: "pf": want auto, nftables or iptables`},
 		`{"disableContainerInterface": true, "ipam": {"a":1}}`:      {"disableContainerInterface", "ipam"},
-		`{"names": true}`:                                           {"names: true"},
+		`{"names": true}`:                                           {"names: true", "no gateway"},
 		`{"ipam": {"subnet": "10.1.0.0/33"}}`:                       {"ipam.subnet", "10.1.0.0/33"},
 		`{"runtimeConfig": {"bandwidth": {"ingressRate": 1}}}`:      {"runtimeConfig.bandwidth", "not part of this version"},
 		`{"runtimeConfig": {"ipRanges": [[{}]], "aliases": ["x"]}}`: {"runtimeConfig.aliases"},

@@ -24,9 +24,9 @@ func (c *config) Plan(r *cni.Request) (*cni.Plan, error) {
 	}
 	rules := func(hostIf string) *firewall.Rules {
 		return &firewall.Rules{Backend: backend, Bridge: hostIf,
-			Masquerade: c.IPMasq && !c.Internal, Internal: c.Internal, Isolate: c.Isolate, NoICC: c.noICC()}
+			Masquerade: c.IPMasq && !c.Internal, Internal: c.Internal, Isolate: c.Isolate, NoICC: c.noICC(), Names: r.WantsNames()}
 	}
-	return &cni.Plan{
+	plan := &cni.Plan{
 		Network:      attach.Network{Name: c.Name, Plugin: "bridge", Link: c.Bridge, Settings: c.settings()},
 		Gateway:      c.gateway(),
 		DefaultRoute: c.IsDefaultGateway && !c.Internal,
@@ -48,5 +48,9 @@ func (c *config) Plan(r *cni.Request) (*cni.Plan, error) {
 			r.Own = !link.IsBridge(hostIf) // a veth that leads to this container alone
 			return []attach.Step{&link.Localnet{Interface: hostIf}, &firewall.Forward{Bridge: hostIf, Own: r.Own}, r}
 		},
-	}, nil
+	}
+	if c.gateway() {
+		plan.NamesBridge = c.hostInterface()
+	}
+	return plan, nil
 }

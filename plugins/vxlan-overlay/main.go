@@ -41,17 +41,18 @@ func (c *config) Plan(r *cni.Request) (*cni.Plan, error) {
 	r.IPAM = addresses(local)
 	return &cni.Plan{
 		Network: attach.Network{Name: c.Name, Plugin: "vxlan-overlay", Link: n.Bridge(),
-			Subnets: n.Subnets, Settings: settings(n)},
+			Subnets: n.Subnets, Settings: c.settings(n)},
 		Gateway:      true,
 		DefaultRoute: c.IsDefaultGateway && !n.Internal,
 		Internal:     n.Internal,
+		NamesBridge:  n.Bridge(),
 		Once:         []attach.Step{&firewall.Forward{Bridge: n.Bridge()}},
 		Steps: []attach.Step{
 			&link.Bridge{Name: n.Bridge(), MTU: local.MTU, Gateway: true, MoreAddresses: true, Promisc: c.PromiscMode},
 			&link.Veth{Bridge: n.Bridge(), MTU: local.MTU, Hairpin: c.HairpinMode, Isolated: c.PortIsolation,
 				NoICC: n.NoICC, MACSpoofCheck: c.MACSpoofCheck, DAD: c.EnableDAD},
 			&firewall.Rules{Backend: backend, Bridge: n.Bridge(), Overlay: n.Device(),
-				Masquerade: c.IPMasq && !n.Internal, Internal: n.Internal, Isolate: n.Isolate, NoICC: n.NoICC},
+				Masquerade: c.IPMasq && !n.Internal, Internal: n.Internal, Isolate: n.Isolate, NoICC: n.NoICC, Names: r.WantsNames()},
 		},
 	}, nil
 }
@@ -112,12 +113,12 @@ func blockRange(b netip.Prefix) ipam.Range {
 }
 
 // settings are the words of which the firewall keeps something for the network.
-func settings(n *overlay.Network) []string {
+func (c *config) settings(n *overlay.Network) []string {
 	var words []string
 	for _, s := range []struct {
 		on   bool
 		word string
-	}{{n.Internal, "internal"}, {n.Isolate, "isolate"}, {n.NoICC, "noicc"}} {
+	}{{n.Internal, "internal"}, {n.Isolate, "isolate"}, {n.NoICC, "noicc"}, {c.Names, "names"}} {
 		if s.on {
 			words = append(words, s.word)
 		}
@@ -156,7 +157,7 @@ func owned(local *overlay.Local, addr netip.Addr) bool {
 // Available implements [cni.Verifier]. An agent that is away is no reason to say no:
 // an ADD works without it.
 func (c *config) Available(*cni.Request) error {
-	if running, err := overlay.AgentRuns(); err == nil && !running {
+	if running, err := overlay.AgentRuns(attach.New("", nil).Dir()); err == nil && !running {
 		cni.Warn("network %s: 'berth agent' does not run on this host: it reaches the other hosts as they were when it stopped", c.Name)
 	}
 	return nil

@@ -184,7 +184,7 @@ func (a *Agent) do(ctx context.Context, fn func()) bool {
 func (a *Agent) tick() {
 	a.checkUnderlay()
 	for _, name := range a.names() {
-		a.sync(a.nets[name])
+		a.repair(a.nets[name])
 	}
 	a.fw.tick()
 	a.checkUsage()
@@ -233,6 +233,7 @@ func (a *Agent) apply(u overlay.Update) {
 	}
 	a.count.updates++
 	touched := a.touched(u)
+	a.saved.dirty = a.saved.dirty || a.matters(u)
 	a.state.Apply(u)
 	if u.Full {
 		a.known, a.fresh = true, true
@@ -242,7 +243,7 @@ func (a *Agent) apply(u overlay.Update) {
 		a.change(u, touched)
 	}
 	a.claimAll()
-	a.saved.dirty = true
+	a.save(false)
 }
 
 func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d) }

@@ -31,7 +31,7 @@ func (a *Agent) contradicted(p *vxlan.Plane, why string) {
 	for _, name := range a.names() {
 		if n := a.nets[name]; n.plane == p {
 			a.Log.Info("somebody else changed the kernel", "network", name, "what", why)
-			a.sync(n)
+			a.repair(n)
 		}
 	}
 }

@@ -234,25 +234,32 @@ func (a *Agent) dropOld() {
 	}
 }
 
-// sync compares a network's kernel state with what is wanted, and repairs it.
-func (a *Agent) sync(n *network) {
-	if n == nil || n.plane == nil {
-		return
-	}
-	a.count.syncs++
-	changes, err := n.plane.Sync()
-	if err != nil {
-		a.Log.Error("program the kernel", "network", n.def().Name, "error", err)
-	}
+// repair compares a network's kernel state with what is wanted, and counts what
+// somebody else changed.
+func (a *Agent) repair(n *network) {
+	changes := a.sync(n)
 	for kind, count := range map[string]int{
 		"device": changes.Device, "address": changes.Addresses, "fdb": changes.FDB,
 		"neighbour": changes.Neighbours, "route": changes.Routes, "unreachable": changes.Unreachable,
 	} {
 		n.repaired[kind] += uint64(count)
 	}
-	if total := changes.Total(); total > 0 {
-		a.count.repairs += uint64(total)
+	a.count.repairs += uint64(changes.Total())
+}
+
+// sync brings the kernel to what is wanted of a network.
+func (a *Agent) sync(n *network) vxlan.Changes {
+	if n.plane == nil {
+		return vxlan.Changes{}
+	}
+	a.count.syncs++
+	changes, err := n.plane.Sync()
+	if err != nil {
+		a.Log.Error("program the kernel", "network", n.def().Name, "error", err)
+	}
+	if changes.Total() > 0 {
 		a.Log.Info("kernel brought to what is wanted", "network", n.def().Name, "changes", changes.String())
 	}
 	a.probes.listen(n)
+	return changes
 }

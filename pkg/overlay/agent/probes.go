@@ -1,8 +1,10 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -229,9 +231,10 @@ func (p *probes) status(network string) ProbeStatus {
 		case f.verdict.State == probe.OK:
 			s.OK++
 		default:
-			s.Failing = append(s.Failing, FailedPeer{t.node, f.verdict.String(), f.since})
+			s.Failing = append(s.Failing, FailedPeer{t.node, f.verdict.State.String(), f.verdict.String(), f.since})
 		}
 	}
+	slices.SortFunc(s.Failing, func(a, b FailedPeer) int { return cmp.Compare(a.Peer+a.Verdict, b.Peer+b.Verdict) })
 	return s
 }
 

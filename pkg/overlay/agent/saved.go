@@ -16,11 +16,12 @@ import (
 // What the store said last outlives a reboot, so that a host that boots while the
 // store is away reaches its peers.
 
-const saveEvery = 30 * time.Second
+// saveShare is the part of the time that writing it down may take, one in so many.
+const saveShare = 100
 
 type savedState struct {
 	dirty bool
-	last  time.Time
+	next  time.Time
 }
 
 type stateFile struct {
@@ -76,16 +77,31 @@ func (a *Agent) remember() {
 
 // save writes the state down, now and then; at the end at once.
 func (a *Agent) save(now bool) {
-	if !a.saved.dirty || !a.fresh || !now && time.Since(a.saved.last) < saveEvery {
+	if !a.saved.dirty || !a.fresh || !now && time.Now().Before(a.saved.next) {
 		return
 	}
+	start := time.Now()
 	f := stateFile{
 		slices.Collect(maps.Values(a.state.Networks)), slices.Collect(maps.Values(a.state.Nodes)), slices.Collect(maps.Values(a.state.Blocks)),
 	}
 	if err := writeState(a.statePath(), f); err != nil {
 		a.Log.Warn("write down what the store said", "error", err)
 	}
-	a.saved = savedState{last: time.Now()}
+	a.saved = savedState{next: time.Now().Add(max(time.Second, saveShare*time.Since(start)))}
+}
+
+// matters tells whether an update has something that is worth writing down: not that
+// a node has been seen again.
+func (a *Agent) matters(u overlay.Update) bool {
+	if u.Full || len(u.Networks)+len(u.Blocks)+len(u.GoneNetworks)+len(u.GoneNodes)+len(u.GoneBlocks) > 0 {
+		return true
+	}
+	for _, n := range u.Nodes {
+		if was := a.state.Nodes[n.Name]; was.Address != n.Address || was.MTU != n.MTU || was.Token != n.Token {
+			return true
+		}
+	}
+	return false
 }
 
 // writeState replaces the file. One that a crash cut off is only a slower start.

@@ -71,7 +71,9 @@ type ProbeStatus struct {
 
 // FailedPeer is a peer that is not reached as it should be.
 type FailedPeer struct {
-	Peer    string    `json:"peer"`
+	Peer string `json:"peer"`
+	// State is the verdict in a word: no-answer, small-mtu, bad-checksum, failed.
+	State   string    `json:"state"`
 	Verdict string    `json:"verdict"`
 	Since   time.Time `json:"since"`
 }

@@ -1,0 +1,34 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/berth-cni/berth/pkg/overlay"
+	"github.com/berth-cni/berth/pkg/overlay/agent"
+	"github.com/spf13/cobra"
+)
+
+func (p *program) networkConflistCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "conflist [flags] NAME",
+		Short: "Print a network's conflist for a CNI runtime",
+		Long: `Print what a runtime needs to attach containers to a network. It is the same on
+every host, and holds the name only: all else comes from the store. The agent's
+--conf-dir writes it for every network by itself.
+
+` + exitCodes,
+		Example: "  berth network conflist blue > /etc/cni/net.d/20-blue.conflist",
+		Args:    arguments(cobra.ExactArgs(1)),
+		RunE: func(c *cobra.Command, args []string) error {
+			return p.withState(c.Context(), func(s *overlay.State) error {
+				if _, ok := s.Networks[args[0]]; !ok {
+					return fmt.Errorf("network %s: %w", args[0], overlay.ErrNotFound)
+				}
+				_, err := p.out.Write(agent.Conflist(args[0]))
+				return err
+			})
+		},
+	}
+	p.settings.storeFlags(c.Flags())
+	return c
+}

@@ -1,0 +1,128 @@
+// Berth is the people's program: it runs the host's agent, makes and removes the
+// networks that span hosts, shows the hosts, and tells what is wrong.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/berth-cni/berth/pkg/cni"
+	"github.com/spf13/cobra"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	os.Exit(run(ctx, &program{open: openStore}, os.Args[1:]...))
+}
+
+// Exit codes, which the help of the program documents.
+const (
+	exitDone   = 0
+	exitFailed = 1 // doctor: problems found
+	exitUsage  = 2 // doctor: or could not look
+)
+
+const exitCodes = `Exit codes: 0 done; 1 not done, and the message says why; 2 the command line
+or the configuration is wrong, nothing was done.`
+
+// usageError is a mistake of the command line or of the configuration.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+// exitError ends the program with a code, when all has been said.
+type exitError int
+
+func (e exitError) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
+
+// run runs one command and returns the exit code.
+func run(ctx context.Context, p *program, args ...string) int {
+	root := p.root()
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	var code exitError
+	var usage usageError
+	switch {
+	case err == nil:
+		return exitDone
+	case errors.As(err, &code):
+		return int(code)
+	case errors.As(err, &usage):
+		complain(root.ErrOrStderr(), err)
+		return exitUsage
+	}
+	complain(root.ErrOrStderr(), err)
+	return exitFailed
+}
+
+// complain writes an error, which may be of several lines.
+func complain(w io.Writer, err error) {
+	fmt.Fprintf(w, "berth: %s\n", strings.ReplaceAll(err.Error(), "\n", "\n       "))
+}
+
+func (p *program) root() *cobra.Command {
+	root := group(&cobra.Command{
+		Use:   "berth",
+		Short: "Manage Berth's networks and hosts",
+		Long: `Berth gives containers the networks that Docker made familiar, under any
+runtime that speaks CNI. This program runs the host's agent, manages the networks
+that span hosts, and tells what is wrong.
+
+Every command reads ` + defaultConfig + `, if it is there: each key of
+it is the name of a flag of 'berth agent'. A flag wins over the file.
+
+` + exitCodes,
+		Example: `  berth network create --driver vxlan-overlay --subnet 10.42.0.0/16 blue
+  berth network conflist blue > /etc/cni/net.d/20-blue.conflist
+  berth node ls
+  berth doctor`,
+		Version:           cni.Version,
+		PersistentPreRunE: func(c *cobra.Command, _ []string) error { return p.settings.load(c) },
+
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	})
+	p.settings.configFlag(root.PersistentFlags())
+	root.SetVersionTemplate("berth {{.Version}} (berth)\n")
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.AddCommand(p.agentCommand(), p.networkCommand(), p.nodeCommand(), p.doctorCommand())
+	p.setOutput(root)
+	return root
+}
+
+// group makes a command that is only a family of others: without one of them it
+// shows its help.
+func group(c *cobra.Command, members ...*cobra.Command) *cobra.Command {
+	c.AddCommand(members...)
+	c.Args = cobra.ArbitraryArgs // or cobra has words of its own
+	c.DisableFlagsInUseLine = true
+	c.RunE = func(c *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return c.Help()
+		}
+		why := fmt.Sprintf("%s: no such command", args[0])
+		c.SuggestionsMinimumDistance = 2
+		if near := c.SuggestionsFor(args[0]); len(near) > 0 {
+			why += fmt.Sprintf(": %s?", strings.Join(near, " or "))
+		}
+		return usageError{fmt.Errorf("%s; '%s --help' shows all", why, c.CommandPath())}
+	}
+	return c
+}
+
+// arguments is a command's check of how many arguments it gets.
+func arguments(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if err := check(c, args); err != nil {
+			return usageError{fmt.Errorf("%s: %w\nusage: %s", c.CommandPath(), err, c.UseLine())}
+		}
+		return nil
+	}
+}

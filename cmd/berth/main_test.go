@@ -1,0 +1,210 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/berth-cni/berth/pkg/nstest"
+	"github.com/berth-cni/berth/pkg/overlay"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+func TestMain(m *testing.M) { nstest.Main(m) }
+
+// golden compares with a file of testdata.
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if *update {
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("not as in %s (-update writes it):\n%s", path, got)
+	}
+}
+
+// memory is a store in memory, for what the program does with one. What it has of
+// Control ends with the context.
+type memory struct {
+	state *overlay.State
+	err   error // of every call
+}
+
+func (m *memory) State(context.Context) (*overlay.State, error) {
+	return m.state, m.err
+}
+
+func (m *memory) CreateNetwork(_ context.Context, n overlay.Network) (overlay.Network, error) {
+	if n.VNI == 0 {
+		n.VNI = overlay.FirstVNI
+	}
+	n.ID = "made"
+	m.state.Apply(overlay.Update{Networks: []overlay.Network{n}})
+	return n, m.err
+}
+
+func (m *memory) RemoveNetwork(_ context.Context, name string, force bool) error {
+	if _, ok := m.state.Networks[name]; !ok {
+		return fmt.Errorf("remove network %q: %w", name, overlay.ErrNotFound)
+	}
+	var by []string
+	for key, b := range m.state.Blocks {
+		if key.Network == name && b.Used {
+			by = append(by, b.Node)
+		}
+	}
+	slices.Sort(by)
+	if len(by) > 0 && !force {
+		return &overlay.InUseError{What: "network " + name, By: by}
+	}
+	m.state.Apply(overlay.Update{GoneNetworks: []string{name}})
+	return m.err
+}
+
+func (m *memory) RemoveNode(_ context.Context, name string, force bool) error {
+	if _, ok := m.state.Nodes[name]; !ok {
+		return fmt.Errorf("remove node %q: %w", name, overlay.ErrNotFound)
+	}
+	if _, alive := m.state.Alive[name]; alive && !force {
+		return &overlay.InUseError{What: "node " + name, By: []string{name}}
+	}
+	m.state.Apply(overlay.Update{GoneNodes: []string{name}})
+	return m.err
+}
+
+func (m *memory) Watch(ctx context.Context, fn func(overlay.Update)) error {
+	fn(overlay.Update{Full: true})
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func (m *memory) Register(context.Context, overlay.Node, string, bool, func(error)) error { return nil }
+func (m *memory) Claim(context.Context, overlay.Block) error                              { return nil }
+func (m *memory) Withdraw(context.Context) error                                          { return nil }
+func (m *memory) Close() error                                                            { return nil }
+
+var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
+// example is a store with two networks and three nodes.
+func example() *memory {
+	p := netip.MustParsePrefix
+	s := overlay.NewState()
+	node := func(name, addr string, seen time.Duration) overlay.Node {
+		return overlay.Node{Name: name, Token: "secret-" + name, Address: netip.MustParseAddr(addr), MTU: 1500,
+			Since: noon.Add(-30 * 24 * time.Hour), Seen: noon.Add(-seen)}
+	}
+	block := func(network, prefix, node string, used bool) overlay.Block {
+		return overlay.Block{Network: network, Prefix: p(prefix), Node: node, Token: "secret-" + node, Used: used}
+	}
+	s.Apply(overlay.Update{
+		Networks: []overlay.Network{
+			{Name: "blue", ID: "id-blue", Subnets: []netip.Prefix{p("10.42.0.0/16")}, NodePrefix: []int{24}, VNI: 4097, Port: 4789, Created: noon},
+			{Name: "green", ID: "id-green", Subnets: []netip.Prefix{p("10.44.0.0/16"), p("fd00:44::/48")}, NodePrefix: []int{25, 64}, VNI: 77, Port: 8472,
+				MTU: 1400, Isolate: true, Internal: true, Labels: map[string]string{"team": "web"}, Created: noon},
+		},
+		Nodes: []overlay.Node{node("host-a", "192.0.2.1", time.Minute), node("host-b", "192.0.2.2", 5*time.Minute), node("host-c", "192.0.2.3", 40*24*time.Hour)},
+		Blocks: []overlay.Block{block("blue", "10.42.3.0/24", "host-a", true), block("blue", "10.42.9.0/24", "host-b", false),
+			block("green", "10.44.0.128/25", "host-a", false), block("green", "fd00:44:0:7::/64", "host-a", false), block("blue", "10.42.77.0/24", "host-c", true)},
+		Alive: []overlay.Alive{
+			{Node: "host-a", Instance: "1", Address: netip.MustParseAddr("192.0.2.1"), Since: noon.Add(-3 * time.Hour)},
+			{Node: "host-b", Instance: "2", Address: netip.MustParseAddr("192.0.2.2"), Since: noon.Add(-40 * time.Second)},
+		},
+	})
+	return &memory{state: s}
+}
+
+// berth runs the program on a store, with an empty configuration file.
+func berth(t *testing.T, m *memory, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	t.Setenv("BERTH_STATE_DIR", t.TempDir())
+	t.Setenv("BERTH_DATA_DIR", t.TempDir())
+	config := filepath.Join(t.TempDir(), "empty.yaml")
+	if err := os.WriteFile(config, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var out, errs bytes.Buffer
+	p := &program{in: strings.NewReader(""), out: &out, err: &errs, now: func() time.Time { return noon },
+		open: func(*settings, *slog.Logger) (overlay.Store, error) {
+			if m == nil {
+				return nil, errors.New("this test has no store")
+			}
+			return m, nil
+		}}
+	code = run(t.Context(), p, append(args, "--config", config)...)
+	return code, out.String(), errs.String()
+}
+
+func TestHelp(t *testing.T) {
+	t.Setenv("BERTH_STATE_DIR", "")
+	t.Setenv("BERTH_DATA_DIR", "")
+	for _, c := range []string{"", "agent", "doctor", "network", "network create", "network ls", "network inspect", "network rm",
+		"network conflist", "node", "node ls", "node inspect", "node rm", "node prune"} {
+		t.Run("berth "+c, func(t *testing.T) {
+			var out bytes.Buffer
+			if code := run(t.Context(), &program{out: &out, err: io.Discard}, append(strings.Fields(c), "--help")...); code != 0 {
+				t.Errorf("exit code %d", code)
+			}
+			golden(t, "help/"+strings.ReplaceAll(strings.TrimSpace("berth "+c), " ", "-")+".txt", out.String())
+		})
+	}
+}
+
+func TestVersion(t *testing.T) {
+	var out bytes.Buffer
+	if code := run(t.Context(), &program{out: &out, err: io.Discard}, "--version"); code != 0 || out.String() != "berth devel (berth)\n" {
+		t.Errorf("%d, %q", code, out.String())
+	}
+}
+
+func TestUsage(t *testing.T) {
+	for _, c := range []struct{ args, want string }{
+		{"netwrk", "netwrk: no such command: network?"},
+		{"network foo", "network"},
+		{"network ls --store x", "want etcd, static"},
+		{"network ls --nope", "unknown flag: --nope"},
+		{"network ls blue", "usage: berth network ls"},
+		{"network inspect", "accepts 1 arg(s), received 0"},
+		{"network ls --format yaml", "want table, json"},
+		{"network create --driver bridge blue", "want --driver vxlan-overlay"},
+		{"network create --driver vxlan-overlay --subnet 10.42.0.0 blue", "want a prefix such as"},
+		{"network create --driver vxlan-overlay --label =x blue", "want key=value"},
+		{"network create --driver vxlan-overlay --vni 16777216 blue", "0 to 16777215"},
+		{"node prune", "--away: want how long"},
+		{"node prune --away 10m", "a duration of 1h or more"},
+		{"agent --listen 0.0.0.0:9477", "--listen: 0.0.0.0:9477: want an address of loopback"},
+		{"agent --listen 9477", "want an IP address and a port"},
+		{"agent --underlay 127.0.0.1", "that other hosts reach"},
+		{"agent --node-name a/b", "want a letter or digit"},
+		{"agent --resync 1", "want a duration of 100ms or more"},
+		{"agent --etcd-user me", "--etcd-user: \"me\": want it together"},
+		{"agent --store static", "--peers-file: \"\": want a file"},
+		{"agent --etcd-cert x --etcd-user u --etcd-password p --etcd-password-file /nowhere", "together with --etcd-key"},
+	} {
+		code, out, errs := berth(t, nil, strings.Fields(c.args)...)
+		if code != exitUsage || out != "" || !strings.Contains(errs, c.want) {
+			t.Errorf("berth %s: %d, %q, %q; want 2 and %q", c.args, code, out, errs, c.want)
+		}
+	}
+}

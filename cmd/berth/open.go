@@ -1,0 +1,21 @@
+package main
+
+import (
+	"log/slog"
+
+	"github.com/berth-cni/berth/pkg/overlay"
+	"github.com/berth-cni/berth/pkg/overlay/etcd"
+	"github.com/berth-cni/berth/pkg/overlay/static"
+)
+
+// openStore opens the store that the settings name. It need not answer yet: an error
+// is about the settings.
+func openStore(s *settings, log *slog.Logger) (overlay.Store, error) {
+	if s.store == storeStatic {
+		return static.New(s.peersFile, log)
+	}
+	return etcd.Open(etcd.Options{
+		Endpoints: s.endpoints, CA: s.ca, Cert: s.cert, Key: s.key,
+		User: s.user, Password: s.password, Prefix: s.prefix, Log: log,
+	})
+}

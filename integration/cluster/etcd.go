@@ -1,0 +1,143 @@
+package cluster
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"os/exec"
+	"strings"
+	"time"
+)
+
+// Etcd is a store of one member or more, each a host of its own on the underlay,
+// with its data in memory. The data outlives a member's process.
+type Etcd struct {
+	Members []*Member
+}
+
+// Member is one etcd. Its Process is the running one, or the last.
+type Member struct {
+	*Host
+	*Process
+	client *http.Client
+	flags  []string
+}
+
+// etcdPatience is how long a store may take to come up: an election on a busy machine.
+const etcdPatience = 15 * time.Second
+
+// Etcd starts a store with so many members, and waits until all are healthy. They
+// have the host numbers from [EtcdNumber] on.
+func (c *Cluster) Etcd(members int) (*Etcd, error) {
+	for _, program := range []string{"etcd", "etcdctl"} {
+		if _, err := exec.LookPath(program); err != nil {
+			return nil, fmt.Errorf("%w: Debian's etcd-server and etcd-client have it", err)
+		}
+	}
+	e := &Etcd{}
+	var peers []string
+	for i := range members {
+		h, err := c.join(fmt.Sprintf("etcd%d", i), EtcdNumber+i)
+		if err != nil {
+			return nil, err
+		}
+		c.others = append(c.others, h)
+		e.Members = append(e.Members, &Member{Host: h, client: h.client()})
+		peers = append(peers, fmt.Sprintf("%s=http://%s:2380", h.Name, h.Addr4))
+	}
+	for _, m := range e.Members {
+		m.flags = []string{"--name", m.Name, "--data-dir", "/run/etcd",
+			"--listen-client-urls", m.url(), "--advertise-client-urls", m.url(),
+			"--listen-peer-urls", fmt.Sprintf("http://%s:2380", m.Addr4),
+			"--initial-advertise-peer-urls", fmt.Sprintf("http://%s:2380", m.Addr4),
+			"--initial-cluster", strings.Join(peers, ","),
+			// A tenth of the defaults: these members are on one machine.
+			"--heartbeat-interval", "50", "--election-timeout", "500"}
+		if err := m.start(); err != nil {
+			return nil, err
+		}
+	}
+	return e, e.Healthy()
+}
+
+func (m *Member) url() string { return fmt.Sprintf("http://%s:2379", m.Addr4) }
+
+func (m *Member) start() (err error) {
+	m.Process, err = m.Host.Start("etcd", m.flags...)
+	return err
+}
+
+// Start starts a member that has ended, with the data it had, and waits until it is
+// healthy: at most 15 s.
+func (m *Member) Start() error {
+	if err := m.start(); err != nil {
+		return err
+	}
+	return m.Healthy()
+}
+
+// Healthy waits until the member takes part in a store with a leader: at most 15 s.
+func (m *Member) Healthy() error {
+	err := until(etcdPatience, func() error {
+		if !m.Running() {
+			return fmt.Errorf("ended: %v", m.err)
+		}
+		resp, err := m.client.Get(m.url() + "/health")
+		if err != nil {
+			return err
+		}
+		defer resp.Body.Close()
+		var health struct{ Health string }
+		if err := json.NewDecoder(resp.Body).Decode(&health); err != nil || health.Health != "true" {
+			return errors.Join(fmt.Errorf("health %q", health.Health), err)
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("etcd %s: %w\n%s", m.Name, err, m.tail())
+	}
+	return nil
+}
+
+// Healthy waits until every member is healthy.
+func (e *Etcd) Healthy() error {
+	for _, m := range e.Members {
+		if err := m.Healthy(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Stop stops every member; Start starts them together, and waits until all are healthy.
+func (e *Etcd) Stop() {
+	for _, m := range e.Members {
+		_ = m.Process.Stop() // etcd re-raises SIGTERM: always an error
+	}
+}
+
+// Start: see [Etcd.Stop].
+func (e *Etcd) Start() error {
+	for _, m := range e.Members {
+		if err := m.start(); err != nil {
+			return err
+		}
+	}
+	return e.Healthy()
+}
+
+// Endpoints are the clients' URLs, with commas.
+func (e *Etcd) Endpoints() string {
+	var urls []string
+	for _, m := range e.Members {
+		urls = append(urls, m.url())
+	}
+	return strings.Join(urls, ",")
+}
+
+// Ctl runs etcdctl against all members, for at most 5 s.
+func (e *Etcd) Ctl(args ...string) (string, error) {
+	all := append([]string{"--endpoints", e.Endpoints(), "--command-timeout", "5s"}, args...)
+	return e.Members[0].Output("etcdctl", all...)
+}

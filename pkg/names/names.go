@@ -1,0 +1,84 @@
+// Package names gives containers their names: what a container is called
+// ([FromArgs]), and the step that tells the host's agent ([Register]), which answers
+// DNS for them (package server).
+//
+// # Where the agent listens
+//
+// On [Port] of the wildcard address, UDP and TCP, once for each bridge, by a socket
+// that is bound to that bridge (SO_BINDTODEVICE). The firewall redirects to it what
+// comes in by the bridge for port 53 of an address of this host. So nothing takes
+// port 53 of the host: a DNS server that listens there, on the wildcard address or
+// on the bridge's own, goes on undisturbed; a port 53 that a container publishes is
+// another container's business, since the redirection is of packets of this bridge
+// only; and nothing is put into a container, whose own port 53 is its own. A
+// resolv.conf names the gateway, an address like any other, which tells apart by
+// bridge and source address who asks. A server inside each namespace, as Docker has
+// it, would take a socket and a rule for each container, and go with a process that
+// enters the namespace.
+package names
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/berth-cni/berth/pkg/attach"
+)
+
+// Port is where the agent listens on each bridge, UDP and TCP.
+const Port = 10053
+
+// TTL is that of every answer about a container, in seconds.
+const TTL = 5
+
+// SocketName is the agent's socket in the state folder.
+const SocketName = "agent.sock"
+
+// maxLabel is the longest label of a name in DNS, in bytes (RFC 1035, 2.3.4).
+const maxLabel = 63
+
+// Entry is what the agent knows of one attachment.
+type Entry struct {
+	attach.Key
+	// Bridge is the host's interface by which the container's queries come in; empty
+	// for a container of another host.
+	Bridge string `json:"bridge,omitempty"`
+	// Names are single labels in lower case, the container's own first. Without one
+	// the container asks, and is not found.
+	Names     []string     `json:"names,omitempty"`
+	Addresses []netip.Addr `json:"addresses,omitempty"`
+	// Subnets are the network's: addresses in them that nobody has are not looked up
+	// elsewhere.
+	Subnets []netip.Prefix `json:"subnets,omitempty"`
+	// Internal networks have nothing forwarded, unless they have Upstreams.
+	Internal bool `json:"internal,omitempty"`
+	// Links are names that this container alone sees, each with the container that it
+	// stands for, by its name, ID or short ID.
+	Links map[string]string `json:"links,omitempty"`
+	// Upstreams are asked in place of the host's resolvers, on port 53.
+	Upstreams []netip.Addr `json:"upstreams,omitempty"`
+}
+
+// Valid tells what is wrong with a name of a container: it is one label of a DNS name
+// (RFC 1123, 2.1), in which an underscore is let pass, as people know it of Docker
+// (my_app_1). Case does not matter.
+func Valid(name string) error {
+	switch {
+	case name == "":
+		return errors.New("want a name")
+	case len(name) > maxLabel:
+		return fmt.Errorf("want at most %d characters", maxLabel)
+	case name[0] == '-' || name[len(name)-1] == '-':
+		return errors.New("want no hyphen at the start or the end")
+	}
+	for i := range len(name) {
+		if c := name[i]; !letterOrDigit(c) && c != '-' && c != '_' {
+			return errors.New("want one label of a DNS name: letters, digits, - and _")
+		}
+	}
+	return nil
+}
+
+func letterOrDigit(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
+}

@@ -1,0 +1,70 @@
+package names
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/berth-cni/berth/pkg/attach"
+)
+
+// Register is the step that gives the attachment its names: it tells the agent, and
+// starts one where none runs. The record is what an agent that starts later knows
+// the names from.
+type Register struct {
+	Bridge    string            `json:"bridge"` // by which the container's queries come in
+	Names     []string          `json:"names,omitempty"`
+	Subnets   []netip.Prefix    `json:"subnets,omitempty"` // of the network, beside those of the addresses
+	Internal  bool              `json:"internal,omitempty"`
+	Links     map[string]string `json:"links,omitempty"`
+	Upstreams []netip.Addr      `json:"upstreams,omitempty"`
+}
+
+// Kind implements [attach.Step].
+func (r *Register) Kind() string { return "names" }
+
+// Entry is what the agent is told of the attachment.
+func (r *Register) Entry(a *attach.Attachment) Entry {
+	e := Entry{Key: a.Key, Bridge: r.Bridge, Names: r.Names, Subnets: r.Subnets,
+		Internal: r.Internal, Links: r.Links, Upstreams: r.Upstreams}
+	for _, addr := range a.Addresses {
+		e.Addresses = append(e.Addresses, addr.Prefix.Addr())
+		e.Subnets = append(e.Subnets[:len(e.Subnets):len(e.Subnets)], addr.Prefix.Masked())
+	}
+	return e
+}
+
+// Add returns when the names resolve.
+func (r *Register) Add(ctx context.Context, a *attach.Attachment) error {
+	dir := attach.New("", nil).Dir()
+	request := Request{Do: DoAdd, Entry: r.Entry(a)}
+	_, err := Call(ctx, dir, request)
+	if errors.Is(err, ErrNoAgent) {
+		if err = Start(ctx, dir); err == nil {
+			_, err = Call(ctx, dir, request)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("register names of %s: %w", a.Key, err)
+	}
+	return nil
+}
+
+// Del returns when the names do not resolve any more. Without an agent they do not.
+func (r *Register) Del(ctx context.Context, a *attach.Attachment) error {
+	_, err := Call(ctx, attach.New("", nil).Dir(), Request{Do: DoDel, Entry: Entry{Key: a.Key}})
+	if err != nil && !errors.Is(err, ErrNoAgent) {
+		return fmt.Errorf("remove names of %s: %w", a.Key, err)
+	}
+	return nil
+}
+
+// Check asks the agent whether it has the names as the record says, and listens for
+// the container's queries.
+func (r *Register) Check(ctx context.Context, a *attach.Attachment) error {
+	if _, err := Call(ctx, attach.New("", nil).Dir(), Request{Do: DoCheck, Entry: r.Entry(a)}); err != nil {
+		return fmt.Errorf("names of %s: %w", a.Key, err)
+	}
+	return nil
+}

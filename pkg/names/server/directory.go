@@ -1,0 +1,279 @@
+package server
+
+import (
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/names"
+)
+
+// Directory is who is called what: the containers of this host, which also ask, and
+// those of other hosts. All methods may be called at any time.
+//
+// A change touches what belongs to the entry, however many there are, and holds the
+// lock for microseconds; a query holds it for less than one.
+type Directory struct {
+	mu         sync.RWMutex
+	networks   map[string]*network
+	members    map[owned]*member
+	clients    map[client]*member
+	containers map[string][]*member // of this host, in the order of their interfaces
+	nodes      map[string]map[attach.Key]bool
+	bridges    map[string]int // members of this host that ask by it
+}
+
+// owned names an entry: its node is empty for this host.
+type owned struct {
+	node string
+	key  attach.Key
+}
+
+// client is who asks: the interface that the query came in by, and its source.
+type client struct {
+	bridge string
+	addr   netip.Addr
+}
+
+// member is an entry in its network.
+type member struct {
+	names.Entry
+	network *network
+	links   map[string]string // by the alias in wire form, without the root's zero
+	forward forwarding
+}
+
+// forwarding is where a member's network sends what it does not know.
+type forwarding struct {
+	allowed   bool
+	upstreams []netip.Addr // empty: the host's
+}
+
+// network is the names of a network.
+type network struct {
+	suffix  string               // wire form of the network's name; empty when it is none
+	names   map[string][]*member // by label in wire form, without the root's zero
+	addrs   map[netip.Addr]*member
+	subnets map[netip.Prefix]int // by how many members
+	members int
+}
+
+// NewDirectory returns an empty directory.
+func NewDirectory() *Directory {
+	return &Directory{networks: map[string]*network{}, members: map[owned]*member{}, clients: map[client]*member{},
+		containers: map[string][]*member{}, nodes: map[string]map[attach.Key]bool{}, bridges: map[string]int{}}
+}
+
+// Put adds an entry of this host, in place of one with its key. One of another
+// container that has an address of it on its network is outdated, and goes.
+func (d *Directory) Put(e names.Entry) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, addr := range e.Addresses {
+		old := d.holder(e.Network, addr)
+		if old != nil && old.Bridge != "" && old.Container != e.Container {
+			d.delete(owned{"", old.Key})
+		}
+	}
+	d.put("", e)
+}
+
+func (d *Directory) holder(network string, addr netip.Addr) *member {
+	if n := d.networks[network]; n != nil {
+		return n.addrs[addr]
+	}
+	return nil
+}
+
+// Delete removes the entry of this host with that key, if there is one.
+func (d *Directory) Delete(k attach.Key) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.delete(owned{"", k})
+}
+
+// Get returns the entry of this host with that key.
+func (d *Directory) Get(k attach.Key) (names.Entry, bool) {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	m, ok := d.members[owned{"", k}]
+	if !ok {
+		return names.Entry{}, false
+	}
+	return m.Entry, true
+}
+
+// Local returns the entries of this host, in no order: what other hosts are told.
+func (d *Directory) Local() []names.Entry {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	var all []names.Entry
+	for o, m := range d.members {
+		if o.node == "" {
+			all = append(all, m.Entry)
+		}
+	}
+	return all
+}
+
+// PutRemote adds an entry of another node, in place of one with its key. Its
+// container is found and asks nothing here.
+func (d *Directory) PutRemote(node string, e names.Entry) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.put(node, remote(e))
+}
+
+// DeleteRemote removes an entry of another node.
+func (d *Directory) DeleteRemote(node string, k attach.Key) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.delete(owned{node, k})
+}
+
+// SetNode makes the entries all that the directory knows of another node. Without
+// any the node is forgotten.
+func (d *Directory) SetNode(node string, entries []names.Entry) {
+	want := map[attach.Key]bool{}
+	for _, e := range entries {
+		want[e.Key] = true
+		d.PutRemote(node, e)
+	}
+	d.mu.RLock()
+	have := slices.Collect(maps.Keys(d.nodes[node]))
+	d.mu.RUnlock()
+	for _, k := range have { // the lock is let go between: nobody waits for a whole host
+		if !want[k] {
+			d.DeleteRemote(node, k)
+		}
+	}
+}
+
+func remote(e names.Entry) names.Entry {
+	return names.Entry{Key: e.Key, Names: e.Names, Addresses: e.Addresses, Subnets: e.Subnets}
+}
+
+func (d *Directory) put(node string, e names.Entry) {
+	o := owned{node, e.Key}
+	d.delete(o)
+	m := newMember(e, d.network(e.Network))
+	d.members[o] = m
+	m.network.join(m)
+	if node != "" {
+		if d.nodes[node] == nil {
+			d.nodes[node] = map[attach.Key]bool{}
+		}
+		d.nodes[node][e.Key] = true
+		return
+	}
+	for _, addr := range e.Addresses {
+		d.clients[client{e.Bridge, addr}] = m
+	}
+	d.bridges[e.Bridge]++
+	all := d.containers[e.Container]
+	at, _ := slices.BinarySearchFunc(all, e.IfName, func(m *member, name string) int { return strings.Compare(m.IfName, name) })
+	d.containers[e.Container] = slices.Insert(all, at, m)
+}
+
+func (d *Directory) delete(o owned) {
+	m := d.members[o]
+	if m == nil {
+		return
+	}
+	delete(d.members, o)
+	if m.network.leave(m); m.network.members == 0 {
+		delete(d.networks, m.Network)
+	}
+	if o.node != "" {
+		if delete(d.nodes[o.node], o.key); len(d.nodes[o.node]) == 0 {
+			delete(d.nodes, o.node)
+		}
+		return
+	}
+	for _, addr := range m.Addresses {
+		if c := (client{m.Bridge, addr}); d.clients[c] == m {
+			delete(d.clients, c)
+		}
+	}
+	if d.bridges[m.Bridge]--; d.bridges[m.Bridge] == 0 {
+		delete(d.bridges, m.Bridge)
+	}
+	d.containers[m.Container] = without(d.containers[m.Container], m)
+	if len(d.containers[m.Container]) == 0 {
+		delete(d.containers, m.Container)
+	}
+}
+
+// counts are the entries of this host and of others, and the bridges of this host.
+func (d *Directory) counts() (local, elsewhere int, bridges []string) {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	for _, n := range d.nodes {
+		elsewhere += len(n)
+	}
+	return len(d.members) - elsewhere, elsewhere, slices.Sorted(maps.Keys(d.bridges))
+}
+
+func (d *Directory) network(name string) *network {
+	n := d.networks[name]
+	if n == nil {
+		n = &network{suffix: wireName(strings.ToLower(name)), names: map[string][]*member{},
+			addrs: map[netip.Addr]*member{}, subnets: map[netip.Prefix]int{}}
+		d.networks[name] = n
+	}
+	return n
+}
+
+func newMember(e names.Entry, n *network) *member {
+	m := &member{Entry: e, network: n}
+	m.forward = forwarding{allowed: !e.Internal || len(e.Upstreams) > 0, upstreams: e.Upstreams}
+	for alias, target := range e.Links {
+		if m.links == nil {
+			m.links = map[string]string{}
+		}
+		m.links[wireLabel(alias)] = target
+	}
+	return m
+}
+
+func (n *network) join(m *member) {
+	n.members++
+	for _, name := range m.Names {
+		label := wireLabel(name)
+		n.names[label] = append(n.names[label], m)
+	}
+	for _, addr := range m.Addresses {
+		n.addrs[addr] = m
+	}
+	for _, s := range m.Subnets {
+		n.subnets[s]++
+	}
+}
+
+func (n *network) leave(m *member) {
+	n.members--
+	for _, name := range m.Names {
+		label := wireLabel(name)
+		if n.names[label] = without(n.names[label], m); len(n.names[label]) == 0 {
+			delete(n.names, label)
+		}
+	}
+	for _, addr := range m.Addresses {
+		if n.addrs[addr] == m {
+			delete(n.addrs, addr)
+		}
+	}
+	for _, s := range m.Subnets {
+		if n.subnets[s]--; n.subnets[s] == 0 {
+			delete(n.subnets, s)
+		}
+	}
+}
+
+// without returns the list without m, in memory of its own: a reader may have the old.
+func without(list []*member, m *member) []*member {
+	return slices.DeleteFunc(slices.Clone(list), func(x *member) bool { return x == m })
+}

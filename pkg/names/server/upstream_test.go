@@ -1,0 +1,487 @@
+package server
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/berth-cni/berth/pkg/nstest"
+	"github.com/miekg/dns"
+)
+
+// resolver is an upstream of the tests, on port 53 of an address of this host's lo. It
+// answers A with 192.0.2.7 and TXT with many bytes; of names in "lack" there are none.
+type resolver struct {
+	addr string
+	ttl  uint32
+
+	mu    sync.Mutex
+	asked []string
+	how   manner
+}
+
+// manner is how a resolver behaves.
+type manner string
+
+const (
+	honest    manner = ""
+	dead      manner = "dead"      // never answers
+	slow      manner = "slow"      // answers after a second
+	lying     manner = "lying"     // answers with another ID, to another question, with rubbish
+	cutting   manner = "cutting"   // has one come by TCP
+	old       manner = "old"       // does not know EDNS
+	unwilling manner = "unwilling" // refuses
+	bare      manner = "bare"      // says that there is nothing, not for how long
+)
+
+func newResolver(t testing.TB, how manner) *resolver {
+	t.Helper()
+	n := serial.Add(1)
+	r := &resolver{addr: fmt.Sprintf("127.1.%d.%d", n/250, 1+n%250), ttl: 300, how: how}
+	udp, err := net.ListenPacket("udp", r.addr+":53")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tcp, err := net.Listen("tcp", r.addr+":53")
+	if err != nil {
+		t.Fatal(err)
+	}
+	mux := dns.HandlerFunc(r.answer)
+	for _, s := range []*dns.Server{{PacketConn: udp, Handler: mux}, {Listener: tcp, Handler: mux}} {
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			_ = s.ActivateAndServe()
+		}()
+		t.Cleanup(func() {
+			udp.Close()
+			tcp.Close()
+			<-ended
+		})
+	}
+	return r
+}
+
+func (r *resolver) be(how manner) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.how = how
+}
+
+// heard returns what was asked since the last time.
+func (r *resolver) heard() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := strings.Join(r.asked, " ")
+	r.asked = nil
+	return s
+}
+
+func (r *resolver) answer(w dns.ResponseWriter, q *dns.Msg) {
+	_, udp := w.RemoteAddr().(*net.UDPAddr)
+	r.mu.Lock()
+	how := r.how
+	if udp {
+		r.asked = append(r.asked, q.Question[0].Name)
+	} else {
+		r.asked = append(r.asked, "tcp:"+q.Question[0].Name)
+	}
+	r.mu.Unlock()
+	m := r.reply(q)
+	switch how {
+	case dead:
+		return
+	case slow:
+		time.Sleep(time.Second)
+	case lying:
+		other := m.Copy()
+		other.Id++
+		_ = w.WriteMsg(other)
+		other = m.Copy()
+		other.Question[0].Name = "other.test."
+		_ = w.WriteMsg(other)
+		_, _ = w.Write([]byte("\x00\x01rubbish, and not a message at all\xc0\x0c\xff\xff"))
+		return
+	case cutting:
+		if udp {
+			m.Answer, m.Truncated = nil, true
+		}
+	case old:
+		if q.IsEdns0() != nil {
+			m = new(dns.Msg).SetRcodeFormatError(q)
+		}
+	case unwilling:
+		m = new(dns.Msg).SetRcode(q, dns.RcodeRefused)
+	case bare:
+		m = new(dns.Msg).SetRcode(q, dns.RcodeNameError)
+	}
+	_ = w.WriteMsg(m)
+}
+
+func (r *resolver) reply(q *dns.Msg) *dns.Msg {
+	m := new(dns.Msg).SetReply(q)
+	if o := q.IsEdns0(); o != nil {
+		m.SetEdns0(4096, o.Do())
+	}
+	name := q.Question[0].Name
+	soa := &dns.SOA{Hdr: dns.RR_Header{Name: "test.", Rrtype: dns.TypeSOA, Class: dns.ClassINET, Ttl: r.ttl}, Ns: "ns.test.", Mbox: "mail.test.", Minttl: 60}
+	header := dns.RR_Header{Name: name, Rrtype: q.Question[0].Qtype, Class: dns.ClassINET, Ttl: r.ttl}
+	switch {
+	case strings.HasSuffix(name, "lack.test."):
+		m.Rcode, m.Ns = dns.RcodeNameError, []dns.RR{soa}
+	case q.Question[0].Qtype == dns.TypeA:
+		m.Answer = []dns.RR{&dns.A{Hdr: header, A: net.IPv4(192, 0, 2, 7)}}
+	case q.Question[0].Qtype == dns.TypeTXT:
+		for i := range 10 {
+			m.Answer = append(m.Answer, &dns.TXT{Hdr: header, Txt: []string{fmt.Sprint(i) + strings.Repeat("x", 200)}})
+		}
+	default:
+		m.Ns = []dns.RR{soa}
+	}
+	return m
+}
+
+// asking is a container of a network whose server has upstreams.
+type asking struct {
+	box
+	*Server
+	br string
+}
+
+func newAsking(t testing.TB, upstreams ...*resolver) asking {
+	t.Helper()
+	var addrs []string
+	for _, u := range upstreams {
+		addrs = append(addrs, u.addr)
+	}
+	br := bridge(t, "10.6.0.1/24")
+	a := asking{container(t, br, "10.6.0.2/24"), start(t, Config{ResolvConf: resolvConfWith(t, addrs...)}), br}
+	put(t, a.Server, entry("net", "me", "eth0", br, "me", "10.6.0.2/24"))
+	return a
+}
+
+func (a asking) expect(t *testing.T, name string, qtype uint16, want string) {
+	t.Helper()
+	if got := a.ask(t, "10.6.0.1", name, qtype); got != want {
+		t.Errorf("%s: got %q, want %q", name, got, want)
+	}
+}
+
+const outside = "forwarded NOERROR 192.0.2.7"
+
+func TestForward(t *testing.T) {
+	u := newResolver(t, honest)
+	a := newAsking(t, u)
+	q := question("WwW.example.test", dns.TypeA)
+	q.SetEdns0(1232, true)
+	r := a.exchange(t, "udp", gateway("10.6.0.1"), q)
+	if r.Authoritative || !r.RecursionAvailable || r.Question[0].Name != "WwW.example.test." || r.IsEdns0() == nil || !r.IsEdns0().Do() || text(r) != outside {
+		t.Errorf("got %v", r)
+	}
+	if got := u.heard(); got != "www.example.test." {
+		t.Errorf("the upstream heard %q", got)
+	}
+	// From the cache, for one who has not the same letters, but for one who wants
+	// DNSSEC's records, or not.
+	q.Question[0].Name = "www.EXAMPLE.test."
+	if r := a.exchange(t, "tcp", gateway("10.6.0.1"), q); r.Question[0] != q.Question[0] || text(r) != outside || u.heard() != "" {
+		t.Errorf("from the cache: %v", r)
+	}
+	a.expect(t, "www.example.test", dns.TypeA, outside)
+	a.expect(t, "www.example.test", dns.TypeAAAA, "forwarded NOERROR")
+	a.expect(t, "www.example.test", dns.TypeAAAA, "forwarded NOERROR")
+	a.expect(t, "x.lack.test", dns.TypeA, "forwarded NXDOMAIN")
+	a.expect(t, "x.lack.test", dns.TypeA, "forwarded NXDOMAIN")
+	if got := u.heard(); got != "www.example.test. www.example.test. x.lack.test." {
+		t.Errorf("the upstream heard %q", got)
+	}
+	// Names with all sorts of bytes.
+	a.expect(t, `a\.b\000\255\".example.test`, dns.TypeA, outside)
+	// What a resolver asks that validates, but not what a container might be called.
+	a.expect(t, "test", dns.TypeDS, "forwarded NOERROR")
+	a.expect(t, ".", dns.TypeNS, "forwarded NOERROR")
+	a.expect(t, "1.2.0.192.in-addr.arpa", dns.TypePTR, "forwarded NOERROR")
+	a.expect(t, "example.test", dns.TypeANY, `forwarded NOERROR "RFC8482" ""`)
+}
+
+// TestNothingLeaks: no question about a network's own names goes upstream
+// (CVE-2025-8283).
+func TestNothingLeaks(t *testing.T) {
+	u := newResolver(t, honest)
+	a := newAsking(t, u)
+	for _, name := range []string{"me", "nobody", "me.net", "nobody.net", "a.b.nobody.net", "net", "77.0.6.10.in-addr.arpa", "2.0.6.10.in-addr.arpa", "localhost"} {
+		for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeMX, dns.TypePTR, dns.TypeANY, dns.TypeSRV} {
+			a.ask(t, "10.6.0.1", name, qtype)
+		}
+	}
+	if got := u.heard(); got != "" {
+		t.Errorf("the upstream heard %q", got)
+	}
+	a.expect(t, "nobody.example", dns.TypeA, outside)
+}
+
+func TestTTL(t *testing.T) {
+	u := newResolver(t, honest)
+	u.ttl = 2
+	a := newAsking(t, u)
+	q := question("x.test", dns.TypeA)
+	for _, want := range []uint32{2, 1, 2} {
+		if got := a.exchange(t, "udp", gateway("10.6.0.1"), q).Answer[0].Header().Ttl; got != want {
+			t.Errorf("TTL %d, want %d", got, want)
+		}
+		time.Sleep(1050 * time.Millisecond)
+	}
+	if got := u.heard(); got != "x.test. x.test." {
+		t.Errorf("the upstream heard %q", got)
+	}
+	u.be(bare)
+	a.expect(t, "y.test", dns.TypeA, "forwarded NXDOMAIN")
+	a.expect(t, "y.test", dns.TypeA, "forwarded NXDOMAIN")
+	if got := u.heard(); got != "y.test. y.test." {
+		t.Errorf("what is not to be kept was: %q", got)
+	}
+}
+
+// TestFailover: a server that is dead, lies or refuses costs the first query time, and
+// not the others.
+func TestFailover(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		how   manner
+		first time.Duration
+	}{{dead, 2 * time.Second}, {lying, 2 * time.Second}, {unwilling, 200 * time.Millisecond}} {
+		t.Run(string(c.how), func(t *testing.T) {
+			bad, good := newResolver(t, c.how), newResolver(t, honest)
+			a := newAsking(t, bad, good)
+			began := time.Now()
+			a.expect(t, "first.test", dns.TypeA, outside)
+			if d := time.Since(began); d > c.first {
+				t.Errorf("the first query took %s", d)
+			}
+			began = time.Now()
+			for i := range 20 {
+				a.expect(t, fmt.Sprintf("n%d.test", i), dns.TypeA, outside)
+			}
+			if d := time.Since(began); d > 200*time.Millisecond {
+				t.Errorf("the next 20 took %s", d)
+			}
+			if c.how == unwilling {
+				return
+			}
+			// It comes back when it answers.
+			bad.be(honest)
+			bad.heard()
+			u := a.resolvers.host.Load().servers[0]
+			u.mu.Lock()
+			u.suspect = time.Now().Add(-time.Second)
+			u.mu.Unlock()
+			a.expect(t, "probe.test", dns.TypeA, outside)
+			for range 100 {
+				if u.healthy() {
+					return
+				}
+				time.Sleep(10 * time.Millisecond)
+			}
+			t.Error("a server that answers again is not trusted")
+		})
+	}
+}
+
+func TestNobodyAnswers(t *testing.T) {
+	t.Parallel()
+	a := newAsking(t, newResolver(t, dead))
+	began := time.Now()
+	a.expect(t, "x.test", dns.TypeA, "forwarded SERVFAIL")
+	if d := time.Since(began); d < 4*time.Second || d > 5*time.Second {
+		t.Errorf("it took %s", d)
+	}
+	began = time.Now()
+	a.expect(t, "x.test", dns.TypeA, "forwarded SERVFAIL")
+	if d := time.Since(began); d > 100*time.Millisecond {
+		t.Errorf("a failure is not remembered: %s", d)
+	}
+}
+
+func TestNoServer(t *testing.T) {
+	a := newAsking(t, &resolver{addr: "127.9.9.9"}) // nobody listens: the kernel says so
+	began := time.Now()
+	a.expect(t, "x.test", dns.TypeA, "forwarded SERVFAIL")
+	if d := time.Since(began); d > time.Second {
+		t.Errorf("it took %s", d)
+	}
+}
+
+// TestLong: an answer that UDP does not hold is had by TCP, from upstream and by the
+// client.
+func TestLong(t *testing.T) {
+	u := newResolver(t, cutting)
+	a := newAsking(t, u)
+	r := a.exchange(t, "udp", gateway("10.6.0.1"), question("x.test", dns.TypeTXT))
+	if !r.Truncated || len(r.Answer) != 0 || len(r.Question) != 1 {
+		t.Errorf("by UDP: %v", r)
+	}
+	r = a.exchange(t, "tcp", gateway("10.6.0.1"), question("x.test", dns.TypeTXT))
+	if r.Truncated || len(r.Answer) != 10 {
+		t.Errorf("by TCP: %v", r)
+	}
+	if got := u.heard(); got != "x.test. tcp:x.test." {
+		t.Errorf("the upstream heard %q", got)
+	}
+	u.be(old)
+	q := question("y.test", dns.TypeA)
+	q.SetEdns0(1232, false)
+	if got := text(a.exchange(t, "udp", gateway("10.6.0.1"), q)); got != outside {
+		t.Errorf("of a server without EDNS: %s", got)
+	}
+}
+
+// TestInternal: an internal network has no way out by DNS (CVE-2024-29018), unless it
+// has upstreams of its own.
+func TestInternal(t *testing.T) {
+	u, own := newResolver(t, honest), newResolver(t, honest)
+	a := newAsking(t, u)
+	e := entry("net", "me", "eth0", a.br, "me", "10.6.0.2/24")
+	e.Internal = true
+	put(t, a.Server, e)
+	a.expect(t, "secret.evil.test", dns.TypeA, "forwarded NXDOMAIN")
+	a.expect(t, "secret.evil.test", dns.TypeANY, "forwarded NXDOMAIN")
+	a.expect(t, "evil", dns.TypeDS, "forwarded NXDOMAIN")
+	a.expect(t, "me", dns.TypeA, "NOERROR 10.6.0.2")
+	e.Upstreams = addrs(own.addr)
+	put(t, a.Server, e)
+	a.expect(t, "x.test", dns.TypeA, outside)
+	if got := own.heard(); got != "x.test." {
+		t.Errorf("its own upstream heard %q", got)
+	}
+	if got := u.heard(); got != "" {
+		t.Errorf("the host's upstream heard %q", got)
+	}
+	// A container that has another network, too, may ask by that one.
+	br := bridge(t, "10.7.0.1/24")
+	e.Upstreams = nil
+	put(t, a.Server, e, entry("open", "me", "eth1", br, "me", "10.7.0.2/24"))
+	a.expect(t, "z.test", dns.TypeA, outside)
+	if got := u.heard(); got != "z.test." {
+		t.Errorf("the host's upstream heard %q", got)
+	}
+}
+
+// TestLoop: a query is not sent to ourselves, nor back to a resolver in a container
+// that has asked.
+func TestLoop(t *testing.T) {
+	u := newResolver(t, honest)
+	a := newAsking(t, &resolver{addr: "10.6.0.1"}, &resolver{addr: "10.6.0.2"}, u)
+	a.Server.sweep(nil) // which sees the bridge
+	if got := a.Status().Upstreams; len(got) != 2 || got[0] != "10.6.0.2" {
+		t.Errorf("upstreams: %v", got)
+	}
+	began := time.Now()
+	a.expect(t, "x.test", dns.TypeA, outside)
+	if d := time.Since(began); d > time.Second {
+		t.Errorf("it took %s", d)
+	}
+}
+
+// floodEnv has the test binary send many queries to an address, and end.
+const (
+	floodEnv     = "BERTH_NAMES_TEST_FLOOD"
+	floodQueries = 50_000
+)
+
+// flood asks for as many names of the outside, as fast as it can.
+func flood(server string) error {
+	conn, err := net.Dial("udp", server)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	for i := range floodQueries {
+		raw, err := question(fmt.Sprintf("n%d.test", i), dns.TypeA).Pack()
+		if err != nil {
+			return err
+		}
+		if _, err := conn.Write(raw); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// TestFlood: whatever the upstream does with 50,000 queries, containers' names are
+// answered within 5 ms. On a busy machine one of a hundred may be late.
+func TestFlood(t *testing.T) {
+	const most = 5 * time.Millisecond
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, how := range []manner{dead, slow, lying} {
+		t.Run(string(how), func(t *testing.T) {
+			a := newAsking(t, newResolver(t, how))
+			asker := container(t, a.br, "10.6.0.3/24")
+			put(t, a.Server, entry("net", "asker", "eth0", a.br, "asker", "10.6.0.3/24"))
+			conn := asker.dial(t, "udp", gateway("10.6.0.1"))
+			cmd := exec.Command("ip", "netns", "exec", filepath.Base(a.path), self)
+			cmd.Env = append(os.Environ(), floodEnv+"="+gateway("10.6.0.1"))
+			done := make(chan error, 1)
+			go func() { done <- cmd.Run() }()
+			var took []time.Duration
+			for again := 500; again > 0; { // half a second behind the last of them, too
+				select {
+				case err := <-done:
+					if err != nil {
+						t.Fatal(err)
+					}
+					done = nil
+				default:
+				}
+				if done == nil {
+					again--
+				}
+				began := time.Now()
+				r, err := exchange(conn, question("me", dns.TypeA))
+				if err != nil || text(r) != "NOERROR 10.6.0.2" {
+					t.Fatalf("%v, %v", r, err)
+				}
+				took = append(took, time.Since(began))
+				time.Sleep(time.Millisecond)
+			}
+			slices.Sort(took)
+			n := len(took)
+			t.Logf("%d names were answered, in %s (median), %s (99 of 100), %s (the last)", n, took[n/2], took[n*99/100], took[n-1])
+			if took[n*99/100] > most {
+				t.Errorf("more than one of a hundred took longer than %s", most)
+			}
+		})
+	}
+}
+
+// TestHostResolvers: the host's file is read again when it changes, and what others
+// have answered is forgotten.
+func TestHostResolvers(t *testing.T) {
+	first, second := newResolver(t, honest), newResolver(t, unwilling)
+	file := resolvConfWith(t, first.addr)
+	br := bridge(t, "10.6.0.1/24")
+	a := asking{container(t, br, "10.6.0.2/24"), start(t, Config{ResolvConf: file}), br}
+	put(t, a.Server, entry("net", "me", "eth0", br, "me", "10.6.0.2/24"))
+	a.expect(t, "x.test", dns.TypeA, outside)
+	// As editors and DHCP clients do it.
+	writeResolvers(t, file+".new", second.addr)
+	if err := nstest.Run("mv", file+".new", file); err != nil {
+		t.Fatal(err)
+	}
+	for range 100 {
+		if a.ask(t, "10.6.0.1", "x.test", dns.TypeA) == "forwarded REFUSED" {
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	t.Error("the change was not seen")
+}

@@ -1,0 +1,150 @@
+package names
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/berth-cni/berth/pkg/attach"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	startTime  = 5 * time.Second
+	startEvery = 5 * time.Millisecond
+	// againAfter is how long an agent that has been started may say nothing before
+	// it is looked at whether it still runs.
+	againAfter = 500 * time.Millisecond
+
+	unit = "berth-agent-on-demand"
+)
+
+// Start starts the host's agent, as `berth agent --on-demand`, and returns when one
+// answers: this one, or one that somebody else has started meanwhile. Of many
+// callers one starts it, the others wait. It takes five seconds at most.
+//
+// It is the only fork of the suite beside a delegated IPAM's, and only when no agent
+// runs. Where systemd is, the agent is a unit of its own: it would end with the
+// runtime's else.
+func Start(ctx context.Context, dir string) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, startTime, errors.New("it took more than "+startTime.String()))
+	defer cancel()
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("make state folder: %w", err)
+	}
+	lock, err := os.OpenFile(filepath.Join(dir, "agent.start"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return fmt.Errorf("open start lock: %w", err)
+	}
+	defer lock.Close() // ends the lock; the agent does not inherit it
+	var s starter
+	for {
+		if _, err := Call(ctx, dir, Request{Do: DoStatus}); err == nil {
+			return nil
+		} else if !errors.Is(err, ErrNoAgent) {
+			return fmt.Errorf("start the agent: %w", err)
+		}
+		if s.mine || unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
+			s.mine = true
+			if err := s.spawn(dir); err != nil {
+				return fmt.Errorf("start the agent: %w", err)
+			}
+		}
+		select {
+		case <-time.After(startEvery):
+		case <-ctx.Done():
+			return fmt.Errorf("start the agent: nobody answers on %s: %w%s",
+				filepath.Join(dir, SocketName), context.Cause(ctx), s.said())
+		}
+	}
+}
+
+// starter is the caller who has the lock.
+type starter struct {
+	mine  bool
+	cmd   *exec.Cmd
+	since time.Time
+	ended chan error
+	last  error // of one that has ended
+}
+
+// spawn starts an agent, unless the last one may still come up: one that ends at once
+// may have met the agent before it, which was about to end.
+func (s *starter) spawn(dir string) error {
+	if s.cmd != nil && time.Since(s.since) < againAfter {
+		return nil
+	}
+	if s.cmd != nil {
+		select {
+		case s.last = <-s.ended:
+		default:
+			return nil
+		}
+	}
+	path, err := find()
+	if err != nil {
+		return err
+	}
+	s.cmd, s.since, s.ended = command(path, dir), time.Now(), make(chan error, 1)
+	if err := s.cmd.Start(); err != nil {
+		return fmt.Errorf("run %s: %w", s.cmd.Path, err)
+	}
+	go func(c *exec.Cmd, ended chan error) { ended <- c.Wait() }(s.cmd, s.ended)
+	return nil
+}
+
+func (s *starter) said() string {
+	if s.cmd == nil {
+		return ", while another process starts one"
+	}
+	text := fmt.Sprintf(", after %q", s.cmd.Args)
+	if s.last != nil {
+		text += fmt.Sprintf(", which ended: %v", s.last)
+	}
+	return text + "; run it to see why"
+}
+
+// find looks for the program beside the plugin, then on PATH.
+func find() (string, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	beside := filepath.Join(filepath.Dir(self), "berth")
+	if info, err := os.Stat(beside); err == nil && info.Mode().IsRegular() {
+		return beside, nil
+	}
+	path, err := exec.LookPath("berth")
+	if err != nil {
+		return "", fmt.Errorf("the program berth is neither %s, beside the plugin, nor on PATH: "+
+			"install it there, or run `berth agent` as a service", beside)
+	}
+	return filepath.Abs(path)
+}
+
+// command is what starts the agent. Nothing of the runtime's goes with it: not its
+// folder, standard streams, session, or the CNI_ variables.
+func command(path, dir string) *exec.Cmd {
+	env := []string{attach.DirEnv + "=" + dir, "PATH=" + os.Getenv("PATH")}
+	agent := []string{path, "agent", "--on-demand"}
+	if systemd, err := exec.LookPath("systemd-run"); err == nil && bootedBySystemd() {
+		run := []string{systemd, "--quiet", "--collect", "--unit=" + unit, "--description=Berth agent, started on demand"}
+		for _, e := range env {
+			run = append(run, "--setenv="+e)
+		}
+		agent = append(run, agent...)
+		env = os.Environ()
+	}
+	return &exec.Cmd{Path: agent[0], Args: agent, Env: env, Dir: "/", SysProcAttr: &syscall.SysProcAttr{Setsid: true}}
+}
+
+// bootedBySystemd is sd_booted(3).
+func bootedBySystemd() bool {
+	info, err := os.Lstat("/run/systemd/system")
+	return err == nil && info.IsDir()
+}

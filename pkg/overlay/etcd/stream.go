@@ -1,0 +1,204 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+)
+
+// beat is how often a watch that is quiet is asked whether it still is one.
+const beat = 30 * time.Second
+
+// stream watches the prefix from behind a place, on one connection, until something
+// fails. started is called once, when the watch stands, changed with what has
+// changed and the revision up to which that is everything.
+//
+// It speaks the protocol itself. The library's Watch hides a lost connection, goes
+// on by itself also where the store is another one (restored from a backup), queues
+// without a bound what it did not deliver, and after a progress answer of a server
+// before 3.4.25 it may leave changes out (etcd issue 15220).
+func (s *Store) stream(ctx context.Context, at place, started func(), changed func(map[string]*mvccpb.Event, int64)) error {
+	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
+	defer cancel()
+	stop := context.AfterFunc(s.ctx, cancel)
+	defer stop()
+	client, err := s.connect(ctx)
+	if err != nil {
+		return err
+	}
+	st := &stream{beat: time.NewTimer(s.o.RequestTimeout), answer: s.o.RequestTimeout, responses: make(chan *pb.WatchResponse)}
+	st.newest = func() (int64, error) { return s.newest(ctx) }
+	defer st.beat.Stop()
+	// Opening can wait for a log-in. The timer is that of the first answer, too.
+	opening := time.AfterFunc(s.o.RequestTimeout, cancel)
+	st.rpc, err = pb.NewWatchClient(client.ActiveConnection()).Watch(ctx, grpc.MaxCallRecvMsgSize(math.MaxInt32))
+	if !opening.Stop() {
+		return fmt.Errorf("open a watch: no answer for %s", st.answer)
+	}
+	if err != nil {
+		return fmt.Errorf("open a watch: %w", rpctypes.Error(err))
+	}
+	failed := make(chan error, 1)
+	go func() {
+		defer close(st.responses)
+		failed <- st.receive(ctx)
+	}()
+	err = st.send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: &pb.WatchCreateRequest{
+		Key:            []byte(s.o.Prefix),
+		RangeEnd:       []byte(clientv3.GetPrefixRangeEnd(s.o.Prefix)),
+		StartRevision:  at.revision + 1,
+		ProgressNotify: true, // so that what others write does not make our revision an old one
+	}}})
+	if err == nil {
+		err = st.serve(at, started, changed)
+	}
+	cancel()
+	for range st.responses { // until the receiver has ended
+	}
+	if errors.Is(err, errEnded) {
+		err = rpctypes.Error(<-failed)
+	}
+	return err
+}
+
+// stream is a watch on one connection.
+type stream struct {
+	rpc       pb.Watch_WatchClient
+	responses chan *pb.WatchResponse
+	beat      *time.Timer
+	answer    time.Duration // how long an answer may take
+	newest    func() (int64, error)
+	asked     bool // and not yet answered
+
+	pending  map[string]*mvccpb.Event
+	since    time.Time // the first of pending
+	revision int64     // up to which pending is everything
+}
+
+var errEnded = errors.New("the watch has ended")
+
+func (st *stream) send(r *pb.WatchRequest) error {
+	if err := st.rpc.Send(r); err != nil {
+		return errEnded // the receiver has the reason
+	}
+	return nil
+}
+
+func (st *stream) receive(ctx context.Context) error {
+	for {
+		r, err := st.rpc.Recv()
+		if err != nil {
+			return err
+		}
+		select {
+		case st.responses <- r:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (st *stream) serve(at place, started func(), changed func(map[string]*mvccpb.Event, int64)) error {
+	st.asked, st.revision = true, at.revision
+	quiet := time.NewTimer(time.Hour)
+	defer quiet.Stop()
+	flush := func() {
+		changed(st.pending, st.revision)
+		st.pending = nil
+	}
+	take := func(r *pb.WatchResponse, ok bool) error {
+		if !ok {
+			return errEnded
+		}
+		if err := st.take(r, at); err != nil {
+			return err
+		}
+		if r.Created {
+			started()
+		}
+		st.asked = false
+		st.beat.Reset(beat)
+		if len(st.pending) >= burst {
+			flush()
+		}
+		return nil
+	}
+	for {
+		var due <-chan time.Time
+		if st.pending != nil {
+			quiet.Reset(max(0, min(settle, settleMost-time.Since(st.since))))
+			due = quiet.C
+		}
+		var err error
+		select {
+		case r, ok := <-st.responses:
+			err = take(r, ok)
+		case <-due:
+			flush()
+		case <-st.beat.C:
+			select {
+			case r, ok := <-st.responses: // has come while changes were being told
+				err = take(r, ok)
+			default:
+				err = st.ask()
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// take checks a response and puts its changes to those that wait.
+func (st *stream) take(r *pb.WatchResponse, at place) error {
+	switch {
+	case r.CompactRevision != 0:
+		return fmt.Errorf("%w: those before revision %d were compacted away", errMissed, r.CompactRevision)
+	case r.Canceled:
+		return fmt.Errorf("etcd refuses the watch: %s", r.CancelReason)
+	case r.Header.GetClusterId() != at.cluster:
+		return fmt.Errorf("%w: it is another cluster", errMissed)
+	case r.Created && r.Header.GetRevision() < at.revision:
+		// A member that lags behind, or a store that has been put back.
+		switch now, err := st.newest(); {
+		case err != nil:
+			return err
+		case now < at.revision:
+			return fmt.Errorf("%w: the store is at revision %d, and was at %d before", errMissed, now, at.revision)
+		}
+	}
+	if st.pending == nil && len(r.Events) > 0 {
+		st.pending, st.since = map[string]*mvccpb.Event{}, time.Now()
+	}
+	for _, e := range r.Events {
+		st.pending[string(e.Kv.Key)] = e
+		st.revision = e.Kv.ModRevision
+	}
+	// What etcd says of its progress by itself counts. An answer to our asking (watch
+	// -1) does not: before 3.4.25 it could be ahead of the changes.
+	if len(r.Events) == 0 && !r.Created && r.WatchId != -1 {
+		st.revision = max(st.revision, r.Header.GetRevision())
+		if st.pending == nil {
+			st.pending, st.since = map[string]*mvccpb.Event{}, time.Now()
+		}
+	}
+	return nil
+}
+
+// ask has the watch answer, or ends it when it owes the answer to an earlier asking.
+func (st *stream) ask() error {
+	if st.asked {
+		return fmt.Errorf("the watch has not answered for %s", st.answer)
+	}
+	st.asked = true
+	st.beat.Reset(st.answer)
+	return st.send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_ProgressRequest{ProgressRequest: &pb.WatchProgressRequest{}}})
+}

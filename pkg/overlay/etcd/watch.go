@@ -1,0 +1,152 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+
+	"github.com/berth-cni/berth/pkg/overlay"
+)
+
+const (
+	// A burst of changes is one update, once there was nothing new for settle, or
+	// after settleMost, or at burst keys.
+	settle     = 10 * time.Millisecond
+	settleMost = 100 * time.Millisecond
+	burst      = 4096
+	// A node that has to read everything anew waits by chance up to spread for each
+	// node there is, spreadMost at most: they all do it at the same time, and each
+	// reads of all of them.
+	spread     = 20 * time.Millisecond
+	spreadMost = time.Minute
+)
+
+// watcher is a Watch.
+type watcher struct {
+	s   *Store
+	fn  func(overlay.Update)
+	at  place           // what fn has been told; the zero value: nothing that counts
+	bad map[string]bool // keys whose values nobody can use
+	n   int             // nodes, at the last full read
+
+	failures int
+	away     bool // fn has been told
+}
+
+// Watch is of [overlay.Control]. It reads everything at one revision and follows
+// the changes from there. When the connection is lost, it goes on from where it was,
+// and reads everything anew only if the store does not have the changes any more.
+// An update without Err ends the time that the store was away; it may be empty.
+func (s *Store) Watch(ctx context.Context, fn func(overlay.Update)) error {
+	w := &watcher{s: s, fn: fn}
+	for {
+		err := w.follow(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case s.ctx.Err() != nil:
+			return errClosed
+		}
+		if errors.Is(err, errMissed) {
+			s.o.Log.Info("changes in etcd were missed: reading everything anew", "because", err)
+			w.at, w.failures = place{}, 0
+			err = sleep(ctx, rand.N(max(min(time.Duration(w.n)*spread, spreadMost), time.Millisecond)))
+		} else {
+			w.failed(err)
+			err = sleep(ctx, pause(w.failures-1))
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// failed tells of a store that is away, when it is so twice in a row: the first time
+// another member may do.
+func (w *watcher) failed(err error) {
+	w.failures++
+	w.s.o.Log.Debug("the watch has failed", "error", err, "failures", w.failures)
+	if w.failures < 2 || w.away {
+		return
+	}
+	w.away = true
+	w.fn(overlay.Update{Err: fmt.Errorf("etcd at %s: %w", strings.Join(w.s.o.Endpoints, ","), err)})
+}
+
+// works ends the time that the store was away.
+func (w *watcher) works() { w.failures, w.away = 0, false }
+
+// errMissed: the changes since a revision cannot be had any more.
+var errMissed = errors.New("changes were missed")
+
+// follow goes on until something fails.
+func (w *watcher) follow(ctx context.Context) error {
+	if w.at == (place{}) {
+		if err := w.readAll(ctx); err != nil {
+			return err
+		}
+	}
+	return w.s.stream(ctx, w.at, w.started, w.changed)
+}
+
+func (w *watcher) readAll(ctx context.Context) error {
+	u, at, err := w.s.readAll(ctx)
+	if errors.Is(err, rpctypes.ErrCompacted) { // between two pages
+		return fmt.Errorf("%w: %w", errMissed, err)
+	}
+	if err != nil {
+		return err
+	}
+	w.at, w.n, w.bad = at, len(u.Nodes), map[string]bool{}
+	for _, b := range u.Bad {
+		w.bad[b.Key] = true
+	}
+	w.works()
+	w.fn(u)
+	w.s.poke()
+	return nil
+}
+
+// started: the watch stands.
+func (w *watcher) started() {
+	if w.away {
+		w.fn(overlay.Update{})
+	}
+	w.works()
+}
+
+// changed tells fn of changes, of which each key's last one counts.
+func (w *watcher) changed(events map[string]*mvccpb.Event, revision int64) {
+	var u overlay.Update
+	for key, e := range events {
+		short, name := key[len(w.s.o.Prefix):], printable(key)
+		wasBad := w.bad[name]
+		var err error
+		if e.Type == mvccpb.PUT {
+			err = decode(&u, short, e.Kv.Value)
+		}
+		if err != nil {
+			u.Bad = append(u.Bad, badKey(key, err))
+			w.bad[name] = true
+		} else if wasBad {
+			u.GoneBad = append(u.GoneBad, name)
+			delete(w.bad, name)
+		}
+		if e.Type != mvccpb.PUT || err != nil && !wasBad {
+			gone(&u, short)
+		}
+		if w.s.mine(key) {
+			w.s.poke()
+		}
+	}
+	w.at.revision = revision
+	if len(events) > 0 {
+		w.fn(u)
+	}
+}

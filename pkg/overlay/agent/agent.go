@@ -55,6 +55,7 @@ type Agent struct {
 	state      *overlay.State
 	known      bool   // state is the store's, of now or of before
 	fresh      bool   // it is of now
+	rebooted   bool   // at the agent's start the kernel had nothing of the overlay
 	registered bool   // the store knows this host by its name
 	refused    string // why the host must not use its blocks
 	away       storeAway
@@ -179,6 +180,12 @@ func (a *Agent) do(ctx context.Context, fn func()) bool {
 		return false
 	}
 }
+
+// trusts tells whether the state is better than what the kernel has: it is the
+// store's of now, or the kernel had nothing. An agent that starts again while the
+// store is away leaves the kernel as the one before it did, which may have known more
+// than it wrote down.
+func (a *Agent) trusts() bool { return a.fresh || a.known && a.rebooted }
 
 // tick compares everything with what is wanted, whatever was told or not.
 func (a *Agent) tick() {

@@ -141,6 +141,7 @@ func (a *Agent) claimed(key claimKey, b overlay.Block, err error) {
 	case n != nil:
 		a.count.claims++
 		a.state.Apply(overlay.Update{Blocks: []overlay.Block{b}})
+		a.saved.dirty = true
 		if !slices.Contains(n.local.Blocks, b.Prefix) {
 			a.Log.Info("block claimed", "network", key.network, "block", b.Prefix)
 			n.local.Blocks = append(n.local.Blocks, b.Prefix)

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/berth-cni/berth/pkg/link"
 	"github.com/berth-cni/berth/pkg/overlay"
 )
 
@@ -22,6 +23,7 @@ const saveShare = 100
 type savedState struct {
 	dirty bool
 	next  time.Time
+	timed bool // it will be written then
 }
 
 type stateFile struct {
@@ -61,11 +63,15 @@ func (a *Agent) remember() {
 	a.known = err == nil
 	a.state.Apply(u)
 	locals, err := overlay.ListLocal(a.DataDir)
+	a.rebooted = true
 	if err != nil {
 		a.Log.Warn("read the host's networks", "error", err)
 	}
 	for _, l := range locals {
 		a.nets[l.Network.Name] = newNetwork(l)
+		if there, err := link.Exists(l.Network.Device()); there || err != nil {
+			a.rebooted = false
+		}
 		if _, known := a.state.Networks[l.Network.Name]; !known {
 			a.state.Apply(overlay.Update{Networks: []overlay.Network{l.Network}})
 		}
@@ -77,7 +83,14 @@ func (a *Agent) remember() {
 
 // save writes the state down, now and then; at the end at once.
 func (a *Agent) save(now bool) {
-	if !a.saved.dirty || !a.fresh || !now && time.Now().Before(a.saved.next) {
+	if !a.saved.dirty || !a.fresh {
+		return
+	}
+	if wait := time.Until(a.saved.next); wait > 0 && !now {
+		if !a.saved.timed {
+			a.saved.timed = true
+			time.AfterFunc(wait, func() { a.do(a.ctx, func() { a.save(true) }) })
+		}
 		return
 	}
 	start := time.Now()

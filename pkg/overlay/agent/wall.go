@@ -37,7 +37,7 @@ func newWall(a *Agent) (*wall, error) {
 
 // sync compares the firewall with what is wanted.
 func (w *wall) sync() {
-	if !w.a.known {
+	if !w.a.trusts() {
 		return
 	}
 	start := time.Now()

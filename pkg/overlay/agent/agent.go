@@ -130,6 +130,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer a.host.Close()
 	a.Log.Info("agent starts", "node", a.Node, "address", a.underlay.addr, "device", a.underlay.device, "mtu", a.underlay.mtu)
 	a.remember()
+	a.checkUsage() // before a claim says what is used
 	for _, work := range []func(context.Context){a.watch, a.register, a.watchKernel, a.watchUnderlay, a.watchFirewall, a.watchRecords, a.probe} {
 		a.workers.Go(func() { work(ctx) })
 	}

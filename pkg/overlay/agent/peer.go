@@ -51,15 +51,26 @@ func (a *Agent) touched(u overlay.Update) pairs {
 func (a *Agent) change(u overlay.Update, touched pairs) {
 	whole := len(u.Networks)+len(u.GoneNetworks) > 0
 	for p := range touched {
-		whole = whole || p.node == a.id.Node
+		whole = whole || p.node == a.id.Node && !a.ownsAsBefore(p.network)
 	}
 	if whole { // networks or blocks of our own: rare
 		a.reconcile()
 		return
 	}
 	for p := range touched {
-		a.peer(p)
+		if p.node != a.id.Node {
+			a.peer(p)
+		}
 	}
+}
+
+// ownsAsBefore tells whether what the store says of this host's part in a network is
+// what the host goes by: that a block is used, or when the host was seen, changes
+// nothing here.
+func (a *Agent) ownsAsBefore(network string) bool {
+	n := a.nets[network]
+	return n != nil && !n.gone && len(n.lost) == 0 && a.registered && a.state.Nodes[a.id.Node].Token == a.id.Token &&
+		slices.Equal(n.local.Blocks, a.state.BlocksOf(network, a.id.Node))
 }
 
 // peer brings one peer of one network to what the state says.

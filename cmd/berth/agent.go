@@ -9,11 +9,14 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/cni"
+	"github.com/berth-cni/berth/pkg/names/server"
 	"github.com/berth-cni/berth/pkg/overlay/agent"
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
@@ -22,8 +25,13 @@ import (
 func (p *program) agentCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "agent [flags]",
-		Short: "Keep this host's part of the overlay networks",
-		Long: `The agent claims this host's blocks of addresses, keeps the VXLAN devices,
+		Short: "Answer for containers by name, and keep the overlay networks",
+		Long: `The agent has two parts. One answers DNS for the containers of networks with names;
+a plugin starts an agent for it when none runs, which ends with the last such
+container. The other keeps this host's part of the overlay networks, when a store is
+named by a flag or in the configuration file.
+
+For the overlay the agent claims this host's blocks of addresses, keeps the VXLAN devices,
 neighbours and routes as the store says, repairs what somebody else changed, and
 finds black holes on the way to other hosts. There is one on a host.
 
@@ -58,43 +66,94 @@ at once. On --listen it serves:
 // memory and few changes. The environment's GOGC wins.
 const gcPercent = 50
 
+// overlayPart is the agent's part in overlay networks.
+type overlayPart interface {
+	statuser
+	Run(context.Context) error
+}
+
 func (p *program) runAgent(ctx context.Context) error {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
+	if os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(server.Processors())
+	}
 	s := &p.settings
 	log := newLog(p.err, s.logLevel, s.logFormat)
+	onDemand := s.onDemand && !s.named
+	unlock, err := lockNames(ctx, s.stateDir, onDemand)
+	if errors.Is(err, errServed) && onDemand {
+		return nil // as was demanded
+	}
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	records := attach.New(s.stateDir, cni.Decode)
+	names := server.New(server.Config{StateDir: s.stateDir, Records: records, OnDemand: onDemand, Log: log})
+	overlay, end, err := p.overlayPart(records, names, log)
+	if err != nil {
+		return err
+	}
+	defer end()
+	log.Info("berth agent", "version", cni.Version, "node", s.node, "store", s.storeName(), "on-demand", onDemand)
+	return p.runParts(ctx, names, overlay, onDemand, log)
+}
+
+// overlayPart opens the store, if somebody has said that there is one.
+func (p *program) overlayPart(records *attach.Store, names *server.Server, log *slog.Logger) (part overlayPart, end func(), err error) {
+	s := &p.settings
+	if !s.named {
+		return alone{s.node}, func() {}, nil
+	}
 	store, err := p.open(s, log)
 	if err != nil {
-		return usageError{err}
+		return nil, nil, usageError{err}
 	}
-	defer store.Close()
 	underlay := s.underlay
 	if underlay == underlayAuto {
 		underlay = ""
 	}
 	a, err := agent.New(agent.Config{
 		Store: store, Node: s.node, Underlay: underlay, DataDir: s.dataDir, StateDir: s.stateDir, ConfDir: s.confDir,
-		FirewallBackend: s.firewall, Resync: s.resync, Probe: !s.noProbe, Log: log, Records: attach.New(s.stateDir, cni.Decode),
+		FirewallBackend: s.firewall, Resync: s.resync, Probe: !s.noProbe, Log: log, Records: records,
 	})
 	if err != nil {
-		return err
+		store.Close()
+		return nil, nil, err
 	}
-	l, err := net.Listen("tcp", s.listen)
-	if err != nil {
-		return fmt.Errorf("%w: does another agent run, or should --listen be another?", err)
-	}
-	log.Info("berth agent", "version", cni.Version, "node", s.node, "store", s.store, "listen", l.Addr().String())
+	return a, func() { store.Close() }, nil
+}
+
+// runParts runs the agent's parts, until all are told to end or one has.
+func (p *program) runParts(ctx context.Context, names *server.Server, overlay overlayPart, onDemand bool, log *slog.Logger) error {
 	running, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	server := serve(l, a, stop)
-	tell(log, daemon.SdNotifyReady)
-	err = a.Run(running)
-	tell(log, daemon.SdNotifyStopping)
-	if err == nil && ctx.Err() == nil {
-		err = context.Cause(running)
+	if !onDemand { // one that comes and goes has nothing to say
+		l, err := net.Listen("tcp", p.settings.listen)
+		if err != nil {
+			return fmt.Errorf("%w: does another agent run, or should --listen be another?", err)
+		}
+		log.Info("status and metrics", "listen", l.Addr().String())
+		defer serve(l, overlay, stop).Close()
 	}
-	return errors.Join(err, server.Close())
+	var parts sync.WaitGroup
+	for _, run := range []func(context.Context) error{names.Run, overlay.Run} {
+		parts.Go(func() { stop(run(running)) })
+	}
+	select {
+	case <-names.Ready():
+		tell(log, daemon.SdNotifyReady)
+	case <-running.Done():
+	}
+	<-running.Done()
+	tell(log, daemon.SdNotifyStopping)
+	parts.Wait()
+	if cause := context.Cause(running); !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return nil
 }
 
 // tell tells systemd, where it has started the agent (sd_notify(3)).

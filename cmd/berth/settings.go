@@ -42,6 +42,7 @@ type settings struct {
 	logLevel       string
 	logFormat      string
 	noProbe        bool
+	onDemand       bool
 	resync         time.Duration
 
 	// origin says where in the file a setting comes from.
@@ -97,6 +98,7 @@ func (s *settings) agentFlags(f *pflag.FlagSet) {
 	addFlag(f, onOff(&s.listenAnywhere), "listen-anywhere", "let --listen be an address that is not of loopback: whoever reaches it can read everything there")
 	addFlag(f, oneOf(&s.logLevel, "info", "debug", "warn", "error"), "log-level", "how much is logged, on stderr")
 	addFlag(f, oneOf(&s.logFormat, "text", "json"), "log-format", "how it is logged")
+	addFlag(f, onOff(&s.onDemand), "on-demand", "end when no container needs its name any more, and give way to an agent without this; plugins start it so. With a store it means nothing")
 	addFlag(f, onOff(&s.noProbe), "no-probe", "do not look for black holes on the way to other hosts")
 	addFlag(f, duration(&s.resync, 5*time.Second, 100*time.Millisecond), "resync", "how often the kernel is compared with what is wanted")
 	s.hostFlags(f)

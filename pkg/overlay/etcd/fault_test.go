@@ -278,8 +278,7 @@ func TestLost(t *testing.T) {
 	c, admin := raw(t, all...), open(t, all)
 	key := func(h *host, family string) string { return DefaultPrefix + family + h.node.Name }
 
-	t.Run("removed while away", func(t *testing.T) {
-		t.Parallel()
+	t.Run("removed while away", func(t *testing.T) { // the others wait for it: it may take the leader away
 		alone := newHost(t, all[:1], 0)
 		all[0].kill(t)
 		retry(t, func() error { return admin.RemoveNode(limited(t), alone.node.Name, true) })
@@ -288,6 +287,7 @@ func TestLost(t *testing.T) {
 			t.Errorf("got %v, want %v", err, overlay.ErrRemoved)
 		}
 	})
+	ready(t, all)
 	t.Run("deleted by hand", func(t *testing.T) {
 		t.Parallel()
 		h := newHost(t, all[1:], 1)

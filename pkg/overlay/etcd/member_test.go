@@ -127,6 +127,7 @@ func (m *member) elsewhere(t testing.TB) *member {
 	e := &member{url: fmt.Sprintf("http://127.0.0.1:%d", port()), log: m.log}
 	e.args = append(slices.Clone(m.args), "--listen-client-urls", e.url)
 	e.start(t)
+	ready(t, []*member{e})
 	return e
 }
 

@@ -46,8 +46,8 @@ func (s *Store) removeNode(ctx context.Context, name string, force bool) error {
 	return nameErr
 }
 
-// removeName removes the node's key and ends its life. It returns a revision
-// which on the name was nobody's.
+// removeName removes the node's key and ends its life. It returns a revision at
+// which the name is nobody's, also with [overlay.ErrNotFound].
 func (s *Store) removeName(ctx context.Context, name string, force bool) (int64, error) {
 	nodeKey, aliveKey := s.nodeKey(name), s.aliveKey(name)
 	for i := range tries {

@@ -18,7 +18,7 @@ func (p *program) nodePruneCommand() *cobra.Command {
 		Use:   "prune --away DURATION [flags]",
 		Short: "Remove the nodes that have been away for long",
 		Long: `Remove the nodes that are not alive, and have not been seen for longer than --away
-(to within an hour). Nothing else ever takes blocks from a host. It shows them and
+(to within six hours). Nothing else ever takes blocks from a host. It shows them and
 asks first; without a terminal it wants --yes.
 
 ` + exitCodes,
@@ -31,7 +31,7 @@ asks first; without a terminal it wants --yes.
 			return p.prune(c.Context(), away, dry, yes)
 		},
 	}
-	addFlag(c.Flags(), duration(&away, 0, time.Hour), "away", "how long it must have been away, an hour or more")
+	addFlag(c.Flags(), duration(&away, 0, overlay.SeenEvery), "away", "how long it must have been away, six hours or more")
 	addFlag(c.Flags(), onOff(&dry), "dry-run", "only say what would be removed")
 	addFlag(c.Flags(), onOff(&yes), "yes", "do not ask")
 	p.settings.storeFlags(c.Flags())

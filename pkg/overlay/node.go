@@ -27,7 +27,7 @@ type Node struct {
 }
 
 // SeenEvery is how often a node renews Seen. What is more recent is in [Alive].
-const SeenEvery = time.Hour
+const SeenEvery = 6 * time.Hour
 
 // Alive says that a node's agent runs. It goes with the agent, or some seconds after
 // its host.

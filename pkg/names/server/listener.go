@@ -68,17 +68,15 @@ func (s *Server) newListener(bridge string, index int) (*listener, error) {
 }
 
 func (l *listener) open(family string) error {
-	config := net.ListenConfig{Control: func(network, _ string, c syscall.RawConn) error {
-		var err error
-		return errors.Join(c.Control(func(fd uintptr) { err = l.options(int(fd), network) }), err)
-	}}
 	addr := fmt.Sprintf(":%d", names.Port)
-	udp, err := config.ListenPacket(context.Background(), "udp"+family, addr)
-	if err != nil {
-		return err
+	for i := range spread {
+		udp, err := l.config(i == 0).ListenPacket(context.Background(), "udp"+family, addr)
+		if err != nil {
+			return err
+		}
+		l.udp = append(l.udp, udp.(*net.UDPConn))
 	}
-	l.udp = append(l.udp, udp.(*net.UDPConn))
-	tcp, err := config.Listen(context.Background(), "tcp"+family, addr)
+	tcp, err := l.config(false).Listen(context.Background(), "tcp"+family, addr)
 	if err != nil {
 		return err
 	}
@@ -86,17 +84,56 @@ func (l *listener) open(family string) error {
 	return nil
 }
 
+func (l *listener) config(first bool) *net.ListenConfig {
+	return &net.ListenConfig{Control: func(network, _ string, c syscall.RawConn) error {
+		var err error
+		return errors.Join(c.Control(func(fd uintptr) { err = l.options(int(fd), network, first) }), err)
+	}}
+}
+
 // options binds a socket to the bridge. A packet's destination is asked for, since the
 // answer has to leave from it.
-func (l *listener) options(fd int, network string) error {
+func (l *listener) options(fd int, network string, first bool) error {
 	if err := unix.BindToDevice(fd, l.bridge); err != nil {
 		return fmt.Errorf("bind to %s: %w", l.bridge, err)
 	}
+	var level, information int
+	var source uint32 // offset of the last four bytes of the source address in the packet
 	switch network {
 	case "udp4":
-		return errors.Join(unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_PKTINFO, 1), receiveBuffer(fd))
+		level, information, source = unix.IPPROTO_IP, unix.IP_PKTINFO, 12
 	case "udp6":
-		return errors.Join(unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1), receiveBuffer(fd))
+		level, information, source = unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 8+12
+	default:
+		return nil
+	}
+	err := errors.Join(unix.SetsockoptInt(fd, level, information, 1), receiveBuffer(fd),
+		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1))
+	if err == nil && first {
+		err = spreadBySource(fd, source)
+	}
+	return err
+}
+
+// spread is how many UDP sockets share the work of a family. Each has a queue and a
+// goroutine of its own, and a client has always the same one: what one client floods
+// is not the queue of three quarters of the others.
+const spread = 4
+
+// spreadBySource has the kernel choose the socket by the client's address (socket(7),
+// SO_ATTACH_REUSEPORT_CBPF, kernel 4.5). By itself it would take the port, too, and a
+// flood from many ports would fill all.
+func spreadBySource(fd int, offset uint32) error {
+	const netOff = 0xfff00000 // SKF_NET_OFF of linux/filter.h: from the IP header
+	program := []unix.SockFilter{
+		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: netOff + offset},
+		{Code: unix.BPF_ALU | unix.BPF_MOD | unix.BPF_K, K: spread},
+		{Code: unix.BPF_RET | unix.BPF_A},
+	}
+	err := unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_REUSEPORT_CBPF,
+		&unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]})
+	if err != nil {
+		return fmt.Errorf("spread queries by their source: %w", err)
 	}
 	return nil
 }
@@ -104,7 +141,7 @@ func (l *listener) options(fd int, network string) error {
 // receiveBuffer has a socket hold what comes while the server waits for a processor,
 // some thousand queries. With more a flood would keep others waiting.
 func receiveBuffer(fd int) error {
-	const size = 1 << 20 // bytes; the kernel doubles it, and counts its own part
+	const size = 512 << 10 // bytes; the kernel doubles it, and counts its own part
 	return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, size)
 }
 

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -21,13 +22,14 @@ import (
 // TestMain has the tests run in a sandbox, whose namespace is the host's. The server is
 // in it; clients are in namespaces of their own.
 func TestMain(m *testing.M) {
-	if server := os.Getenv(floodEnv); server != "" {
-		if err := flood(server); err != nil {
+	if what, server, ok := strings.Cut(os.Getenv(childEnv), " "); ok {
+		if err := child(what, server); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
 		os.Exit(0)
 	}
+	runtime.GOMAXPROCS(Processors())
 	nstest.Main(m)
 }
 
@@ -227,4 +229,8 @@ func put(t testing.TB, s *Server, all ...names.Entry) {
 			t.Fatal(err)
 		}
 	}
+}
+
+func mustPrefix(addr netip.Addr, subnet netip.Prefix) netip.Prefix {
+	return netip.PrefixFrom(addr, subnet.Bits())
 }

@@ -14,6 +14,7 @@ import (
 	"maps"
 	"net"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -26,6 +27,12 @@ const (
 	sweepEvery = time.Second
 	linger     = 3 * time.Second
 )
+
+// Processors is what the agent's GOMAXPROCS should be: two more than the machine has.
+// Go's scheduler looks for packets when a processor of its own is idle, else every
+// 10 ms; with two to spare the kernel wakes who reads them, however busy the forwarder
+// or the agent's other parts are.
+func Processors() int { return runtime.NumCPU() + 2 }
 
 // Config is what a server needs.
 type Config struct {

@@ -122,7 +122,7 @@ func (a *Agent) claim(n *network, i int, p netip.Prefix) {
 		ctx, cancel := context.WithTimeout(a.ctx, claimTimeout)
 		defer cancel()
 		err := a.Store.Claim(ctx, b)
-		if err != nil && !errors.Is(err, overlay.ErrTaken) {
+		if err != nil && !errors.Is(err, overlay.ErrTaken) && !errors.Is(err, overlay.ErrReadOnly) {
 			sleep(a.ctx, jitter(2*time.Second))
 		}
 		a.do(a.ctx, func() { a.claimed(key, b, err) })
@@ -133,7 +133,7 @@ func (a *Agent) claimed(key claimKey, b overlay.Block, err error) {
 	delete(a.pending, key)
 	n := a.nets[key.network]
 	switch {
-	case errors.Is(err, overlay.ErrTaken):
+	case errors.Is(err, overlay.ErrTaken), errors.Is(err, overlay.ErrReadOnly): // a file gives what it gives
 		a.rejected[b.Key()] = time.Now()
 	case err != nil:
 		a.Log.Warn("claim a block", "network", key.network, "block", b.Prefix, "error", err)

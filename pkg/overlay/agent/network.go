@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/berth-cni/berth/pkg/link"
 	"github.com/berth-cni/berth/pkg/overlay"
@@ -38,7 +39,7 @@ func (a *Agent) reconcile() {
 	}
 	conflicts := a.state.Conflicts()
 	for _, name := range a.names() {
-		if now, ok := a.state.Networks[name]; a.fresh && (!ok || now.ID != a.nets[name].def().ID) {
+		if now, ok := a.state.Networks[name]; a.fresh && (!ok && !a.spoiled(name) || ok && now.ID != a.nets[name].def().ID) {
 			a.remove(name)
 		}
 	}
@@ -47,6 +48,17 @@ func (a *Agent) reconcile() {
 	}
 	a.sweep()
 	a.fw.sync()
+}
+
+// spoiled tells whether the store still has a network, but not in a form that anybody
+// can use: that is no reason to take it from its containers.
+func (a *Agent) spoiled(name string) bool {
+	for key := range a.state.Bad {
+		if strings.HasSuffix(key, "networks/"+name) {
+			return true
+		}
+	}
+	return false
 }
 
 // sweep deletes what networks left that went while the agent was away.

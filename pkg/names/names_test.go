@@ -1,0 +1,73 @@
+package names
+
+import (
+	"encoding/json"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestValid(t *testing.T) {
+	for _, name := range []string{"web", "Web", "a", "0", "my_app_1", "_srv", "a-b", "0123456789ab", strings.Repeat("x", 63)} {
+		if err := Valid(name); err != nil {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+	for _, name := range []string{"", "-a", "a-", "a.b", "a b", "a\x00", "ä", "a/b", "*", strings.Repeat("x", 64), "."} {
+		if err := Valid(name); err == nil {
+			t.Errorf("%q passes", name)
+		}
+	}
+}
+
+const id = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+
+func TestFromArgs(t *testing.T) {
+	for _, c := range []struct {
+		what    string
+		source  Source
+		names   string
+		links   map[string]string
+		left    string // part of it
+		problem string // parts of it, by |
+	}{
+		{what: "only an ID", source: Source{Container: id}, names: "0123456789ab"},
+		{what: "everything", names: "web front db1 a1 a2 a3 0123456789ab",
+			source: Source{Container: id, Network: "net", Args: map[string]string{"K8S_POD_NAME": "Web"}, Aliases: json.RawMessage(`["a1","A1","WEB"]`),
+				CNI: json.RawMessage(`{"hostname":"front","aliases":["a2"],"labels":[{"key":"berth.alias","value":"a3"},{"key":"berth.hostname","value":"db1"},{"key":"app","value":"not a name"}]}`)}},
+		{what: "of podman", source: Source{Container: id, Network: "net", Aliases: json.RawMessage(`{"net":["a1"],"other":["a2"]}`)}, names: "a1 0123456789ab"},
+		{what: "of nerdctl", source: Source{Container: id, Args: map[string]string{"NERDCTL_CNI_DHCP_HOSTNAME": "nerd"}}, names: "nerd 0123456789ab"},
+		{what: "nothing asked", source: Source{Container: "c", Aliases: json.RawMessage(`null`), CNI: json.RawMessage(`null`)}, names: "c"},
+		{what: "names of runtimes", source: Source{Container: "a.b", Args: map[string]string{"K8S_POD_NAME": "pod.with.dots"}}, left: `K8S_POD_NAME "pod.with.dots"`},
+		{what: "underscores", source: Source{Container: id, Args: map[string]string{"K8S_POD_NAME": "my_app_1"}}, names: "my_app_1 0123456789ab"},
+		{what: "links", source: Source{Container: "c", CNI: json.RawMessage(`{"links":["db:Database","cache","a.b:dots"]}`)}, names: "c",
+			links: map[string]string{"database": "db", "db": "db", "cache": "cache", "dots": "a.b"}},
+		{what: "a link's alias before a name", source: Source{Container: "c", CNI: json.RawMessage(`{"links":["x:db","db:y"]}`)}, names: "c",
+			links: map[string]string{"db": "x", "x": "x", "y": "db"}},
+		{what: "bad names", source: Source{Container: "c", Aliases: json.RawMessage(`["ok","not ok","-x"]`),
+			CNI: json.RawMessage(`{"aliases":["a.b"],"links":["db:no good",":x","a.b"],"labels":[{"key":"berth.name","value":"!"}]}`)},
+			problem: `runtimeConfig.aliases: "not ok"|runtimeConfig.aliases: "-x"|args.cni.aliases: "a.b"|args.cni.links: "db:no good"|args.cni.links: ":x"|args.cni.links: "a.b"|args.cni.labels berth.name: "!"`},
+		{what: "a bad capability", source: Source{Container: "c", Aliases: json.RawMessage(`7`)}, problem: "decode runtimeConfig.aliases"},
+		{what: "bad args", source: Source{Container: "c", CNI: json.RawMessage(`{"links":"x"}`)}, problem: "decode args.cni"},
+	} {
+		got, err := FromArgs(c.source)
+		if c.problem != "" {
+			for _, part := range strings.Split(c.problem, "|") {
+				if err == nil || !strings.Contains(err.Error(), part) {
+					t.Errorf("%s: %v does not say %q", c.what, err, part)
+				}
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%s: %v", c.what, err)
+		}
+		if !slices.Equal(got.Names, strings.Fields(c.names)) || !maps.Equal(got.Links, c.links) {
+			t.Errorf("%s: got %q, %v", c.what, got.Names, got.Links)
+		}
+		if left := strings.Join(got.Left, "\n"); (left == "") != (c.left == "") || !strings.Contains(left, c.left) {
+			t.Errorf("%s: left out: %q", c.what, left)
+		}
+	}
+}

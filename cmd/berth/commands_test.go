@@ -91,7 +91,7 @@ func TestNoSecrets(t *testing.T) {
 func TestStoreAway(t *testing.T) {
 	m := example()
 	m.err = errors.New("connection refused")
-	for _, c := range []string{"network ls", "network inspect blue", "node ls", "node prune --away 1h", "network create --driver vxlan-overlay --subnet 10.50.0.0/16 x"} {
+	for _, c := range []string{"network ls", "network inspect blue", "node ls", "node prune --away 6h", "network create --driver vxlan-overlay --subnet 10.50.0.0/16 x"} {
 		code, out, errs := berth(t, m, strings.Fields(c)...)
 		if code != exitFailed || out != "" || !strings.Contains(errs, "read the store: connection refused") {
 			t.Errorf("berth %s: %d, %q, %q", c, code, out, errs)

@@ -192,7 +192,7 @@ func TestUsage(t *testing.T) {
 		{"network create --driver vxlan-overlay --label =x blue", "want key=value"},
 		{"network create --driver vxlan-overlay --vni 16777216 blue", "0 to 16777215"},
 		{"node prune", "--away: want how long"},
-		{"node prune --away 10m", "a duration of 1h or more"},
+		{"node prune --away 10m", "a duration of 6h or more"},
 		{"agent --listen 0.0.0.0:9477", "--listen: 0.0.0.0:9477: want an address of loopback"},
 		{"agent --listen 9477", "want an IP address and a port"},
 		{"agent --underlay 127.0.0.1", "that other hosts reach"},

@@ -14,7 +14,7 @@ LDFLAGS := -s -w -X github.com/berth-cni/berth/pkg/cni.Version=$(VERSION)
 # What the tests and the demo run, in Debian's packages.
 DEMO_PACKAGES := iproute2 nftables curl iputils-ping
 TEST_PACKAGES := $(DEMO_PACKAGES) iptables conntrack strace containerd runc podman conmon busybox-static \
-	etcd-server etcd-client ethtool
+	etcd-server etcd-client ethtool redis-server dnsperf dnsmasq-base
 
 .PHONY: build demo demo-overlay test unit integration bench lint install clean test-deps demo-deps
 

@@ -177,6 +177,7 @@ type result struct {
 		Interface        *int
 	} `json:"ips"`
 	Routes []struct{ Dst, GW string } `json:"routes"`
+	DNS    struct{ Nameservers, Search []string }
 }
 
 // add attaches and returns the result, and the first IPv4 address without its length.
@@ -184,8 +185,14 @@ func (b *bed) add(n *sandbox.Network, c *sandbox.Container, opts ...sandbox.Opti
 	b.t.Helper()
 	text, err := n.AddJSON(c, opts...)
 	must(b.t, err)
+	return parse(b.t, text)
+}
+
+// parse reads a result, and the first IPv4 address without its length.
+func parse(t *testing.T, text string) (result, string) {
+	t.Helper()
 	var r result
-	must(b.t, json.Unmarshal([]byte(text), &r))
+	must(t, json.Unmarshal([]byte(text), &r))
 	for _, ip := range r.IPs {
 		if addr, _, ok := strings.Cut(ip.Address, "/"); ok && strings.Contains(addr, ".") {
 			return r, addr

@@ -1,0 +1,242 @@
+package integration
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/berth-cni/berth/integration/sandbox"
+)
+
+// simon is a network of the textbook, on which containers know each other by name.
+const simon = `{"cniVersion": "1.0.0", "cniVersions": ["1.0.0", "1.1.0"], "name": "simon_network", "plugins": [{"type": "bridge",
+	"bridge": "br-simon", "isDefaultGateway": true, "ipMasq": true, "names": true,
+	"capabilities": {"portMappings": true, "ips": true, "aliases": true},
+	"ipam": {"ranges": [[{"subnet": "10.90.0.0/16"}], [{"subnet": "fd00:90::/64"}]]}}]}`
+
+// known is a container with a name, and what it has in its resolv.conf.
+type known struct {
+	*sandbox.Container
+	t    *testing.T
+	n    *sandbox.Network
+	name string
+	addr string // the first IPv4 one
+	opts []sandbox.Option
+	conf string // a file
+}
+
+// named attaches a container of that name. The agent that the first one starts ends
+// with the test.
+func (b *bed) named(n *sandbox.Network, name string, opts ...sandbox.Option) *known {
+	b.t.Helper()
+	b.endAgent()
+	opts = append(opts, sandbox.Arg("IgnoreUnknown", "1"), sandbox.Arg("K8S_POD_NAME", name))
+	c := b.container(name)
+	text, err := n.AddJSON(c, opts...)
+	must(b.t, err)
+	r, addr := parse(b.t, text)
+	k := &known{c, b.t, n, name, addr, opts, filepath.Join(b.t.TempDir(), "resolv.conf")}
+	var lines []string
+	for _, s := range r.DNS.Nameservers {
+		lines = append(lines, "nameserver "+s)
+	}
+	if len(r.DNS.Search) > 0 {
+		lines = append(lines, "search "+strings.Join(r.DNS.Search, " "))
+	}
+	must(b.t, os.WriteFile(k.conf, []byte(strings.Join(lines, "\n")+"\n"), 0o644))
+	return k
+}
+
+// endAgent has an agent that plugins started on the host ended when the test is.
+func (b *bed) endAgent() {
+	b.t.Cleanup(func() {
+		_ = b.Do(func() error {
+			data, _ := os.ReadFile("/run/berth/names.lock")
+			if pid, err := strconv.Atoi(strings.TrimSuffix(string(data), " on-demand")); err == nil && pid > 1 {
+				if comm, _ := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/comm"); strings.TrimSpace(string(comm)) == "berth" {
+					_ = syscall.Kill(pid, syscall.SIGTERM)
+				}
+			}
+			return nil
+		})
+	})
+}
+
+// sh runs a line with the container's resolv.conf.
+func (k *known) sh(line string) (string, error) {
+	return k.Output("unshare", "-m", "sh", "-c", "mount --bind "+k.conf+" /etc/resolv.conf && "+line)
+}
+
+// finds fails the test unless the name leads to the address.
+func (k *known) finds(name, address string) {
+	k.t.Helper()
+	out, err := k.sh("ping -4 -c1 -W2 " + name)
+	if err != nil || !strings.Contains(out, "("+address+")") {
+		k.t.Errorf("%s pings %s: %v, want an answer of %s\n%s", k.name, name, err, address, out)
+	}
+}
+
+// knowsNot fails the test if the name leads anywhere.
+func (k *known) knowsNot(name string) {
+	k.t.Helper()
+	if out, err := k.sh("getent ahosts " + name); err == nil {
+		k.t.Errorf("%s finds %s: %s", k.name, name, out)
+	}
+}
+
+func (k *known) leave() {
+	k.t.Helper()
+	must(k.t, k.n.Del(k.Container, k.opts...))
+	must(k.t, k.Remove())
+}
+
+// TestTextbookNames: on a network of one's own `ping tomcat82` works from tomcat81.
+func TestTextbookNames(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	n, err := b.Network(simon, b.bin)
+	must(t, err)
+	one := b.named(n, "tomcat81")
+	two := b.named(n, "tomcat82", sandbox.Cap("aliases", []string{"shop", "Front"}))
+	one.finds("tomcat82", two.addr)
+	two.finds("tomcat81", one.addr)
+	for _, name := range []string{"tomcat82.simon_network", "TOMCAT82", "shop", "front", two.ID[:min(12, len(two.ID))]} {
+		one.finds(name, two.addr)
+	}
+	if out, err := one.sh("ping -6 -c1 -W2 tomcat82"); err != nil {
+		t.Errorf("IPv6: %v\n%s", err, out)
+	}
+	if out, err := one.sh("getent hosts " + two.addr); err != nil || !strings.Contains(out, "tomcat82.simon_network") {
+		t.Errorf("who has %s: %q, %v", two.addr, out, err)
+	}
+	one.knowsNot("nobody")
+	must(t, n.Check(two.Container, two.opts...))
+
+	// The name goes with its container, and comes with the next one, whatever address
+	// that gets; the address leads to who has it now.
+	old := two.addr
+	two.leave()
+	one.knowsNot("tomcat82")
+	three := b.named(n, "tomcat83", sandbox.Cap("ips", []string{old}))
+	one.finds("tomcat83", old)
+	again := b.named(n, "tomcat82")
+	if again.addr == old {
+		t.Fatalf("two containers have %s", old)
+	}
+	one.finds("tomcat82", again.addr)
+	if out, err := one.sh("getent hosts " + old); err != nil || !strings.Contains(out, "tomcat83") {
+		t.Errorf("who has %s: %q, %v", old, out, err)
+	}
+	for _, k := range []*known{one, three, again} {
+		k.leave()
+	}
+}
+
+// TestTextbookDefaultBridge: on the default bridge there are no names, but for who
+// links, one way.
+func TestTextbookDefaultBridge(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	n := b.network(bridge)
+	one, two := b.named(n, "test1"), b.named(n, "test2")
+	for _, k := range []*known{one, two} {
+		if data, err := os.ReadFile(k.conf); err != nil || strings.TrimSpace(string(data)) != "" {
+			t.Errorf("%s has a resolv.conf: %s %v", k.name, data, err)
+		}
+	}
+	one.knowsNot("test2")
+	linked := b.named(b.network(with(bridge, `"args": {"cni": {"links": ["test1:database"]}}`)), "test3")
+	linked.finds("database", one.addr)
+	linked.finds("test1", one.addr)
+	linked.knowsNot("test2")
+	one.knowsNot("test3")
+	must(t, linked.n.Del(linked.Container, linked.opts...))
+	one.leave()
+	two.leave()
+}
+
+// TestTwoNetworks: a client sees the names of the networks that it is on, and no
+// others.
+func TestTwoNetworks(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	n, err := b.Network(simon, b.bin)
+	must(t, err)
+	other, err := b.Network(strings.NewReplacer("simon_network", "my-bridge", "br-simon", "br-my", "10.90.", "10.91.", "fd00:90", "fd00:91").Replace(simon), b.bin)
+	must(t, err)
+	one, far := b.named(n, "test1"), b.named(other, "test3")
+	one.knowsNot("test3")
+	far.knowsNot("test1")
+	second := append(one.opts, sandbox.IfName("eth1"))
+	_, err = other.Add(one.Container, second...)
+	must(t, err)
+	one.finds("test3", far.addr)
+	if out, err := far.sh("ping -4 -c1 -W2 test1"); err != nil || !strings.Contains(out, "(10.91.") {
+		t.Errorf("test3 pings test1 on my-bridge: %v\n%s", err, out)
+	}
+	must(t, other.Del(one.Container, second...))
+	far.knowsNot("test1")
+	one.leave()
+	far.leave()
+}
+
+// TestTextbookCounter: a page behind a published port 5000 counts in a redis that it
+// finds by name. The redis is Debian's.
+func TestTextbookCounter(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	n, err := b.Network(simon, b.bin)
+	must(t, err)
+	program := filepath.Join(t.TempDir(), "counter")
+	if out, err := exec.Command("go", "build", "-o", program, "./counter").CombinedOutput(); err != nil {
+		t.Fatalf("build: %v\n%s", err, out)
+	}
+	store := b.named(n, "redis")
+	page := b.named(n, "flask", tcpPort(5000, 5000))
+	b.runs(store, "exec redis-server --bind 0.0.0.0 --protected-mode no --save '' --dir "+t.TempDir())
+	b.runs(page, "exec "+program+" :5000 redis:6379")
+	for i := 1; i <= 3; i++ {
+		want := "I have been seen " + strconv.Itoa(i) + " times."
+		b.eventually(want, func() (string, error) {
+			return b.outside.Output("curl", "-sS", "-m", "5", "http://"+sandbox.HostAddr4+":5000/")
+		})
+	}
+	page.leave()
+	store.leave()
+}
+
+// runs starts a line in the container, until the test ends.
+func (b *bed) runs(k *known, line string) {
+	b.t.Helper()
+	cmd := exec.Command("unshare", "-m", "sh", "-c", "mount --bind "+k.conf+" /etc/resolv.conf && "+line)
+	log, err := os.Create(filepath.Join(b.t.TempDir(), "log"))
+	must(b.t, err)
+	cmd.Stdout, cmd.Stderr = log, log
+	must(b.t, k.Do(cmd.Start))
+	b.t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		if data, _ := os.ReadFile(log.Name()); b.t.Failed() {
+			b.t.Logf("%s: %s", k.name, data)
+		}
+	})
+}
+
+// eventually waits for a program that has just been started.
+func (b *bed) eventually(want string, ask func() (string, error)) {
+	b.t.Helper()
+	var got string
+	var err error
+	for range 50 {
+		if got, err = ask(); err == nil && strings.Contains(got, want) {
+			return
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	b.t.Fatalf("not after 5 s: %q; got %q, %v", want, got, err)
+}

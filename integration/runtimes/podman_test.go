@@ -25,6 +25,12 @@ func podmanNetwork(name, bridge, subnet4, subnet6 string) string {
 	          "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]}}]}`, name, bridge, subnet4, subnet6)
 }
 
+// podmanNamed is a network whose containers know each other by name.
+const podmanNamed = `{` + everyVersion + `, "name": "named", "plugins": [
+	{"type": "bridge", "bridge": "berth3", "isDefaultGateway": true, "ipMasq": true, "names": true,
+	 "capabilities": {"portMappings": true, "ips": true, "mac": true, "aliases": true},
+	 "ipam": {"ranges": [[{"subnet": "10.92.0.0/16"}], [{"subnet": "fd00:92::/64"}]]}}]}`
+
 const podmanConf = `[containers]
 log_driver = "k8s-file"
 [network]
@@ -250,6 +256,31 @@ func podmanModes(t *testing.T, p *podman) {
 	answered(t, p.in("a"), "10.88.0.1:82", "host", "")
 	p.remove(t, "host", "none", "joined")
 	p.remove(t, "a")
+}
+
+// TestPodmanNames: podman's CNI backend puts the result's nameserver and domain into the
+// container's resolv.conf, and hands its --network-alias and the container's short ID
+// over.
+func TestPodmanNames(t *testing.T) {
+	p := newPodman(t)
+	p.write("net.d/named.conflist", podmanNamed)
+	p.container(t, "web", "--network=named", "--network-alias=shop")
+	p.container(t, "client", "--network=named")
+	web := p.interfaces(t, "web")["eth0"]
+	path := strings.TrimSpace(p.do(t, "inspect", "--format={{.ResolvConfPath}}", "client"))
+	conf, err := p.run("cat", path)
+	must(t, err)
+	if !strings.Contains(conf, "nameserver 10.92.0.1") || !strings.Contains(conf, "named") {
+		t.Errorf("resolv.conf of the client:\n%s", conf)
+	}
+	for _, name := range []string{"web", "shop", "web.named"} {
+		answered(t, p.in("client"), name+":80", "web", "")
+	}
+	p.do(t, "rm", "--force", "--time=0", "web")
+	if out, err := p.in("client")("tcp", "web:80"); err == nil {
+		t.Errorf("web (was %s) is gone, and answers: %s", web, out)
+	}
+	p.remove(t, "client")
 }
 
 // TestPodmanNetworkCreate: the conflist that podman writes itself names bridge,

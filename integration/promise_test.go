@@ -54,9 +54,24 @@ nodes:
   a: {address: `+sandbox.HostAddr4+`, blocks: {berth-overlay: [10.42.1.0/24]}}
   b: {address: `+sandbox.OutsideAddr4+`, blocks: {berth-overlay: [10.42.2.0/24]}}
 `), 0o600))
-	agent := exec.Command(filepath.Join(b.bin, "berth"), "agent", "--store", "static", "--peers-file", peers, "--node-name", "a")
-	log, err := os.Create(filepath.Join(dir, "log"))
+	log := b.agent("--store", "static", "--peers-file", peers, "--node-name", "a")
+	var err error
+	for range 100 {
+		if _, err = b.Output("ip", "-br", "link", "show", "vxlan4097", "up"); err == nil {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	text, _ := os.ReadFile(log)
+	b.t.Fatalf("no VXLAN device after 5 s: %v\n%s", err, text)
+}
+
+// agent runs one as a service until the test ends. It returns the name of its log.
+func (b *bed) agent(flags ...string) string {
+	b.t.Helper()
+	log, err := os.Create(filepath.Join(b.t.TempDir(), "log"))
 	must(b.t, err)
+	agent := exec.Command(filepath.Join(b.bin, "berth"), append([]string{"agent"}, flags...)...)
 	agent.Stdout, agent.Stderr = log, log
 	must(b.t, b.Do(agent.Start))
 	b.t.Cleanup(func() {
@@ -65,13 +80,22 @@ nodes:
 		log.Close()
 	})
 	for range 100 {
-		if _, err = b.Output("ip", "-br", "link", "show", "vxlan4097", "up"); err == nil {
-			return
+		if b.Do(func() error { _, err := os.Stat("/run/berth/agent.sock"); return err }) == nil {
+			return log.Name()
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
 	text, _ := os.ReadFile(log.Name())
-	b.t.Fatalf("no VXLAN device after 5 s: %v\n%s", err, text)
+	b.t.Fatalf("the agent has no socket after 5 s:\n%s", text)
+	return ""
+}
+
+// named: a second container finds the first by its short ID.
+func (g *guest) named() {
+	g.t.Helper()
+	k := g.bed.named(g.n, "neighbour")
+	k.finds(g.c.ID, g.addr)
+	k.leave()
 }
 
 // ifb skips the test where the reference's bandwidth cannot shape what containers

@@ -21,6 +21,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 
 	"github.com/berth-cni/berth/pkg/attach"
 )
@@ -77,6 +78,24 @@ func Valid(name string) error {
 		}
 	}
 	return nil
+}
+
+// Domain is the domain that the names of a network are in, for a resolver's search
+// list: the network's name in lower case. Empty when DNS cannot carry it (a..b).
+//
+// The domain hides the Internet's of the same name from the network's containers, as
+// none of its names is asked for elsewhere: a network "dev" has no go.dev.
+func Domain(network string) string {
+	const most = 253 - maxLabel - 1 // with a container's name in front (RFC 1035, 2.3.4)
+	if len(network) > most {
+		return ""
+	}
+	for label := range strings.SplitSeq(network, ".") {
+		if Valid(label) != nil {
+			return ""
+		}
+	}
+	return strings.ToLower(network)
 }
 
 func letterOrDigit(c byte) bool {

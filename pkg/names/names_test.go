@@ -21,6 +21,15 @@ func TestValid(t *testing.T) {
 	}
 }
 
+func TestDomain(t *testing.T) {
+	for network, want := range map[string]string{"Simon_network": "simon_network", "back.end": "back.end", "a..b": "", "a.": "", "a.-b": "",
+		strings.Repeat("x", 64): "", strings.Repeat("x.", 100): ""} {
+		if got := Domain(network); got != want {
+			t.Errorf("%s: got %q, want %q", network, got, want)
+		}
+	}
+}
+
 const id = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 
 func TestFromArgs(t *testing.T) {

@@ -289,17 +289,30 @@ func TestCannotStart(t *testing.T) {
 	}
 }
 
-// BenchmarkRegister is what names cost an ADD and a DEL beside an agent that runs and
-// knows 1,000 containers. The agent is a process of its own.
+// BenchmarkRegister is what names cost an ADD and a DEL beside an agent that runs: of
+// the only container of a network, for which the agent begins to listen and ends, and
+// of one among 1,000. The agent is a process of its own.
 func BenchmarkRegister(b *testing.B) {
-	dir := stateDir(b)
-	br := bridge(b, "br0")
-	r := &names.Register{Bridge: br, Names: []string{"web", "www", "0123456789ab"}}
-	for i := range 1000 {
-		if err := r.Add(b.Context(), attachment(fmt.Sprint("c", i), fmt.Sprintf("10.1.%d.%d/16", 1+i/200, 1+i%200))); err != nil {
+	for _, others := range []int{0, 1000} {
+		b.Run(fmt.Sprint("beside ", others), func(b *testing.B) { benchmarkRegister(b, others) })
+	}
+}
+
+func benchmarkRegister(b *testing.B, others int) {
+	stateDir(b)
+	r := &names.Register{Bridge: bridge(b, "br0"), Names: []string{"web", "www", "0123456789ab"}}
+	keep := &names.Register{Bridge: bridge(b, "br1"), Names: []string{"keep"}}
+	each := func(fn func(*names.Register, *attach.Attachment) error) {
+		b.Helper()
+		err := fn(keep, attachment("keep", "10.2.0.2/24")) // the agent
+		for i := range others {
+			err = errors.Join(err, fn(r, attachment(fmt.Sprint("c", i), fmt.Sprintf("10.1.%d.%d/16", 1+i/200, 1+i%200))))
+		}
+		if err != nil {
 			b.Fatal(err)
 		}
 	}
+	each(func(r *names.Register, a *attach.Attachment) error { return r.Add(b.Context(), a) })
 	a := attachment("me", "10.1.0.2/16")
 	var add, del time.Duration
 	for b.Loop() {
@@ -315,9 +328,5 @@ func BenchmarkRegister(b *testing.B) {
 	}
 	b.ReportMetric(float64(add.Microseconds())/float64(b.N), "µs/add")
 	b.ReportMetric(float64(del.Microseconds())/float64(b.N), "µs/del")
-	for i := range 1000 {
-		if err := r.Del(b.Context(), attachment(fmt.Sprint("c", i), "10.1.0.2/16")); err != nil {
-			b.Fatal(err)
-		}
-	}
+	each(func(r *names.Register, a *attach.Attachment) error { return r.Del(b.Context(), a) })
 }

@@ -17,9 +17,11 @@ import (
 const (
 	startTime  = 5 * time.Second
 	startEvery = 5 * time.Millisecond
-	// againAfter is how long an agent that has been started may say nothing before
-	// it is looked at whether it still runs.
-	againAfter = 500 * time.Millisecond
+	// againAfter is when another agent is started in place of one that has ended
+	// without an answer: it may have met the one before it, which was about to end.
+	// systemd-run ends well before the agent answers.
+	againAfter     = 100 * time.Millisecond
+	againAfterUnit = time.Second
 
 	unit = "berth-agent-on-demand"
 )
@@ -44,12 +46,12 @@ func Start(ctx context.Context, dir string) error {
 	defer lock.Close() // ends the lock; the agent does not inherit it
 	var s starter
 	for {
-		if _, err := Call(ctx, dir, Request{Do: DoStatus}); err == nil {
+		_, err := Call(context.WithoutCancel(ctx), dir, Request{Do: DoStatus})
+		if err == nil {
 			return nil
-		} else if !errors.Is(err, ErrNoAgent) {
-			return fmt.Errorf("start the agent: %w", err)
 		}
-		if s.mine || unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
+		// One that does not answer is reading its records.
+		if errors.Is(err, ErrNoAgent) && (s.mine || unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil) {
 			s.mine = true
 			if err := s.spawn(dir); err != nil {
 				return fmt.Errorf("start the agent: %w", err)
@@ -58,44 +60,55 @@ func Start(ctx context.Context, dir string) error {
 		select {
 		case <-time.After(startEvery):
 		case <-ctx.Done():
-			return fmt.Errorf("start the agent: nobody answers on %s: %w%s",
-				filepath.Join(dir, SocketName), context.Cause(ctx), s.said())
+			return fmt.Errorf("start the agent: %w: %w%s", err, context.Cause(ctx), s.said())
 		}
 	}
 }
 
 // starter is the caller who has the lock.
 type starter struct {
-	mine  bool
-	cmd   *exec.Cmd
-	since time.Time
-	ended chan error
-	last  error // of one that has ended
+	mine    bool
+	cmd     *exec.Cmd
+	since   time.Time
+	running bool
+	ended   chan error
+	last    error // of one that has ended
 }
 
-// spawn starts an agent, unless the last one may still come up: one that ends at once
-// may have met the agent before it, which was about to end.
+// spawn starts an agent, unless the last one may still come up.
 func (s *starter) spawn(dir string) error {
-	if s.cmd != nil && time.Since(s.since) < againAfter {
+	if !s.over() {
 		return nil
-	}
-	if s.cmd != nil {
-		select {
-		case s.last = <-s.ended:
-		default:
-			return nil
-		}
 	}
 	path, err := find()
 	if err != nil {
 		return err
 	}
-	s.cmd, s.since, s.ended = command(path, dir), time.Now(), make(chan error, 1)
+	s.cmd, s.since, s.ended, s.running = command(path, dir), time.Now(), make(chan error, 1), true
 	if err := s.cmd.Start(); err != nil {
 		return fmt.Errorf("run %s: %w", s.cmd.Path, err)
 	}
 	go func(c *exec.Cmd, ended chan error) { ended <- c.Wait() }(s.cmd, s.ended)
 	return nil
+}
+
+// over reports whether it is time to start an agent: the first one, or the next.
+func (s *starter) over() bool {
+	if s.cmd == nil {
+		return true
+	}
+	if s.running {
+		select {
+		case s.last = <-s.ended:
+			s.running = false
+		default:
+			return false
+		}
+	}
+	if s.last == nil {
+		return time.Since(s.since) >= againAfterUnit
+	}
+	return time.Since(s.since) >= againAfter
 }
 
 func (s *starter) said() string {

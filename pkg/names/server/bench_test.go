@@ -55,6 +55,16 @@ func BenchmarkServers(b *testing.B) {
 		put(b, s, entry(benchNetwork, fmt.Sprint("c", i), "eth0", br, fmt.Sprint("name", i), benchAddress(i)+"/16"))
 	}
 	b.Run("berth", func(b *testing.B) { perf(b, os.Getpid(), names.Port) })
+	b.Run("redirected", func(b *testing.B) { // as containers come, through connection tracking
+		run(b, "nft", `table inet bench {
+			chain pre {
+				type nat hook prerouting priority -110;
+				iifname "`+br+`" fib daddr type local udp dport 53 redirect to :10053
+			}
+		}`)
+		defer run(b, "nft", "delete table inet bench")
+		perf(b, os.Getpid(), 53)
+	})
 	b.Run("dnsmasq", func(b *testing.B) { perf(b, benchDnsmasq(b), 53) })
 	b.Run("aardvark", func(b *testing.B) { perf(b, benchAardvark(b), 53) })
 }

@@ -23,7 +23,8 @@ const (
 // who asks the same.
 type response struct {
 	msg     []byte
-	rcode   int // with the upper bits that EDNS carries
+	rcode   int  // with the upper bits that EDNS carries
+	cut     bool // it is not all that there is
 	ttls    []int
 	got     time.Time
 	expires time.Time // zero: not to be kept
@@ -47,7 +48,7 @@ func newResponse(q *dns.Msg, raw []byte, now time.Time) (*response, *dns.Msg, er
 	if !bare && (len(m.Question) != 1 || !sameQuestion(m.Question[0], q.Question[0])) {
 		return nil, nil, errOtherQuestion
 	}
-	r := &response{rcode: m.Rcode, got: now}
+	r := &response{rcode: m.Rcode, cut: m.Truncated, got: now}
 	if life := lifetime(m); life > 0 && !m.Truncated {
 		r.expires = now.Add(life)
 	}
@@ -123,15 +124,15 @@ func findTTLs(msg []byte) ([]int, error) {
 	return ttls, nil
 }
 
-// write writes the response over the query that it answers. One that is longer than
-// limit is cut to the question, with the bit that has the client come by TCP.
+// write writes the response over the query that it answers. One that was cut, or is
+// longer than limit, is cut to the question, with the bit that has the client come by TCP.
 func (r *response) write(q *query, msg []byte, limit int, now time.Time) []byte {
 	id, question := binary.BigEndian.Uint16(msg), q.end
 	optional := 0
 	if q.edns {
 		optional = optLen
 	}
-	if len(r.msg)+optional > limit {
+	if r.cut || len(r.msg)+optional > limit {
 		a := q.start(msg, limit)
 		a.flags, a.rcode = flagTC, r.rcode
 		return a.finish()

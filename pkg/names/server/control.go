@@ -4,9 +4,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
+	"maps"
 	"net"
 	"os"
 	"reflect"
+	"slices"
 	"sync"
 	"time"
 
@@ -57,7 +60,7 @@ func (s *Server) serveControl(l *net.UnixListener) {
 // control answers one plugin.
 func (s *Server) control(conn *net.UnixConn) {
 	defer conn.Close()
-	defer s.survive("a plugin's request")
+	defer survive(s.log, "a plugin's request")
 	conn.SetDeadline(time.Now().Add(controlTime))
 	buf := requests.Get().(*[names.MaxMessage]byte)
 	defer requests.Put(buf)
@@ -100,7 +103,7 @@ func (s *Server) add(e names.Entry) error {
 	if e.Bridge == "" || e.Container == "" || e.Network == "" {
 		return fmt.Errorf("a container %q of network %q on bridge %q: want all three", e.Container, e.Network, e.Bridge)
 	}
-	for _, name := range e.Names {
+	for _, name := range append(slices.Collect(maps.Keys(e.Links)), e.Names...) {
 		if err := names.Valid(name); err != nil {
 			return fmt.Errorf("name %q: %w", name, err)
 		}
@@ -127,8 +130,8 @@ func (s *Server) check(e names.Entry) error {
 }
 
 // survive is deferred where a bug must not end the agent.
-func (s *Server) survive(what string) {
+func survive(log *slog.Logger, what string) {
 	if v := recover(); v != nil {
-		s.log.Error("bug in the names' server", "in", what, "panic", v)
+		log.Error("bug in the names' server", "in", what, "panic", v)
 	}
 }

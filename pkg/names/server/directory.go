@@ -24,6 +24,7 @@ type Directory struct {
 	containers map[string][]*member // of this host, in the order of their interfaces
 	nodes      map[string]map[attach.Key]bool
 	bridges    map[string]int // members of this host that ask by it
+	changed    func(attach.Key)
 }
 
 // owned names an entry: its node is empty for this host.
@@ -64,7 +65,22 @@ type network struct {
 // NewDirectory returns an empty directory.
 func NewDirectory() *Directory {
 	return &Directory{networks: map[string]*network{}, members: map[owned]*member{}, clients: map[client]*member{},
-		containers: map[string][]*member{}, nodes: map[string]map[attach.Key]bool{}, bridges: map[string]int{}}
+		containers: map[string][]*member{}, nodes: map[string]map[attach.Key]bool{}, bridges: map[string]int{},
+		changed: func(attach.Key) {}}
+}
+
+// Notify has fn called with the key of each entry of this host that comes, changes or
+// goes, and at first of those that are there. There is one fn; it is called under the
+// directory's lock, returns at once and calls no method of the directory.
+func (d *Directory) Notify(fn func(attach.Key)) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.changed = fn
+	for o := range d.members {
+		if o.node == "" {
+			fn(o.key)
+		}
+	}
 }
 
 // Put adds an entry of this host, in place of one with its key. One of another
@@ -169,6 +185,7 @@ func (d *Directory) put(node string, e names.Entry) {
 		d.nodes[node][e.Key] = true
 		return
 	}
+	d.changed(e.Key)
 	for _, addr := range e.Addresses {
 		d.clients[client{e.Bridge, addr}] = m
 	}
@@ -193,6 +210,7 @@ func (d *Directory) delete(o owned) {
 		}
 		return
 	}
+	d.changed(o.key)
 	for _, addr := range m.Addresses {
 		if c := (client{m.Bridge, addr}); d.clients[c] == m {
 			delete(d.clients, c)
@@ -220,7 +238,7 @@ func (d *Directory) counts() (local, elsewhere int, bridges []string) {
 func (d *Directory) network(name string) *network {
 	n := d.networks[name]
 	if n == nil {
-		n = &network{suffix: wireName(strings.ToLower(name)), names: map[string][]*member{},
+		n = &network{suffix: wireName(names.Domain(name)), names: map[string][]*member{},
 			addrs: map[netip.Addr]*member{}, subnets: map[netip.Prefix]int{}}
 		d.networks[name] = n
 	}
@@ -228,6 +246,7 @@ func (d *Directory) network(name string) *network {
 }
 
 func newMember(e names.Entry, n *network) *member {
+	e.Names = slices.DeleteFunc(slices.Clone(e.Names), func(name string) bool { return names.Valid(name) != nil }) // of another host's
 	m := &member{Entry: e, network: n}
 	m.forward = forwarding{allowed: !e.Internal || len(e.Upstreams) > 0, upstreams: e.Upstreams}
 	for alias, target := range e.Links {
@@ -246,7 +265,9 @@ func (n *network) join(m *member) {
 		n.names[label] = append(n.names[label], m)
 	}
 	for _, addr := range m.Addresses {
-		n.addrs[addr] = m
+		if held := n.addrs[addr]; held == nil || held.Bridge == "" || m.Bridge != "" { // this host knows its own
+			n.addrs[addr] = m
+		}
 	}
 	for _, s := range m.Subnets {
 		n.subnets[s]++

@@ -19,7 +19,6 @@ type forwarder struct {
 	exchanger *exchanger
 	cache     cache
 	log       *slog.Logger
-	running   sync.WaitGroup
 
 	flightMu sync.Mutex
 	flights  map[string]*flight
@@ -96,7 +95,7 @@ func (f *forwarder) submit(ctx context.Context, g *group, p *pending) {
 	}
 	fl := &flight{key: key, group: g, asker: asker, first: p, waiters: []*pending{p}}
 	f.flights[key] = fl
-	f.running.Go(func() { f.fly(ctx, fl) })
+	go f.fly(ctx, fl)
 }
 
 // fly asks the upstreams and answers all who wait.
@@ -110,8 +109,14 @@ func (f *forwarder) fly(ctx context.Context, fl *flight) {
 	now := time.Now()
 	for _, p := range waiters {
 		f.give(p.from)
-		p.reply(r.write(&p.q, p.msg, p.limit, now))
+		f.tell(p, r, now)
 	}
+}
+
+// tell answers one who waits.
+func (f *forwarder) tell(p *pending, r *response, now time.Time) {
+	defer survive(f.log, "an answer from upstream")
+	p.reply(r.write(&p.q, p.msg, p.limit, now))
 }
 
 // ask returns the upstreams' answer, or a failure that is remembered for a moment.

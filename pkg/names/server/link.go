@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"log/slog"
 	"net/netip"
 	"strings"
 	"sync"
@@ -21,6 +22,7 @@ const (
 // for a network.
 type links struct {
 	records *attach.Store
+	log     *slog.Logger
 	busy    chan struct{}
 
 	mu        sync.Mutex
@@ -33,8 +35,8 @@ type snapshot struct {
 	all  []*attach.Attachment
 }
 
-func newLinks(records *attach.Store) *links {
-	return &links{records: records, busy: make(chan struct{}, linkMost), byNetwork: map[string]snapshot{}}
+func newLinks(records *attach.Store, log *slog.Logger) *links {
+	return &links{records: records, log: log, busy: make(chan struct{}, linkMost), byNetwork: map[string]snapshot{}}
 }
 
 // find returns the addresses of a container on one of the networks, by its ID, short
@@ -95,6 +97,7 @@ func (l *links) submit(ctx context.Context, e elsewhere, p *pending) bool {
 	}
 	go func() {
 		defer func() { <-l.busy }()
+		defer survive(l.log, "a link")
 		addrs, err := l.find(ctx, e.networks, e.target)
 		a := p.q.start(p.msg, p.limit)
 		switch {

@@ -85,7 +85,7 @@ func New(c Config) *Server {
 	}
 	d := NewDirectory()
 	return &Server{
-		config: c, log: c.Log, directory: d, forwarder: newForwarder(c.Log), links: newLinks(c.Records),
+		config: c, log: c.Log, directory: d, forwarder: newForwarder(c.Log), links: newLinks(c.Records, c.Log),
 		resolvers: newResolvers(c.ResolvConf, func() []string { _, _, b := d.counts(); return b }, c.Log),
 		ready:     make(chan struct{}), listeners: map[string]*listener{}, deaf: map[string]error{},
 	}

@@ -74,7 +74,7 @@ func (l *listener) connection(c *net.TCPConn) {
 		defer l.mu.Unlock()
 		delete(l.conns, c)
 	}()
-	defer l.server.survive("a connection")
+	defer survive(l.server.log, "a connection")
 	from, end := l.peer(c), time.Now().Add(tcpLife)
 	buf := streams.Get().(*[2 + 1<<16 - 1]byte)
 	defer streams.Put(buf)

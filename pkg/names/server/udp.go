@@ -38,7 +38,7 @@ func (l *listener) serveUDP(c *net.UDPConn) {
 
 // packet answers one packet. A bug costs no more than its answer.
 func (l *listener) packet(r *udpReplier, turn uint32) []byte {
-	defer l.server.survive("a packet")
+	defer survive(l.server.log, "a packet")
 	msg := r.batch.message(r.index)
 	if msg == nil {
 		return nil

@@ -86,7 +86,9 @@ func (x *exchanger) ask(ctx context.Context, u *upstream, q *dns.Msg) (*response
 		r, m, err = x.once(ctx, "udp", u, q)
 	}
 	if err == nil && m.Truncated {
-		r, _, err = x.once(ctx, "tcp", u, q)
+		if whole, _, err := x.once(ctx, "tcp", u, q); err == nil {
+			return whole, nil
+		} // else the client hears that there is more, and may try itself
 	}
 	return r, err
 }

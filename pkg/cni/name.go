@@ -3,7 +3,6 @@ package cni
 import (
 	"encoding/json"
 	"net/netip"
-	"strings"
 
 	"github.com/berth-cni/berth/pkg/names"
 	"github.com/containernetworking/cni/pkg/types"
@@ -69,8 +68,8 @@ func (add *addition) resolver() types.DNS {
 			dns.Nameservers = []string{a.Gateway.String()}
 		}
 	}
-	if len(dns.Search) == 0 && add.Conf.Names {
-		dns.Search = []string{strings.ToLower(add.Conf.Name)}
+	if d := names.Domain(add.Conf.Name); len(dns.Search) == 0 && add.Conf.Names && d != "" {
+		dns.Search = []string{d}
 	}
 	return dns
 }

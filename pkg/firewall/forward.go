@@ -34,6 +34,9 @@ type Forward struct {
 	// Own says that no other container is reached through Bridge (the host's end
 	// of a point-to-point pair): Del then removes what Add made.
 	Own bool `json:"own,omitempty"`
+	// Names has questions for names let in as well ([NamesPort]), where the policy of
+	// INPUT is drop.
+	Names bool `json:"names,omitempty"`
 }
 
 // Kind implements [attach.Step].
@@ -44,6 +47,9 @@ func (f *Forward) Add(ctx context.Context, _ *attach.Attachment) error {
 	gates, err := closedGates()
 	for _, g := range gates {
 		err = errors.Join(err, g.open(ctx, f.Bridge))
+	}
+	if f.Names && err == nil {
+		err = f.questions(func(t *iptables.IPTables, x text) error { return x.ensure(t) })
 	}
 	if err != nil {
 		return fmt.Errorf("let bridge %s through the host's other firewalls: %w", f.Bridge, err)
@@ -65,6 +71,15 @@ func (f *Forward) Check(ctx context.Context, _ *attach.Attachment) error {
 	for _, g := range gates {
 		err = errors.Join(err, g.verify(ctx, f.Bridge))
 	}
+	if f.Names && err == nil {
+		err = f.questions(func(t *iptables.IPTables, x text) error {
+			there, err := x.exists(t)
+			if err == nil && !there {
+				err = fmt.Errorf("the INPUT policy is drop, and questions for names are not let in by bridge %s: no %s", f.Bridge, x)
+			}
+			return err
+		})
+	}
 	return err
 }
 
@@ -74,10 +89,30 @@ func (f *Forward) Remove(ctx context.Context) error {
 	for _, g := range gates {
 		err = errors.Join(err, g.close(ctx, f.Bridge))
 	}
+	err = errors.Join(err, f.questions(func(t *iptables.IPTables, x text) error { return deleteTexts(t, []text{x}) }))
 	if err != nil {
 		return fmt.Errorf("take bridge %s out of the host's other firewalls: %w", f.Bridge, err)
 	}
 	return nil
+}
+
+// questions does something with each rule that lets in the containers' questions for
+// names, in the tables whose INPUT policy is drop. firewalld's zone lets them in
+// already.
+func (f *Forward) questions(do func(*iptables.IPTables, text) error) error {
+	_, filters, err := closed("INPUT")
+	for _, table := range filters {
+		t, bad := table.tables()
+		if bad != nil {
+			err = errors.Join(err, bad)
+			continue
+		}
+		for _, proto := range []string{"udp", "tcp"} {
+			spec := fmt.Sprintf("-i %s -p %s -m %s --dport %d -m comment --comment", f.Bridge, proto, proto, NamesPort)
+			err = errors.Join(err, do(t, text{"filter", "INPUT", append(words(spec), "berth network "+f.Bridge, "-j", "ACCEPT"), false}))
+		}
+	}
+	return err
 }
 
 // gate is a firewall that drops what nobody allowed.

@@ -137,3 +137,55 @@ func TestForwardFirewalld(t *testing.T) {
 		t.Errorf("called with\n%s\nwant\n%s", got, want)
 	}
 }
+
+// Where INPUT drops what it does not know, questions for names are let in by the
+// bridge, and nothing else is.
+func TestForwardNames(t *testing.T) {
+	for _, flavour := range []string{"nft", "legacy"} {
+		t.Run(flavour, func(t *testing.T) {
+			nstest.Host(t)
+			for _, program := range []string{"iptables-", "ip6tables-"} {
+				run(t, program+flavour+" -P INPUT DROP")
+			}
+			before := held(t)
+			ctx := context.Background()
+			f := &Forward{Bridge: "br1", Names: true}
+			if err := f.Check(ctx, nil); err == nil || !strings.Contains(err.Error(), "INPUT policy is drop") {
+				t.Errorf("Check says %v", err)
+			}
+			for range 2 {
+				if err := f.Add(ctx, nil); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := f.Check(ctx, nil); err != nil {
+				t.Error(err)
+			}
+			for _, program := range []string{"iptables-", "ip6tables-"} {
+				saved := run(t, program+flavour+"-save -t filter")
+				for _, proto := range []string{"udp", "tcp"} {
+					if n := strings.Count(saved, "-A INPUT -i br1 -p "+proto+" -m "+proto+" --dport 10053 "); n != 1 {
+						t.Errorf("%s: %d rules for %s, want 1:\n%s", program, n, proto, saved)
+					}
+				}
+			}
+			if err := f.Remove(ctx); err != nil {
+				t.Error(err)
+			}
+			if after := held(t); stripCounters(after) != stripCounters(before) {
+				t.Errorf("left:\n%s", after)
+			}
+		})
+	}
+}
+
+// stripCounters drops what counts packets and tells the time.
+func stripCounters(saved string) string {
+	var b strings.Builder
+	for line := range strings.Lines(saved) {
+		if line, _, _ = strings.Cut(line, "["); !strings.HasPrefix(line, "#") {
+			b.WriteString(strings.TrimSpace(line) + "\n")
+		}
+	}
+	return b.String()
+}

@@ -31,7 +31,7 @@ func (c *config) Plan(r *cni.Request) (*cni.Plan, error) {
 		Gateway:      c.gateway(),
 		DefaultRoute: c.IsDefaultGateway && !c.Internal,
 		Internal:     c.Internal,
-		Once:         []attach.Step{&firewall.Forward{Bridge: c.Bridge}},
+		Once:         []attach.Step{&firewall.Forward{Bridge: c.Bridge, Names: r.WantsNames()}},
 		Steps: []attach.Step{
 			&link.Bridge{Name: c.Bridge, MTU: c.MTU, Gateway: c.gateway(), ForceAddress: c.ForceAddress,
 				Promisc: c.PromiscMode, VLANs: c.filtersVLANs(), GatewayVLAN: c.VLAN, KeepDefaults: c.PreserveDefaultVLAN},

@@ -46,7 +46,7 @@ func (c *config) Plan(r *cni.Request) (*cni.Plan, error) {
 		DefaultRoute: c.IsDefaultGateway && !n.Internal,
 		Internal:     n.Internal,
 		NamesBridge:  n.Bridge(),
-		Once:         []attach.Step{&firewall.Forward{Bridge: n.Bridge()}},
+		Once:         []attach.Step{&firewall.Forward{Bridge: n.Bridge(), Names: r.WantsNames()}},
 		Steps: []attach.Step{
 			&link.Bridge{Name: n.Bridge(), MTU: local.MTU, Gateway: true, MoreAddresses: true, Promisc: c.PromiscMode},
 			&link.Veth{Bridge: n.Bridge(), MTU: local.MTU, Hairpin: c.HairpinMode, Isolated: c.PortIsolation,

@@ -5,7 +5,12 @@ import (
 	"io"
 	"math"
 	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/berth-cni/berth/integration/floor"
 	"github.com/berth-cni/berth/integration/sandbox"
@@ -32,9 +37,10 @@ var otherModes = []struct{ name, plugin string }{
 		"routes": [{"dst": "0.0.0.0/0"}]}}`},
 	{bridgeMode, `{"type": "bridge", "bridge": "ofbridge", "isDefaultGateway": true, "ipMasq": true, "ipam": {"subnet": "10.41.0.0/16"}}`},
 	{overlayMode, `{"type": "vxlan-overlay"}`},
+	{namesMode, `{"type": "bridge", "bridge": "ofnames", "isDefaultGateway": true, "ipMasq": true, "names": true, "ipam": {"subnet": "10.43.0.0/16"}}`},
 }
 
-const bridgeMode, overlayMode = "bridge", "vxlan-overlay"
+const bridgeMode, overlayMode, namesMode = "bridge", "vxlan-overlay", "bridge with names"
 
 // overlayNetwork is what an agent would have written: an ADD needs no more.
 var overlayNetwork = overlay.Local{Node: "a", MTU: 1450,
@@ -65,6 +71,11 @@ func modes(contestants []*contestant, p plan) ([]*modeResult, error) {
 		return nil, err
 	}
 	defer h.Close()
+	stop, err := startAgent(h, contestants[own].dirs[0])
+	if err != nil {
+		return nil, err
+	}
+	defer stop()
 	racers, err := modeRacers(h, contestants[own], contestants[named(noopName)])
 	if err != nil {
 		return nil, err
@@ -91,6 +102,26 @@ func modes(contestants []*contestant, p plan) ([]*modeResult, error) {
 	return results, nil
 }
 
+// startAgent runs the agent that answers for containers.
+func startAgent(h *sandbox.Host, bin string) (stop func(), err error) {
+	agent := exec.Command(filepath.Join(bin, "berth"), "agent")
+	if err := h.Do(agent.Start); err != nil {
+		return nil, err
+	}
+	stop = func() {
+		_ = agent.Process.Kill()
+		_ = agent.Wait()
+	}
+	for range 100 {
+		if err = h.Do(func() error { _, err := os.Stat("/run/berth/agent.sock"); return err }); err == nil {
+			return stop, nil
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	stop()
+	return nil, fmt.Errorf("the agent did not start: %w", err)
+}
+
 // modeRacers makes the host's networks, and a container for each.
 func modeRacers(h *sandbox.Host, berth, noop *contestant) ([]*racer, error) {
 	if _, err := h.Outside(); err != nil {
@@ -106,7 +137,7 @@ func modeRacers(h *sandbox.Host, berth, noop *contestant) ([]*racer, error) {
 	racers[0].Name = noopName
 	for _, m := range otherModes {
 		r := &racer{contestant: contestant{dirs: berth.dirs,
-			conflist: fmt.Sprintf(`{"cniVersion": "1.0.0", "name": "of-%s", "plugins": [%s]}`, m.name, m.plugin)}}
+			conflist: fmt.Sprintf(`{"cniVersion": "1.0.0", "name": "of-%s", "plugins": [%s]}`, strings.ReplaceAll(m.name, " ", "-"), m.plugin)}}
 		r.Name = m.name
 		racers = append(racers, r)
 	}
@@ -149,6 +180,15 @@ func (r *racer) modeArena(h *sandbox.Host) (*arena, error) {
 			return nil, err
 		}
 		net := n.Here()
+		if r.Name == namesMode { // somebody lives there: the agent listens
+			resident, err := h.Container("resident")
+			if err != nil {
+				return nil, err
+			}
+			if _, err := net.Add(resident); err != nil {
+				return nil, err
+			}
+		}
 		a.add = func(_ int, c *sandbox.Container) error { _, err := net.Add(c); return err }
 		a.del = func(_ int, c *sandbox.Container) error { return net.Del(c) }
 		return a, nil
@@ -197,6 +237,7 @@ func (r report) modeTargets() []target {
 	bare := add[macvlanFloorName]
 	return append(all,
 		target{"vxlan-overlay ADD / bridge ADD", add[overlayMode] / add[bridgeMode], true, 1.2},
+		target{"ADD with names - ADD without, ms", add[namesMode] - add[bridgeMode], true, 0.5},
 		target{"macvlan ADD / its floor", add["macvlan"] / bare, true, 4},
 		target{"macvlan ADD / nothing + its floor", add["macvlan"] / (add[noopName] + bare), true, math.Inf(1)})
 }

@@ -185,7 +185,7 @@ func (r *racer) modeArena(h *sandbox.Host) (*arena, error) {
 			if err != nil {
 				return nil, err
 			}
-			if _, err := net.Add(resident); err != nil {
+			if _, err := n.Add(resident); err != nil {
 				return nil, err
 			}
 		}

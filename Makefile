@@ -78,7 +78,7 @@ define apt
 endef
 
 overlay-deps:
-	$(call apt,$(DEMO_PACKAGES) etcd-server)
+	$(call apt,$(DEMO_PACKAGES) etcd-server etcd-client)
 
 demo-deps:
 	$(call apt,$(DEMO_PACKAGES))

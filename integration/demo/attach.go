@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/berth-cni/berth/integration/sandbox"
+	"github.com/berth-cni/berth/integration/screen"
 	current "github.com/containernetworking/cni/pkg/types/100"
 )
 
@@ -23,9 +24,9 @@ type attachment struct {
 
 // showNetwork: step 1.
 func (l *lab) showNetwork() error {
-	l.quote("/etc/cni/net.d/10-demo.conflist")
-	l.quote(strings.Split(conflist, "\n")...)
-	l.space()
+	l.Quote("/etc/cni/net.d/10-demo.conflist")
+	l.Quote(strings.Split(conflist, "\n")...)
+	l.Space()
 	before, err := l.box.Look(made...)
 	if err != nil {
 		return err
@@ -40,7 +41,7 @@ func (l *lab) showNetwork() error {
 		return fmt.Errorf("read the reply to VERSION: %w", err)
 	}
 	all := speaks.SupportedVersions
-	l.claim(slices.Contains(all, "0.1.0") && slices.Contains(all, "1.1.0"), "VERSION  the plugin speaks CNI %s", strings.Join(all, " "))
+	l.Claim(slices.Contains(all, "0.1.0") && slices.Contains(all, "1.1.0"), "VERSION  the plugin speaks CNI %s", strings.Join(all, " "))
 	if err := l.net.Status(); err != nil {
 		return fmt.Errorf("STATUS: %w", err)
 	}
@@ -58,14 +59,14 @@ var made = []string{"link", "address", "route", "route6", "rule", "sysctl", "nft
 // unchanged claims that two looks at the host saw the same.
 func (l *lab) unchanged(before, after sandbox.Snapshot, what string) {
 	diff := before.Diff(after)
-	l.claim(len(diff) == 0, "%s", strings.Join(append([]string{what}, diff...), "\n  "))
+	l.Claim(len(diff) == 0, "%s", strings.Join(append([]string{what}, diff...), "\n  "))
 }
 
 // showAdd: step 2.
 func (l *lab) showAdd() error {
 	for i, c := range l.containers() {
 		if i > 0 {
-			l.space()
+			l.Space()
 		}
 		took, err := l.add(c)
 		if err != nil {
@@ -122,35 +123,35 @@ func (l *lab) add(c *container) (time.Duration, error) {
 
 // showAttached compares what ADD returned with what the kernel has.
 func (l *lab) showAttached(c *container, took time.Duration) error {
-	l.quote(fmt.Sprintf("ADD %s eth0 %s", c.ID, c.Netns))
+	l.Quote(fmt.Sprintf("ADD %s eth0 %s", c.ID, c.Netns))
 	if c.port != nil {
 		data, err := json.Marshal(map[string]any{"portMappings": []mapping{*c.port}})
 		if err != nil {
 			return err
 		}
-		l.quote(`    "runtimeConfig": ` + string(data))
+		l.Quote(`    "runtimeConfig": ` + string(data))
 	}
 	inside, err := c.interfaces()
 	if err != nil {
 		return err
 	}
 	eth0 := inside["eth0"]
-	l.claim(slices.Equal(sorted(eth0.addresses()...), sorted(c.got.addresses...)) && eth0.MAC == c.got.mac,
-		"%s  eth0  %s  %s  %s", l.paint(bold, pad(c.ID, 6)), pad(strings.Join(eth0.addresses(), "  "), 28), eth0.MAC,
-		l.paint(dim, fmt.Sprintf("%6.1f ms", took.Seconds()*1000)))
+	l.Claim(slices.Equal(sorted(eth0.addresses()...), sorted(c.got.addresses...)) && eth0.MAC == c.got.mac,
+		"%s  eth0  %s  %s  %s", l.Paint(screen.Bold, screen.Pad(c.ID, 6)), screen.Pad(strings.Join(eth0.addresses(), "  "), 28), eth0.MAC,
+		l.Paint(screen.Dim, fmt.Sprintf("%6.1f ms", took.Seconds()*1000)))
 	links, err := l.host.interfaces()
 	if err != nil {
 		return err
 	}
 	port := links[c.got.hostIf]
-	l.claim(port.Master == bridge && port.Peer == eth0.Index && eth0.Peer == port.Index,
+	l.Claim(port.Master == bridge && port.Peer == eth0.Index && eth0.Peer == port.Index,
 		"        the other end of eth0 is the host's %s, a port of %s", c.got.hostIf, bridge)
 	gateways, err := c.gateways()
 	if err != nil {
 		return err
 	}
 	owner := strings.Join(links[bridge].addresses(), " ")
-	l.claim(slices.Equal(gateways, []string{gateway4, gateway6}) && owner == gateway4+"/16 "+gateway6+"/64",
+	l.Claim(slices.Equal(gateways, []string{gateway4, gateway6}) && owner == gateway4+"/16 "+gateway6+"/64",
 		"        default routes by %s: the bridge", strings.Join(gateways, " and "))
 	return nil
 }

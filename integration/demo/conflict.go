@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/berth-cni/berth/integration/sandbox"
+	"github.com/berth-cni/berth/integration/screen"
 	"github.com/containernetworking/cni/pkg/types"
 )
 
@@ -25,7 +26,7 @@ func (l *lab) showConflict() error {
 	if err := l.refused(late, "another container has it", l.web2.ID); err != nil {
 		return err
 	}
-	l.space()
+	l.Space()
 	stop, err := l.host.serve(hostPort)
 	if err != nil {
 		return err
@@ -35,7 +36,7 @@ func (l *lab) showConflict() error {
 	if err := l.refused(late, "a process of the host listens on it: this demo", "pid "+strconv.Itoa(os.Getpid())); err != nil {
 		return err
 	}
-	l.space()
+	l.Space()
 	l.get(l.host, fmt.Sprintf("http://127.0.0.1:%d/", hostPort), l.host.name, "127.0.0.1")
 	l.get(l.outside, url(fmt.Sprintf("%s:%d", sandbox.HostAddr4, l.web2.port.HostPort)), l.web2.ID, sandbox.OutsideAddr4)
 	late.stop()
@@ -48,11 +49,11 @@ func (l *lab) refused(c *container, why, holder string) error {
 	if err != nil {
 		return err
 	}
-	l.quote(fmt.Sprintf("ADD %s eth0 %s   hostPort %d: %s", c.ID, c.Netns, c.port.HostPort, why))
+	l.Quote(fmt.Sprintf("ADD %s eth0 %s   hostPort %d: %s", c.ID, c.Netns, c.port.HostPort, why))
 	_, err = l.net.Add(c.Container, c.options()...)
 	var e *types.Error
 	if !errors.As(err, &e) {
-		l.claim(false, "ADD is refused; it ended with: %v", err)
+		l.Claim(false, "ADD is refused; it ended with: %v", err)
 		return nil
 	}
 	// The reply as the plugin wrote it, but for the version.
@@ -63,10 +64,10 @@ func (l *lab) refused(c *container, why, holder string) error {
 	if err != nil {
 		return err
 	}
-	for _, part := range wrap(string(reply), width-4) {
-		l.line("    " + part)
+	for _, part := range screen.Wrap(string(reply), screen.Width-4) {
+		l.Line("    " + part)
 	}
-	l.claim(strings.Contains(e.Msg, holder) && strings.Contains(e.Msg, strconv.Itoa(c.port.HostPort)),
+	l.Claim(strings.Contains(e.Msg, holder) && strings.Contains(e.Msg, strconv.Itoa(c.port.HostPort)),
 		"refused, with the port and its holder: %s", holder)
 	after, err := l.box.Look(made...)
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/berth-cni/berth/integration/sandbox"
+	"github.com/berth-cni/berth/integration/screen"
 )
 
 // The network of the demo.
@@ -62,7 +63,7 @@ func (c *container) options() []sandbox.Option {
 
 // lab is the sandbox: the host, the machine outside, and the containers.
 type lab struct {
-	*screen
+	*screen.Screen
 	bin               string
 	box               *sandbox.Host
 	net               *sandbox.Network
@@ -71,12 +72,12 @@ type lab struct {
 	rulesWithOne      int        // nftables rules when one container was attached
 }
 
-func newLab(s *screen, bin string) (*lab, error) {
+func newLab(s *screen.Screen, bin string) (*lab, error) {
 	box, err := sandbox.New()
 	if err != nil {
 		return nil, err
 	}
-	l := &lab{screen: s, bin: bin, box: box, host: machine{"host", box.Output, box.Do}}
+	l := &lab{Screen: s, bin: bin, box: box, host: machine{"host", box.Output, box.Do}}
 	if err := l.furnish(); err != nil {
 		l.close()
 		return nil, err
@@ -156,10 +157,10 @@ func hello(server, client string) string {
 func (l *lab) get(from machine, url, server, client string) {
 	got, err := from.curl(url)
 	if err != nil {
-		got = lastLine(got)
+		got = screen.LastLine(got)
 	}
 	want := hello(server, client)
-	l.command(got == want, from.name, "curl "+url, got, want)
+	l.Command(got == want, from.name, "curl "+url, got, want)
 }
 
 // curl returns a page, without the ways to configure curl that a person may have.
@@ -171,22 +172,22 @@ func (m machine) curl(url string) (string, error) {
 func (l *lab) ping(from machine, addr string) {
 	got, err := from.output("ping", "-n", "-c1", "-w5", addr)
 	_, after, found := strings.Cut(got, "time=")
-	shown := "answered in " + firstLine(after)
+	shown := "answered in " + screen.FirstLine(after)
 	if err != nil || !found {
-		shown = lastLine(got)
+		shown = screen.LastLine(got)
 	}
-	l.command(err == nil && found, from.name, "ping -c1 -w5 "+addr, shown, "an answer")
+	l.Command(err == nil && found, from.name, "ping -c1 -w5 "+addr, shown, "an answer")
 }
 
 // opening says what all this runs on.
-func (s *screen) opening(l *lab) {
-	s.line("")
-	s.line(s.paint(bold, " Berth, the bridge mode"))
-	s.line("")
-	s.line("    A host and a machine outside, made of namespaces: this machine is not touched.")
-	s.line("")
-	s.line("    " + s.paint(bold, "host") + "  " + sandbox.HostAddr4 + "  " + sandbox.HostAddr6 + "  ───────  " +
-		s.paint(bold, "outside") + "  " + sandbox.OutsideAddr4 + "  " + sandbox.OutsideAddr6)
-	s.line("")
-	s.line("    " + s.paint(dim, "Behind “$” is what you would type on that machine. ✓ was checked, ✗ is not as it should be."))
+func (l *lab) opening() {
+	l.Line("")
+	l.Line(l.Paint(screen.Bold, " Berth, the bridge mode"))
+	l.Line("")
+	l.Line("    A host and a machine outside, made of namespaces: this machine is not touched.")
+	l.Line("")
+	l.Line("    " + l.Paint(screen.Bold, "host") + "  " + sandbox.HostAddr4 + "  " + sandbox.HostAddr6 + "  ───────  " +
+		l.Paint(screen.Bold, "outside") + "  " + sandbox.OutsideAddr4 + "  " + sandbox.OutsideAddr6)
+	l.Line("")
+	l.Line("    " + l.Paint(screen.Dim, "Behind “$” is what you would type on that machine. ✓ was checked, ✗ is not as it should be."))
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/berth-cni/berth/integration/sandbox"
+	"github.com/berth-cni/berth/integration/screen"
 )
 
 // showDel: step 8.
@@ -25,7 +26,7 @@ func (l *lab) showDel() error {
 			}
 			gone, opts = "  its namespace is gone: CNI_NETNS is empty", append(opts, sandbox.Netns(""))
 		}
-		l.quote(fmt.Sprintf("DEL %s eth0%s", c.ID, gone))
+		l.Quote(fmt.Sprintf("DEL %s eth0%s", c.ID, gone))
 		var times []string
 		for _, which := range []string{"DEL", "DEL again"} {
 			start := time.Now()
@@ -39,9 +40,9 @@ func (l *lab) showDel() error {
 			return err
 		}
 		_, there := host[c.got.hostIf]
-		l.claim(!there, "%s  %s gone   %s", l.paint(bold, pad(c.ID, 6)), c.got.hostIf, l.paint(dim, strings.Join(times, ", ")))
+		l.Claim(!there, "%s  %s gone   %s", l.Paint(screen.Bold, screen.Pad(c.ID, 6)), c.got.hostIf, l.Paint(screen.Dim, strings.Join(times, ", ")))
 	}
-	l.space()
+	l.Space()
 	if err := l.claimNothingLeft(); err != nil {
 		return err
 	}
@@ -54,13 +55,13 @@ func (l *lab) claimNothingLeft() error {
 	if err != nil {
 		return err
 	}
-	l.equal("ports of "+bridge, fmt.Sprint(len(ports(host))), "0")
+	l.Equal("ports of "+bridge, fmt.Sprint(len(ports(host))), "0")
 	for _, c := range []*container{l.web2, l.query} {
 		inside, err := c.interfaces()
 		if err != nil {
 			return err
 		}
-		l.equal("interfaces in "+c.ID, strings.Join(slices.Sorted(maps.Keys(inside)), " "), "lo")
+		l.Equal("interfaces in "+c.ID, strings.Join(slices.Sorted(maps.Keys(inside)), " "), "lo")
 	}
 	t, err := l.host.table()
 	if err != nil {
@@ -70,27 +71,27 @@ func (l *lab) claimNothingLeft() error {
 	for _, set := range containerSets {
 		elements += len(t.sets[set])
 	}
-	l.equal("elements of containers in the firewall's sets", fmt.Sprint(elements), "0")
+	l.Equal("elements of containers in the firewall's sets", fmt.Sprint(elements), "0")
 	r, err := l.records()
 	if err != nil {
 		return err
 	}
-	l.equal("records, leases, ports in the store", fmt.Sprintf("%d, %d, %d",
+	l.Equal("records, leases, ports in the store", fmt.Sprintf("%d, %d, %d",
 		len(r["attachments"]), len(r["leases"])+len(r["used"]), len(r["ports"])), "0, 0, 0")
 	results, err := l.cached()
 	if err != nil {
 		return err
 	}
-	l.equal("results that libcni keeps", fmt.Sprint(results), "0")
+	l.Equal("results that libcni keeps", fmt.Sprint(results), "0")
 	at := url(fmt.Sprintf("%s:%d", sandbox.HostAddr4, l.web2.port.HostPort))
 	out, err := l.outside.curl(at)
 	var exit *exec.ExitError
 	const refused = 7 // curl(1): could not connect
 	shown := "refused"
 	if !errors.As(err, &exit) || exit.ExitCode() != refused {
-		shown = lastLine(out)
+		shown = screen.LastLine(out)
 	}
-	l.command(shown == "refused", l.outside.name, "curl "+at, shown, "refused")
+	l.Command(shown == "refused", l.outside.name, "curl "+at, shown, "refused")
 	return nil
 }
 
@@ -101,7 +102,7 @@ func (l *lab) claimShared() error {
 		return err
 	}
 	_, err = l.host.table()
-	l.claim(host[bridge].Name == bridge && err == nil,
+	l.Claim(host[bridge].Name == bridge && err == nil,
 		"what containers share stays for the next one: the bridge %s and the table inet berth", bridge)
 	return nil
 }

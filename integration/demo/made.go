@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/berth-cni/berth/integration/sandbox"
+	"github.com/berth-cni/berth/integration/screen"
 )
 
 // showMade: step 6.
@@ -15,11 +16,11 @@ func (l *lab) showMade() error {
 	if err := l.draw(); err != nil {
 		return err
 	}
-	l.space()
+	l.Space()
 	if err := l.showTable(); err != nil {
 		return err
 	}
-	l.space()
+	l.Space()
 	return l.showRecords()
 }
 
@@ -34,9 +35,9 @@ func (l *lab) draw() error {
 		return err
 	}
 	names := func(i iface) string { return strings.Join(i.addresses(), "  ") }
-	l.line("    " + l.paint(bold, "host"))
-	l.line("    ├── " + pad(sandbox.Uplink, 9) + pad(names(host[sandbox.Uplink]), 33) + "── " + l.paint(bold, "outside"))
-	l.line("    └── " + pad(bridge, 9) + names(host[bridge]))
+	l.Line("    " + l.Paint(screen.Bold, "host"))
+	l.Line("    ├── " + screen.Pad(sandbox.Uplink, 9) + screen.Pad(names(host[sandbox.Uplink]), 33) + "── " + l.Paint(screen.Bold, "outside"))
+	l.Line("    └── " + screen.Pad(bridge, 9) + names(host[bridge]))
 	joined := 0
 	for n, c := range l.containers() {
 		inside, err := c.interfaces()
@@ -51,11 +52,11 @@ func (l *lab) draw() error {
 		if end == c.got.hostIf {
 			joined++
 		}
-		l.line(fmt.Sprintf("        %s── %s ── eth0  %s  %s  %s", branch, pad(end, 15), l.paint(bold, pad(c.ID, 6)),
-			pad(names(eth0), 28), t.publishedTo(c)))
+		l.Line(fmt.Sprintf("        %s── %s ── eth0  %s  %s  %s", branch, screen.Pad(end, 15), l.Paint(screen.Bold, screen.Pad(c.ID, 6)),
+			screen.Pad(names(eth0), 28), t.publishedTo(c)))
 	}
-	l.space()
-	l.claim(joined == 3 && len(ports(host)) == 3, "%d ports on %s, each the other end of one container's eth0", len(ports(host)), bridge)
+	l.Space()
+	l.Claim(joined == 3 && len(ports(host)) == 3, "%d ports on %s, each the other end of one container's eth0", len(ports(host)), bridge)
 	return nil
 }
 
@@ -101,24 +102,24 @@ func (l *lab) showTable() error {
 	if err != nil {
 		return err
 	}
-	l.quote("host     $ nft list table inet berth")
+	l.Quote("host     $ nft list table inet berth")
 	for _, set := range containerSets {
 		var texts []string
 		for _, e := range t.sets[set] {
 			texts = append(texts, e.text)
 		}
 		if len(texts) > 0 {
-			l.line("    " + pad(set, 8) + "{ " + strings.Join(texts, ", ") + " }")
+			l.Line("    " + screen.Pad(set, 8) + "{ " + strings.Join(texts, ", ") + " }")
 		}
 	}
-	l.space()
+	l.Space()
 	want := l.wantedElements()
 	good := true
 	for _, set := range containerSets {
 		good = good && slices.Equal(t.sets[set], want[set])
 	}
-	l.claim(good, "containers are elements that carry the key of their attachment: web2's is %s", key(l.web2))
-	l.claim(t.rules == l.rulesWithOne, "%d rules, as many as there were with one container", t.rules)
+	l.Claim(good, "containers are elements that carry the key of their attachment: web2's is %s", key(l.web2))
+	l.Claim(t.rules == l.rulesWithOne, "%d rules, as many as there were with one container", t.rules)
 	return nil
 }
 
@@ -159,13 +160,13 @@ func (l *lab) showRecords() error {
 	if err != nil {
 		return fmt.Errorf("look for the records: %w", err)
 	}
-	l.quote("host     $ ls " + filepath.Clean(sandbox.StateDir))
-	l.line("    " + strings.Join(files, "  "))
+	l.Quote("host     $ ls " + filepath.Clean(sandbox.StateDir))
+	l.Line("    " + strings.Join(files, "  "))
 	r, err := l.records()
 	if err != nil {
 		return err
 	}
-	l.claim(len(r["attachments"]) == 3 && len(r["leases"]) == 6 && len(r["ports"]) == 2,
+	l.Claim(len(r["attachments"]) == 3 && len(r["leases"]) == 6 && len(r["ports"]) == 2,
 		"the store has %d records, %d leases (two families), %d published ports (two families)",
 		len(r["attachments"]), len(r["leases"]), len(r["ports"]))
 	return nil

@@ -13,13 +13,10 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/berth-cni/berth/integration/screen"
 )
 
 // patience is how long the whole demo may take. It takes a few seconds.
@@ -28,18 +25,15 @@ const patience = 60 * time.Second
 func main() {
 	bin := flag.String("bin", "../bin", "folder of Berth's plugins")
 	flag.Parse()
-	go guard()
-	err := run(os.Stdout, isTerminal(os.Stdout), *bin)
-	if err != nil && !errors.Is(err, errFailed) {
+	go screen.Guard(patience)
+	err := run(os.Stdout, screen.IsTerminal(os.Stdout), *bin)
+	if err != nil && !errors.Is(err, screen.ErrFailed) {
 		fmt.Fprintln(os.Stderr, "demo:", err)
 	}
 	if err != nil {
 		os.Exit(1)
 	}
 }
-
-// errFailed is what the screen has shown already.
-var errFailed = errors.New("not everything is as expected")
 
 // run shows all steps. An error says that a step could not go on, or that a claim
 // did not hold.
@@ -48,13 +42,13 @@ func run(w io.Writer, colour bool, bin string) error {
 	if err != nil {
 		return err
 	}
-	s := &screen{w: w, colour: colour, start: time.Now()}
+	s := screen.New(w, colour)
 	l, err := newLab(s, bin)
 	if err != nil {
 		return err
 	}
 	defer l.close()
-	s.opening(l)
+	l.opening()
 	for _, step := range []struct {
 		title, about string
 		show         func() error
@@ -68,13 +62,13 @@ func run(w io.Writer, colour bool, bin string) error {
 		{"A port that is taken", "A fourth container, web3, asks for ports that somebody has.", l.showConflict},
 		{"DEL", "Each one twice. web1's namespace is gone before its DEL: the record is enough.", l.showDel},
 	} {
-		s.step(step.title, step.about)
+		s.Step(step.title, step.about)
 		if err := step.show(); err != nil {
-			s.stop(err)
+			s.Stop(err)
 			break
 		}
 	}
-	return s.summary()
+	return s.Summary()
 }
 
 // prepare finds the plugins and the programs that a person would use.
@@ -95,28 +89,4 @@ func prepare(bin string) (string, error) {
 		}
 	}
 	return bin, nil
-}
-
-// guard ends the demo when it is interrupted or hangs, and the program that it
-// waits for. The namespaces end with the last process in them.
-func guard() {
-	interrupted := make(chan os.Signal, 1)
-	signal.Notify(interrupted, unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
-	why := "interrupted"
-	select {
-	case <-interrupted:
-	case <-time.After(patience):
-		why = fmt.Sprintf("not done after %s", patience)
-	}
-	lists, _ := filepath.Glob("/proc/self/task/*/children")
-	for _, path := range lists {
-		list, _ := os.ReadFile(path)
-		for pid := range strings.FieldsSeq(string(list)) {
-			if n, err := strconv.Atoi(pid); err == nil {
-				_ = unix.Kill(n, unix.SIGKILL)
-			}
-		}
-	}
-	fmt.Fprintln(os.Stderr, "\ndemo:", why)
-	os.Exit(1)
 }

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/berth-cni/berth/integration/sandbox"
+	"github.com/berth-cni/berth/integration/screen"
 )
 
 // url is that of a web server; IPv6 addresses come with brackets.
@@ -27,7 +28,7 @@ func (l *lab) showNeighbours() error {
 // showOutside: step 4.
 func (l *lab) showOutside() error {
 	out, err := l.outside.output("ip", "route", "get", l.query.got.v4)
-	l.command(err != nil && strings.Contains(out, "unreachable"), l.outside.name, "ip route get "+l.query.got.v4, lastLine(out), "unreachable")
+	l.Command(err != nil && strings.Contains(out, "unreachable"), l.outside.name, "ip route get "+l.query.got.v4, screen.LastLine(out), "unreachable")
 	l.ping(l.query.machine, sandbox.OutsideAddr4)
 	l.get(l.query.machine, url(sandbox.OutsideAddr4), l.outside.name, sandbox.HostAddr4)
 	l.get(l.query.machine, url(in6(sandbox.OutsideAddr6)), l.outside.name, sandbox.HostAddr6)
@@ -51,9 +52,9 @@ func (l *lab) showPublished() error {
 			{l.web2.machine, host4, gateway4}, {l.web2.machine, in6(host6), gateway6}}},
 	} {
 		if i > 0 {
-			l.space()
+			l.Space()
 		}
-		l.heading(group.heading)
+		l.Heading(group.heading)
 		for _, a := range group.asks {
 			l.get(a.from, at(a.addr), l.web2.ID, a.seen)
 		}

@@ -42,6 +42,7 @@ type bed struct {
 	t         testing.TB
 	bin       string
 	store     *cluster.Etcd
+	peers     string // the file that is the store, where there is no etcd
 	agents    map[*cluster.Host]*cluster.Agent
 	underlay6 bool
 	networks  []string
@@ -92,9 +93,17 @@ func (b *bed) logs() {
 // berth runs a command that uses the store, on the first host.
 func (b *bed) berth(args ...string) string {
 	b.t.Helper()
-	out, err := b.Hosts[0].Berth(append(args, cluster.OnEtcd(b.store)...)...)
+	out, err := b.Hosts[0].Berth(append(args, b.where()...)...)
 	must(b.t, err)
 	return out
+}
+
+// where are the flags that say where the store is.
+func (b *bed) where() []string {
+	if b.peers != "" {
+		return cluster.OnFile(b.peers)
+	}
+	return cluster.OnEtcd(b.store)
 }
 
 // create makes a network.
@@ -121,7 +130,7 @@ func (b *bed) start(hosts ...*cluster.Host) {
 }
 
 func (b *bed) flags(h *cluster.Host) []string {
-	flags := cluster.OnEtcd(b.store)
+	flags := b.where()
 	if b.underlay6 {
 		flags = append(flags, "--underlay", h.Addr6.String())
 	}

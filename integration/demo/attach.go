@@ -18,6 +18,7 @@ import (
 type attachment struct {
 	hostIf, mac string
 	v4, v6      string // without the length
+	resolv      string // what a runtime would write into resolv.conf
 	addresses   []string
 	gateways    []string
 }
@@ -105,6 +106,12 @@ func (l *lab) add(c *container) (time.Duration, error) {
 		case i.Name != bridge:
 			c.got.hostIf = i.Name
 		}
+	}
+	for _, s := range r.DNS.Nameservers {
+		c.got.resolv += "nameserver " + s + "\n"
+	}
+	if len(r.DNS.Search) > 0 {
+		c.got.resolv += "search " + strings.Join(r.DNS.Search, " ") + "\n"
 	}
 	for _, ip := range r.IPs {
 		c.got.addresses = append(c.got.addresses, ip.Address.String())

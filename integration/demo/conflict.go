@@ -16,7 +16,7 @@ import (
 // hostPort is where a process of the host listens: this program.
 const hostPort = 9090
 
-// showConflict: step 7.
+// showConflict: step 8.
 func (l *lab) showConflict() error {
 	late, err := l.container("web3")
 	if err != nil {

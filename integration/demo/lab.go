@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"syscall"
 
 	"github.com/berth-cni/berth/integration/sandbox"
 	"github.com/berth-cni/berth/integration/screen"
@@ -25,6 +26,7 @@ const (
     "isGateway": true,
     "isDefaultGateway": true,
     "ipMasq": true,
+    "names": true,
     "ipam": { "ranges": [ [{"subnet": "10.88.0.0/16"}], [{"subnet": "fd00:88::/64"}] ] },
     "capabilities": { "portMappings": true }
   }]
@@ -55,10 +57,11 @@ type mapping struct {
 }
 
 func (c *container) options() []sandbox.Option {
-	if c.port == nil {
-		return nil
+	opts := []sandbox.Option{sandbox.Arg("IgnoreUnknown", "1"), sandbox.Arg("K8S_POD_NAME", c.ID)}
+	if c.port != nil {
+		opts = append(opts, sandbox.Cap("portMappings", []mapping{*c.port}))
 	}
-	return []sandbox.Option{sandbox.Cap("portMappings", []mapping{*c.port})}
+	return opts
 }
 
 // lab is the sandbox: the host, the machine outside, and the containers.
@@ -113,8 +116,18 @@ func (l *lab) furnish() error {
 	return nil
 }
 
-// close lets go of the namespaces; the kernel removes what is in them.
-func (l *lab) close() { l.box.Close() }
+// close ends the agent, which would end by itself a little later, and lets go of the
+// namespaces; the kernel removes what is in them.
+func (l *lab) close() {
+	_ = l.host.do(func() error {
+		pid, err := agentPID()
+		if err == nil {
+			err = syscall.Kill(pid, syscall.SIGTERM)
+		}
+		return err
+	})
+	l.box.Close()
+}
 
 func (l *lab) containers() []*container { return []*container{l.web1, l.web2, l.query} }
 

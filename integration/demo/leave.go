@@ -14,7 +14,7 @@ import (
 	"github.com/berth-cni/berth/integration/screen"
 )
 
-// showDel: step 8.
+// showDel: step 9.
 func (l *lab) showDel() error {
 	for _, c := range l.containers() {
 		gone := ""
@@ -43,6 +43,9 @@ func (l *lab) showDel() error {
 		l.Claim(!there, "%s  %s gone   %s", l.Paint(screen.Bold, screen.Pad(c.ID, 6)), c.got.hostIf, l.Paint(screen.Dim, strings.Join(times, ", ")))
 	}
 	l.Space()
+	if err := l.claimAgentEnds(); err != nil {
+		return err
+	}
 	if err := l.claimNothingLeft(); err != nil {
 		return err
 	}

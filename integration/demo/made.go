@@ -11,7 +11,7 @@ import (
 	"github.com/berth-cni/berth/integration/screen"
 )
 
-// showMade: step 6.
+// showMade: step 7.
 func (l *lab) showMade() error {
 	if err := l.draw(); err != nil {
 		return err

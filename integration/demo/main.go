@@ -56,6 +56,7 @@ func run(w io.Writer, colour bool, bin string) error {
 		{"The network", "One conflist for the whole network. A runtime reads it through libcni.", l.showNetwork},
 		{"Three containers", "One ADD for each. The first makes what they share, too: the bridge and the firewall's table.", l.showAdd},
 		{"Neighbours", "On one bridge containers see each other, by their own addresses.", l.showNeighbours},
+		{"By name", "The network has names. The first ADD has started the agent that answers.", l.showNames},
 		{"The way out", "The outside knows no way to the containers: it sees the host, which translates.", l.showOutside},
 		{"A published port", "Port 8080 of the host is port 80 of web2.", l.showPublished},
 		{"What was made", "Drawn from what the kernel says.", l.showMade},
@@ -83,7 +84,7 @@ func prepare(bin string) (string, error) {
 	if _, err := os.Stat(filepath.Join(bin, "bridge")); err != nil {
 		return "", fmt.Errorf("find Berth's plugins: %w: `make build` makes them", err)
 	}
-	for _, name := range []string{"ip", "nft", "curl", "ping", "nsenter"} {
+	for _, name := range []string{"ip", "nft", "curl", "ping", "nsenter", "getent", "unshare"} {
 		if _, err := exec.LookPath(name); err != nil {
 			return "", fmt.Errorf("look for what the demo runs: %w", err)
 		}

@@ -25,7 +25,7 @@ func (l *lab) showNeighbours() error {
 	return nil
 }
 
-// showOutside: step 4.
+// showOutside: step 5.
 func (l *lab) showOutside() error {
 	out, err := l.outside.output("ip", "route", "get", l.query.got.v4)
 	l.Command(err != nil && strings.Contains(out, "unreachable"), l.outside.name, "ip route get "+l.query.got.v4, screen.LastLine(out), "unreachable")
@@ -35,7 +35,7 @@ func (l *lab) showOutside() error {
 	return nil
 }
 
-// showPublished: step 5.
+// showPublished: step 6.
 func (l *lab) showPublished() error {
 	const host4, host6 = sandbox.HostAddr4, sandbox.HostAddr6
 	at := func(addr string) string { return url(fmt.Sprintf("%s:%d", addr, l.web2.port.HostPort)) }

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/link"
 	"github.com/berth-cni/berth/pkg/overlay"
 	"github.com/berth-cni/berth/pkg/overlay/vxlan"
 )
@@ -66,7 +67,9 @@ type Agent struct {
 	saved      savedState
 	fw         *wall
 	probes     *probes
+	routes     []link.HostRoute // of the host, while all networks are reconciled
 	count      counters
+	counting   bool // leases, beside the loop
 }
 
 // counters are for the metrics: how often since the start.
@@ -114,8 +117,8 @@ func (a *Agent) Run(ctx context.Context) error {
 	if err := a.identify(); err != nil {
 		return err
 	}
-	if a.underlay, err = findUnderlay(a.Underlay); err != nil {
-		return fmt.Errorf("underlay: %w", err)
+	if !a.awaitUnderlay(ctx) {
+		return nil
 	}
 	if a.fw, err = newWall(a); err != nil {
 		return err
@@ -195,8 +198,10 @@ func (a *Agent) tick() {
 		a.repair(a.nets[name])
 	}
 	a.fw.tick()
-	a.checkUsage()
+	a.recount()
+	a.checkLost()
 	a.dropOld()
+	a.retry()
 	a.claimAll()
 	a.save(false)
 }
@@ -240,6 +245,7 @@ func (a *Agent) apply(u overlay.Update) {
 		a.Log.Warn("the store holds what nobody can use", "key", b.Key, "error", b.Err)
 	}
 	a.count.updates++
+	u = a.spare(u)
 	touched := a.touched(u)
 	a.saved.dirty = a.saved.dirty || a.matters(u)
 	a.state.Apply(u)

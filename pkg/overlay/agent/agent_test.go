@@ -230,7 +230,7 @@ func TestStartWithoutStore(t *testing.T) {
 	if !strings.Contains(h.kernel("ip route"), "10.42.1.0/24") {
 		t.Error("the data plane went with the agent")
 	}
-	h.store.away = true
+	h.store.setAway(true)
 	for _, reboot := range []bool{false, true} {
 		if reboot {
 			run(t, "ip link del vxlan4097")
@@ -274,10 +274,10 @@ func TestMovedDisk(t *testing.T) {
 	if err := id.Write(h.conf.DataDir); err != nil {
 		t.Fatal(err)
 	}
-	h.store.away = true
+	h.store.setAway(true)
 	h.start()
 	h.until("refused", func() bool { return strings.Contains(h.local("blue").Refused, "another machine") })
-	h.store.away = false
+	h.store.setAway(false)
 	h.until("trusted", func() bool { return h.local("blue").Refused == "" })
 }
 

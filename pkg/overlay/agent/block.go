@@ -32,15 +32,18 @@ func (a *Agent) ownBlocks(n *network) {
 	if a.state.Nodes[a.id.Node].Token != a.id.Token {
 		mine = nil
 	}
-	n.lost = nil
-	for _, b := range n.local.Blocks {
+	lost := n.local.Lost
+	n.local.Lost = nil
+	for _, b := range slices.Concat(n.local.Blocks, lost) {
 		owner, taken := a.state.Blocks[overlay.BlockKey{Network: def.Name, Prefix: b}]
 		switch {
 		case slices.Contains(mine, b) || !def.Contains(b):
-		case taken && owner.Node != a.id.Node:
-			a.Log.Error("a block of this host was given to another one", "network", def.Name, "block", b, "node", owner.Node)
+		case slices.Contains(lost, b) || taken && owner.Node != a.id.Node:
+			if !slices.Contains(lost, b) {
+				a.Log.Error("a block of this host was given to another one", "network", def.Name, "block", b, "node", owner.Node)
+			}
 			if used, err := a.leased(def.Name, b); err != nil || used > 0 {
-				n.lost = append(n.lost, b)
+				n.local.Lost = append(n.local.Lost, b)
 			}
 		default: // the watch is behind, or the store has lost it
 			mine = append(mine, b)
@@ -65,7 +68,11 @@ func (a *Agent) claimAll() {
 			a.claimSubnet(n, i, subnet)
 		}
 		for _, b := range n.local.Blocks {
-			stored, ok := a.state.Blocks[overlay.BlockKey{Network: name, Prefix: b}]
+			key := overlay.BlockKey{Network: name, Prefix: b}
+			if _, rejected := a.rejected[key]; rejected { // asked again some minutes later
+				continue
+			}
+			stored, ok := a.state.Blocks[key]
 			if !ok || stored.Token != a.id.Token || stored.Used != (n.used[b] > 0) {
 				a.claim(n, slices.IndexFunc(n.def().Subnets, b.Overlaps), b)
 			}

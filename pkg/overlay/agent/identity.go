@@ -33,6 +33,8 @@ func (a *Agent) identify() error {
 			"or remove its containers, 'berth node rm %s' and %s", a.Node, id.Node, id.Node, filepath.Join(a.DataDir, "node.json"))
 	case id.Hardware != hardware:
 		a.refused = "the host's identity comes from another machine, and the store has not confirmed yet that it is this one's"
+	default:
+		a.refused = id.Refused
 	}
 	a.id = id
 	a.instance, err = instance(a.StateDir)
@@ -75,7 +77,9 @@ func (a *Agent) register(ctx context.Context) {
 	for ctx.Err() == nil {
 		var node overlay.Node
 		var id overlay.Identity
-		a.do(ctx, func() { node, id = a.node(), a.id })
+		if !a.do(ctx, func() { node, id = a.node(), a.id }) {
+			return
+		}
 		err := a.Store.Register(ctx, node, a.instance, id.Registered, lost)
 		switch {
 		case err == nil:
@@ -108,8 +112,8 @@ func (a *Agent) accepted() {
 	a.count.registrations++
 	a.registered, a.refused = true, ""
 	a.Log.Info("the store knows this host", "node", a.id.Node, "address", a.underlay.addr)
-	if now := hardware(); !a.id.Registered || a.id.Hardware != now {
-		a.id.Registered, a.id.Hardware = true, now
+	if now := hardware(); !a.id.Registered || a.id.Hardware != now || a.id.Refused != "" {
+		a.id.Registered, a.id.Hardware, a.id.Refused = true, now, ""
 		if err := a.id.Write(a.DataDir); err != nil {
 			a.Log.Error("write down who this host is", "error", err)
 		}
@@ -131,6 +135,12 @@ func (a *Agent) deny(err error) {
 		a.Log.Error("this host is refused: nothing can be added on it", "error", err)
 	}
 	a.refused = err.Error()
+	if a.id.Refused != a.refused { // a restart while the store is away is no pardon
+		a.id.Refused = a.refused
+		if err := a.id.Write(a.DataDir); err != nil {
+			a.Log.Error("write down who this host is", "error", err)
+		}
+	}
 	a.reconcile()
 }
 

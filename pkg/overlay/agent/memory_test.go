@@ -25,6 +25,12 @@ var errAway = errors.New("the store is away")
 
 func newMemory() *memory { return &memory{state: overlay.NewState()} }
 
+func (m *memory) setAway(away bool) {
+	m.Lock()
+	defer m.Unlock()
+	m.away = away
+}
+
 func (m *memory) full() overlay.Update {
 	u := overlay.Update{Full: true}
 	for _, n := range m.state.Networks {

@@ -16,12 +16,13 @@ import (
 // network is an overlay network on this host.
 type network struct {
 	local    *overlay.Local
-	plane    *vxlan.Plane // nil before the host has a block
-	problem  string       // why it does not work as it should; empty: it does
-	lost     []netip.Prefix
+	plane    *vxlan.Plane         // nil before the host has a block
+	problem  string               // why it does not work as it should; empty: it does
+	fault    string               // what the kernel refused, at the last comparison
 	used     map[netip.Prefix]int // leases of each block
 	repaired map[string]uint64
 	gone     bool // from the store, while containers are still attached
+	again    bool // what is wrong may pass by itself: a route of the host, a full disk
 }
 
 func newNetwork(l *overlay.Local) *network {
@@ -43,11 +44,39 @@ func (a *Agent) reconcile() {
 			a.remove(name)
 		}
 	}
+	a.routes = append([]link.HostRoute{}, a.hostRoutes()...)
+	defer func() { a.routes = nil }()
 	for _, name := range slices.Sorted(maps.Keys(a.state.Networks)) {
 		a.ensure(name, conflicts[name])
 	}
 	a.sweep()
 	a.fw.sync()
+}
+
+// spare has an update leave what was known of a network or a node whose key holds
+// nonsense now: that is no reason to take it from its containers.
+func (a *Agent) spare(u overlay.Update) overlay.Update {
+	for _, bad := range u.Bad {
+		parts := strings.Split(bad.Key, "/")
+		if len(parts) < 2 {
+			continue
+		}
+		name := parts[len(parts)-1]
+		is := func(gone string) bool { return gone == name }
+		switch parts[len(parts)-2] {
+		case "networks":
+			u.GoneNetworks = slices.DeleteFunc(u.GoneNetworks, is)
+			if was, ok := a.state.Networks[name]; ok && u.Full {
+				u.Networks = append(u.Networks, was)
+			}
+		case "nodes":
+			u.GoneNodes = slices.DeleteFunc(u.GoneNodes, is)
+			if was, ok := a.state.Nodes[name]; ok && u.Full {
+				u.Nodes = append(u.Nodes, was)
+			}
+		}
+	}
+	return u
 }
 
 // spoiled tells whether the store still has a network, but not in a form that anybody
@@ -84,15 +113,19 @@ func (a *Agent) ensure(name string, conflict error) {
 		n = newNetwork(&overlay.Local{Network: def, Node: a.id.Node})
 		a.nets[name] = n
 	}
-	if n.def().ID != def.ID {
+	if n.def().ID != def.ID || n.gone && !a.fresh {
 		return // the one before it has containers yet
 	}
 	n.gone = false
 	n.local.Network, n.local.Node = def, a.id.Node
+	if conflict == nil {
+		conflict = a.conflictGone(&def)
+	}
 	a.ownBlocks(n)
 	a.judge(n, conflict)
 	if err := a.writeLocal(n); err != nil {
 		a.Log.Error("write down what an ADD needs", "network", name, "error", err)
+		n.problem, n.again = "write down what an ADD needs: "+err.Error(), true
 	}
 	if len(n.local.Blocks) == 0 || conflict != nil {
 		return
@@ -101,6 +134,19 @@ func (a *Agent) ensure(name string, conflict error) {
 		n.problem = err.Error()
 		a.Log.Error("program the kernel", "network", name, "error", err)
 	}
+}
+
+// conflictGone tells whether a network that was removed is in the way of a new one: it
+// has the bridge, with containers on it, until they are gone.
+func (a *Agent) conflictGone(def *overlay.Network) error {
+	for _, name := range a.names() {
+		if n := a.nets[name]; n.gone && name != def.Name {
+			if err := def.Conflict(n.def()); err != nil {
+				return fmt.Errorf("%w, which was removed and has containers on this host", err)
+			}
+		}
+	}
+	return nil
 }
 
 // program hands what is wanted of the network to its data plane.
@@ -155,19 +201,19 @@ func inner(blocks []netip.Prefix) []netip.Addr {
 func (a *Agent) judge(n *network, conflict error) {
 	def := n.def()
 	n.local.MTU = a.mtu(def)
-	n.local.Refused, n.problem = a.refused, a.refused
+	n.local.Refused, n.problem, n.again = a.refused, a.refused, false
 	switch {
 	case conflict != nil:
 		n.local.Refused = "it is in another network's way: " + conflict.Error()
 		n.problem = n.local.Refused
-	case len(n.lost) > 0:
-		n.problem = fmt.Sprintf("blocks %v were given to other hosts; containers that have addresses of them are cut off", n.lost)
+	case len(n.local.Lost) > 0:
+		n.problem = fmt.Sprintf("blocks %v were given to other hosts; containers that have addresses of them are cut off", n.local.Lost)
 	case def.MTU > a.underlay.mtu-overlay.Overhead(a.underlay.addr):
 		n.problem = fmt.Sprintf("mtu: %d: device %s leaves %d bytes", def.MTU, a.underlay.device, n.local.MTU)
 	default:
 		if err := a.routedElsewhere(def); err != nil {
 			n.problem = err.Error()
-			if len(n.local.Blocks) == 0 {
+			if n.again = len(n.local.Blocks) == 0; n.again {
 				n.local.Refused = n.problem
 			}
 		}
@@ -177,9 +223,9 @@ func (a *Agent) judge(n *network, conflict error) {
 // routedElsewhere tells whether the host reaches something else by addresses of the
 // network.
 func (a *Agent) routedElsewhere(def *overlay.Network) error {
-	routes, err := link.HostRoutes(def.Device(), def.Bridge())
-	if err != nil {
-		return nil // what cannot be read says nothing
+	routes := a.routes
+	if routes == nil {
+		routes = a.hostRoutes()
 	}
 	var errs []error
 	for _, r := range routes {
@@ -192,12 +238,33 @@ func (a *Agent) routedElsewhere(def *overlay.Network) error {
 	return errors.Join(errs...)
 }
 
+// hostRoutes are those through none of the overlay's own devices; none where they cannot
+// be read. The list is of all routes, so for all networks it is read once.
+func (a *Agent) hostRoutes() []link.HostRoute {
+	var own []string
+	for _, n := range a.nets {
+		own = append(own, n.def().Device(), n.def().Bridge())
+	}
+	for _, n := range a.state.Networks {
+		own = append(own, n.Device(), n.Bridge())
+	}
+	routes, err := link.HostRoutes(own...)
+	if err != nil {
+		return nil
+	}
+	return routes
+}
+
 func (a *Agent) writeLocal(n *network) error {
 	if err := n.local.Write(a.DataDir); err != nil {
 		return err
 	}
 	return a.writeConflist(n)
 }
+
+// removedFromStore is why a network is refused that is kept for its containers. It
+// outlives a restart.
+const removedFromStore = "it was removed from the store"
 
 // remove takes a network away that the store does not have any more. What containers
 // still use stays until they are gone: their bridge, and the knowledge of it.
@@ -214,19 +281,17 @@ func (a *Agent) remove(name string) {
 		n.plane = nil
 	}
 	a.probes.forget(name)
-	if err := a.removeConflist(n); err != nil {
-		a.Log.Error("remove the conflist", "network", name, "error", err)
-	}
 	attached, err := a.attached(name)
 	if err != nil || attached > 0 {
-		n.local.Refused = "it was removed from the store"
+		n.local.Refused = removedFromStore
 		n.problem = fmt.Sprintf("it was removed from the store, with %d containers attached on this host", attached)
 		if err := errors.Join(err, n.local.Write(a.DataDir)); err != nil {
 			a.Log.Error("remove network", "network", name, "error", err)
 		}
 		return
 	}
-	if err := a.forget(n); err != nil {
+	// Not before the last container is gone: runtimes read it for their DEL.
+	if err := errors.Join(a.removeConflist(n), a.forget(n)); err != nil {
 		a.Log.Error("remove network", "network", name, "error", err)
 	}
 	delete(a.nets, name)
@@ -242,6 +307,16 @@ func (a *Agent) dropOld() {
 		if a.remove(name); a.nets[name] == nil {
 			a.reconcile()
 			return
+		}
+	}
+}
+
+// retry looks again at networks whose trouble may have passed.
+func (a *Agent) retry() {
+	for _, name := range a.names() {
+		if n := a.nets[name]; n.again && !n.gone && a.known {
+			a.ensure(name, a.state.Conflicts()[name])
+			a.fw.sync()
 		}
 	}
 }
@@ -266,9 +341,14 @@ func (a *Agent) sync(n *network) vxlan.Changes {
 	}
 	a.count.syncs++
 	changes, err := n.plane.Sync()
+	fault := ""
 	if err != nil {
+		fault = err.Error()
+	}
+	if err != nil && fault != n.fault { // once, not at every comparison
 		a.Log.Error("program the kernel", "network", n.def().Name, "error", err)
 	}
+	n.fault = fault
 	if changes.Total() > 0 {
 		a.Log.Info("kernel brought to what is wanted", "network", n.def().Name, "changes", changes.String())
 	}

@@ -38,6 +38,9 @@ func (a *Agent) touched(u overlay.Update) pairs {
 	}
 	for _, b := range u.Blocks {
 		p[pair{b.Network, b.Node}] = true
+		if was, ok := a.state.Blocks[b.Key()]; ok { // whose it was: the watch tells the last of several events
+			p[pair{b.Network, was.Node}] = true
+		}
 	}
 	for _, k := range u.GoneBlocks {
 		if b, ok := a.state.Blocks[k]; ok {
@@ -69,7 +72,7 @@ func (a *Agent) change(u overlay.Update, touched pairs) {
 // nothing here.
 func (a *Agent) ownsAsBefore(network string) bool {
 	n := a.nets[network]
-	return n != nil && !n.gone && len(n.lost) == 0 && a.registered && a.state.Nodes[a.id.Node].Token == a.id.Token &&
+	return n != nil && !n.gone && len(n.local.Lost) == 0 && a.registered && a.state.Nodes[a.id.Node].Token == a.id.Token &&
 		slices.Equal(n.local.Blocks, a.state.BlocksOf(network, a.id.Node))
 }
 
@@ -121,7 +124,7 @@ func (a *Agent) peers(n *network) []vxlan.Peer {
 func (a *Agent) peerOf(n *network, node string, blocks []netip.Prefix) (vxlan.Peer, bool) {
 	def := n.def()
 	owner := a.state.Nodes[node]
-	blocks = slices.DeleteFunc(slices.Clone(blocks), func(b netip.Prefix) bool { return slices.Contains(n.lost, b) })
+	blocks = slices.DeleteFunc(slices.Clone(blocks), func(b netip.Prefix) bool { return slices.Contains(n.local.Lost, b) })
 	if node == a.id.Node || len(blocks) == 0 || owner.Address.Is4() != a.underlay.addr.Is4() || owner.Address == a.underlay.addr {
 		return vxlan.Peer{}, false
 	}

@@ -23,6 +23,7 @@ type probes struct {
 	bad      map[string]bool // networks whose checksum offload is off
 	answers  map[inside]*probe.Responder
 	index    map[inside]int // the interface that a responder is bound to
+	bound    map[inside]netip.Addr
 	inner    innerAddresses
 }
 
@@ -53,7 +54,7 @@ type innerAddresses struct {
 func newProbes(a *Agent) *probes {
 	return &probes{
 		a: a, schedule: probe.NewSchedule[target](probeRate), found: map[target]finding{}, bad: map[string]bool{},
-		answers: map[inside]*probe.Responder{}, index: map[inside]int{},
+		answers: map[inside]*probe.Responder{}, index: map[inside]int{}, bound: map[inside]netip.Addr{},
 		inner: innerAddresses{of: map[target]netip.Addr{}, is: map[string]map[netip.Addr]int{}},
 	}
 }
@@ -118,14 +119,14 @@ func (p *probes) listen(n *network) {
 	network, device := n.def().Name, n.def().Device()
 	for _, addr := range inner(n.local.Blocks) {
 		k := inside{network, addr.Is4()}
-		if index := n.plane.Index(); p.answers[k] == nil || p.index[k] != index {
+		if index := n.plane.Index(); p.answers[k] == nil || p.index[k] != index || p.bound[k] != addr {
 			p.hush(k)
 			r, err := probe.Listen(addr, device, uint32(n.def().VNI), func(from netip.Addr) bool { return p.inner.has(network, from) })
 			if err != nil {
 				p.a.Log.Debug("answer probes", "network", network, "error", err) // the next comparison tries again
 				continue
 			}
-			p.answers[k], p.index[k] = r, index
+			p.answers[k], p.index[k], p.bound[k] = r, index, addr
 		}
 	}
 }

@@ -68,11 +68,13 @@ func (a *Agent) remember() {
 		a.Log.Warn("read the host's networks", "error", err)
 	}
 	for _, l := range locals {
-		a.nets[l.Network.Name] = newNetwork(l)
+		n := newNetwork(l)
+		n.gone = l.Refused == removedFromStore
+		a.nets[l.Network.Name] = n
 		if there, err := link.Exists(l.Network.Device()); there || err != nil {
 			a.rebooted = false
 		}
-		if _, known := a.state.Networks[l.Network.Name]; !known {
+		if _, known := a.state.Networks[l.Network.Name]; !known && !n.gone {
 			a.state.Apply(overlay.Update{Networks: []overlay.Network{l.Network}})
 		}
 	}

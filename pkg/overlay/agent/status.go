@@ -147,7 +147,7 @@ func (a *Agent) networkStatus(n *network) NetworkStatus {
 	def := n.def()
 	s := NetworkStatus{
 		Name: def.Name, VNI: def.VNI, Device: def.Device(), Bridge: def.Bridge(), MTU: n.local.MTU, Port: def.Port,
-		Problem: n.problem, Refused: n.local.Refused, Repairs: map[string]uint64{}, Probes: a.probes.status(def.Name),
+		Problem: cmp.Or(n.problem, n.fault), Refused: n.local.Refused, Repairs: map[string]uint64{}, Probes: a.probes.status(def.Name),
 		Checksum: a.probes.broken(def.Name),
 	}
 	for kind, count := range n.repaired {

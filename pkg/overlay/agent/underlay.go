@@ -1,10 +1,12 @@
 package agent
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"time"
 
 	"github.com/berth-cni/berth/pkg/link"
 	"github.com/berth-cni/berth/pkg/overlay"
@@ -20,8 +22,9 @@ type underlay struct {
 
 // findUnderlay looks an address or a device up; the default route's device when it is
 // neither. Of a device's addresses the first IPv4 one is taken, else the first IPv6
-// one.
-func findUnderlay(want string) (underlay, error) {
+// one; but now, as long as the device has it: an address that comes later (IPv6 lists
+// it first) is no reason to move.
+func findUnderlay(want string, now netip.Addr) (underlay, error) {
 	if want == "" {
 		i, _, _, err := link.Uplink()
 		if err != nil {
@@ -46,6 +49,10 @@ func findUnderlay(want string) (underlay, error) {
 	}
 	var found netip.Addr
 	for _, addr := range all {
+		if addr == now {
+			found = addr
+			break
+		}
 		if !found.IsValid() || found.Is6() && addr.Is4() {
 			found = addr
 		}
@@ -98,9 +105,28 @@ func addresses(dev *net.Interface) ([]netip.Addr, error) {
 	return all, nil
 }
 
+// awaitUnderlay waits for the network that the host may not have yet as it boots. It
+// reports whether it came before the context ended.
+func (a *Agent) awaitUnderlay(ctx context.Context) bool {
+	told := ""
+	for {
+		var err error
+		if a.underlay, err = findUnderlay(a.Underlay, netip.Addr{}); err == nil {
+			return true
+		}
+		if err.Error() != told {
+			told = err.Error()
+			a.Log.Error("waiting for the underlay", "error", err)
+		}
+		if sleep(ctx, time.Second); ctx.Err() != nil {
+			return false
+		}
+	}
+}
+
 // checkUnderlay follows a change of the host's address, device or MTU.
 func (a *Agent) checkUnderlay() {
-	now, err := findUnderlay(a.Config.Underlay)
+	now, err := findUnderlay(a.Config.Underlay, a.underlay.addr)
 	if err != nil {
 		a.Log.Debug("underlay", "error", err) // cut off for now: what was goes on
 		return

@@ -16,16 +16,70 @@ import (
 // checkUsage counts the leases of each block, so that another one is claimed in time.
 func (a *Agent) checkUsage() {
 	a.forgetRejected()
+	a.use(a.countLeases(a.ownedBlocks()))
+}
+
+// recount is checkUsage beside the loop, which must not wait for a plugin that holds
+// the attachments' store.
+func (a *Agent) recount() {
+	a.forgetRejected()
+	if a.counting {
+		return
+	}
+	a.counting = true
+	blocks := a.ownedBlocks()
+	a.workers.Go(func() {
+		used, err := a.countLeases(blocks)
+		a.do(a.ctx, func() {
+			a.counting = false
+			a.use(used, err)
+			a.claimAll()
+		})
+	})
+}
+
+func (a *Agent) ownedBlocks() (all []overlay.BlockKey) {
+	for name, n := range a.nets {
+		for _, b := range n.local.Blocks {
+			all = append(all, overlay.BlockKey{Network: name, Prefix: b})
+		}
+	}
+	return all
+}
+
+func (a *Agent) countLeases(blocks []overlay.BlockKey) (map[overlay.BlockKey]int, error) {
+	used := map[overlay.BlockKey]int{}
 	err := a.Records.View(a.ctx, func(tx *attach.Tx) error {
-		for name, n := range a.nets {
-			for _, b := range n.local.Blocks {
-				n.used[b] = tx.Leased(name, b)
-			}
+		for _, b := range blocks {
+			used[b] = tx.Leased(b.Network, b.Prefix)
 		}
 		return nil
 	})
+	return used, err
+}
+
+func (a *Agent) use(used map[overlay.BlockKey]int, err error) {
 	if err != nil {
 		a.Log.Warn("count leases", "error", err)
+		return
+	}
+	for b, count := range used {
+		if n := a.nets[b.Network]; n != nil {
+			n.used[b.Prefix] = count
+		}
+	}
+}
+
+// checkLost gives the routes of lost blocks free that no container here uses any more.
+func (a *Agent) checkLost() {
+	for _, name := range a.names() {
+		n := a.nets[name]
+		for _, b := range n.local.Lost {
+			if used, err := a.leased(name, b); err == nil && used == 0 && !n.gone {
+				a.reconcile()
+				return
+			}
+		}
 	}
 }
 
@@ -63,10 +117,7 @@ func (a *Agent) forget(n *network) error {
 // watchRecords has the usage counted soon after containers come and go.
 func (a *Agent) watchRecords(ctx context.Context) {
 	err := watchFile(ctx, a.StateDir, "berth.db", func() {
-		a.do(ctx, func() {
-			a.checkUsage()
-			a.claimAll()
-		})
+		a.do(ctx, a.recount)
 	})
 	if err != nil && ctx.Err() == nil {
 		a.Log.Warn("watch the attachments; they are counted at every comparison", "error", err)

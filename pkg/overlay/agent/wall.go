@@ -21,6 +21,7 @@ type wall struct {
 	next    time.Time       // of comparing
 	passes  map[string]bool // devices that other firewalls let through
 	failed  bool            // the last comparison
+	tidy    bool            // the other backend has been looked at
 }
 
 // share is the part of the time that comparing the firewall may take, one in so many,
@@ -74,6 +75,10 @@ func (w *wall) sync() {
 	err := errors.Join(firewall.SyncTunnels(w.a.ctx, w.backend, tunnels, all), firewall.Admit(w.a.ctx, ports))
 	for _, t := range tunnels {
 		err = errors.Join(err, w.pass(t.Device))
+	}
+	if !w.tidy && w.backend == firewall.NFTables {
+		w.tidy = true // once: iptables is a program to run
+		err = errors.Join(err, firewall.ForgetIPTables(w.a.ctx, all))
 	}
 	if err != nil {
 		w.a.Log.Error("program the firewall", "error", err)

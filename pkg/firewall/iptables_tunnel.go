@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/coreos/go-iptables/iptables"
 )
 
@@ -77,6 +78,24 @@ func (b ipt) syncTunnels(ctx context.Context, tunnels []Tunnel, all records) err
 		}
 		if err == nil {
 			err = b.sync(ctx, t, v6, tunnels, all)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// ForgetIPTables removes what an agent that used iptables left of tunnels, for one that
+// uses nftables now; but for what the records ask for. Nothing where there is no
+// iptables.
+func ForgetIPTables(ctx context.Context, all func(context.Context) ([]*attach.Attachment, error)) error {
+	var errs []error
+	for _, v6 := range []bool{false, true} {
+		t, err := open(v6)
+		if errors.Is(err, exec.ErrNotFound) {
+			continue
+		}
+		if err == nil {
+			err = ipt{}.sync(ctx, t, v6, nil, all)
 		}
 		errs = append(errs, err)
 	}

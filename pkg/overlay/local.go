@@ -35,6 +35,9 @@ type Identity struct {
 	Hardware string `json:"hardware"`
 	// Registered says that the store knows the node.
 	Registered bool `json:"registered"`
+	// Refused is why the store did not take the host for this node when it was last
+	// asked; empty: it did.
+	Refused string `json:"refused,omitempty"`
 }
 
 // Local is what an ADD needs to know of a network, and what an agent that starts
@@ -44,6 +47,9 @@ type Local struct {
 	Node    string         `json:"node"`
 	MTU     int            `json:"mtu"` // of the VXLAN device, bytes
 	Blocks  []netip.Prefix `json:"blocks"`
+	// Lost are blocks that were given to other hosts while containers here have
+	// addresses of them.
+	Lost []netip.Prefix `json:"lost,omitempty"`
 	// Refused says why nothing may be added: the blocks may be another host's.
 	Refused string `json:"refused,omitempty"`
 }

@@ -17,7 +17,9 @@ import (
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/cni"
 	"github.com/berth-cni/berth/pkg/names/server"
+	"github.com/berth-cni/berth/pkg/overlay"
 	"github.com/berth-cni/berth/pkg/overlay/agent"
+	"github.com/berth-cni/berth/pkg/overlay/roster"
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
 )
@@ -92,13 +94,13 @@ func (p *program) runAgent(ctx context.Context) error {
 	defer unlock()
 	records := attach.New(s.stateDir, cni.Decode)
 	names := server.New(server.Config{StateDir: s.stateDir, Records: records, OnDemand: onDemand, Log: log})
-	overlay, end, err := p.overlayPart(records, names, log)
+	part, end, err := p.overlayPart(records, names, log)
 	if err != nil {
 		return err
 	}
 	defer end()
 	log.Info("berth agent", "version", cni.Version, "node", s.node, "store", s.storeName(), "on-demand", onDemand)
-	return p.runParts(ctx, names, overlay, onDemand, log)
+	return p.runParts(ctx, names, part, onDemand, log)
 }
 
 // overlayPart opens the store, if somebody has said that there is one.
@@ -115,19 +117,43 @@ func (p *program) overlayPart(records *attach.Store, names *server.Server, log *
 	if underlay == underlayAuto {
 		underlay = ""
 	}
+	var shared *roster.Roster
+	heard := store
+	if told, ok := store.(overlay.Roster); ok {
+		shared = roster.New(roster.Config{Node: s.node, Names: told, Directory: names.Directory(), Ready: names.Ready(), Log: log})
+		heard = shared.Store(store)
+	}
 	a, err := agent.New(agent.Config{
-		Store: store, Node: s.node, Underlay: underlay, DataDir: s.dataDir, StateDir: s.stateDir, ConfDir: s.confDir,
+		Store: heard, Node: s.node, Underlay: underlay, DataDir: s.dataDir, StateDir: s.stateDir, ConfDir: s.confDir,
 		FirewallBackend: s.firewall, Resync: s.resync, Probe: !s.noProbe, Log: log, Records: records,
 	})
 	if err != nil {
 		store.Close()
 		return nil, nil, err
 	}
-	return a, func() { store.Close() }, nil
+	return sharing{a, shared}, func() { store.Close() }, nil
+}
+
+// sharing is a part in overlay networks that shares names with the other hosts, if the
+// store can do that.
+type sharing struct {
+	*agent.Agent
+	names *roster.Roster // nil: it cannot
+}
+
+func (s sharing) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var names sync.WaitGroup
+	if s.names != nil {
+		names.Go(func() { s.names.Run(ctx) })
+	}
+	defer names.Wait()
+	defer cancel()
+	return s.Agent.Run(ctx)
 }
 
 // runParts runs the agent's parts, until all are told to end or one has.
-func (p *program) runParts(ctx context.Context, names *server.Server, overlay overlayPart, onDemand bool, log *slog.Logger) error {
+func (p *program) runParts(ctx context.Context, names *server.Server, part overlayPart, onDemand bool, log *slog.Logger) error {
 	running, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	if !onDemand { // one that comes and goes has nothing to say
@@ -136,10 +162,10 @@ func (p *program) runParts(ctx context.Context, names *server.Server, overlay ov
 			return fmt.Errorf("%w: does another agent run, or should --listen be another?", err)
 		}
 		log.Info("status and metrics", "listen", l.Addr().String())
-		defer serve(l, overlay, stop).Close()
+		defer serve(l, part, stop).Close()
 	}
 	var parts sync.WaitGroup
-	for _, run := range []func(context.Context) error{names.Run, overlay.Run} {
+	for _, run := range []func(context.Context) error{names.Run, part.Run} {
 		parts.Go(func() { stop(run(running)) })
 	}
 	select {

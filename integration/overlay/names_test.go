@@ -135,6 +135,15 @@ func TestNames(t *testing.T) {
 	db.del(t)
 	gone := b.eventually(within, func() error { return web.knowsNot("db") })
 	t.Logf("found %v after ADD, the other way %v more, gone %v after DEL", first.Round(time.Millisecond), back.Round(time.Millisecond), gone.Round(time.Millisecond))
+	var come, leave time.Duration // the longest
+	for i := range 10 {
+		name := fmt.Sprint("guest", i)
+		guest := b.named(two, "blue", name)
+		come = max(come, b.eventually(within, func() error { return web.finds(name, guest) }))
+		guest.del(t)
+		leave = max(leave, b.eventually(within, func() error { return web.knowsNot(name) }))
+	}
+	t.Logf("of 10 that come and go: found %v after ADD, gone %v after DEL at the latest", come.Round(time.Millisecond), leave.Round(time.Millisecond))
 	// A name that moves is followed.
 	again := b.named(one, "blue", "db")
 	b.eventually(within, func() error { return web.finds("db", again) })

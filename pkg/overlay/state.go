@@ -17,12 +17,14 @@ type Update struct {
 	Nodes    []Node
 	Blocks   []Block
 	Alive    []Alive
+	Names    []Name // of [Roster.WatchNames] alone
 
 	GoneNetworks []string
 	GoneNodes    []string
 	GoneBlocks   []BlockKey
 	GoneAlive    []string
-	GoneBad      []string // keys
+	GoneNames    []NameKey // of [Roster.WatchNames] alone
+	GoneBad      []string  // keys
 
 	// Bad is what the store holds and nobody can use, each with its key.
 	Bad []BadKey

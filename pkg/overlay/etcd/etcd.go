@@ -8,11 +8,16 @@
 //	blocks/NETWORK/10.42.3.0-24  an [overlay.Block]; "-" stands for the prefix's "/"
 //	alive/NAME                   an [overlay.Alive], under a lease
 //
+// and beside it, under "/berth/v1-names/",
+//
+//	NETWORK/NODE/CONTAINER:IFNAME  an [overlay.Name], under the node's lease
+//
 // with values in JSON. Each write is a transaction that compares what it was decided
 // from. Whatever else has write access may write nonsense: each value that is read
 // is checked, and what is wrong is reported with its key and used by nobody. Fields
 // that are not known are passed over, and so are other families: every node is told
 // of everything under the prefix, so only what is for every node belongs there.
+// The names of a network are for the nodes that have containers on it.
 package etcd
 
 import (
@@ -44,7 +49,8 @@ type Options struct {
 	CA, Cert, Key string
 	// User and Password are for etcd's own authentication.
 	User, Password string
-	// Prefix of all keys, "/berth/v1/".
+	// Prefix of all keys but those of names, "/berth/v1/". Names have "-names" at its
+	// end: "/berth/v1-names/". A user of etcd's needs to read and write both.
 	Prefix string
 	// DialTimeout bounds the log-in, RequestTimeout a request: 5 s each.
 	DialTimeout, RequestTimeout time.Duration
@@ -123,9 +129,13 @@ type Store struct {
 	registering chan struct{} // held by Register and Withdraw
 	mu          sync.Mutex
 	current     *registration
+	life        life // the zero value: none
 }
 
-var _ overlay.Store = (*Store)(nil)
+var (
+	_ overlay.Store  = (*Store)(nil)
+	_ overlay.Roster = (*Store)(nil)
+)
 
 var errClosed = errors.New("the store has been closed")
 

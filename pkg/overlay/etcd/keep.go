@@ -25,6 +25,7 @@ func (r *registration) keep(ctx context.Context) {
 		close(r.done)
 		return
 	}
+	r.s.live(life{})
 	// Another's alive key does not hang on our lease.
 	if revoked := r.s.revoke(ctx, r.lease); revoked != nil {
 		r.s.o.Log.Info("the lease of a lost node runs out by itself", "node", r.node.Name, "error", revoked)

@@ -79,20 +79,34 @@ func (s *Store) newest(ctx context.Context) (int64, error) {
 	return resp.Header.Revision, nil
 }
 
+// scope is what a watch follows: the keys that begin with a prefix, and what they say.
+type scope struct {
+	prefix string
+	// decode puts what a key holds, without the prefix, into the update. The error says
+	// why nobody can use it. gone does so when it holds it no more.
+	decode func(u *overlay.Update, key string, kv *mvccpb.KeyValue) error
+	gone   func(u *overlay.Update, key string)
+}
+
 // readAll returns all that there is, as a full update.
-func (s *Store) readAll(ctx context.Context) (overlay.Update, place, error) {
+func (s *Store) readAll(ctx context.Context, of scope) (overlay.Update, place, error) {
 	u := overlay.Update{Full: true}
-	p, err := s.read(ctx, s.o.Prefix, 0, func(kv *mvccpb.KeyValue) {
-		if err := decode(&u, string(kv.Key[len(s.o.Prefix):]), kv.Value); err != nil {
+	p, err := s.read(ctx, of.prefix, 0, func(kv *mvccpb.KeyValue) {
+		if err := of.decode(&u, string(kv.Key[len(of.prefix):]), kv); err != nil {
 			u.Bad = append(u.Bad, badKey(string(kv.Key), err))
 		}
 	})
 	return u, p, err
 }
 
+// overlay is everything but the names.
+func (s *Store) overlay() scope {
+	return scope{s.o.Prefix, func(u *overlay.Update, key string, kv *mvccpb.KeyValue) error { return decode(u, key, kv.Value) }, gone}
+}
+
 // State reads everything, once.
 func (s *Store) State(ctx context.Context) (*overlay.State, error) {
-	u, _, err := s.readAll(ctx)
+	u, _, err := s.readAll(ctx, s.overlay())
 	if err != nil {
 		return nil, err
 	}

@@ -74,10 +74,14 @@ func (s *Store) Withdraw(ctx context.Context) error {
 	}
 	defer unlock()
 	r := s.take()
-	if r == nil {
+	if r == nil || r.lease == clientv3.NoLease {
 		return nil
 	}
-	if err := s.revoke(ctx, r.lease); err != nil {
+	// The lease is left to run out, and with it the names: its containers live on, and
+	// an agent that starts again takes the names over before anybody misses them.
+	key := s.aliveKey(r.node.Name)
+	ours := clientv3.Compare(clientv3.LeaseValue(key), "=", r.lease)
+	if _, err := s.txn(ctx, []clientv3.Cmp{ours}, []clientv3.Op{clientv3.OpDelete(key)}, nil); err != nil {
 		return fmt.Errorf("withdraw node %q: %w", r.node.Name, err)
 	}
 	return nil
@@ -98,7 +102,7 @@ func (s *Store) lockRegistration(ctx context.Context) (unlock func(), err error)
 func (s *Store) take() *registration {
 	s.mu.Lock()
 	r := s.current
-	s.current = nil
+	s.current, s.life = nil, life{}
 	s.mu.Unlock()
 	if r != nil {
 		r.cancel()
@@ -145,7 +149,10 @@ func (r *registration) insist(ctx context.Context, known bool) error {
 		var other *otherError
 		wait := pause(failures)
 		switch {
-		case err == nil || final(err) || ctx.Err() != nil:
+		case err == nil:
+			r.s.live(life{r.node.Name, r.lease})
+			return nil
+		case final(err) || ctx.Err() != nil:
 			return err
 		case r.s.ctx.Err() != nil:
 			return errClosed

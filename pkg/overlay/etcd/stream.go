@@ -17,7 +17,7 @@ import (
 // beat is how often a watch that is quiet is asked whether it still is one.
 const beat = 30 * time.Second
 
-// stream watches the prefix from behind a place, on one connection, until something
+// stream watches a prefix from behind a place, on one connection, until something
 // fails. started is called once, when the watch stands, changed with what has
 // changed and the revision up to which that is everything.
 //
@@ -25,7 +25,7 @@ const beat = 30 * time.Second
 // on by itself also where the store is another one (restored from a backup), queues
 // without a bound what it did not deliver, and after a progress answer of a server
 // before 3.4.25 it may leave changes out (etcd issue 15220).
-func (s *Store) stream(ctx context.Context, at place, started func(), changed func(map[string]*mvccpb.Event, int64)) error {
+func (s *Store) stream(ctx context.Context, prefix string, at place, started func(), changed func(map[string]*mvccpb.Event, int64)) error {
 	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
 	defer cancel()
 	stop := context.AfterFunc(s.ctx, cancel)
@@ -52,8 +52,8 @@ func (s *Store) stream(ctx context.Context, at place, started func(), changed fu
 		failed <- st.receive(ctx)
 	}()
 	err = st.send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: &pb.WatchCreateRequest{
-		Key:            []byte(s.o.Prefix),
-		RangeEnd:       []byte(clientv3.GetPrefixRangeEnd(s.o.Prefix)),
+		Key:            []byte(prefix),
+		RangeEnd:       []byte(clientv3.GetPrefixRangeEnd(prefix)),
 		StartRevision:  at.revision + 1,
 		ProgressNotify: true, // so that what others write does not make our revision an old one
 	}}})

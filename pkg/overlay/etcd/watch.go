@@ -30,10 +30,11 @@ const (
 // watcher is a Watch.
 type watcher struct {
 	s   *Store
+	of  scope
 	fn  func(overlay.Update)
 	at  place           // what fn has been told; the zero value: nothing that counts
 	bad map[string]bool // keys whose values nobody can use
-	n   int             // nodes, at the last full read
+	n   int             // nodes that there were at the last full read
 
 	failures int
 	away     bool // fn has been told
@@ -44,7 +45,16 @@ type watcher struct {
 // and reads everything anew only if the store does not have the changes any more.
 // An update without Err ends the time that the store was away; it may be empty.
 func (s *Store) Watch(ctx context.Context, fn func(overlay.Update)) error {
-	w := &watcher{s: s, fn: fn}
+	return s.watch(ctx, s.overlay(), func(u overlay.Update) {
+		fn(u)
+		if u.Full {
+			s.poke()
+		}
+	})
+}
+
+func (s *Store) watch(ctx context.Context, of scope, fn func(overlay.Update)) error {
+	w := &watcher{s: s, of: of, fn: fn}
 	for {
 		err := w.follow(ctx)
 		switch {
@@ -93,25 +103,33 @@ func (w *watcher) follow(ctx context.Context) error {
 			return err
 		}
 	}
-	return w.s.stream(ctx, w.at, w.started, w.changed)
+	return w.s.stream(ctx, w.of.prefix, w.at, w.started, w.changed)
 }
 
 func (w *watcher) readAll(ctx context.Context) error {
-	u, at, err := w.s.readAll(ctx)
+	u, at, err := w.s.readAll(ctx, w.of)
 	if errors.Is(err, rpctypes.ErrCompacted) { // between two pages
 		return fmt.Errorf("%w: %w", errMissed, err)
 	}
 	if err != nil {
 		return err
 	}
-	w.at, w.n, w.bad = at, len(u.Nodes), map[string]bool{}
+	w.at, w.n, w.bad = at, hosts(u), map[string]bool{}
 	for _, b := range u.Bad {
 		w.bad[b.Key] = true
 	}
 	w.away = false
 	w.fn(u)
-	w.s.poke()
 	return nil
+}
+
+// hosts counts those that an update says something of.
+func hosts(u overlay.Update) int {
+	all := map[string]bool{}
+	for _, n := range u.Names {
+		all[n.Node] = true
+	}
+	return len(all) + len(u.Nodes)
 }
 
 // started: the watch stands.
@@ -126,11 +144,11 @@ func (w *watcher) started() {
 func (w *watcher) changed(events map[string]*mvccpb.Event, revision int64) {
 	var u overlay.Update
 	for key, e := range events {
-		short, name := key[len(w.s.o.Prefix):], printable(key)
+		short, name := key[len(w.of.prefix):], printable(key)
 		wasBad := w.bad[name]
 		var err error
 		if e.Type == mvccpb.PUT {
-			err = decode(&u, short, e.Kv.Value)
+			err = w.of.decode(&u, short, e.Kv)
 		}
 		if err != nil {
 			u.Bad = append(u.Bad, badKey(key, err))
@@ -140,7 +158,7 @@ func (w *watcher) changed(events map[string]*mvccpb.Event, revision int64) {
 			delete(w.bad, name)
 		}
 		if e.Type != mvccpb.PUT || err != nil && !wasBad {
-			gone(&u, short)
+			w.of.gone(&u, short)
 		}
 		if w.s.mine(key) {
 			w.s.poke()

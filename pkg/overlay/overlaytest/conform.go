@@ -34,6 +34,9 @@ func Conform(t *testing.T, fresh func(testing.TB) Backend) {
 		"remove network":   removeNetwork,
 		"remove node":      removeNode,
 		"contexts":         contexts,
+		"names":            named,
+		"names' life":      namesLife,
+		"names taken over": namesTakenOver,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

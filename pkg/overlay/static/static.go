@@ -25,7 +25,8 @@
 //
 // A host is in the networks of which it has blocks. The file is looked at every
 // second; one that is wrong changes nothing, and is reported with its lines. Nobody
-// knows which hosts live, and two hosts that say the same name are not told apart.
+// knows which hosts live, two hosts that say the same name are not told apart, and
+// containers of other hosts have no names ([Store.WatchNames]).
 package static
 
 import (

@@ -1,0 +1,92 @@
+package roster
+
+import (
+	"context"
+
+	"github.com/berth-cni/berth/pkg/overlay"
+)
+
+// listener is a store from which the roster hears what the agent hears: whose the
+// blocks are, and when this host lives. A watch of its own would be a second one of
+// everything, on every host.
+type listener struct {
+	overlay.Store
+	r *Roster
+}
+
+// Store returns the store with the roster listening.
+func (r *Roster) Store(s overlay.Store) overlay.Store { return listener{s, r} }
+
+// Watch implements [overlay.Control]. The agent comes first: what has a name shall be
+// reached.
+func (l listener) Watch(ctx context.Context, fn func(overlay.Update)) error {
+	return l.Store.Watch(ctx, func(u overlay.Update) {
+		fn(u)
+		l.r.learn(u)
+	})
+}
+
+// learn judges anew the names that a change of the overlay's state is about.
+func (r *Roster) learn(u overlay.Update) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	lives := u.Full || r.away // the store is there again
+	for _, a := range u.Alive {
+		lives = lives || a.Node == r.Node
+	}
+	if r.away = u.Err != nil; r.away {
+		return
+	}
+	if lives {
+		signal(r.again)
+	}
+	nodes := r.about(u)
+	r.state.Apply(u)
+	for _, n := range r.networks {
+		for node, all := range n.nodes {
+			if u.Full || nodes[node] || concerns(u, n.name) {
+				for _, k := range all {
+					r.judge(k)
+				}
+			}
+		}
+	}
+	if u.Full || len(u.Networks)+len(u.GoneNetworks) > 0 {
+		for _, e := range r.Directory.Local() {
+			r.changes.add(e.Key)
+		}
+	}
+}
+
+// about is the nodes whose blocks an update may change; it has not been applied yet.
+func (r *Roster) about(u overlay.Update) map[string]bool {
+	nodes := map[string]bool{}
+	for _, n := range u.Nodes {
+		nodes[n.Name] = true
+	}
+	for _, name := range u.GoneNodes {
+		nodes[name] = true
+	}
+	for _, b := range u.Blocks {
+		nodes[b.Node], nodes[r.state.Blocks[b.Key()].Node] = true, true
+	}
+	for _, k := range u.GoneBlocks {
+		nodes[r.state.Blocks[k].Node] = true
+	}
+	return nodes
+}
+
+// concerns tells whether an update is about the network itself.
+func concerns(u overlay.Update, network string) bool {
+	for _, n := range u.Networks {
+		if n.Name == network {
+			return true
+		}
+	}
+	for _, name := range u.GoneNetworks {
+		if name == network {
+			return true
+		}
+	}
+	return false
+}

@@ -14,7 +14,8 @@ LDFLAGS := -s -w -X github.com/berth-cni/berth/pkg/cni.Version=$(VERSION)
 # What the tests and the demo run, in Debian's packages.
 DEMO_PACKAGES := iproute2 nftables curl iputils-ping
 TEST_PACKAGES := $(DEMO_PACKAGES) iptables conntrack strace containerd runc podman conmon busybox-static \
-	etcd-server etcd-client ethtool redis-server dnsperf dnsmasq-base
+	etcd-server etcd-client ethtool redis-server
+BENCH_PACKAGES := $(TEST_PACKAGES) dnsperf dnsmasq-base aardvark-dns
 
 .PHONY: build demo demo-overlay test unit integration bench lint install clean test-deps demo-deps
 
@@ -43,8 +44,9 @@ unit: test-deps
 integration: build test-deps
 	$(MAKE) -C integration test
 
-bench: build test-deps
+bench: build bench-deps
 	$(MAKE) -C integration bench
+	go test -run xxx -bench Servers -benchtime 3x ./pkg/names/server
 
 lint:
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; exit 1; }
@@ -82,6 +84,9 @@ overlay-deps:
 
 demo-deps:
 	$(call apt,$(DEMO_PACKAGES))
+
+bench-deps:
+	$(call apt,$(BENCH_PACKAGES))
 
 test-deps:
 	$(call apt,$(TEST_PACKAGES))

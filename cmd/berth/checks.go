@@ -104,26 +104,25 @@ func checkDevices(f *facts) ([]problem, error) {
 				"its containers on this host reach nobody", "ip link set " + l.Network.Bridge() + " up"})
 		}
 	}
-	return found, f.DeviceErr
+	return found, nil
 }
 
 func checkForwarding(f *facts) ([]problem, error) {
 	var found []problem
+	v4, v6 := f.Host.families()
 	for _, family := range []struct {
-		v4          bool
+		v4, used    bool
 		name, write string
-	}{{true, "IPv4", "net.ipv4.ip_forward"}, {false, "IPv6", "net.ipv6.conf.all.forwarding"}} {
-		if f.Forwards[family.v4] != "0" {
-			continue
-		}
+	}{{true, v4, "IPv4", "net.ipv4.ip_forward"}, {false, v6, "IPv6", "net.ipv6.conf.all.forwarding"}} {
+		used := family.used
 		for _, l := range f.Locals {
 			has := slices.ContainsFunc(l.Blocks, func(p netip.Prefix) bool { return p.Addr().Is4() == family.v4 })
-			if _, used := f.Devices[l.Network.Bridge()]; !has || !used { // the first ADD switches it on
-				continue
-			}
+			_, made := f.Devices[l.Network.Bridge()] // the first ADD makes it, and switches forwarding on
+			used = used || has && made
+		}
+		if used && f.Forwards[family.v4] == "0" {
 			found = append(found, problem{"this host does not forward " + family.name,
-				"containers reach nobody beyond their own bridge", "sysctl -w " + family.write + "=1"})
-			break
+				"containers reach nobody beyond their own bridge, and their published ports nobody", "sysctl -w " + family.write + "=1"})
 		}
 	}
 	return found, nil
@@ -146,7 +145,7 @@ func checkMTU(f *facts) ([]problem, error) {
 				"large packets are lost or cut up on their way to other hosts", fmt.Sprintf("ip link set %s mtu %d, or a network with --mtu %d", u.Device, l.MTU+overlay.Overhead(u.Address), room)})
 		}
 	}
-	return found, nil
+	return append(found, checkBridgeMTU(f)...), nil
 }
 
 // checkProbes tells of the black holes that the agent found.
@@ -255,7 +254,7 @@ func checkOverlaps(f *facts) ([]problem, error) {
 				"packets for one of the two go to the other", "take the route away (ip route), or make the network again with another --subnet"})
 		}
 	}
-	return found, f.RoutesErr
+	return append(found, checkHostOverlaps(&f.Host, f.Routes)...), f.RoutesErr
 }
 
 func checkStoreData(f *facts) ([]problem, error) {

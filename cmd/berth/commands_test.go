@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 
+	"github.com/berth-cni/berth/cmd/berth/netdir"
 	"github.com/berth-cni/berth/pkg/nstest"
 	"github.com/berth-cni/berth/pkg/overlay"
 )
@@ -19,7 +21,7 @@ func transcript(t *testing.T, m *memory, commands ...string) string {
 	var b strings.Builder
 	for _, c := range commands {
 		code, out, errs := berth(t, m, strings.Fields(c)...)
-		fmt.Fprintf(&b, "$ berth %s\n%s%s", c, out, errs)
+		fmt.Fprintf(&b, "$ berth %s\n%s", c, strings.ReplaceAll(out+errs, os.Getenv(netdir.Env), "NETDIR"))
 		if code != 0 {
 			fmt.Fprintf(&b, "[exit code %d]\n", code)
 		}
@@ -91,7 +93,7 @@ func TestNoSecrets(t *testing.T) {
 func TestStoreAway(t *testing.T) {
 	m := example()
 	m.err = errors.New("connection refused")
-	for _, c := range []string{"network ls", "network inspect blue", "node ls", "node prune --away 6h", "network create --driver vxlan-overlay --subnet 10.50.0.0/16 x"} {
+	for _, c := range []string{"node ls", "node prune --away 6h", "network create --driver vxlan-overlay --subnet 10.50.0.0/16 x"} {
 		code, out, errs := berth(t, m, strings.Fields(c)...)
 		if code != exitFailed || out != "" || !strings.Contains(errs, "read the store: connection refused") {
 			t.Errorf("berth %s: %d, %q, %q", c, code, out, errs)
@@ -115,6 +117,20 @@ func TestUntrusted(t *testing.T) {
 	}
 	if got := quote("x'; reboot; '"); got != `'x'\''; reboot; '\'''` {
 		t.Error(got)
+	}
+}
+
+// A store that is away keeps nobody from the networks of this host.
+func TestStoreAwayWarns(t *testing.T) {
+	m := example()
+	m.err = errors.New("connection refused")
+	code, out, errs := berth(t, m, "network", "ls", "-q")
+	if code != 0 || out != "host\nnone\n" || !strings.Contains(errs, "warning: the networks that span hosts are not known: read the store: connection refused") {
+		t.Errorf("%d, %q, %q", code, out, errs)
+	}
+	code, _, errs = berth(t, m, "network", "inspect", "blue")
+	if code != exitFailed || !strings.Contains(errs, "network blue: ") {
+		t.Errorf("%d, %q", code, errs)
 	}
 }
 

@@ -20,7 +20,7 @@ const defaultConfig = "/etc/berth/agent.yaml"
 // command line did not give, then checks the settings together.
 func (s *settings) load(c *cobra.Command) error {
 	flags := c.Flags()
-	if flags.Lookup("store") == nil {
+	if flags.Lookup("store") == nil && flags.Lookup("net-dir") == nil {
 		return nil // nothing of it is for this command
 	}
 	path := s.config
@@ -53,6 +53,8 @@ func (s *settings) apply(path string, data []byte, flags *pflag.FlagSet) error {
 	}
 	every := pflag.NewFlagSet("", pflag.ContinueOnError) // of the agent: the file is for all commands
 	(&settings{}).agentFlags(every)
+	(&settings{}).netFlags(every)
+	(&settings{}).poolFlag(every)
 	s.origin = map[string]string{}
 	var errs []error
 	for _, p := range pairs {

@@ -1,127 +1,169 @@
 package main
 
 import (
-	"cmp"
-	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"math"
 	"net/netip"
 	"slices"
+	"strings"
 
-	"github.com/berth-cni/berth/pkg/link"
+	"github.com/berth-cni/berth/cmd/berth/netdir"
 	"github.com/berth-cni/berth/pkg/overlay"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
+// wish is what the flags of create say.
+type wish struct {
+	driver    string
+	overlay   overlay.Network
+	spec      netdir.Spec
+	mtu       int
+	isolate   bool
+	noIsolate bool
+}
+
 func (p *program) networkCreateCommand() *cobra.Command {
-	var n overlay.Network
-	var driver string
+	var w wish
 	c := &cobra.Command{
 		Use:   "create [flags] NAME",
 		Short: "Make a network",
-		Long: `Make a network that spans hosts (--driver vxlan-overlay). Each host owns blocks of
-its subnets, from which its containers get their addresses; containers reach each
-other by address, wherever they are. Broadcast and multicast stay on their host.
+		Long: `Make a network. Its name is printed when it is there.
 
-Refused are a name, a VNI or a subnet that another network has, and a subnet that
-this host has a route to. A network does not change once it is made.
+--driver bridge is a network of this host, as Docker's user-defined ones: containers on
+it reach each other by address and by name, and the outside by translation; other such
+networks do not reach them, but for published ports (--no-isolate lets them). Its
+conflist goes to --net-dir, where every runtime of this host finds it; the bridge comes
+with the first container. Its options, of which Docker's words are taken, too:
+  ` + strings.Join(netdir.OptionWords(netdir.Bridge), "\n  ") + `
+
+--driver macvlan gives containers an address on the network that an interface of the
+host is on, as if they were machines there. Options:
+  ` + strings.Join(netdir.OptionWords(netdir.Macvlan), "\n  ") + `
+
+Without --subnet it gets the first of --address-pools that overlaps neither another
+network nor a route of this host; with --ipv6 also a random one of fd00::/8, unless the
+pools have one.
+
+--driver vxlan-overlay is a network that spans hosts, and is kept in the store. Each
+host owns blocks of its subnets, from which its containers get their addresses;
+containers reach each other by address, wherever they are. Broadcast and multicast stay
+on their host.
+
+Refused are a name, a bridge, a VNI or a subnet that another network has, whoever made
+it, and a subnet that this host has a route to: all that is wrong is said at once. A
+network does not change once it is made.
 
 ` + exitCodes,
-		Example: `  berth network create --driver vxlan-overlay --subnet 10.42.0.0/16 blue
+		Example: `  berth network create my-bridge
+  berth network create --subnet 172.30.0.0/16 --subnet fd00:30::/64 --ip-range 172.30.5.0/24 \
+      --aux-address printer=172.30.5.9 --label team=web web
+  berth network create --internal --no-icc vault
+  berth network create --driver macvlan --subnet 192.168.1.0/24 --gateway 192.168.1.1 \
+      --ip-range 192.168.1.192/27 --opt parent=eth0 lan
+  berth network create --driver vxlan-overlay --subnet 10.42.0.0/16 blue
   berth network create --driver vxlan-overlay --subnet 10.44.0.0/16 --subnet fd00:44::/48 \
       --node-prefix 25,64 --mtu 1400 --isolate --label team=web green`,
 		Args: arguments(cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
-			n.Name = args[0]
-			if driver != driverOverlay {
-				return usageError{fmt.Errorf("--driver: %s: this version makes networks of one driver here: want --driver %s; "+
-					"the others are made by their conflist alone", driver, driverOverlay)}
+			w.overlay.Name, w.spec.Name, w.spec.Driver = args[0], args[0], w.driver
+			if err := w.check(c.Flags()); err != nil {
+				return usageError{err}
 			}
-			return p.createNetwork(c.Context(), n)
+			if w.driver == driverOverlay {
+				return p.createOverlay(c.Context(), w.overlay)
+			}
+			return p.createHere(c.Context(), &w.spec)
 		},
 	}
-	f := c.Flags()
-	addFlag(f, oneOf(&driver, driverBridge, "macvlan", driverOverlay), "driver", "what kind of network")
-	addFlag(f, prefixes(&n.Subnets), "subnet", "addresses of the network; twice for IPv4 and IPv6")
-	addFlag(f, lengths(&n.NodePrefix), "node-prefix", "length of the blocks that hosts own, in the order of the subnets (default 24 and 64)")
-	addFlag(f, number(&n.VNI, "number", 0, overlay.MaxVNI), "vni", "VXLAN network identifier; 0: one that is free")
-	addFlag(f, number(&n.Port, "port", 0, math.MaxUint16), "udp-port", "port of the VXLAN packets; 0: 4789")
-	addFlag(f, number(&n.MTU, "bytes", 0, math.MaxUint16), "mtu", "MTU of the containers; 0: what the underlay leaves")
-	addFlag(f, onOff(&n.Internal), "internal", "nothing in or out but the network itself")
-	addFlag(f, onOff(&n.Isolate), "isolate", "no traffic to or from other isolated networks, except to published ports")
-	addFlag(f, onOff(&n.NoICC), "no-icc", "containers cannot talk to each other, except through published ports")
-	addFlag(f, labels(&n.Labels), "label", "a note for people and programs, again for more")
-	p.settings.storeFlags(f)
+	w.flags(c.Flags())
+	p.settings.poolFlag(c.Flags())
+	p.settings.storeFlags(c.Flags())
 	return c
 }
 
-func (p *program) createNetwork(ctx context.Context, n overlay.Network) error {
-	n.SetDefaults()
-	check := n
-	check.VNI = cmp.Or(n.VNI, overlay.FirstVNI) // 0: the store's to choose
-	if err := check.Validate(); err != nil {
-		return usageError{fmt.Errorf("network %s is refused:\n%w", n.Name, err)}
-	}
-	return p.withStore(func(s overlay.Store) error {
-		state, err := p.state(ctx, s)
-		if err != nil {
-			return err
-		}
-		if err := inTheWay(&n, state); err != nil {
-			return fmt.Errorf("network %s is refused:\n%w", n.Name, err)
-		}
-		var made overlay.Network
-		err = p.ask(ctx, func(ctx context.Context) error {
-			made, err = s.CreateNetwork(ctx, n)
-			return err
-		})
-		if err != nil {
-			return err
-		}
-		fmt.Fprintln(p.out, made.Name)
-		if terminal(p.err) {
-			fmt.Fprintf(p.err, "Each host's runtime needs its conflist: berth network conflist %s > /etc/cni/net.d/20-%s.conflist\n", made.Name, made.Name)
-		}
-		return nil
-	})
+func (w *wish) flags(f *pflag.FlagSet) {
+	f.SortFlags = false
+	s, o := &w.spec, &w.overlay
+	addShort(f, oneOf(&w.driver, driverBridge, driverMacvlan, driverOverlay), "driver", "d", "what kind of network")
+	addFlag(f, prefixes(&s.Subnets), "subnet", "addresses of the network; twice for IPv4 and IPv6")
+	addFlag(f, addresses(&s.Gateways), "gateway", "gateway of a subnet (default its first address)")
+	addFlag(f, prefixes(&s.IPRanges), "ip-range", "give containers addresses of this part of a subnet only")
+	addFlag(f, texts(&s.Aux, "name=address"), "aux-address", "an address of a subnet that is something else's, again for more")
+	addFlag(f, onOff(&s.IPv6), "ipv6", "an IPv6 subnet, too, if none is given")
+	addFlag(f, onOff(&s.Internal), "internal", "nothing in or out but the network itself")
+	addFlag(f, onOff(&w.isolate), "isolate", "no traffic to or from other isolated networks, except to published ports (bridge: unless --no-isolate or --internal)")
+	addFlag(f, onOff(&w.noIsolate), "no-isolate", "let other networks of this host reach it")
+	addFlag(f, onOff(&s.NoICC), "no-icc", "containers cannot talk to each other, except through published ports")
+	addFlag(f, onOff(&s.NoNames), "no-names", "containers do not find each other by name")
+	addFlag(f, addresses(&s.DNS), "dns", "ask this server for names that are not the network's, not those of the host")
+	addFlag(f, number(&w.mtu, "bytes", 0, math.MaxUint16), "mtu", "MTU of the containers; 0: that of the default route's device, of the parent, or what the underlay leaves")
+	addShort(f, texts(&s.Options, "key=value"), "opt", "o", "an option of the driver, again for more")
+	addFlag(f, labels(&s.Labels), "label", "a note for people and programs, again for more")
+	addFlag(f, lengths(&o.NodePrefix), "node-prefix", "length of the blocks that hosts own, in the order of the subnets (default 24 and 64)")
+	addFlag(f, number(&o.VNI, "number", 0, overlay.MaxVNI), "vni", "VXLAN network identifier; 0: one that is free")
+	addFlag(f, number(&o.Port, "port", 0, math.MaxUint16), "udp-port", "port of the VXLAN packets; 0: 4789")
 }
 
-// inTheWay tells of everything that a new network would be in the way of: other
-// networks, and what this host has routes to.
-func inTheWay(n *overlay.Network, state *overlay.State) error {
+// Flags that are for some drivers only.
+var (
+	overlayFlags = []string{"node-prefix", "vni", "udp-port"}
+	hereFlags    = []string{"gateway", "ip-range", "aux-address", "ipv6", "no-isolate", "no-names", "dns", "opt"}
+	bridgeFlags  = []string{"no-names"}
+)
+
+// check refuses the flags that are for other drivers, and completes the rest.
+func (w *wish) check(f *pflag.FlagSet) error {
 	var errs []error
-	var devices []string
-	for _, name := range slices.Sorted(maps.Keys(state.Networks)) {
-		other := state.Networks[name]
-		errs = append(errs, n.Conflict(&other))
-		devices = append(devices, other.Device(), other.Bridge())
+	refuse := func(names []string, drivers string) {
+		for _, name := range names {
+			if f.Changed(name) {
+				errs = append(errs, fmt.Errorf("--%s: is for --driver %s", name, drivers))
+			}
+		}
 	}
-	routes, err := link.HostRoutes(devices...)
-	if err != nil {
-		return errors.Join(append(errs, err)...)
+	if w.driver == driverOverlay {
+		refuse(hereFlags, "bridge or macvlan")
+	} else {
+		refuse(overlayFlags, driverOverlay)
 	}
-	for _, r := range overlaps(n.Subnets, routes) {
-		errs = append(errs, errors.New("subnets: "+r))
+	if w.driver == driverMacvlan {
+		refuse(bridgeFlags, driverBridge)
+	}
+	if w.isolate && w.noIsolate {
+		errs = append(errs, errors.New("--no-isolate: cannot be together with --isolate"))
+	}
+	s, o := &w.spec, &w.overlay
+	o.Subnets, o.Internal, o.Isolate, o.NoICC, o.Labels, o.MTU = s.Subnets, s.Internal, w.isolate, s.NoICC, s.Labels, w.mtu
+	if f.Changed("isolate") || w.noIsolate {
+		on := w.isolate && !w.noIsolate
+		s.Isolate = &on
+	}
+	if w.mtu != 0 {
+		s.Options = slices.Insert(s.Options, 0, fmt.Sprintf("mtu=%d", w.mtu))
 	}
 	return errors.Join(errs...)
 }
 
-// overlaps says which of the host's routes lead into a subnet.
-func overlaps(subnets []netip.Prefix, routes []link.HostRoute) []string {
-	var found []string
-	for _, s := range subnets {
-		for _, r := range routes {
-			if !s.Overlaps(r.Dst) {
-				continue
+// addresses are addresses, separated by commas or given one by one.
+func addresses(to *[]netip.Addr) pflag.Value {
+	return &value{kind: "address", get: func() string { return "" }, set: func(s string) error {
+		for word := range strings.SplitSeq(s, ",") {
+			a, err := netip.ParseAddr(word)
+			if err != nil || a.Zone() != "" {
+				return errors.New("want an address such as 10.42.0.1 or fd00:42::1")
 			}
-			through := ""
-			if r.Device != "" {
-				through = " through " + r.Device
-			}
-			found = append(found, fmt.Sprintf("%s: overlaps %s, which this host reaches%s", s, r.Dst, through))
+			*to = append(*to, a.Unmap())
 		}
-	}
-	return found
+		return nil
+	}}
+}
+
+// texts are texts, one for each time that the flag is given.
+func texts(to *[]string, kind string) pflag.Value {
+	return &value{kind: kind, get: func() string { return "" }, set: func(s string) error {
+		*to = append(*to, s)
+		return nil
+	}}
 }

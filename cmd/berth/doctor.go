@@ -21,27 +21,37 @@ type problem struct {
 type check struct {
 	name string
 	look func(*facts) ([]problem, error)
+	fix  []remedy // what is safe to do about its problems
 }
 
 // checks are all of them, in the order in which they are shown: what causes the
 // others comes first.
 var checks = []check{
-	{"the agent runs", checkAgent},
-	{"the store answers", checkStore},
-	{"this host may use its networks", checkRefused},
-	{"networks work", checkNetworks},
-	{"VXLAN devices are there and up", checkDevices},
-	{"the host forwards packets", checkForwarding},
-	{"the MTU fits the underlay", checkMTU},
-	{"other hosts are reached", checkProbes},
-	{"blocks have free addresses", checkBlocks},
-	{"subnets are nobody else's", checkOverlaps},
-	{"the store holds valid data", checkStoreData},
+	{"the kernel has what networks need", checkKernel, nil},
+	{"the agent runs", checkAgent, nil},
+	{"the store answers", checkStore, nil},
+	{"this host may use its networks", checkRefused, nil},
+	{"networks work", checkNetworks, nil},
+	{"VXLAN devices are there and up", checkDevices, nil},
+	{"the host forwards packets", checkForwarding, []remedy{remedyForwarding, remedyReload}},
+	{"bridged frames are not dropped", checkBridgeNF, []remedy{remedyReload}},
+	{"other firewalls let containers through", checkOtherFirewalls, []remedy{remedyReload}},
+	{"records have a container", checkRecords, []remedy{remedyGC}},
+	{"containers have what their records say", checkFaults, []remedy{remedyReload}},
+	{"nothing is left without a record", checkStrangers, []remedy{remedyGC, remedyReload}},
+	{"names are answered", checkNames, []remedy{remedyReload}},
+	{"the MTU fits the way out", checkMTU, nil},
+	{"other hosts are reached", checkProbes, nil},
+	{"blocks have free addresses", checkBlocks, nil},
+	{"subnets are nobody else's", checkOverlaps, nil},
+	{"the store holds valid data", checkStoreData, nil},
 }
 
 // report is what the doctor found.
 type report struct {
-	Note   string    `json:"note,omitempty"`
+	Note string `json:"note,omitempty"`
+	// Done is what --fix has done, before these checks.
+	Done   []string  `json:"done,omitempty"`
 	Checks []finding `json:"checks"`
 }
 
@@ -56,7 +66,7 @@ type finding struct {
 func examine(f *facts, checks []check) *report {
 	r := &report{Checks: []finding{}}
 	if f.unused() {
-		r.Note = "This host takes no part in overlay networks: no agent runs, and " + f.DataDir + " knows of none."
+		r.Note = "This host takes no part in overlay networks: " + f.DataDir + " knows of none."
 	}
 	for _, c := range checks {
 		problems, err := c.look(f)
@@ -102,6 +112,9 @@ func (r *report) write(w io.Writer, colours bool) {
 	if r.Note != "" {
 		fmt.Fprintln(w, r.Note)
 	}
+	for _, line := range r.Done {
+		fmt.Fprintf(w, "%s  %s\n", paint(yellow, "done"), line)
+	}
 	for _, c := range r.Checks {
 		switch {
 		case c.OK:
@@ -125,29 +138,48 @@ func (r *report) write(w io.Writer, colours bool) {
 
 func (p *program) doctorCommand() *cobra.Command {
 	var f format
+	var fix bool
 	c := &cobra.Command{
 		Use:   "doctor [flags]",
 		Short: "Tell what is wrong on this host, and what mends it",
-		Long: `Look at this host's part of the overlay networks: the agent, the store, devices,
-MTU, black holes on the way to other hosts, blocks, subnets. Each problem comes with
-why it matters and the command that mends it. It changes nothing.
+		Long: `Look at everything that containers of this host need: the kernel, forwarding, other
+firewalls, records and what they stand for, what is left over, names as a container
+asks for them, MTU, subnets; and at this host's part of the overlay networks: the
+agent, the store, devices, black holes on the way to other hosts, blocks. Each problem
+comes with why it matters and the command that mends it.
 
-Exit codes: 0 all is well; 1 problems found; 2 it could not look at everything, and
-found no problem in the rest, or the command line is wrong.`,
-		Example: "  berth doctor\n  berth doctor --format json | jq '.checks[] | select(.ok | not)'",
+It changes nothing, unless --fix is given. Then it does of these commands what is safe
+and ours: it switches forwarding on, and does what 'berth gc' and 'berth reload' do. It
+starts an agent when none runs and containers need their names; it restarts nothing,
+and leaves the rules of other firewalls alone, but for those that let our bridges
+through. It says what it did, and looks again.
+
+For each network with names, one question is asked from inside one of its containers.
+
+Exit codes: 0 all is well; 1 problems found, or with --fix, left; 2 it could not look
+at everything, and found no problem in the rest, or the command line is wrong.`,
+		Example: "  berth doctor\n  berth doctor --fix\n  berth doctor --format json | jq '.checks[] | select(.ok | not)'",
 		Args:    arguments(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
-			return p.diagnose(c.Context(), f.word == formatJSON)
+			return p.diagnose(c.Context(), f.word == formatJSON, fix)
 		},
 	}
+	addFlag(c.Flags(), onOff(&fix), "fix", "mend what can be mended safely, and look again")
 	f.flag(c.Flags())
 	p.settings.storeFlags(c.Flags())
 	p.settings.hostFlags(c.Flags())
 	return c
 }
 
-func (p *program) diagnose(ctx context.Context, asJSON bool) error {
-	r := examine(p.gather(ctx), checks)
+func (p *program) diagnose(ctx context.Context, asJSON, fix bool) error {
+	facts := p.gather(ctx)
+	r := examine(facts, checks)
+	if fix {
+		if done := p.mend(ctx, facts, r); len(done) > 0 {
+			r = examine(p.gather(ctx), checks)
+			r.Done = done
+		}
+	}
 	if asJSON {
 		if err := writeJSON(p.out, r); err != nil {
 			return err

@@ -25,6 +25,8 @@ func sample(t *testing.T, name string) string {
 func TestExampleConfig(t *testing.T) {
 	t.Setenv("BERTH_STATE_DIR", "")
 	t.Setenv("BERTH_DATA_DIR", "")
+	t.Setenv("CNI_PATH", "")
+	t.Setenv("NETCONFPATH", "")
 	file := sample(t, "agent.yaml")
 	if _, err := read(t, file); err != nil {
 		t.Error(err)
@@ -35,6 +37,8 @@ func TestExampleConfig(t *testing.T) {
 	}
 	flags := (&cobra.Command{}).Flags()
 	(&settings{}).agentFlags(flags)
+	(&settings{}).netFlags(flags)
+	(&settings{}).poolFlag(flags)
 	flags.VisitAll(func(f *pflag.Flag) {
 		text, ok := pairs[f.Name]
 		delete(pairs, f.Name)

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"net/http"
 	"net/netip"
 	"os"
@@ -39,10 +38,11 @@ type facts struct {
 	LocalErr error // what of it could not be read
 
 	Devices   map[string]device // by name; absent: there is none
-	DeviceErr error
 	Routes    []link.HostRoute
 	RoutesErr error
 	Forwards  map[bool]string // of IPv4 (true) and IPv6: what the kernel's file says
+
+	Host hostFacts
 }
 
 // device is what the host has of that name.
@@ -72,8 +72,9 @@ func (p *program) gather(ctx context.Context) *facts {
 			return nil
 		})
 	}
-	f.Devices, f.DeviceErr = hostDevices()
-	var own []string
+	f.Host = *p.gatherHost(ctx)
+	f.Devices = devicesOf(f.Host.Links)
+	own := f.Host.ownDevices()
 	for _, l := range f.Locals {
 		own = append(own, l.Network.Device(), l.Network.Bridge())
 	}
@@ -119,15 +120,6 @@ func reachable(listen string) string {
 		loopback = netip.IPv6Loopback()
 	}
 	return netip.AddrPortFrom(loopback, a.Port()).String()
-}
-
-func hostDevices() (map[string]device, error) {
-	list, err := net.Interfaces()
-	all := map[string]device{}
-	for _, i := range list {
-		all[i.Name] = device{i.Flags&net.FlagUp != 0, i.MTU}
-	}
-	return all, err
 }
 
 // setting reads a file of /proc/sys/net; empty when it cannot be read.

@@ -93,6 +93,9 @@ it is the name of a flag of 'berth agent'. A flag wins over the file.
 	root.SetVersionTemplate("berth {{.Version}} (berth)\n")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(p.agentCommand(), p.networkCommand(), p.nodeCommand(), p.doctorCommand())
+	root.AddCommand(p.psCommand(), p.inspectCommand(), p.graphCommand())
+	root.AddCommand(p.reloadCommand(), p.gcCommand(), p.completionCommand(), p.docCommand())
+	p.completeArguments(root)
 	p.setOutput(root)
 	return root
 }

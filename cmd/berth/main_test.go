@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/berth-cni/berth/cmd/berth/netdir"
 	"github.com/berth-cni/berth/pkg/nstest"
 	"github.com/berth-cni/berth/pkg/overlay"
 )
@@ -135,13 +136,18 @@ func example() *memory {
 	return &memory{state: s}
 }
 
-// berth runs the program on a store, with an empty configuration file.
+// berth runs the program on a store, which the configuration file names, on a host
+// without networks.
 func berth(t *testing.T, m *memory, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	t.Setenv("BERTH_STATE_DIR", t.TempDir())
 	t.Setenv("BERTH_DATA_DIR", t.TempDir())
-	config := filepath.Join(t.TempDir(), "empty.yaml")
-	if err := os.WriteFile(config, nil, 0o600); err != nil {
+	t.Setenv(netdir.Env, t.TempDir())
+	config, text := filepath.Join(t.TempDir(), "agent.yaml"), ""
+	if m != nil {
+		text = "store: etcd\n" // or the networks of this host are all that is asked for
+	}
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	var out, errs bytes.Buffer
@@ -159,8 +165,10 @@ func berth(t *testing.T, m *memory, args ...string) (code int, stdout, stderr st
 func TestHelp(t *testing.T) {
 	t.Setenv("BERTH_STATE_DIR", "")
 	t.Setenv("BERTH_DATA_DIR", "")
+	t.Setenv("CNI_PATH", "")
+	t.Setenv(netdir.Env, "")
 	for _, c := range []string{"", "agent", "doctor", "network", "network create", "network ls", "network inspect", "network rm",
-		"network conflist", "node", "node ls", "node inspect", "node rm", "node prune"} {
+		"network prune", "network connect", "network disconnect", "network conflist", "node", "node ls", "node inspect", "node rm", "node prune"} {
 		t.Run("berth "+c, func(t *testing.T) {
 			var out bytes.Buffer
 			if code := run(t.Context(), &program{out: &out, err: io.Discard}, append(strings.Fields(c), "--help")...); code != 0 {
@@ -185,9 +193,21 @@ func TestUsage(t *testing.T) {
 		{"network ls --store x", "want etcd, static"},
 		{"network ls --nope", "unknown flag: --nope"},
 		{"network ls blue", "usage: berth network ls"},
-		{"network inspect", "accepts 1 arg(s), received 0"},
-		{"network ls --format yaml", "want table, json"},
-		{"network create --driver bridge blue", "want --driver vxlan-overlay"},
+		{"network inspect", "requires at least 1 arg(s)"},
+		{"network ls --format yaml", "want table, json, or a template"},
+		{"network create --driver ipvlan blue", "want bridge, macvlan, vxlan-overlay"},
+		{"network create --driver vxlan-overlay --subnet 10.42.0.0/16 --opt mtu=5 blue", "--opt: is for --driver bridge or macvlan"},
+		{"network create --vni 5 --udp-port 6 blue", "--vni: is for --driver vxlan-overlay\n       --udp-port: is for"},
+		{"network create --driver macvlan --no-names blue", "--no-names: is for --driver bridge"},
+		{"network create --isolate --no-isolate blue", "cannot be together with --isolate"},
+		{"network create host", "name: host: is predefined"},
+		{"network create --gateway 10.42.0.300 blue", "want an address such as"},
+		{"network create --address-pools 10.0.0.0/8:4 blue", "want a size of 8 to 30"},
+		{"network ls --filter colour=red", "want name=TEXT"},
+		{"network ls --format {{.Nope", "unclosed action"},
+		{"network prune --filter until=yesterday", "want until=24h"},
+		{"network connect blue", "accepts 2 arg(s), received 1"},
+		{"network connect --publish 80 blue web", "want [ADDRESS:]PORT:PORT"},
 		{"network create --driver vxlan-overlay --subnet 10.42.0.0 blue", "want a prefix such as"},
 		{"network create --driver vxlan-overlay --label =x blue", "want key=value"},
 		{"network create --driver vxlan-overlay --vni 16777216 blue", "0 to 16777215"},

@@ -1,214 +1,175 @@
 package main
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"maps"
-	"net/netip"
 	"slices"
 	"strings"
-	"time"
 
+	"github.com/berth-cni/berth/cmd/berth/netdir"
+	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/cni"
 	"github.com/berth-cni/berth/pkg/overlay"
 	"github.com/spf13/cobra"
 )
 
 func (p *program) networkCommand() *cobra.Command {
-	return group(&cobra.Command{
+	c := group(&cobra.Command{
 		Use:     "network",
 		Aliases: []string{"net"},
 		Short:   "Make, show and remove networks",
-		Long: `Networks that span hosts are kept in the store: every host's agent sees them, and
-every host has the same conflist for them.
+		Long: `A network of one host (bridge, macvlan) is a file NAME.conflist in the folder of CNI
+configurations (--net-dir): every runtime of the host finds it there. Networks that
+others wrote there are shown, too, and containers can be connected to them.
+
+Networks that span hosts (vxlan-overlay) are kept in the store: every host's agent sees
+them. The store is asked where it is named by a flag or in the configuration file.
 
 ` + exitCodes,
-	}, p.networkCreateCommand(), p.networkListCommand(), p.networkInspectCommand(), p.networkRemoveCommand(), p.networkConflistCommand())
+		Example: `  berth network create my-bridge
+  berth network connect my-bridge web
+  berth network ls`,
+	}, p.networkCreateCommand(), p.networkListCommand(), p.networkInspectCommand(), p.networkRemoveCommand(), p.networkPruneCommand(),
+		p.networkConnectCommand(), p.networkDisconnectCommand(), p.networkConflistCommand())
+	p.settings.netFlags(c.PersistentFlags())
+	p.settings.recordsFlag(c.PersistentFlags())
+	return c
 }
 
 const (
-	driverBridge  = "bridge"
-	driverOverlay = "vxlan-overlay"
+	driverBridge  = netdir.Bridge
+	driverMacvlan = netdir.Macvlan
+	driverOverlay = netdir.Overlay
 )
 
-func (p *program) networkListCommand() *cobra.Command {
-	var f format
-	c := &cobra.Command{
-		Use:     "ls [flags]",
-		Aliases: []string{"list"},
-		Short:   "List the networks",
-		Long:    "List the networks of the store, with how many hosts own blocks of them.\n\n" + exitCodes,
-		Example: `  berth network ls
-  berth network ls --format json | jq -r '.[].name'`,
-		Args: arguments(cobra.NoArgs),
-		RunE: func(c *cobra.Command, _ []string) error {
-			return p.withState(c.Context(), func(s *overlay.State) error {
-				all := networkViews(s)
-				return f.write(p.out, all, func(w io.Writer) {
-					row(w, "NAME", "DRIVER", "VNI", "SUBNETS", "NODES", "OPTIONS")
-					for _, n := range all {
-						row(w, n.Name, n.Driver, n.VNI, list(n.Subnets), len(n.Nodes), list(n.options()))
-					}
-				})
-			})
-		},
-	}
-	f.flag(c.Flags())
-	p.settings.storeFlags(c.Flags())
-	return c
+// networks are all that this host knows, of both kinds.
+type networks struct {
+	files   []*netdir.File
+	records []*attach.Attachment
+	known   []attach.Network // of the records
+	state   *overlay.State   // nil: no store is named, or it does not answer
+	unread  error            // files that say nothing
 }
 
-// networkView is a network as it is shown.
-type networkView struct {
-	overlay.Network
-	Driver string      `json:"driver"`
-	Nodes  []nodeShare `json:"nodes"`
-	// Problem is why no host uses the network.
-	Problem string `json:"problem,omitempty"`
+func (p *program) netDir() netdir.Dir { return netdir.Dir(p.settings.netDir) }
+
+func (p *program) attachments() *attach.Store {
+	return attach.New(p.settings.stateDir, cni.Decode)
 }
 
-// nodeShare is what a node owns of a network.
-type nodeShare struct {
-	Name    string         `json:"name"`
-	Address netip.Addr     `json:"address"`
-	Alive   bool           `json:"alive"`
-	Blocks  []netip.Prefix `json:"blocks"`
-
-	seen time.Time
-}
-
-// networkViews are the networks of the store, sorted by name.
-func networkViews(s *overlay.State) []networkView {
-	conflicts := s.Conflicts()
-	all := []networkView{}
-	for _, name := range slices.Sorted(maps.Keys(s.Networks)) {
-		v := networkView{Network: s.Networks[name], Driver: driverOverlay, Nodes: []nodeShare{}}
-		if err := conflicts[name]; err != nil {
-			v.Problem = err.Error()
-		}
-		for _, node := range slices.Sorted(maps.Keys(s.Nodes)) {
-			if blocks := s.BlocksOf(name, node); len(blocks) > 0 {
-				_, alive := s.Alive[node]
-				v.Nodes = append(v.Nodes, nodeShare{node, s.Nodes[node].Address, alive, blocks, s.Nodes[node].Seen})
-			}
-		}
-		all = append(all, v)
+// networks gathers them. What cannot be read, or a store that is away, is a warning.
+func (p *program) networks(ctx context.Context) (*networks, error) {
+	n, err := p.hostNetworks(ctx)
+	if err == nil && n.unread != nil {
+		p.warn(n.unread)
 	}
-	return all
-}
-
-// options are the words that a network was made with.
-func (v *networkView) options() []string {
-	var all []string
-	for word, on := range map[string]bool{"internal": v.Internal, "isolate": v.Isolate, "no-icc": v.NoICC} {
-		if on {
-			all = append(all, word)
-		}
+	if err != nil || !p.settings.named {
+		return n, err
 	}
-	if v.MTU != 0 {
-		all = append(all, fmt.Sprintf("mtu=%d", v.MTU))
-	}
-	if v.Port != overlay.DefaultPort {
-		all = append(all, fmt.Sprintf("udp-port=%d", v.Port))
-	}
-	if v.Problem != "" {
-		all = append(all, "REFUSED")
-	}
-	slices.Sort(all)
-	return all
-}
-
-func (p *program) networkInspectCommand() *cobra.Command {
-	var f format
-	c := &cobra.Command{
-		Use:     "inspect [flags] NAME",
-		Short:   "Show one network with the blocks of its hosts",
-		Long:    "Show a network: what it was made with, and which host owns which blocks.\n\n" + exitCodes,
-		Example: "  berth network inspect blue\n  berth network inspect --format json blue",
-		Args:    arguments(cobra.ExactArgs(1)),
-		RunE: func(c *cobra.Command, args []string) error {
-			return p.withState(c.Context(), func(s *overlay.State) error {
-				all := networkViews(s)
-				i := slices.IndexFunc(all, func(v networkView) bool { return v.Name == args[0] })
-				if i < 0 {
-					return fmt.Errorf("network %s: %w", args[0], overlay.ErrNotFound)
-				}
-				return f.write(p.out, all[i], all[i].table)
-			})
-		},
-	}
-	f.flag(c.Flags())
-	p.settings.storeFlags(c.Flags())
-	return c
-}
-
-func (v networkView) table(w io.Writer) {
-	row(w, "name:", v.Name)
-	row(w, "driver:", v.Driver)
-	row(w, "id:", printable(v.ID))
-	row(w, "created:", stamp(v.Created))
-	for i, s := range v.Subnets {
-		row(w, "subnet:", fmt.Sprintf("%s in blocks of /%d", s, v.NodePrefix[i]))
-	}
-	row(w, "vni:", v.VNI)
-	row(w, "devices:", v.Device()+", "+v.Bridge())
-	row(w, "udp port:", v.Port)
-	mtu := "what the underlay leaves"
-	if v.MTU != 0 {
-		mtu = fmt.Sprint(v.MTU)
-	}
-	row(w, "mtu:", mtu)
-	row(w, "options:", list(v.options()))
-	for _, key := range slices.Sorted(maps.Keys(v.Labels)) {
-		row(w, "label:", printable(key+"="+v.Labels[key]))
-	}
-	if v.Problem != "" {
-		row(w, "problem:", strings.ReplaceAll(v.Problem, "\n", "; "))
-	}
-	row(w, "")
-	row(w, "NODE", "ADDRESS", "STATE", "BLOCKS")
-	for _, n := range v.Nodes {
-		row(w, n.Name, n.Address, life(n.Alive, n.seen), list(n.Blocks))
-	}
-}
-
-func (p *program) networkRemoveCommand() *cobra.Command {
-	var force bool
-	c := &cobra.Command{
-		Use:     "rm [flags] NAME...",
-		Aliases: []string{"remove"},
-		Short:   "Remove networks",
-		Long: `Remove networks, and the blocks that hosts own of them. A network that a host has
-containers on is refused. With --force it goes all the same: its containers lose
-their connections to other hosts.
-
-` + exitCodes,
-		Example: "  berth network rm blue\n  berth network rm --force blue green",
-		Args:    arguments(cobra.MinimumNArgs(1)),
-		RunE: func(c *cobra.Command, args []string) error {
-			return p.removeAll(c.Context(), args, func(ctx context.Context, s overlay.Store, name string) error {
-				return s.RemoveNetwork(ctx, name, force)
-			})
-		},
-	}
-	addFlag(c.Flags(), onOff(&force), "force", "though hosts use it")
-	p.settings.storeFlags(c.Flags())
-	return c
-}
-
-// removeAll removes one after the other, and prints what is gone. One that cannot be
-// removed does not keep the others.
-func (p *program) removeAll(ctx context.Context, names []string, remove func(context.Context, overlay.Store, string) error) error {
-	return p.withStore(func(s overlay.Store) error {
-		var errs []error
-		for _, name := range names {
-			if err := p.ask(ctx, func(ctx context.Context) error { return remove(ctx, s, name) }); err != nil {
-				errs = append(errs, err)
-				continue
-			}
-			fmt.Fprintln(p.out, name)
-		}
-		return errors.Join(errs...)
+	err = p.withState(ctx, func(s *overlay.State) error {
+		n.state = s
+		return nil
 	})
+	if err != nil {
+		p.warn(fmt.Errorf("the networks that span hosts are not known: %w", err))
+	}
+	return n, nil
+}
+
+// hostNetworks are those of this host, and the overlay's whose conflist is here.
+func (p *program) hostNetworks(ctx context.Context) (*networks, error) {
+	n := &networks{}
+	n.files, n.unread = p.netDir().List()
+	var err error
+	if n.records, err = p.records(ctx); err != nil {
+		return nil, err
+	}
+	err = p.attachments().View(ctx, func(tx *attach.Tx) error {
+		n.known, err = tx.Networks()
+		return err
+	})
+	return n, err
+}
+
+// on are the attachments to a network, those of a chain's parts too.
+func (n *networks) on(network string) []*attach.Attachment {
+	var all []*attach.Attachment
+	for _, a := range n.records {
+		if a.Network == network {
+			all = append(all, a)
+		}
+	}
+	return all
+}
+
+// containersOf are the containers of attachments as people call them, each once.
+func containersOf(all []*attach.Attachment) []string {
+	var ids, names []string
+	for _, a := range all {
+		if slices.Contains(ids, a.Container) {
+			continue
+		}
+		ids = append(ids, a.Container)
+		name := containerName(a)
+		if !namespaceThere(a) {
+			name += " (whose namespace is gone: 'berth gc' removes what is left of it)"
+		}
+		names = append(names, name)
+	}
+	return names
+}
+
+// shownNetwork is a network as it is shown, of either kind.
+type shownNetwork interface {
+	line() *networkLine
+	table(io.Writer)
+}
+
+// networkLine is what a list shows of a network, and filters look at.
+type networkLine struct {
+	name, driver, on  string
+	subnets, options  []string
+	labels            map[string]string
+	containers        int
+	predefined, berth bool
+}
+
+// shown are the networks as they are shown, sorted by name.
+func (p *program) shown(n *networks) []shownNetwork {
+	all := []shownNetwork{}
+	have := map[string]bool{}
+	if n.state != nil {
+		for _, v := range networkViews(n.state) {
+			v.Containers = p.containersOn(n, v.Name)
+			have[v.Name] = true
+			all = append(all, &v)
+		}
+	}
+	for _, f := range n.files {
+		if !have[f.Name] {
+			have[f.Name] = true
+			all = append(all, p.hostNetworkView(n, f))
+		}
+	}
+	for _, name := range []string{netdir.Host, netdir.None} {
+		if !have[name] {
+			all = append(all, &hostNetworkView{Name: name, Driver: name, Scope: scopeHost, Predefined: true, Containers: p.containersOn(n, name)})
+		}
+	}
+	slices.SortFunc(all, func(a, b shownNetwork) int { return cmp.Compare(a.line().name, b.line().name) })
+	return all
+}
+
+// containersOn are the attachments to a network as 'berth ps' shows them.
+func (p *program) containersOn(n *networks, network string) []attachmentView {
+	return p.attachmentViews(n.on(network), func(*attachmentView) bool { return true }, nil)
+}
+
+// labelFits tells whether labels have what a filter wants: KEY, or KEY=VALUE.
+func labelFits(labels map[string]string, want string) bool {
+	key, text, both := strings.Cut(want, "=")
+	have, ok := labels[key]
+	return ok && (!both || have == text)
 }

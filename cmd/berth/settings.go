@@ -45,6 +45,8 @@ type settings struct {
 	onDemand       bool
 	resync         time.Duration
 
+	networkSettings
+
 	// origin says where in the file a setting comes from.
 	origin map[string]string
 	// named says that somebody has said where the store is.

@@ -102,7 +102,10 @@ type Attachment struct {
 	Routes    []Route           `json:"routes,omitempty"`
 	Leases    []netip.Addr      `json:"leases,omitempty"` // those of Addresses that the store leased
 	Ports     []Port            `json:"ports,omitempty"`
-	Steps     []Step            `json:"-"` // stored beside, each with its kind
+	// Connected says that a person attached the container: its runtime does not know,
+	// and will not ask for a DEL.
+	Connected bool   `json:"connected,omitempty"`
+	Steps     []Step `json:"-"` // stored beside, each with its kind
 
 	// Going says that a DEL or a rollback is deleting the steps: nobody may add
 	// anything for the attachment any more. Kept beside the record.

@@ -35,7 +35,10 @@ func (s *Store) Add(ctx context.Context, a *Attachment, claim func(*Tx) error) e
 	}
 	a.All = s.readable
 	save := func() error { return s.save(ctx, a) }
-	going := func() error { return s.going(context.WithoutCancel(ctx), a) }
+	going := func() error {
+		_, err := s.going(context.WithoutCancel(ctx), a)
+		return err
+	}
 	rolledBack, err := addSteps(ctx, a, save, going)
 	if rolledBack {
 		err = errors.Join(err, s.drop(context.WithoutCancel(ctx), a))
@@ -46,8 +49,21 @@ func (s *Store) Add(ctx context.Context, a *Attachment, claim func(*Tx) error) e
 // Del deletes the attachment's steps in reverse and then its record, leases and
 // ports. [ErrNotFound] when there is no record. When a step fails the others are
 // deleted all the same, and the record stays so that DEL or GC can try again.
+//
+// It is what a runtime asks for. With the last attachment of a container that a
+// runtime made, those go that a person made beside it ([Attachment.Connected]).
 func (s *Store) Del(ctx context.Context, k Key) error {
-	if _, err := s.Get(ctx, k); err != nil { // nothing to wait for
+	return s.del(ctx, k, false)
+}
+
+// Disconnect is [Store.Del] for a person: the container goes on, and what else it is
+// attached to stays.
+func (s *Store) Disconnect(ctx context.Context, k Key) error {
+	return s.del(ctx, k, true)
+}
+
+func (s *Store) del(ctx context.Context, k Key, byHand bool) error {
+	if _, err := s.known(ctx, k, byHand); err != nil { // nothing to wait for
 		return err
 	}
 	unlock, err := s.lockKey(ctx, k)
@@ -55,17 +71,45 @@ func (s *Store) Del(ctx context.Context, k Key) error {
 		return err
 	}
 	defer unlock()
-	a, err := s.Get(ctx, k)
+	a, err := s.known(ctx, k, byHand)
 	if err != nil {
 		return err
 	}
-	if err := s.going(ctx, a); err != nil {
+	with, err := s.going(ctx, a)
+	if err != nil {
 		return err
 	}
-	if err := delSteps(ctx, a, a.Steps); err != nil {
-		return fmt.Errorf("delete %s: %w", a.Key, err)
+	errs := []error{delSteps(ctx, a, a.Steps)}
+	for _, other := range with {
+		if byHand {
+			break
+		}
+		if err := s.del(ctx, other, false); err != nil && !errors.Is(err, ErrNotFound) {
+			errs = append(errs, err)
+		}
 	}
-	return s.drop(ctx, a)
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("delete %s: %w", k, err)
+	}
+	return s.Update(ctx, func(tx *Tx) error {
+		if byHand {
+			return tx.dropByHand(a)
+		}
+		return errors.Join(tx.drop(a), tx.forgetHand(k))
+	})
+}
+
+// known returns the record; for a runtime also of what a person has disconnected,
+// empty but for its key. [ErrNotFound] when there is none.
+func (s *Store) known(ctx context.Context, k Key, byHand bool) (*Attachment, error) {
+	a, disconnected, err := s.find(ctx, k)
+	if err == nil && a == nil && disconnected && !byHand {
+		a = &Attachment{Key: k}
+	}
+	if err == nil && a == nil {
+		err = fmt.Errorf("%s: %w", k, ErrNotFound)
+	}
+	return a, err
 }
 
 // readable lists the records that this version can read.
@@ -81,13 +125,21 @@ func (s *Store) save(ctx context.Context, a *Attachment) error {
 	return s.Update(ctx, func(tx *Tx) error { return tx.put(a) })
 }
 
-// going says in the record that the steps are about to be deleted.
-func (s *Store) going(ctx context.Context, a *Attachment) error {
-	if a.Going {
+// going says in the record that the steps are about to be deleted, and returns what
+// has to go with it.
+func (s *Store) going(ctx context.Context, a *Attachment) (with []Key, err error) {
+	look := func(tx *Tx) error {
+		with = tx.goesWith(a.Key)
 		return nil
 	}
+	if a.Going {
+		return with, s.View(ctx, look)
+	}
 	a.Going = true
-	return s.Update(ctx, func(tx *Tx) error { return tx.bucket(goingBucket).Put(a.bytes(), nil) })
+	err = s.Update(ctx, func(tx *Tx) error {
+		return errors.Join(tx.bucket(goingBucket).Put(a.bytes(), nil), look(tx))
+	})
+	return with, err
 }
 
 func (s *Store) drop(ctx context.Context, a *Attachment) error {
@@ -122,14 +174,25 @@ func Reload(ctx context.Context, a *Attachment) error {
 	return nil
 }
 
-// GC deletes every attachment of a network and role that valid does not name. It
-// goes on after an error, and joins them.
-func (s *Store) GC(ctx context.Context, network string, role Role, valid func(container, ifName string) bool) error {
+// GC deletes every attachment of a network and role that is not valid. It goes on
+// after an error, and joins them. Of what a person has disconnected valid gets the key
+// alone. What a person has connected stays for as long as the container has something
+// that its runtime made: the runtime does not know of it.
+func (s *Store) GC(ctx context.Context, network string, role Role, valid func(*Attachment) bool) error {
 	all, err := s.List(ctx, network)
 	errs := []error{err} // of records that nobody can read: the others go all the same
-	for _, a := range all {
-		if a.Role != role || valid(a.Container, a.IfName) {
+	gone, err := s.disconnected(ctx, network)
+	errs = append(errs, err)
+	for _, a := range append(all, gone...) {
+		if a.Role != role || valid(a) {
 			continue
+		}
+		if a.Connected {
+			stays, err := s.inUse(ctx, a.Key)
+			errs = append(errs, err)
+			if stays || err != nil {
+				continue
+			}
 		}
 		if err := s.Del(ctx, a.Key); err != nil && !errors.Is(err, ErrNotFound) {
 			errs = append(errs, err)

@@ -296,7 +296,7 @@ func TestGC(t *testing.T) {
 	stuck := Key{"net", "dead", "eth0", Main}
 	trap(t, s, stuck.Hash(), "del")
 	gc := func() error {
-		return s.GC(t.Context(), "net", Main, func(container, ifName string) bool { return container == "live" && ifName == "eth0" })
+		return s.GC(t.Context(), "net", Main, func(a *Attachment) bool { return a.Container == "live" && a.IfName == "eth0" })
 	}
 	if err := gc(); err == nil || !strings.Contains(err.Error(), "container dead") {
 		t.Errorf("got %v", err)

@@ -130,7 +130,14 @@ func (t *Tx) PutNetwork(n Network) error {
 	return t.bucket(networkBucket).Put([]byte(n.Name), data)
 }
 
-// ForgetNetwork removes a network from the host's memory.
+// ForgetNetwork removes a network from the host's memory, and what it leased last.
 func (t *Tx) ForgetNetwork(name string) error {
+	prefix := []byte(name + "\x00")
+	c := t.bucket(cursorBucket).Cursor()
+	for k, _ := c.Seek(prefix); bytes.HasPrefix(k, prefix); k, _ = c.Seek(prefix) {
+		if err := c.Delete(); err != nil {
+			return err
+		}
+	}
 	return t.bucket(networkBucket).Delete([]byte(name))
 }

@@ -119,3 +119,25 @@ func TestHashes(t *testing.T) {
 		}
 	}
 }
+
+// What is forgotten leaves nothing, and takes nothing of networks with like names.
+func TestForgetNetwork(t *testing.T) {
+	s := testStore(t)
+	update(t, s, func(tx *Tx) error { return nil })
+	empty := dump(t, s)
+	put := func(tx *Tx, name string) error {
+		for _, pool := range []string{"0", "1"} {
+			if err := tx.SetCursor(name, pool, netip.MustParseAddr("10.1.0.7")); err != nil {
+				return err
+			}
+		}
+		return tx.PutNetwork(Network{Name: name})
+	}
+	update(t, s, func(tx *Tx) error { return put(tx, "net2") })
+	other := dump(t, s)
+	update(t, s, func(tx *Tx) error { return put(tx, "net") })
+	update(t, s, func(tx *Tx) error { return tx.ForgetNetwork("net") })
+	same(t, dump(t, s), other)
+	update(t, s, func(tx *Tx) error { return tx.ForgetNetwork("net2") })
+	same(t, dump(t, s), empty)
+}

@@ -186,16 +186,7 @@ func addBuckets(tx *bbolt.Tx) error {
 
 // Get returns the record of an attachment, or [ErrNotFound].
 func (s *Store) Get(ctx context.Context, k Key) (*Attachment, error) {
-	var a *Attachment
-	err := s.View(ctx, func(tx *Tx) error {
-		data := tx.bucket(attachmentBucket).Get(k.bytes())
-		if data == nil {
-			return nil
-		}
-		var err error
-		a, err = tx.read(k.bytes(), data)
-		return err
-	})
+	a, _, err := s.find(ctx, k)
 	if err == nil && a == nil {
 		err = fmt.Errorf("%s: %w", k, ErrNotFound)
 	}

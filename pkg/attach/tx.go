@@ -16,8 +16,9 @@ var (
 	portBucket       = []byte("ports")       // protocol port family address -> key of the holder
 	networkBucket    = []byte("networks")    // name -> Network
 	goingBucket      = []byte("going")       // key of an attachment that is being deleted
+	handBucket       = []byte("hands")       // container 0 key -> whose it is, of containers that a person connected or disconnected
 
-	buckets = [][]byte{attachmentBucket, leaseBucket, usedBucket, cursorBucket, portBucket, networkBucket, goingBucket}
+	buckets = [][]byte{attachmentBucket, leaseBucket, usedBucket, cursorBucket, portBucket, networkBucket, goingBucket, handBucket}
 )
 
 // Tx is a transaction on the store. It is valid only inside the function that got it.
@@ -35,6 +36,9 @@ func (t *Tx) put(a *Attachment) error {
 	if err != nil {
 		return fmt.Errorf("encode record of %s: %w", a.Key, err)
 	}
+	if err := t.noteHand(a); err != nil {
+		return err
+	}
 	return t.bucket(attachmentBucket).Put(a.bytes(), data)
 }
 
@@ -42,10 +46,14 @@ func (t *Tx) put(a *Attachment) error {
 func (t *Tx) read(k, data []byte) (*Attachment, error) {
 	a, err := decodeAttachment(data, t.decode)
 	if err == nil {
-		key, _ := t.bucket(goingBucket).Cursor().Seek(k) // Get cannot tell an empty value from none
-		a.Going = bytes.Equal(key, k)
+		a.Going = t.isGoing(k)
 	}
 	return a, err
+}
+
+func (t *Tx) isGoing(k []byte) bool {
+	key, _ := t.bucket(goingBucket).Cursor().Seek(k) // Get cannot tell an empty value from none
+	return bytes.Equal(key, k)
 }
 
 // drop removes the record, and the leases and ports that are the record's.
@@ -62,6 +70,12 @@ func (t *Tx) drop(a *Attachment) error {
 	}
 	if err := t.bucket(goingBucket).Delete(a.bytes()); err != nil {
 		return err
+	}
+	// What a person made anew in the place of a runtime's is still for the runtime to delete.
+	if !a.Connected || bytes.Equal(t.bucket(handBucket).Get(handKey(a.Key)), byPerson) {
+		if err := t.forgetHand(a.Key); err != nil {
+			return err
+		}
 	}
 	return t.bucket(attachmentBucket).Delete(a.bytes())
 }

@@ -79,6 +79,7 @@ func (p *plugin) prepare(r *Request) (*addition, error) {
 	add.a = &attach.Attachment{
 		Key: r.key(attach.Main), Plugin: p.Name, Netns: r.Netns, Cookie: cookie,
 		Created: time.Now().UTC().Truncate(time.Millisecond), Args: r.Args, MAC: r.wantedMAC,
+		Connected: r.Args[ArgConnected] != "",
 	}
 	if add.a.MAC == "" {
 		add.a.MAC = plan.MAC
@@ -169,7 +170,8 @@ func (add *addition) claim(tx *attach.Tx) error {
 		a.Steps = add.plan.Chained(add.prev.hostIf())
 		return nil
 	}
-	complete := &gateway{Gateway: add.plan.Gateway, DefaultRoute: add.plan.DefaultRoute, Internal: add.plan.Internal}
+	complete := &gateway{Gateway: add.plan.Gateway, DefaultRoute: add.plan.DefaultRoute,
+		NoDefault: add.plan.Internal || add.Args[ArgConnected] == Connected}
 	a.Steps = append(add.once(), add.plan.Steps...)
 	if add.names != nil {
 		a.Steps = append(a.Steps, add.names)

@@ -17,7 +17,7 @@ import (
 type gateway struct {
 	Gateway      bool `json:"gateway,omitempty"`
 	DefaultRoute bool `json:"defaultRoute,omitempty"`
-	Internal     bool `json:"internal,omitempty"`
+	NoDefault    bool `json:"internal,omitempty"` // drops every default route
 }
 
 func (g *gateway) Kind() string { return "gateway" }
@@ -45,7 +45,7 @@ func (g *gateway) complete(a *attach.Attachment) {
 			a.Routes = append(a.Routes, def)
 		}
 	}
-	if g.Internal {
+	if g.NoDefault {
 		a.Routes = slices.DeleteFunc(a.Routes, func(r attach.Route) bool { return r.Dst.Bits() == 0 })
 	}
 	if a.MAC == "" {

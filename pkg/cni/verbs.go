@@ -125,11 +125,23 @@ func (p *plugin) collect(r *Request, roles ...attach.Role) error {
 	}
 	var errs []error
 	for _, role := range roles {
-		errs = append(errs, p.store().GC(p.ctx, r.Conf.Name, role, func(container, ifName string) bool {
-			return valid[types.GCAttachment{ContainerID: container, IfName: ifName}]
+		errs = append(errs, p.store().GC(p.ctx, r.Conf.Name, role, func(a *attach.Attachment) bool {
+			return valid[types.GCAttachment{ContainerID: a.Container, IfName: a.IfName}] || a.Connected && alive(a)
 		}))
 	}
 	return errors.Join(errs...)
+}
+
+// alive tells whether the path of an attachment is still the namespace that was
+// attached.
+func alive(a *attach.Attachment) bool {
+	ns, err := link.OpenNetns(a.Netns)
+	if err != nil {
+		return false
+	}
+	defer ns.Close()
+	cookie, err := ns.Cookie()
+	return err == nil && (a.Cookie == 0 || cookie == a.Cookie)
 }
 
 // status tells whether an ADD could work now: the configuration and a firewall,

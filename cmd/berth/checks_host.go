@@ -1,0 +1,325 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/link"
+	"github.com/berth-cni/berth/pkg/names"
+	"github.com/berth-cni/berth/pkg/overlay"
+)
+
+// Commands that mend.
+const (
+	mendReload = "berth reload"
+	mendGC     = "berth gc"
+)
+
+func checkKernel(f *facts) ([]problem, error) {
+	var found []problem
+	if err := f.Host.FirewallErr; err != nil {
+		found = append(found, problem{oneLine(err),
+			"no container with a port, masquerade or isolation can be added",
+			"load nf_tables (modprobe nf_tables), or install iptables"})
+	}
+	tunnels := slices.ContainsFunc(f.Locals, func(l *overlay.Local) bool { return len(l.Blocks) > 0 })
+	if tunnels && f.Host.NoVXLAN {
+		found = append(found, problem{"the kernel has no module vxlan", "networks that span hosts cannot be made on this one",
+			"install the modules of the running kernel, then: modprobe vxlan"})
+	}
+	return found, nil
+}
+
+// checkBridgeNF is about br_netfilter, which has bridged frames pass the firewall that
+// routed packets pass: then a firewall that drops also keeps neighbours on one bridge
+// from each other.
+func checkBridgeNF(f *facts) ([]problem, error) {
+	var found []problem
+	for _, family := range []struct {
+		v4      bool
+		setting string
+	}{{true, "net.bridge.bridge-nf-call-iptables"}, {false, "net.bridge.bridge-nf-call-ip6tables"}} {
+		if !f.Host.BridgeNF[family.v4] {
+			continue
+		}
+		for _, d := range f.Host.drops("forward") {
+			if family.v4 && !d.v4() || !family.v4 && !d.v6() {
+				continue
+			}
+			for _, bridge := range f.Host.shutBy(d) {
+				found = append(found, problem{fmt.Sprintf("bridged frames pass the firewall (%s), and %s drops those of bridge %s", family.setting, d, bridge),
+					"containers of one network do not reach each other", mendReload + ", or: sysctl -w " + family.setting + "=0"})
+			}
+		}
+	}
+	return found, nil
+}
+
+// drops are the chains of that hook that drop what nobody accepts.
+func (h *hostFacts) drops(hook string) []dropChain {
+	if h.Filters == nil {
+		return nil
+	}
+	return slices.DeleteFunc(slices.Clone(h.Filters.Drops), func(d dropChain) bool { return d.Hook != hook })
+}
+
+// shutBy are the bridges of living containers that the chain does not let through. Of
+// iptables and firewalld the firewall's own step knows; of others it is read from the
+// rules.
+func (h *hostFacts) shutBy(d dropChain) (shut []string) {
+	sorted, _ := bridgesOf(h.living())
+	for _, bridge := range sorted {
+		known := h.Shut[bridge] != nil
+		if !d.isIPTables() {
+			known = !d.accepts(bridge)
+		}
+		if known {
+			shut = append(shut, bridge)
+		}
+	}
+	return shut
+}
+
+func checkOtherFirewalls(f *facts) ([]problem, error) {
+	var found []problem
+	h := &f.Host
+	for _, bridge := range slices.Sorted(maps.Keys(h.Shut)) {
+		found = append(found, problem{oneLine(h.Shut[bridge]), "containers behind it reach nobody outside, and nobody their published ports", mendReload})
+	}
+	for _, d := range h.drops("forward") {
+		if d.isIPTables() || d.Table == "firewalld" {
+			continue // told of above
+		}
+		for _, bridge := range h.shutBy(d) {
+			found = append(found, problem{fmt.Sprintf("%s drops what it does not accept, and no rule there names bridge %s", d, bridge),
+				"containers behind it reach nobody outside, and nobody their published ports: of several firewalls each has to accept a packet",
+				fmt.Sprintf("nft add rule %s %s %s iifname %s accept; nft add rule %s %s %s oifname %s ct state established,related accept",
+					d.Family, d.Table, d.Name, bridge, d.Family, d.Table, d.Name, bridge)})
+		}
+	}
+	return append(found, checkInput(f)...), h.FiltersErr
+}
+
+// checkInput is about the ports that this host's own programs answer on.
+func checkInput(f *facts) []problem {
+	var found []problem
+	for _, d := range f.Host.drops("input") {
+		for _, q := range f.Host.Questions {
+			if q.Err == nil || q.Server.Is4() && !d.v4() || q.Server.Is6() && !d.v6() || d.accepts(fmt.Sprint(names.Port), q.Bridge) {
+				continue
+			}
+			found = append(found, problem{fmt.Sprintf("%s drops what it does not accept, and no rule there names port %d or bridge %s", d, names.Port, q.Bridge),
+				"containers of network " + q.Network + " get no answer when they ask for names", openInput(d, "udp", names.Port, q.Bridge)})
+		}
+		for _, l := range f.Locals {
+			if len(l.Blocks) == 0 || d.accepts(fmt.Sprint(l.Network.Port)) {
+				continue
+			}
+			found = append(found, problem{fmt.Sprintf("%s drops what it does not accept, and no rule there names port %d", d, l.Network.Port),
+				"network " + l.Network.Name + " gets no packets of other hosts", openInput(d, "udp", l.Network.Port, "")})
+		}
+	}
+	return found
+}
+
+// openInput is the command that lets packets in.
+func openInput(d dropChain, protocol string, port int, bridge string) string {
+	if d.isIPTables() {
+		in := ""
+		if bridge != "" {
+			in = "-i " + bridge + " "
+		}
+		return fmt.Sprintf("%s -A %s %s-p %s --dport %d -j ACCEPT", d.program(), d.Name, in, protocol, port)
+	}
+	in := ""
+	if bridge != "" {
+		in = "iifname " + bridge + " "
+	}
+	return fmt.Sprintf("nft add rule %s %s %s %s%s dport %d accept", d.Family, d.Table, d.Name, in, protocol, port)
+}
+
+// checkRecords tells of records whose container is gone.
+func checkRecords(f *facts) ([]problem, error) {
+	h := &f.Host
+	by := map[fate][]string{}
+	one := map[fate]string{}
+	for _, a := range h.Records {
+		what := h.Fates[a.Key]
+		by[what] = append(by[what], a.Key.String())
+		one[what] = h.Whys[a.Key]
+	}
+	var found []problem
+	if all := by[dead]; len(all) > 0 {
+		found = append(found, problem{fmt.Sprintf("%d of %d records have no container: %s (%s)", len(all), len(h.Records), some(all), one[dead]),
+			"their addresses and ports are kept from others, and packets for their ports go nowhere", mendGC})
+	}
+	if all := by[without]; len(all) > 0 {
+		found = append(found, problem{fmt.Sprintf("%d containers go on without the path of their namespace: %s (%s)", len(all), some(all), one[without]),
+			"their runtime cannot remove them any more", "remove them with their runtime, or end their processes, then: " + mendGC})
+	}
+	return found, h.RecordsErr
+}
+
+// stepsOf are what people call the steps.
+var stepsOf = map[string]string{
+	"veth": "the interface", "macvlan": "the interface", "bridge": "the bridge", "firewall": "the firewall",
+	"names": "the names", "rebind": "the namespace", "host-shim": "the way from the host", "localnet": "the setting for 127.0.0.1",
+	"loopback": "lo", "subinterface": "the interface of the VLAN",
+}
+
+// checkFaults tells what is missing, together for each network and kind.
+func checkFaults(f *facts) ([]problem, error) {
+	type group struct{ network, kind string }
+	by := map[group][]string{}
+	first := map[group]error{}
+	var groups []group
+	for _, x := range f.Host.Faults {
+		g := group{x.a.Network, x.kind}
+		if first[g] == nil {
+			first[g] = x.err
+			groups = append(groups, g)
+		}
+		by[g] = append(by[g], containerName(x.a))
+	}
+	var found []problem
+	for _, g := range groups {
+		what := stepsOf[g.kind]
+		if what == "" {
+			what = g.kind
+		}
+		more := ""
+		if g.kind == "firewall" && len(by[g]) >= enough {
+			more = " and perhaps others"
+		}
+		found = append(found, problem{fmt.Sprintf("network %s: %s of %s%s: %s", g.network, what, some(by[g]), more, oneLine(first[g])),
+			"what these containers were given does not work", mendReload})
+	}
+	return found, nil
+}
+
+// checkStrangers tells of what is ours, and nobody's on record.
+func checkStrangers(f *facts) ([]problem, error) {
+	var found []problem
+	h := &f.Host
+	var stray []string
+	for _, l := range strayLinks(h.Links, h.Records) {
+		stray = append(stray, strings.TrimPrefix(l.what, "interface "))
+	}
+	if h.RecordsErr != nil { // of those that cannot be read nothing is known
+		return nil, nil
+	}
+	if len(stray) > 0 {
+		found = append(found, problem{"interfaces of attachments without a record: " + some(stray),
+			"the containers behind them have addresses that others may get, too", mendGC})
+	}
+	if h.Filters != nil {
+		if strangers := h.Filters.strangers(h.Records); len(strangers) > 0 {
+			found = append(found, problem{"firewall elements of attachments without a record: " + some(strangers),
+				"packets for published ports may go to nobody, or to a container that has the address by now", mendReload})
+		}
+	}
+	var lost []string
+	for _, l := range h.Lost {
+		lost = append(lost, fmt.Sprintf("%s on %s", l.Address, l.Holder.Network))
+	}
+	if len(lost) > 0 {
+		found = append(found, problem{"leases without a record: " + some(lost), "no container can have these addresses", mendGC})
+	}
+	for _, path := range h.HostMounts {
+		if !slices.ContainsFunc(h.Records, func(a *attach.Attachment) bool { return samePath(a.Netns, path) }) {
+			found = append(found, problem{path + " leads to this host's own namespace, and no container on record has that path",
+				"whatever is started with that path has the host's network: one of mode host may have left it", "umount " + quote(path) + " && rm " + quote(path)})
+		}
+	}
+	return found, nil
+}
+
+// samePath compares paths of which one may be through /var/run, a link to /run.
+func samePath(a, b string) bool {
+	return strings.TrimPrefix(a, "/var") == strings.TrimPrefix(b, "/var")
+}
+
+// checkBridgeMTU compares bridges with the way out.
+func checkBridgeMTU(f *facts) []problem {
+	var found []problem
+	h := &f.Host
+	sorted, newest := bridgesOf(h.living())
+	for _, bridge := range sorted {
+		br, ok := linkNamed(h.Links, bridge)
+		if !ok || br.kind != "bridge" {
+			continue
+		}
+		rules := rulesIn(newest[bridge])
+		name := newest[bridge].Network
+		switch over, tunnel := linkNamed(h.Links, rules.Overlay); {
+		case tunnel && br.mtu > over.mtu:
+			found = append(found, problem{fmt.Sprintf("network %s: bridge %s has MTU %d, and its VXLAN device %s %d", name, bridge, br.mtu, over.name, over.mtu),
+				"large packets to other hosts are lost", fmt.Sprintf("ip link set %s mtu %d", bridge, over.mtu)})
+		case rules.Overlay == "" && !rules.Internal && h.Uplink.MTU != 0 && h.Uplink.Name != "lo" && br.mtu > h.Uplink.MTU:
+			found = append(found, problem{fmt.Sprintf("network %s: bridge %s has MTU %d, and %s, the way out, %d", name, bridge, br.mtu, h.Uplink.Name, h.Uplink.MTU),
+				"large packets to the outside are cut up, or lost where that is forbidden", fmt.Sprintf("ip link set %s mtu %d, and \"mtu\": %d in the network's configuration", bridge, h.Uplink.MTU, h.Uplink.MTU)})
+		}
+	}
+	return found
+}
+
+// checkHostOverlaps compares the networks of this host with its routes, and with each
+// other.
+func checkHostOverlaps(h *hostFacts, routes []link.HostRoute) []problem {
+	var found []problem
+	const why = "packets for one of the two go to the other"
+	for i, n := range h.Networks {
+		for _, what := range overlaps(n.Subnets, routes) {
+			found = append(found, problem{fmt.Sprintf("network %s: %s", n.Name, what), why, "take the route away (ip route), or give the network another subnet"})
+		}
+		for _, o := range h.Networks[i+1:] {
+			if o.Link != n.Link && prefixesOverlap(n.Subnets, o.Subnets) {
+				found = append(found, problem{fmt.Sprintf("networks %s and %s have the same addresses: %s and %s", n.Name, o.Name, list(n.Subnets), list(o.Subnets)),
+					why, "give one of them another subnet"})
+			}
+		}
+	}
+	return found
+}
+
+func prefixesOverlap(a, b []netip.Prefix) bool {
+	return slices.ContainsFunc(a, func(p netip.Prefix) bool { return slices.ContainsFunc(b, p.Overlaps) })
+}
+
+// checkNames tells whether names resolve.
+func checkNames(f *facts) ([]problem, error) {
+	h := &f.Host
+	needed := slices.ContainsFunc(h.living(), hasNames)
+	const why = "containers cannot be reached by their names"
+	switch {
+	case !needed:
+		return nil, nil
+	case errors.Is(h.NamesErr, names.ErrNoAgent):
+		return []problem{{"no agent answers for the names of this host's containers", why + ", and find no others", mendReload + " starts one"}}, nil
+	case h.NamesErr != nil:
+		return []problem{{oneLine(h.NamesErr), why, "systemctl restart berth-agent"}}, nil
+	}
+	var found []problem
+	for _, bridge := range slices.Sorted(maps.Keys(h.Names.Deaf)) {
+		found = append(found, problem{fmt.Sprintf("the agent cannot listen on bridge %s: %s", bridge, h.Names.Deaf[bridge]), why, mendReload})
+	}
+	for _, q := range h.Questions {
+		if _, deaf := h.Names.Deaf[q.Bridge]; q.Err != nil && !deaf {
+			found = append(found, problem{fmt.Sprintf("network %s: container %s asked %s for %s: %v", q.Network, q.Container, q.Server, q.Name, q.Err),
+				why, mendReload + "; if it stays, a firewall on the way drops UDP port 53 or " + fmt.Sprint(names.Port)})
+		}
+	}
+	return found, nil
+}
+
+func hasNames(a *attach.Attachment) bool {
+	return slices.ContainsFunc(a.Steps, func(s attach.Step) bool {
+		r, ok := s.(*names.Register)
+		return ok && len(r.Names) > 0
+	})
+}

@@ -1,0 +1,76 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+)
+
+// remedy is something that mends, and cannot harm.
+type remedy int
+
+// The remedies, in the order in which they are used: what is left over goes before
+// what is missing is made.
+const (
+	remedyForwarding remedy = iota
+	remedyGC
+	remedyReload
+)
+
+// mend uses the remedies of the checks that found a problem, each once. It returns what
+// was done, in lines.
+func (p *program) mend(ctx context.Context, f *facts, r *report) (done []string) {
+	var wanted []remedy
+	for i, c := range r.Checks {
+		if len(c.Problems) > 0 {
+			wanted = append(wanted, checks[i].fix...)
+		}
+	}
+	slices.Sort(wanted)
+	for _, w := range slices.Compact(wanted) {
+		var lines []string
+		var err error
+		switch w {
+		case remedyForwarding:
+			lines, err = switchForwardingOn(f)
+		case remedyGC:
+			lines, err = said(func(out *strings.Builder) error { return p.collect(ctx, &gcOptions{}, out) })
+		case remedyReload:
+			lines, err = said(func(out *strings.Builder) error { return p.reload(ctx, nil, out) })
+		}
+		done = append(done, lines...)
+		if err != nil {
+			done = append(done, "NOT done: "+oneLine(err))
+		}
+	}
+	return done
+}
+
+// said are the lines that a command wrote, without those about what it left alone.
+func said(command func(*strings.Builder) error) ([]string, error) {
+	var b strings.Builder
+	err := command(&b)
+	var lines []string
+	for line := range strings.Lines(b.String()) {
+		if !strings.HasPrefix(line, "left") {
+			lines = append(lines, strings.TrimRight(line, "\n"))
+		}
+	}
+	return lines, err
+}
+
+// switchForwardingOn writes the switches that are needed and off. IPv6's is left to an
+// ADD or a reload, which first see to it that the host keeps the default route that it
+// has from router advertisements (RFC 4861, section 6.2.7: a router takes none).
+func switchForwardingOn(f *facts) ([]string, error) {
+	if f.Forwards[true] != "0" {
+		return nil, nil
+	}
+	const path = "/proc/sys/net/ipv4/ip_forward"
+	if err := os.WriteFile(path, []byte("1"), 0); err != nil {
+		return nil, fmt.Errorf("switch forwarding on: %w", err)
+	}
+	return []string{"net.ipv4.ip_forward is 1"}, nil
+}

@@ -1,0 +1,128 @@
+package graph
+
+// rows places the tiles from top to bottom: containers beside the network that is
+// their first, hosts below each other.
+func (l *layout) rows() {
+	top := margin + head
+	place(top, l.outer...)
+	place(top, l.uplinks...)
+	y := top
+	for _, n := range l.networks {
+		below := place(y, n)
+		inside := y
+		for _, e := range l.index.from[n.node.ID] {
+			if l.index.to[e.To][0] == e {
+				inside = l.stack(inside, l.g.node(e.To), 0)
+			}
+		}
+		y = max(below, inside) - gap + group
+	}
+}
+
+// stack places a container, and below it those that share its namespace.
+func (l *layout) stack(y int, n *Node, in int) int {
+	t := l.tile(n, "box")
+	t.indent = in
+	l.containers = append(l.containers, t)
+	y = place(y, t)
+	for _, e := range l.index.from[n.ID] {
+		y = l.stack(y-gap/2, l.g.node(e.To), in+indent)
+	}
+	return y
+}
+
+// columnsX places the columns from left to right, with room for the lines between
+// them.
+func (l *layout) columnsX() {
+	x := margin
+	for i, tiles := range [][]*tile{l.outer, l.uplinks, l.networks, l.containers} {
+		c := &l.columns[i]
+		if i == 1 {
+			l.frame = box{x: x, y: margin, class: "frame"}
+			x += margin
+		}
+		c.x, c.w = x, max(widest(tiles), measure(titles[i], small))
+		if len(tiles) == 0 {
+			c.w = 0
+		}
+		for _, t := range tiles {
+			t.x = c.x + t.indent
+			t.w = c.w - t.indent
+			if t.node.Kind == More {
+				t.w = measure(t.rows[0].text, normal) + 2*pad
+			}
+		}
+		if c.w > 0 {
+			x += c.w + l.gutter(i)
+		}
+	}
+	bottom := margin + head
+	for _, tiles := range [][]*tile{l.outer, l.uplinks, l.networks, l.containers} {
+		for _, t := range tiles {
+			bottom = max(bottom, t.y+t.h)
+		}
+	}
+	l.frame.w = max(x+margin, l.frame.x+2*margin+measure(l.title(), big)) - l.frame.x
+	l.frame.h = bottom + margin - l.frame.y
+	l.width, l.height = l.frame.x+l.frame.w+margin, l.frame.y+l.frame.h+margin
+}
+
+// titles are those of the columns.
+var titles = [4]string{"", "uplink", "networks", "containers"}
+
+func (l *layout) title() string {
+	for _, n := range l.g.of(Host) {
+		return cut(n.Title, wideText)
+	}
+	return ""
+}
+
+// gutter is the room for lines behind a column.
+func (l *layout) gutter(i int) int {
+	switch i {
+	case 0:
+		return 4 * lane
+	case 1:
+		return (len(l.uplinks) + 3) * lane
+	case 2:
+		room := 0
+		for _, e := range l.g.Edges {
+			room = max(room, measure(e.Label, small))
+		}
+		return (l.spines()+3)*lane + room
+	}
+	return 0
+}
+
+// draw adds the boxes and texts.
+func (l *layout) draw() {
+	l.boxes = append(l.boxes, l.frame)
+	l.text(l.frame.x+margin, l.frame.y+22, big, wideText, "title", l.title())
+	for i, c := range l.columns {
+		if c.w > 0 && titles[i] != "" {
+			l.text(c.x, margin+head-6, small, wideText, "dim", titles[i])
+		}
+	}
+	for _, tiles := range [][]*tile{l.outer, l.uplinks, l.networks, l.containers} {
+		for _, t := range tiles {
+			l.drawTile(t)
+		}
+	}
+}
+
+func (l *layout) drawTile(t *tile) {
+	class := t.class
+	if len(t.node.Bad) > 0 {
+		class += " wrong"
+	}
+	l.boxes = append(l.boxes, box{t.x, t.y, t.w, t.h, class})
+	if t.hue >= 0 {
+		l.boxes = append(l.boxes, box{t.x, t.y, 4, t.h, hue("fill", t.hue)})
+	}
+	for i, r := range t.rows {
+		l.text(t.x+pad, t.baseline(i), r.size, wideText, r.class, r.text)
+		if r.note != "" {
+			l.text(t.x+2*pad+measure(cut(r.text, wideText), r.size), t.baseline(i), normal, wideText, "dim", r.note)
+		}
+	}
+}

@@ -1,0 +1,79 @@
+package main
+
+import (
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/berth-cni/berth/cmd/berth/graph"
+	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/link"
+)
+
+// hostKernel is the kernel as a picture asks for it: interfaces and addresses are
+// listed once.
+type hostKernel struct {
+	links     map[string]hostLink
+	addresses map[string][]netip.Prefix
+	now       time.Time
+}
+
+func newHostKernel(now time.Time) (*hostKernel, error) {
+	k := &hostKernel{addresses: map[string][]netip.Prefix{}, now: now}
+	var err error
+	k.links, err = currentLinks()
+	return k, err
+}
+
+// Device implements [graph.Kernel]. Only interfaces with addresses of the host are
+// asked for them: not the ends of pairs.
+func (k *hostKernel) Device(name string) (graph.Device, bool) {
+	l, ok := k.links[name]
+	if !ok {
+		return graph.Device{}, false
+	}
+	d := graph.Device{Name: name, Up: l.up, MTU: l.mtu}
+	if l.kind != "veth" || l.master == 0 {
+		d.Addresses = k.addressesOf(name)
+	}
+	return d, true
+}
+
+func (k *hostKernel) addressesOf(name string) []netip.Prefix {
+	if known, ok := k.addresses[name]; ok {
+		return known
+	}
+	all := []netip.Prefix{}
+	if i, err := net.InterfaceByName(name); err == nil {
+		addrs, _ := i.Addrs() // it has gone
+		for _, a := range addrs {
+			p, err := netip.ParsePrefix(a.String())
+			if err == nil && !p.Addr().IsLinkLocalUnicast() {
+				all = append(all, p)
+			}
+		}
+	}
+	k.addresses[name] = all
+	return all
+}
+
+// Uplink implements [graph.Kernel].
+func (k *hostKernel) Uplink() (graph.Device, bool) {
+	i, _, routes, err := link.Uplink()
+	if err != nil || len(routes) == 0 {
+		return graph.Device{}, false
+	}
+	d, ok := k.Device(i.Name)
+	for _, r := range routes {
+		d.Gateways = append(d.Gateways, r.Gateway)
+	}
+	return d, ok
+}
+
+// Netns implements [graph.Kernel].
+func (k *hostKernel) Netns(a *attach.Attachment) string {
+	if what, why := fateOf(a, k.links, k.now); what != alive {
+		return why
+	}
+	return ""
+}

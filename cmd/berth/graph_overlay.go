@@ -1,0 +1,93 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/berth-cni/berth/cmd/berth/graph"
+	"github.com/berth-cni/berth/pkg/overlay"
+	"github.com/berth-cni/berth/pkg/overlay/agent"
+)
+
+// overlays are the overlay networks of this host, from its own files; and from the
+// agent, when it answers, whether the other hosts are reached.
+func (p *program) overlays(ctx context.Context) ([]graph.Overlay, error) {
+	locals, err := overlay.ListLocal(p.settings.dataDir)
+	if len(locals) == 0 {
+		return nil, err
+	}
+	state, stateErr := savedState(p.settings.dataDir)
+	status, statusErr := askAgent(ctx, p.settings.listen)
+	if runs, _ := overlay.AgentRuns(p.settings.stateDir); !runs {
+		statusErr = nil // nobody expects an answer
+	}
+	var all []graph.Overlay
+	for _, l := range locals {
+		all = append(all, overlayView(l, state, status))
+	}
+	return all, errors.Join(err, stateErr, statusErr)
+}
+
+// overlayView is one network. status is nil when the agent does not answer.
+func overlayView(l *overlay.Local, state *overlay.State, status *agent.Status) graph.Overlay {
+	n := &l.Network
+	o := graph.Overlay{Name: n.Name, VNI: n.VNI, Port: n.Port, Device: n.Device(), Bridge: n.Bridge(), Internal: n.Internal,
+		Blocks: l.Blocks, Problem: l.Refused}
+	failing := map[string]string{}
+	if status != nil {
+		o.Underlay = status.Underlay.Device
+		for _, s := range status.Networks {
+			if s.Name != n.Name {
+				continue
+			}
+			o.Problem = cmp.Or(o.Problem, s.Problem)
+			for _, f := range s.Probes.Failing {
+				failing[f.Peer] = cmp.Or(failing[f.Peer], f.Verdict)
+			}
+			if s.Probes.OK == 0 && len(s.Probes.Failing) == 0 {
+				status = nil // nobody has tried
+			}
+		}
+	}
+	for node, blocks := range state.Owners(n.Name) {
+		if node == l.Node {
+			continue
+		}
+		r := graph.Remote{Name: node, Address: state.Nodes[node].Address, Blocks: blocks}
+		if verdict, bad := failing[node]; bad {
+			r.Reach, r.Bad = verdict, true
+		} else if status != nil {
+			r.Reach = "reached"
+		}
+		o.Peers = append(o.Peers, r)
+	}
+	slices.SortFunc(o.Peers, func(a, b graph.Remote) int { return cmp.Compare(a.Name, b.Name) })
+	return o
+}
+
+// savedState is what the store said last, as the agent has written it down; empty when
+// it has not.
+func savedState(dataDir string) (*overlay.State, error) {
+	s := overlay.NewState()
+	path := filepath.Join(dataDir, "state.json")
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return s, nil
+	}
+	if err != nil {
+		return s, err
+	}
+	var u overlay.Update
+	if err := json.Unmarshal(data, &u); err != nil { // the keys are those of its fields
+		return s, fmt.Errorf("decode %s: %w", path, err)
+	}
+	s.Apply(u)
+	return s, nil
+}

@@ -1,0 +1,199 @@
+package netdir
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+)
+
+// File is a configuration in the folder, of whoever.
+type File struct {
+	Path     string
+	Name     string   // of the network
+	Versions []string // of CNI
+	Mark     *Mark    // nil: we have not made it
+	Plugins  []Plugin // at least one
+	Data     []byte
+}
+
+// Mark is our own key of a conflist, which runtimes ignore.
+type Mark struct {
+	Created time.Time         `json:"created"` // UTC
+	Driver  string            `json:"driver"`
+	Labels  map[string]string `json:"labels,omitempty"`
+	// Aux are the addresses that --aux-address keeps from containers, by name.
+	Aux map[string]netip.Addr `json:"auxAddresses,omitempty"`
+	// KeepLink says that the bridge was there before the network, and stays after it.
+	KeepLink bool `json:"keepLink,omitempty"`
+}
+
+// Plugin is one of a network's chain.
+type Plugin struct {
+	Conf
+	Raw json.RawMessage
+}
+
+// extensions are what runtimes read.
+var extensions = []string{".conf", extension, ".json"}
+
+// List returns the networks of the folder in the order of the files' names, which is
+// the runtimes'. What cannot be read keeps no other back: the error names it, beside
+// the list. A folder that is not there has none.
+func (d Dir) List() ([]*File, error) {
+	entries, err := os.ReadDir(string(d))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list networks: %w", err)
+	}
+	var all []*File
+	var errs []error
+	for _, e := range entries {
+		if e.IsDir() || !slices.Contains(extensions, filepath.Ext(e.Name())) {
+			continue
+		}
+		f, err := read(filepath.Join(string(d), e.Name()))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // gone since
+		}
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		if i := slices.IndexFunc(all, func(o *File) bool { return o.Name == f.Name }); i >= 0 {
+			errs = append(errs, fmt.Errorf("%s: network %s is in %s, too: runtimes take that one", f.Path, f.Name, all[i].Path))
+			continue
+		}
+		all = append(all, f)
+	}
+	return all, errors.Join(errs...)
+}
+
+// Find returns the network of that name; nil when there is none.
+func Find(all []*File, name string) *File {
+	if i := slices.IndexFunc(all, func(f *File) bool { return f.Name == name }); i >= 0 {
+		return all[i]
+	}
+	return nil
+}
+
+func read(path string) (*File, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	f, err := decode(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	f.Path = path
+	return f, nil
+}
+
+// decode reads a list of plugins, or the configuration of a single one.
+func decode(data []byte) (*File, error) {
+	var list struct {
+		Name     string            `json:"name"`
+		Version  string            `json:"cniVersion"`
+		Versions []string          `json:"cniVersions"`
+		Berth    *Mark             `json:"berth"`
+		Plugins  []json.RawMessage `json:"plugins"`
+	}
+	if err := json.Unmarshal(data, &list); err != nil {
+		return nil, fmt.Errorf("is no CNI configuration: %w", err)
+	}
+	f := &File{Name: list.Name, Versions: list.Versions, Mark: list.Berth, Data: data}
+	if len(f.Versions) == 0 && list.Version != "" {
+		f.Versions = []string{list.Version}
+	}
+	if list.Plugins == nil {
+		list.Plugins = []json.RawMessage{data}
+	}
+	for i, raw := range list.Plugins {
+		p := Plugin{Raw: raw}
+		if err := json.Unmarshal(raw, &p.Conf); err != nil {
+			return nil, fmt.Errorf("is no CNI configuration: plugins[%d]: %w", i, err)
+		}
+		f.Plugins = append(f.Plugins, p)
+	}
+	if f.Name == "" || len(f.Plugins) == 0 || f.Plugins[0].Type == "" {
+		return nil, errors.New("is no CNI configuration: want a name, and a plugin with a type")
+	}
+	return f, nil
+}
+
+// Version is the last of some versions of CNI, the oldest first, that the network is
+// for; else what it says first.
+func (f *File) Version(spoken []string) string {
+	for _, v := range slices.Backward(spoken) {
+		if slices.Contains(f.Versions, v) {
+			return v
+		}
+	}
+	if len(f.Versions) > 0 {
+		return f.Versions[0]
+	}
+	return ""
+}
+
+// Driver is the type of the plugin that makes the interface.
+func (f *File) Driver() string { return f.Plugins[0].Type }
+
+// Foreign are the types of plugins in the chain that Berth has none of.
+func (f *File) Foreign() []string {
+	var all []string
+	for _, p := range f.Plugins {
+		if !slices.Contains(drivers, p.Type) {
+			all = append(all, p.Type)
+		}
+	}
+	return all
+}
+
+// The drivers.
+const (
+	Bridge  = "bridge"
+	Macvlan = "macvlan"
+	Overlay = "vxlan-overlay"
+	Host    = "host"
+	None    = "none"
+	Share   = "container-share"
+)
+
+var drivers = []string{Bridge, Macvlan, Overlay, Host, None, Share}
+
+// Link is the host's interface that the network is on: the bridge, or macvlan's
+// parent. Empty: none, or not known from the file.
+func (f *File) Link() string {
+	c := f.Plugins[0].Conf
+	switch c.Type {
+	case Bridge:
+		if c.Bridge == "" {
+			return "cni0" // the plugin's default
+		}
+		return c.Bridge
+	case Macvlan:
+		return c.Master
+	}
+	return ""
+}
+
+// Taken are the subnets of the network, whichever plugin gives their addresses.
+func (f *File) Taken() []Taken {
+	var all []Taken
+	for _, p := range f.Plugins {
+		for _, r := range p.IPAM.all() {
+			t := Taken{Prefix: r.Subnet, By: "network " + f.Name, Link: f.Link(), Driver: f.Driver()}
+			t.from, t.to = r.span()
+			all = append(all, t)
+		}
+	}
+	return all
+}

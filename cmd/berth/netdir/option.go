@@ -1,0 +1,145 @@
+package netdir
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/berth-cni/berth/pkg/cni"
+	"github.com/berth-cni/berth/pkg/link"
+)
+
+// option is a word of --opt. Docker's own words are taken, so that a command line that
+// worked there works here.
+type option struct {
+	words   []string // ours first
+	drivers []string
+	want    string
+	set     func(*Conf, string) error
+}
+
+// options are all that there are.
+func options() []option {
+	both, bridge, macvlan := []string{Bridge, Macvlan}, []string{Bridge}, []string{Macvlan}
+	return []option{
+		{[]string{"mtu", "com.docker.network.driver.mtu"}, both, "BYTES", number(func(c *Conf) *int { return &c.MTU }, 68, 65535)},
+		{[]string{"firewallBackend"}, bridge, "auto|nftables|iptables", word(func(c *Conf) *string { return &c.FirewallBackend }, "auto", "nftables", "iptables")},
+		{[]string{"bridge", "com.docker.network.bridge.name"}, bridge, "NAME", ifName(func(c *Conf) *string { return &c.Bridge })},
+		{[]string{"icc", "com.docker.network.bridge.enable_icc"}, bridge, "true|false", func(c *Conf, s string) error {
+			on := true
+			err := boolean(func(*Conf) *bool { return &on })(c, s)
+			if c.ICC = nil; !on {
+				c.ICC = &on
+			}
+			return err
+		}},
+		{[]string{"ipMasq", "com.docker.network.bridge.enable_ip_masquerade"}, bridge, "true|false", boolean(func(c *Conf) *bool { return &c.IPMasq })},
+		{[]string{"hairpinMode"}, bridge, "true|false", boolean(func(c *Conf) *bool { return &c.HairpinMode })},
+		{[]string{"promiscMode"}, bridge, "true|false", boolean(func(c *Conf) *bool { return &c.PromiscMode })},
+		{[]string{"portIsolation"}, bridge, "true|false", boolean(func(c *Conf) *bool { return &c.PortIsolation })},
+		{[]string{"macspoofchk"}, bridge, "true|false", boolean(func(c *Conf) *bool { return &c.MACSpoofCheck })},
+		{[]string{"forceAddress"}, bridge, "true|false", boolean(func(c *Conf) *bool { return &c.ForceAddress })},
+		{[]string{"vlan"}, bridge, "NUMBER", number(func(c *Conf) *int { return &c.VLAN }, 0, 4094)},
+		{[]string{"parent", "master"}, macvlan, "INTERFACE", ifName(func(c *Conf) *string { return &c.Master })},
+		{[]string{"macvlan_mode", "mode"}, macvlan, "bridge|private|vepa|passthru", func(c *Conf, s string) error {
+			if c.Mode = s; link.MacvlanMode(s) == 0 {
+				return fmt.Errorf("want bridge, private, vepa or passthru")
+			}
+			return nil
+		}},
+		{[]string{"hostShim"}, macvlan, "true|false", boolean(func(c *Conf) *bool { return &c.HostShim })},
+		{[]string{"linkInContainer"}, macvlan, "true|false", boolean(func(c *Conf) *bool { return &c.LinkInContainer })},
+		{[]string{"bcqueuelen"}, macvlan, "NUMBER", number(func(c *Conf) *int { return &c.BcQueueLen }, 0, 1<<31-1)},
+		{[]string{"enabledad"}, both, "true|false", boolean(func(c *Conf) *bool { return &c.EnableDAD })},
+	}
+}
+
+func boolean(of func(*Conf) *bool) func(*Conf, string) error {
+	return func(c *Conf, s string) error {
+		on, err := strconv.ParseBool(s)
+		if err != nil {
+			return fmt.Errorf("want true or false")
+		}
+		*of(c) = on
+		return nil
+	}
+}
+
+func number(of func(*Conf) *int, least, most int) func(*Conf, string) error {
+	return func(c *Conf, s string) error {
+		n, err := strconv.Atoi(s)
+		if err != nil || n < least || n > most {
+			return fmt.Errorf("want a number, %d to %d", least, most)
+		}
+		*of(c) = n
+		return nil
+	}
+}
+
+func word(of func(*Conf) *string, words ...string) func(*Conf, string) error {
+	return func(c *Conf, s string) error {
+		if !slices.Contains(words, s) {
+			return fmt.Errorf("want %s", strings.Join(words, ", "))
+		}
+		*of(c) = s
+		return nil
+	}
+}
+
+func ifName(of func(*Conf) *string) func(*Conf, string) error {
+	return func(c *Conf, s string) error {
+		*of(c) = s
+		return cni.ValidIfName(s)
+	}
+}
+
+// OptionWords are the words of --opt for a driver, each with what it wants, for the
+// help and for messages.
+func OptionWords(driver string) []string {
+	var all []string
+	for _, o := range options() {
+		if slices.Contains(o.drivers, driver) {
+			all = append(all, o.words[0]+"="+o.want)
+		}
+	}
+	return all
+}
+
+// setOptions sets the pairs of --opt.
+func (p *plan) setOptions() {
+	given := map[string]string{}
+	for _, pair := range p.Options {
+		key, text, ok := strings.Cut(pair, "=")
+		i := slices.IndexFunc(options(), func(o option) bool {
+			return slices.Contains(o.words, key) && slices.Contains(o.drivers, p.Driver)
+		})
+		switch {
+		case !ok:
+			p.refuse("--opt: %s: want key=value", pair)
+		case i < 0:
+			p.refuse("--opt: %s: a %s network has no such option: want %s", key, p.Driver, strings.Join(OptionWords(p.Driver), ", "))
+		default:
+			o := options()[i]
+			if before, twice := given[o.words[0]]; twice {
+				p.refuse("--opt: %s: is given twice, and as %s before", pair, before)
+				continue
+			}
+			given[o.words[0]] = pair
+			if err := o.set(&p.conf, text); err != nil {
+				p.refuse("--opt: %s: %w", pair, err)
+			}
+		}
+	}
+}
+
+// minMTU6 is the least that IPv6 works with (RFC 8200, section 5).
+const minMTU6 = 1280
+
+func (p *plan) checkMTU(subnets []netip.Prefix) {
+	has6 := slices.ContainsFunc(subnets, func(s netip.Prefix) bool { return s.Addr().Is6() })
+	if p.conf.MTU != 0 && p.conf.MTU < minMTU6 && has6 {
+		p.refuse("--mtu: %d: want at least %d bytes for IPv6", p.conf.MTU, minMTU6)
+	}
+}

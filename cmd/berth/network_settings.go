@@ -1,0 +1,82 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/berth-cni/berth/cmd/berth/netdir"
+	"github.com/spf13/pflag"
+)
+
+// networkSettings say where this host's networks are.
+type networkSettings struct {
+	netDir string
+	binDir string // several, as a PATH has them
+	pools  []netdir.Pool
+}
+
+// netFlags are what every command needs that looks at the networks of this host.
+func (s *settings) netFlags(f *pflag.FlagSet) {
+	dir := os.Getenv(netdir.Env)
+	if dir == "" {
+		dir = netdir.Default
+	}
+	addFlag(f, text(&s.netDir, "folder", dir, nil), "net-dir", "the CNI configurations of this host")
+	addFlag(f, text(&s.binDir, "folder", pluginDir(), nil), "bin-dir", "the CNI plugins of this host")
+}
+
+// poolFlag is what makes networks without a subnet.
+func (s *settings) poolFlag(f *pflag.FlagSet) {
+	addFlag(f, addressPools(&s.pools), "address-pools", "where a network without --subnet gets one from, PREFIX or PREFIX:SIZE each")
+}
+
+// pluginDir is the folder of the plugins: as cnitool has it, else beside this program,
+// else where runtimes look.
+func pluginDir() string {
+	if path := os.Getenv("CNI_PATH"); path != "" {
+		return path
+	}
+	if self, err := os.Executable(); err == nil {
+		dir := filepath.Dir(self)
+		if _, err := os.Stat(filepath.Join(dir, netdir.Bridge)); err == nil {
+			return dir
+		}
+	}
+	return "/opt/cni/bin"
+}
+
+// addressPools are pools, separated by commas; the first that is given replaces the
+// default ones.
+func addressPools(to *[]netdir.Pool) pflag.Value {
+	given := false
+	v := &value{kind: "prefix:size,...", get: func() string {
+		words := make([]string, len(*to))
+		for i, p := range *to {
+			words[i] = p.String()
+		}
+		return strings.Join(words, ",")
+	}}
+	v.set = func(s string) error {
+		var more []netdir.Pool
+		for word := range strings.SplitSeq(s, ",") {
+			p, err := netdir.ParsePool(word)
+			if err != nil {
+				return err
+			}
+			more = append(more, p)
+		}
+		if !given {
+			*to, given = nil, true
+		}
+		*to = append(*to, more...)
+		return nil
+	}
+	*to = netdir.DefaultPools()
+	return v
+}
+
+// addShort is addFlag of one that has a letter, too.
+func addShort(flags *pflag.FlagSet, v pflag.Value, name, letter, usage string) {
+	flags.VarPF(v, name, letter, usage).NoOptDefVal = v.(*value).bare
+}

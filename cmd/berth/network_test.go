@@ -1,0 +1,341 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/berth-cni/berth/cmd/berth/netdir"
+	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/cni"
+	"github.com/berth-cni/berth/pkg/nstest"
+	"github.com/berth-cni/berth/pkg/overlay"
+)
+
+// desk is a host's folders, for the commands of one test.
+type desk struct {
+	t          *testing.T
+	dir, state string
+	config     string
+}
+
+// newDesk has folders with names that a golden file can have.
+func newDesk(t *testing.T, config string) *desk {
+	t.Helper()
+	root := t.TempDir()
+	p := &desk{t, filepath.Join(root, "net.d"), filepath.Join(root, "state"), filepath.Join(root, "agent.yaml")}
+	if err := os.WriteFile(p.config, []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("BERTH_DATA_DIR", filepath.Join(root, "data"))
+	return p
+}
+
+func (p *desk) run(args ...string) (code int, stdout, stderr string) {
+	var out, errs bytes.Buffer
+	prog := &program{in: strings.NewReader(""), out: &out, err: &errs, now: func() time.Time { return noon },
+		open: func(*settings, *slog.Logger) (overlay.Store, error) { return nil, errors.New("this test has no store") }}
+	code = run(p.t.Context(), prog, append(args, "--config", p.config, "--net-dir", p.dir, "--state-dir", p.state, "--bin-dir", "/nowhere")...)
+	clean := strings.NewReplacer(p.dir, "NETDIR", p.state, "STATE")
+	return code, clean.Replace(out.String()), clean.Replace(errs.String())
+}
+
+// transcript is what a person would see.
+func (p *desk) transcript(commands ...string) string {
+	var b strings.Builder
+	for _, c := range commands {
+		code, out, errs := p.run(split(c)...)
+		fmt.Fprintf(&b, "$ berth %s\n%s%s", c, out, errs)
+		if code != 0 {
+			fmt.Fprintf(&b, "[exit code %d]\n", code)
+		}
+		b.WriteString("\n")
+	}
+	return b.String()
+}
+
+// split cuts at blanks, but for those in single quotes.
+func split(command string) []string {
+	var words []string
+	for i, part := range strings.Split(command, "'") {
+		if i%2 == 1 {
+			words = append(words, part)
+			continue
+		}
+		words = append(words, strings.Fields(part)...)
+	}
+	return words
+}
+
+// attach puts a record, as a plugin would have made it.
+func (p *desk) attach(a *attach.Attachment) {
+	p.t.Helper()
+	if a.Netns == "" {
+		a.Netns = nstest.Namespace(p.t)
+	}
+	a.Created = noon.Add(-time.Hour)
+	err := attach.New(p.state, cni.Decode).Add(p.t.Context(), a, func(*attach.Tx) error { return nil })
+	if err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+func (p *desk) file(name, text string) {
+	p.t.Helper()
+	if err := errors.Join(os.MkdirAll(p.dir, 0o755), os.WriteFile(filepath.Join(p.dir, name), []byte(text), 0o644)); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+func ips(t *testing.T, words ...string) (all []attach.Address) {
+	t.Helper()
+	for _, w := range words {
+		all = append(all, attach.Address{Prefix: netip.MustParsePrefix(w)})
+	}
+	return all
+}
+
+func ip(t *testing.T, args string) {
+	t.Helper()
+	if err := nstest.Run("ip", strings.Fields(args)...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestHostNetworks(t *testing.T) {
+	nstest.Host(t)
+	ip(t, "link add wire type veth peer name far")
+	ip(t, "link set wire up")
+	ip(t, "address add 172.18.9.1/24 dev wire")
+	p := newDesk(t, "address-pools: [172.18.0.0/15:16, 'fd00:77::/48:64']\n")
+	p.file("10-hand.conflist", `{"cniVersion": "1.0.0", "name": "hand", "plugins": [{"type": "bridge", "bridge": "hand0", "isGateway": true, "ipam": {"subnet": "10.77.0.0/24"}}, {"type": "portmap"}]}`)
+	p.file("99-broken.conf", `{`)
+	p.attach(&attach.Attachment{Key: attach.Key{Network: "hand", Container: "0123456789abcdef", IfName: "eth0"}, Plugin: "bridge",
+		Args: map[string]string{"K8S_POD_NAME": "web"}, Addresses: ips(t, "10.77.0.2/24"), Ports: []attach.Port{{HostPort: 8080, ContainerPort: 80, Protocol: "tcp"}}})
+	golden(t, "host-networks.txt", p.transcript(
+		"network create plain",
+		"network create --ipv6 --label team=web --label keep=1 --opt com.docker.network.driver.mtu=1400 --aux-address printer=172.21.7.4 --subnet 172.21.0.0/16 --gateway 172.21.0.254 --ip-range 172.21.7.0/24 full",
+		"network create --subnet 172.21.5.0/24 --subnet 10.77.0.128/25 --subnet 172.18.9.0/25 --opt bridge=hand0 plain",
+		"network create --driver macvlan --opt parent=wire --subnet 172.18.9.0/24 --gateway 172.18.9.254 lan",
+		"network create none",
+		"network create",
+		"network ls",
+		"network ls -q --filter driver=bridge --filter label=team=web --filter label=nope",
+		"network ls -q --filter dangling=false",
+		"network ls --filter name=pl --format json",
+		"network ls --format '{{.Name}}: {{.Driver}} {{join .Versions \"+\"}}' --filter name=hand",
+		"network inspect hand",
+		"network inspect --format json full",
+		"network inspect hand nope lan",
+		"network rm hand nope none",
+		"network connect hand web",
+		"network connect plain 0123",
+		"network connect plain nobody",
+		"network connect host web",
+		"network connect nope web",
+		"network disconnect plain web",
+		"network disconnect --force plain web",
+		"network disconnect --force plain nobody",
+		"network disconnect hand web",
+		"network rm hand",
+		"network rm --force hand",
+		"network prune",
+		"network prune --dry-run --filter until=24h",
+		"network prune --dry-run --filter until=2026-03-02T00:00:00Z --filter label!=team",
+		"network prune --force --filter label=team=web",
+		"network prune --yes",
+		"network prune --yes",
+		"network ls",
+	))
+	if entries, err := os.ReadDir(p.dir); err != nil || len(entries) != 1 {
+		t.Errorf("left: %v, %v", entries, err)
+	}
+}
+
+// An overlay network is shown by its conflist where no store is named, and removed from
+// the store only.
+func TestOverlayFile(t *testing.T) {
+	nstest.Host(t)
+	p := newDesk(t, "")
+	p.file("blue.conflist", `{"name": "blue", "plugins": [{"type": "vxlan-overlay"}]}`)
+	if code, out, errs := p.run("network", "ls", "--filter", "name=blue", "--format", "{{.Driver}} {{.Scope}}"); code != 0 || out != "vxlan-overlay hosts\n" {
+		t.Errorf("%d, %q, %q", code, out, errs)
+	}
+	if code, _, errs := p.run("network", "rm", "blue"); code != exitFailed || !strings.Contains(errs, "network blue: spans hosts") {
+		t.Errorf("%d, %q", code, errs)
+	}
+	if code, _, errs := p.run("network", "create", "blue"); code != exitFailed || !strings.Contains(errs, "there is a network of that name") {
+		t.Errorf("%d, %q", code, errs)
+	}
+}
+
+// Twenty at once get twenty subnets, and of twenty of one name there is one.
+func TestCreateAtOnce(t *testing.T) {
+	nstest.Host(t)
+	p := newDesk(t, "")
+	var all sync.WaitGroup
+	var lock sync.Mutex
+	codes := map[int]int{}
+	for i := range 20 {
+		for _, name := range []string{fmt.Sprint("n", i), "same"} {
+			all.Go(func() {
+				code, _, errs := p.run("network", "create", name)
+				if code != 0 && !strings.Contains(errs, "there is a network of that name") {
+					t.Error(errs)
+				}
+				lock.Lock()
+				defer lock.Unlock()
+				codes[code]++
+			})
+		}
+	}
+	all.Wait()
+	if codes[0] != 21 || codes[exitFailed] != 19 {
+		t.Errorf("exit codes: %v", codes)
+	}
+	files, err := netdir.Dir(p.dir).List()
+	if err != nil || len(files) != 21 {
+		t.Fatalf("%d networks, %v", len(files), err)
+	}
+	for i, f := range files {
+		for _, o := range files[:i] {
+			if f.Taken()[0].Prefix.Overlaps(o.Taken()[0].Prefix) || f.Link() == o.Link() {
+				t.Errorf("%s and %s overlap", f.Name, o.Name)
+			}
+		}
+	}
+}
+
+// A network goes with its bridge, unless that was there before or is somebody else's,
+// too.
+func TestRemoveBridge(t *testing.T) {
+	nstest.Host(t)
+	p := newDesk(t, "")
+	good := func(args string) {
+		t.Helper()
+		if code, _, errs := p.run(strings.Fields(args)...); code != 0 {
+			t.Fatal(errs)
+		}
+	}
+	there := func(name string, want bool) {
+		t.Helper()
+		if err := nstest.Run("ip", "link", "show", name); (err == nil) != want {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	ip(t, "link add old0 type bridge")
+	good("network create --opt bridge=old0 old")
+	good("network create mine")
+	good("network create shared")
+	for _, made := range []string{"br-mine", "br-shared"} {
+		ip(t, "link add "+made+" type bridge")
+	}
+	ip(t, "link add wire type veth peer name far")
+	ip(t, "link set wire master br-shared")
+	if code, _, errs := p.run("network", "create", "--opt", "bridge=br-mine", "thief"); code != exitFailed || !strings.Contains(errs, "is that of network mine") {
+		t.Errorf("%d, %s", code, errs)
+	}
+	good("network rm old mine")
+	if code, _, errs := p.run("network", "rm", "shared"); code != exitFailed || !strings.Contains(errs, "network shared is removed, but something is left of it: bridge br-shared stays: wire is on it") {
+		t.Errorf("%d, %s", code, errs)
+	}
+	there("old0", true)
+	there("br-mine", false)
+	there("br-shared", true)
+	if code, _, errs := p.run("network", "create", "shared"); code != exitFailed || !strings.Contains(errs, "--opt bridge=br-shared takes it") {
+		t.Errorf("%d, %s", code, errs)
+	}
+}
+
+func TestMeantContainer(t *testing.T) {
+	nstest.Host(t)
+	p := newDesk(t, "")
+	path := nstest.Namespace(t)
+	fresh := nstest.Namespace(t)
+	for _, id := range []string{"aa11", "aa22", "b"} {
+		a := &attach.Attachment{Key: attach.Key{Network: "n", Container: id, IfName: "eth0"}, Plugin: "bridge", Args: map[string]string{"K8S_POD_NAME": "name-" + id}}
+		if id == "b" {
+			a.Netns, a.Cookie = path, cookie(t, path)
+		}
+		p.attach(a)
+	}
+	records, err := attach.New(p.state, cni.Decode).List(t.Context(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for word, want := range map[string]string{
+		"aa11": "aa11", "aa1": "aa11", "name-aa22": "aa22", path: "b", fresh: fmt.Sprintf("netns-%x", cookie(t, fresh)),
+		"aa": "2 containers", "none": "there is no container", "/nowhere": "there is no such namespace",
+		"999999999": "there is no such namespace", "/proc/thread-self/ns/net": "host's network",
+	} {
+		c, err := meantContainer(records, word)
+		switch {
+		case err != nil && !strings.Contains(err.Error(), want):
+			t.Errorf("%s: %v", word, err)
+		case err == nil && c.id != want:
+			t.Errorf("%s: %s, want %s", word, c.id, want)
+		case err == nil && c.netns == "":
+			t.Errorf("%s: no namespace", word)
+		}
+	}
+}
+
+func cookie(t *testing.T, path string) uint64 {
+	t.Helper()
+	c, err := meantContainer(nil, path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c.cookie
+}
+
+func TestPublish(t *testing.T) {
+	for word, want := range map[string]string{
+		"8080:80": "[port 8080/tcp]80", "8080:80/udp": "[port 8080/udp]80", "127.0.0.1:53:5353/udp": "[port 127.0.0.1:53/udp]5353",
+		"[fd00::1]:80:80": "[port [fd00::1]:80/tcp]80", "8000-8001:80-81": "[port 8000/tcp port 8001/tcp]80",
+		"80": "", "": "", "a:80": "", "80:0": "", "80:65536": "", "8000-8002:80-81": "", "81-80:80-81": "", "80:80/icmp": "", "x:80:80": "", "80:80/": "",
+	} {
+		ports, err := parsePublish(word)
+		if (err != nil) != (want == "") {
+			t.Errorf("%q: %v, %v", word, ports, err)
+		}
+		if err == nil && fmt.Sprint(ports, ports[0].ContainerPort) != strings.Replace(want, "]", "] ", 1) && !strings.HasPrefix(word, "[") {
+			t.Errorf("%q: %v %d, want %s", word, ports, ports[0].ContainerPort, want)
+		}
+	}
+}
+
+// The file has keys for commands that read no store, too, and a flag wins.
+func TestPoolsOfConfig(t *testing.T) {
+	nstest.Host(t)
+	p := newDesk(t, "address-pools: 10.200.0.0/16:24\n")
+	for _, c := range []struct{ args, want string }{
+		{"network create a", "10.200.0.0/24"}, {"network create b", "10.200.1.0/24"},
+		{"network create --address-pools 10.201.0.0/30 --address-pools 10.202.0.0/29 c", "10.201.0.0/30"},
+	} {
+		if code, out, errs := p.run(strings.Fields(c.args)...); code != 0 {
+			t.Fatal(out, errs)
+		}
+		files, err := netdir.Dir(p.dir).List()
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := c.args[len(c.args)-1:]
+		if i := slices.IndexFunc(files, func(f *netdir.File) bool { return f.Name == name }); files[i].Taken()[0].Prefix.String() != c.want {
+			t.Errorf("%s: %v, want %s", c.args, files[i].Taken(), c.want)
+		}
+	}
+	code, _, errs := p.run("network", "create", "--address-pools", "10.201.0.0/30", "d")
+	if code != exitFailed || !strings.Contains(errs, "--subnet: none is free in the pools 10.201.0.0/30") {
+		t.Errorf("%d, %s", code, errs)
+	}
+}

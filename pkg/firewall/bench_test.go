@@ -27,7 +27,7 @@ func benchmark(b *testing.B, n int, fn func(*Rules, *attach.Attachment) error) {
 	for i := range n {
 		all = append(all, benchAttachment(i, r))
 	}
-	if err := Rebuild(context.Background(), all); err != nil {
+	if err := Rebuild(context.Background(), recordsOf(&all)); err != nil {
 		b.Fatal(err)
 	}
 	for i := n; b.Loop(); i++ {

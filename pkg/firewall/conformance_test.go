@@ -142,7 +142,7 @@ func TestDamage(t *testing.T) {
 				}
 			}
 			harm()
-			if err := Rebuild(ctx, []*attach.Attachment{a}); err != nil {
+			if err := Rebuild(ctx, recordsOf(&[]*attach.Attachment{a})); err != nil {
 				t.Fatal(err)
 			}
 			if err := r.Check(ctx, a); err != nil {

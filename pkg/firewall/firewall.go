@@ -66,8 +66,8 @@ type backend interface {
 	removeNetwork(ctx context.Context, bridge string) error
 	// usable returns what is missing on this host.
 	usable() error
-	// rebuild makes everything anew, for these attachments.
-	rebuild(context.Context, []*attach.Attachment) error
+	// rebuild makes everything anew, for the attachments that have a record.
+	rebuild(context.Context, records) error
 	// syncTunnels makes what is there for tunnels what is wanted.
 	syncTunnels(context.Context, []Tunnel, records) error
 }
@@ -160,25 +160,50 @@ func RemoveNetwork(ctx context.Context, name, bridge string) error {
 
 // Rebuild makes everything anew from the records of all attachments: after
 // somebody flushed the host's firewall, and when a newer version brings other
-// rules. With nftables that is one transaction, in which no packet sees a gap.
-func Rebuild(ctx context.Context, all []*attach.Attachment) error {
-	by := map[string][]*attach.Attachment{}
-	for _, a := range all {
+// rules. What no record asks for is gone afterwards. With nftables that is one
+// transaction, in which no packet sees a gap.
+//
+// Attachments come and go meanwhile: all is called several times, and has to list
+// the records that there are at the time of the call. A host without records has
+// its nftables table emptied, if there is one.
+func Rebuild(ctx context.Context, all func(context.Context) ([]*attach.Attachment, error)) error {
+	list, err := all(ctx)
+	if err != nil {
+		return fmt.Errorf("rebuild the firewall: %w", err)
+	}
+	used := map[string]bool{NFTables: tableThere()}
+	for _, a := range list {
 		if r := rulesOf(a); r != nil {
-			by[r.Backend] = append(by[r.Backend], a)
+			used[r.Backend] = true
 		}
 	}
 	var errs []error
-	for name, some := range by {
+	for name, is := range used {
+		if !is {
+			continue
+		}
 		b, err := backendOf(name)
 		if err == nil {
-			err = b.rebuild(ctx, some)
+			err = b.rebuild(ctx, all)
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("rebuild %s firewall: %w", name, err))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// tableThere reports whether there is a table of ours, whole or not.
+func tableThere() bool {
+	s, err := dial()
+	if err != nil {
+		return false
+	}
+	var p packet
+	p.table(getTable, 0)
+	found := false
+	err = s.ask(&p, func(int, reply) { found = true })
+	return err == nil && found
 }
 
 func rulesOf(a *attach.Attachment) *Rules {

@@ -141,8 +141,46 @@ func (ipt) usable() error {
 	return err
 }
 
-// rebuild empties our chains and fills them again. It is not atomic.
-func (b ipt) rebuild(_ context.Context, all []*attach.Attachment) error {
+// rebuild empties our chains and fills them again. It is not atomic: for a moment
+// ports are not published. The records are listed after the chains are empty, so
+// that what others add meanwhile is in them or in the list; and again when the
+// chains are full, to delete what has gone since.
+func (b ipt) rebuild(ctx context.Context, all records) error {
+	if err := clearChains(); err != nil {
+		return err
+	}
+	put := map[attach.Key]*attach.Attachment{}
+	for {
+		list, err := all(ctx)
+		if err != nil {
+			return err
+		}
+		there, changed := map[attach.Key]bool{}, false
+		for _, a := range list {
+			r := rulesOf(a)
+			if r == nil || r.Backend != IPTables || a.Going {
+				continue
+			}
+			there[a.Key] = true
+			if put[a.Key] == nil {
+				put[a.Key], changed = a, true
+				err = errors.Join(err, b.put(r, a))
+			}
+		}
+		for key, a := range put {
+			if !there[key] {
+				delete(put, key)
+				changed = true
+				err = errors.Join(err, b.del(ctx, rulesOf(a), a))
+			}
+		}
+		if err != nil || !changed {
+			return err
+		}
+	}
+}
+
+func clearChains() error {
 	for _, v6 := range []bool{false, true} {
 		t, err := open(v6)
 		if v6 && errors.Is(err, exec.ErrNotFound) {
@@ -157,11 +195,7 @@ func (b ipt) rebuild(_ context.Context, all []*attach.Attachment) error {
 			}
 		}
 	}
-	var errs []error
-	for _, a := range all {
-		errs = append(errs, b.put(rulesOf(a), a))
-	}
-	return errors.Join(errs...)
+	return nil
 }
 
 // forgetFlows is [socket.forget] with a socket of its own.

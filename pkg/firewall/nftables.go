@@ -85,8 +85,24 @@ func (nft) removeNetwork(_ context.Context, bridge string) error {
 	return s.remove(everyMembership(bridge))
 }
 
-func (nft) rebuild(_ context.Context, all []*attach.Attachment) error {
-	return makeTable(true, elementsOf(all))
+// rebuild replaces the table. Which peers may send stays as the agent has it: no
+// record knows.
+func (nft) rebuild(ctx context.Context, all records) error {
+	s, err := dial()
+	if err != nil {
+		return err
+	}
+	var guard []element
+	for _, set := range []string{overlays, vteps4, vteps6} {
+		keys, err := s.list(set)
+		if err != nil && !errors.Is(err, unix.ENOENT) {
+			return err
+		}
+		for _, key := range keys {
+			guard = append(guard, element{set: set, key: key, tunnel: true})
+		}
+	}
+	return s.restore(ctx, &attach.Attachment{All: all}, true, guard...)
 }
 
 // usable asks for the generation of the rules: the cheapest question there is.

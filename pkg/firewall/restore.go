@@ -52,7 +52,8 @@ func newest(all []*attach.Attachment, backend string) map[string]*attach.Attachm
 // the records are listed again after each change made here, until what it touched
 // is as they say. An attachment has a record, and is not going, from before it
 // adds until before it deletes: what happens later than that list is its own work.
-func (s *socket) restore(ctx context.Context, a *attach.Attachment, replace bool) error {
+// keep comes into the table as well.
+func (s *socket) restore(ctx context.Context, a *attach.Attachment, replace bool, keep ...element) error {
 	list := func() ([]element, error) {
 		if a.All == nil {
 			return nil, nil
@@ -64,7 +65,7 @@ func (s *socket) restore(ctx context.Context, a *attach.Attachment, replace bool
 	if err != nil {
 		return err
 	}
-	err = makeTable(replace, made)
+	err = makeTable(replace, slices.Concat(made, keep))
 	if errors.Is(err, unix.EEXIST) && !replace {
 		return nil // another one made it first
 	}

@@ -77,6 +77,31 @@ func podTraffic(t *testing.T, d *daemon, _ sandbox.Snapshot) {
 	}
 }
 
+// namedNetwork is a network with names. It has no capability "dns": containerd would hand
+// the pod's own nameserver over, to be asked for what is not here.
+const namedNetwork = `{` + everyVersion + `, "name": "pods", "plugins": [
+	{"type": "bridge", "bridge": "berth0", "isDefaultGateway": true, "ipMasq": true, "names": true,
+	 "capabilities": {"portMappings": true},
+	 "ipam": {"ranges": [[{"subnet": "10.88.0.0/16"}], [{"subnet": "fd00:88::/64"}]]}}]}`
+
+// TestContainerdNames: containerd does not write the result's dns into a pod. One whose
+// dns_config names the gateway finds the others by name.
+func TestContainerdNames(t *testing.T) {
+	d := newDaemon(t, containerds[0], namedNetwork)
+	d.dns = &cri.DNSConfig{Servers: []string{"10.88.0.1"}, Searches: []string{"pods"}}
+	a, b := d.pod(t, "a", 0), d.pod(t, "b", 0)
+	for _, name := range []string{"a", "a.pods", a.id[:12]} {
+		answered(t, b.ask, name+":80", "a", "")
+	}
+	a.stop(t)
+	if out, err := b.ask("tcp", "a:80"); err == nil {
+		t.Errorf("pod a is gone, and answers: %s", out)
+	}
+	a.remove(t)
+	b.stop(t)
+	b.remove(t)
+}
+
 // podFails: the plugin after Berth's fails. The kubelet's next step is a new try with
 // the same name; the failed one has nothing to be removed by.
 func podFails(t *testing.T, d *daemon, empty sandbox.Snapshot) {

@@ -34,7 +34,7 @@ const onlyIPv4 = 1000
 func (d *daemon) podConfig(name string, hostPort int32) *cri.PodSandboxConfig {
 	c := &cri.PodSandboxConfig{
 		Metadata: &cri.PodSandboxMetadata{Name: name, Uid: name + "-uid", Namespace: "default"},
-		Hostname: name,
+		Hostname: name, DnsConfig: d.dns,
 		Linux:    &cri.LinuxPodSandboxConfig{CgroupParent: d.cgroup, SecurityContext: &cri.LinuxSandboxSecurityContext{}},
 	}
 	if hostPort != 0 {

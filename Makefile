@@ -6,6 +6,7 @@ DESTDIR     ?=
 CNI_BIN_DIR ?= /opt/cni/bin
 BINDIR      ?= /usr/local/bin
 UNITDIR     ?= /usr/local/lib/systemd/system
+MANDIR      ?= /usr/local/share/man/man8
 FORCE       ?=
 
 export CGO_ENABLED := 0
@@ -67,6 +68,8 @@ install: build
 	install -m 755 $(PLUGINS:%=bin/%) '$(DESTDIR)$(CNI_BIN_DIR)'
 	install -D -m 755 -t '$(DESTDIR)$(BINDIR)' bin/berth
 	install -D -m 644 -t '$(DESTDIR)$(UNITDIR)' conf-examples/agent/berth-agent.service
+	install -d '$(DESTDIR)$(MANDIR)'
+	bin/berth doc man '$(DESTDIR)$(MANDIR)'
 
 clean:
 	rm -rf bin bench-out

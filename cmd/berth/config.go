@@ -20,7 +20,7 @@ const defaultConfig = "/etc/berth/agent.yaml"
 // command line did not give, then checks the settings together.
 func (s *settings) load(c *cobra.Command) error {
 	flags := c.Flags()
-	if flags.Lookup("store") == nil && flags.Lookup("net-dir") == nil {
+	if flags.Lookup("store") == nil && flags.Lookup("net-dir") == nil && flags.Lookup("state-dir") == nil {
 		return nil // nothing of it is for this command
 	}
 	path := s.config

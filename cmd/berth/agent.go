@@ -84,6 +84,21 @@ func (p *program) runAgent(ctx context.Context) error {
 	s := &p.settings
 	log := newLog(p.err, s.logLevel, s.logFormat)
 	onDemand := s.onDemand && !s.named
+	records := attach.New(s.stateDir, cni.Decode)
+	names := server.New(server.Config{StateDir: s.stateDir, Records: records, OnDemand: onDemand, Log: log})
+	part, end, err := p.overlayPart(records, names, log)
+	if err != nil {
+		return err
+	}
+	defer end()
+	var l net.Listener
+	if !onDemand { // one that comes and goes has nothing to say
+		if l, err = net.Listen("tcp", s.listen); err != nil {
+			return fmt.Errorf("%w: does another agent run, or should --listen be another?", err)
+		}
+		defer l.Close()
+	}
+	// The last thing that may fail: one that was started on demand ends for it.
 	unlock, err := lockNames(ctx, s.stateDir, onDemand)
 	if errors.Is(err, errServed) && onDemand {
 		return nil // as was demanded
@@ -92,15 +107,8 @@ func (p *program) runAgent(ctx context.Context) error {
 		return err
 	}
 	defer unlock()
-	records := attach.New(s.stateDir, cni.Decode)
-	names := server.New(server.Config{StateDir: s.stateDir, Records: records, OnDemand: onDemand, Log: log})
-	part, end, err := p.overlayPart(records, names, log)
-	if err != nil {
-		return err
-	}
-	defer end()
 	log.Info("berth agent", "version", cni.Version, "node", s.node, "store", s.storeName(), "on-demand", onDemand)
-	return p.runParts(ctx, names, part, onDemand, log)
+	return p.runParts(ctx, names, part, l, log)
 }
 
 // overlayPart opens the store, if somebody has said that there is one.
@@ -152,15 +160,12 @@ func (s sharing) Run(ctx context.Context) error {
 	return s.Agent.Run(ctx)
 }
 
-// runParts runs the agent's parts, until all are told to end or one has.
-func (p *program) runParts(ctx context.Context, names *server.Server, part overlayPart, onDemand bool, log *slog.Logger) error {
+// runParts runs the agent's parts, until all are told to end or one has. Without a
+// listener nothing is told about them.
+func (p *program) runParts(ctx context.Context, names *server.Server, part overlayPart, l net.Listener, log *slog.Logger) error {
 	running, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	if !onDemand { // one that comes and goes has nothing to say
-		l, err := net.Listen("tcp", p.settings.listen)
-		if err != nil {
-			return fmt.Errorf("%w: does another agent run, or should --listen be another?", err)
-		}
+	if l != nil {
 		log.Info("status and metrics", "listen", l.Addr().String())
 		defer serve(l, part, stop).Close()
 	}

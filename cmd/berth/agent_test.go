@@ -104,7 +104,7 @@ func TestAgent(t *testing.T) {
 		}
 	}
 	second := &program{out: io.Discard, err: &buffer{}, open: p.open}
-	if got := run(ctx, second, args...); got != exitFailed || !strings.Contains(second.err.(*buffer).String(), "another berth agent") {
+	if got := run(ctx, second, args...); got != exitFailed || !strings.Contains(second.err.(*buffer).String(), "does another agent run") {
 		t.Errorf("a second agent: %d, %s", got, second.err)
 	}
 	stop()

@@ -217,7 +217,13 @@ func checkStrangers(f *facts) ([]problem, error) {
 		found = append(found, problem{"interfaces of attachments without a record: " + some(stray),
 			"the containers behind them have addresses that others may get, too", mendGC})
 	}
-	if h.Filters != nil {
+	alive := unrecorded(h.Links, h.Records)
+	if len(alive) > 0 {
+		found = append(found, problem{"containers live behind " + some(alive) + ", and have no record",
+			"they were added with another state folder, or their records are lost: nobody keeps their addresses from others",
+			"say --state-dir, or start these containers anew"})
+	}
+	if h.Filters != nil && len(alive) == 0 {
 		if strangers := h.Filters.strangers(h.Records); len(strangers) > 0 {
 			found = append(found, problem{"firewall elements of attachments without a record: " + some(strangers),
 				"packets for published ports may go to nobody, or to a container that has the address by now", mendReload})

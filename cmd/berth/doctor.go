@@ -22,29 +22,32 @@ type check struct {
 	name string
 	look func(*facts) ([]problem, error)
 	fix  []remedy // what is safe to do about its problems
+	// overlay says that it is about overlay networks: nothing to look at where there
+	// are none.
+	overlay bool
 }
 
 // checks are all of them, in the order in which they are shown: what causes the
 // others comes first.
 var checks = []check{
-	{"the kernel has what networks need", checkKernel, nil},
-	{"the agent runs", checkAgent, nil},
-	{"the store answers", checkStore, nil},
-	{"this host may use its networks", checkRefused, nil},
-	{"networks work", checkNetworks, nil},
-	{"VXLAN devices are there and up", checkDevices, nil},
-	{"the host forwards packets", checkForwarding, []remedy{remedyForwarding, remedyReload}},
-	{"bridged frames are not dropped", checkBridgeNF, []remedy{remedyReload}},
-	{"other firewalls let containers through", checkOtherFirewalls, []remedy{remedyReload}},
-	{"records have a container", checkRecords, []remedy{remedyGC}},
-	{"containers have what their records say", checkFaults, []remedy{remedyReload}},
-	{"nothing is left without a record", checkStrangers, []remedy{remedyGC, remedyReload}},
-	{"names are answered", checkNames, []remedy{remedyReload}},
-	{"the MTU fits the way out", checkMTU, nil},
-	{"other hosts are reached", checkProbes, nil},
-	{"blocks have free addresses", checkBlocks, nil},
-	{"subnets are nobody else's", checkOverlaps, nil},
-	{"the store holds valid data", checkStoreData, nil},
+	{"the kernel has what networks need", checkKernel, nil, false},
+	{"the agent runs", checkAgent, nil, true},
+	{"the store answers", checkStore, nil, true},
+	{"this host may use its networks", checkRefused, nil, true},
+	{"networks work", checkNetworks, nil, true},
+	{"VXLAN devices are there and up", checkDevices, nil, true},
+	{"the host forwards packets", checkForwarding, []remedy{remedyForwarding, remedyReload}, false},
+	{"bridged frames are not dropped", checkBridgeNF, []remedy{remedyReload}, false},
+	{"other firewalls let containers through", checkOtherFirewalls, []remedy{remedyReload}, false},
+	{"records have a container", checkRecords, []remedy{remedyGC}, false},
+	{"containers have what their records say", checkFaults, []remedy{remedyReload}, false},
+	{"nothing is left without a record", checkStrangers, []remedy{remedyGC, remedyReload}, false},
+	{"names are answered", checkNames, []remedy{remedyReload}, false},
+	{"the MTU fits the way out", checkMTU, nil, false},
+	{"other hosts are reached", checkProbes, nil, true},
+	{"blocks have free addresses", checkBlocks, nil, true},
+	{"subnets are nobody else's", checkOverlaps, nil, false},
+	{"the store holds valid data", checkStoreData, nil, true},
 }
 
 // report is what the doctor found.
@@ -60,6 +63,8 @@ type finding struct {
 	OK       bool      `json:"ok"`
 	Problems []problem `json:"problems"`
 	Error    string    `json:"error,omitempty"` // why it could not look
+
+	fix []remedy // the check's
 }
 
 // examine runs the checks.
@@ -69,8 +74,11 @@ func examine(f *facts, checks []check) *report {
 		r.Note = "This host takes no part in overlay networks: " + f.DataDir + " knows of none."
 	}
 	for _, c := range checks {
+		if c.overlay && f.unused() && f.State == nil && f.StoreErr == nil {
+			continue
+		}
 		problems, err := c.look(f)
-		found := finding{Check: c.name, OK: err == nil && len(problems) == 0, Problems: append([]problem{}, problems...)}
+		found := finding{Check: c.name, OK: err == nil && len(problems) == 0, Problems: append([]problem{}, problems...), fix: c.fix}
 		if err != nil {
 			found.Error = err.Error()
 		}

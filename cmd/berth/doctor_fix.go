@@ -23,9 +23,9 @@ const (
 // was done, in lines.
 func (p *program) mend(ctx context.Context, f *facts, r *report) (done []string) {
 	var wanted []remedy
-	for i, c := range r.Checks {
+	for _, c := range r.Checks {
 		if len(c.Problems) > 0 {
-			wanted = append(wanted, checks[i].fix...)
+			wanted = append(wanted, c.fix...)
 		}
 	}
 	slices.Sort(wanted)

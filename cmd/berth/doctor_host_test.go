@@ -256,8 +256,14 @@ func TestDoctorDeadRecords(t *testing.T) {
 			a := w.container(3, false)
 			w.sh(fmt.Sprintf(damage, filepath.Base(a.Netns)))
 			t.Cleanup(func() { _ = os.Remove(a.Netns) })
-			time.Sleep(100 * time.Millisecond) // the kernel ends the namespace
 			code, bad := w.doctor()
+			for range 50 { // the kernel ends the namespace
+				if code == exitFailed && strings.Contains(bad[inRecords], "1 of 3 records have no container") {
+					break
+				}
+				time.Sleep(100 * time.Millisecond)
+				code, bad = w.doctor()
+			}
 			if code != exitFailed || !strings.Contains(bad[inRecords], "1 of 3 records have no container: container c3") {
 				t.Fatalf("%d, %q", code, bad)
 			}
@@ -337,5 +343,25 @@ func TestDoctorOverlappingNetworks(t *testing.T) {
 	}
 	if code, bad := w.doctor(); code != exitDone {
 		t.Errorf("%d, %q", code, bad)
+	}
+}
+
+// With another state folder, nothing of what lives is taken for what was left.
+func TestAnotherStateFolder(t *testing.T) {
+	w := newWard(t)
+	whole := func() string { return w.sh("ip -br link show type veth") + w.sh("nft -s list table inet berth") }
+	before := whole()
+	other := t.TempDir()
+	for _, command := range [][]string{{"gc"}, {"reload"}, {"doctor", "--fix"}} {
+		code, out := w.berth(append(command, "--state-dir", other)...)
+		if after := whole(); after != before {
+			t.Fatalf("berth %v (%d: %s) changed the host:\n%s\nbefore:\n%s", command, code, out, after, before)
+		}
+	}
+	if code, bad := w.doctor("--state-dir", other); code != exitFailed || !strings.Contains(bad["nothing is left without a record"], "have no record") {
+		t.Errorf("%d, %q", code, bad)
+	}
+	if code, bad := w.doctor(); code != exitDone || len(bad) > 0 {
+		t.Errorf("with the right folder: %d, %q", code, bad)
 	}
 }

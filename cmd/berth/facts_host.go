@@ -129,7 +129,7 @@ func (h *hostFacts) lookAtNetworks(ctx context.Context, stateDir string) {
 	living := h.living()
 	sorted, newest := bridgesOf(living)
 	for _, bridge := range sorted {
-		if err := (&firewall.Forward{Bridge: bridge}).Check(ctx, nil); err != nil {
+		if err := (&firewall.Forward{Bridge: bridge, Names: asks(living, bridge)}).Check(ctx, nil); err != nil {
 			h.Shut[bridge] = err
 		}
 	}

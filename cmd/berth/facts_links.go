@@ -18,6 +18,7 @@ type hostLink struct {
 	master int // the bridge that it is a port of; 0: none
 	mtu    int // bytes
 	up     bool
+	away   bool // its other end is in another namespace, which then lives
 }
 
 // hostLinks lists the interfaces of the calling thread's namespace, all of them with
@@ -52,6 +53,8 @@ func hostLinks() ([]hostLink, error) {
 				l.mtu = number32(a.Value)
 			case unix.IFLA_MASTER:
 				l.master = number32(a.Value)
+			case unix.IFLA_LINK_NETNSID:
+				l.away = true
 			case unix.IFLA_LINKINFO:
 				l.kind = linkKind(a.Value)
 			}

@@ -121,6 +121,14 @@ func bridgesOf(all []*attach.Attachment) (sorted []string, newest map[string]*at
 	return sorted, newest
 }
 
+// asks reports whether containers ask for names by a bridge.
+func asks(all []*attach.Attachment, bridge string) bool {
+	return slices.ContainsFunc(all, func(a *attach.Attachment) bool {
+		r := rulesIn(a)
+		return r != nil && r.Bridge == bridge && r.Names && !a.Going
+	})
+}
+
 // settled is the record with the steps that can be looked at, and made again, by
 // themselves. Left out are the addresses of another IPAM plugin, which is a program to
 // run for each container and would give others; and what is of the network, which is
@@ -137,7 +145,9 @@ func settled(a *attach.Attachment, newest map[string]*attach.Attachment) *attach
 			r := *step
 			if n := newest[r.Bridge]; n != nil {
 				now := rulesIn(n)
-				r.Internal, r.Isolate, r.NoICC, r.Names = now.Internal, now.Isolate, now.NoICC, now.Names
+				// Names are asked for as long as one container does, that links perhaps:
+				// what its record says stays.
+				r.Internal, r.Isolate, r.NoICC = now.Internal, now.Isolate, now.NoICC
 			}
 			s = &r
 		}

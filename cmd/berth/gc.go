@@ -109,7 +109,11 @@ func (p *program) leftovers(ctx context.Context, o *gcOptions, out io.Writer) (a
 	all, errs = append(all, lost...), append(errs, err)
 	if len(o.only) == 0 {
 		all = append(all, strayLinks(links, records)...)
-		all = append(all, strayRules(ctx, store, records)...)
+		if alive := unrecorded(links, records); len(alive) > 0 {
+			fmt.Fprintf(out, "left %s, and the firewall's elements: containers live behind them, of which %s has no record\n", some(alive), store.Dir())
+		} else {
+			all = append(all, strayRules(ctx, store, records)...)
+		}
 	}
 	if o.networks {
 		unused, err := unusedNetworks(ctx, store, o, kept)
@@ -199,17 +203,37 @@ func (p *program) lost(ctx context.Context, store *attach.Store, o *gcOptions, r
 
 const vethPrefix = "veth"
 
-// strayLinks are interfaces with the name of an attachment's that no record has. One
-// that was made since it was looked at is another one, with another number.
-func strayLinks(links []hostLink, records []*attach.Attachment) []leftover {
+// withoutRecord are interfaces with the name of an attachment's that no record has.
+func withoutRecord(links []hostLink, records []*attach.Attachment) (all []hostLink) {
 	known := map[string]bool{}
 	for _, a := range records {
 		known[a.HostIfName()] = true
 	}
-	var all []leftover
 	for _, l := range links {
-		hash, ok := strings.CutPrefix(l.name, vethPrefix)
-		if !ok || l.kind != "veth" || !isHash(hash) || known[l.name] {
+		if hash, ok := strings.CutPrefix(l.name, vethPrefix); ok && l.kind == "veth" && isHash(hash) && !known[l.name] {
+			all = append(all, l)
+		}
+	}
+	return all
+}
+
+// unrecorded are those of them that lead to a container which lives: a namespace that
+// ends takes its interfaces along. Its record is in another state folder, or lost.
+func unrecorded(links []hostLink, records []*attach.Attachment) (names []string) {
+	for _, l := range withoutRecord(links, records) {
+		if l.away {
+			names = append(names, l.name)
+		}
+	}
+	return names
+}
+
+// strayLinks are those that lead to no container. One that was made since it was looked
+// at is another one, with another number.
+func strayLinks(links []hostLink, records []*attach.Attachment) []leftover {
+	var all []leftover
+	for _, l := range withoutRecord(links, records) {
+		if l.away {
 			continue
 		}
 		all = append(all, leftover{"interface " + l.name, "it is an attachment's, and none on record", func(context.Context) error {

@@ -72,16 +72,17 @@ func (p *program) root() *cobra.Command {
 		Use:   "berth",
 		Short: "Manage Berth's networks and hosts",
 		Long: `Berth gives containers the networks that Docker made familiar, under any
-runtime that speaks CNI. This program runs the host's agent, manages the networks
-that span hosts, and tells what is wrong.
+runtime that speaks CNI. This program makes networks, of this host and of many, connects
+containers to them, shows what is there, tells what is wrong, and runs the host's agent.
 
 Every command reads ` + defaultConfig + `, if it is there: each key of
 it is the name of a flag of 'berth agent'. A flag wins over the file.
 
 ` + exitCodes,
-		Example: `  berth network create --driver vxlan-overlay --subnet 10.42.0.0/16 blue
-  berth network conflist blue > /etc/cni/net.d/20-blue.conflist
-  berth node ls
+		Example: `  berth network create my-bridge
+  berth network connect my-bridge web
+  berth ps
+  berth graph
   berth doctor`,
 		Version:           cni.Version,
 		PersistentPreRunE: func(c *cobra.Command, _ []string) error { return p.settings.load(c) },

@@ -118,6 +118,7 @@ func containersOf(all []*attach.Attachment) []string {
 		}
 		names = append(names, name)
 	}
+	slices.Sort(names)
 	return names
 }
 

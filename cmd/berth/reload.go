@@ -176,7 +176,14 @@ func (r *reloader) firewallFault(ctx context.Context) string {
 	if err != nil {
 		return "" // there is no telling
 	}
+	links, err := hostLinks() // before the records: an interface is made after its record
+	if err != nil {
+		return ""
+	}
 	all, err := r.store.List(ctx, "")
+	if len(unrecorded(links, all)) > 0 {
+		return "" // what is not on record here may be theirs
+	}
 	if strangers := filters.strangers(all); err == nil && len(strangers) > 0 {
 		return fmt.Sprintf("it had elements of %d attachments without a record", len(strangers))
 	}
@@ -198,7 +205,7 @@ func (r *reloader) openFirewalls(ctx context.Context, bridges []string) {
 		if !r.wanted(r.newest[bridge].Network) {
 			continue
 		}
-		step := &firewall.Forward{Bridge: bridge}
+		step := &firewall.Forward{Bridge: bridge, Names: asks(r.records, bridge)}
 		why := step.Check(ctx, nil)
 		if why == nil {
 			continue

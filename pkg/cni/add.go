@@ -188,8 +188,11 @@ func (add *addition) claim(tx *attach.Tx) error {
 	return nil
 }
 
+// once is what the first attachment of a network makes for all. The first that asks
+// for names, or has links, on one that was made without does it again: questions have
+// to be let in.
 func (add *addition) once() []attach.Step {
-	if add.known.Made {
+	if add.known.Made && (add.names == nil || slices.Contains(add.known.Settings, "names")) {
 		return nil
 	}
 	return add.plan.Once

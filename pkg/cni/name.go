@@ -3,6 +3,7 @@ package cni
 import (
 	"encoding/json"
 	"net/netip"
+	"slices"
 
 	"github.com/berth-cni/berth/pkg/names"
 	"github.com/containernetworking/cni/pkg/types"
@@ -68,8 +69,8 @@ func (add *addition) resolver() types.DNS {
 			dns.Nameservers = []string{a.Gateway.String()}
 		}
 	}
-	if d := names.Domain(add.Conf.Name); len(dns.Search) == 0 && add.Conf.Names && d != "" {
-		dns.Search = []string{d}
+	if d := names.Domain(add.Conf.Name); add.Conf.Names && d != "" && !slices.Contains(dns.Search, d) {
+		dns.Search = append([]string{d}, dns.Search...)
 	}
 	return dns
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/ipam"
 	"github.com/berth-cni/berth/pkg/link"
+	"github.com/berth-cni/berth/pkg/names"
 	"github.com/containernetworking/cni/pkg/types"
 )
 
@@ -145,13 +146,18 @@ func alive(a *attach.Attachment) bool {
 }
 
 // status tells whether an ADD could work now: the configuration and a firewall,
-// which the plan asks for, and a free address.
+// which the plan asks for, who answers for names, and a free address.
 func (p *plugin) status(r *Request) error {
 	if _, err := r.Plan(); err != nil {
 		return unavailable(err)
 	}
 	if v, ok := r.config.(Verifier); ok {
 		if err := v.Available(r); err != nil {
+			return unavailable(err)
+		}
+	}
+	if r.Conf.Names {
+		if err := names.Available(p.ctx); err != nil {
 			return unavailable(err)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 
 	"github.com/berth-cni/berth/pkg/attach"
@@ -49,7 +50,7 @@ func (f *Forward) Add(ctx context.Context, _ *attach.Attachment) error {
 		err = errors.Join(err, g.open(ctx, f.Bridge))
 	}
 	if f.Names && err == nil {
-		err = f.questions(func(t *iptables.IPTables, x text) error { return x.ensure(t) })
+		err = f.questions(true, func(t *iptables.IPTables, x text) error { return x.ensure(t) })
 	}
 	if err != nil {
 		return fmt.Errorf("let bridge %s through the host's other firewalls: %w", f.Bridge, err)
@@ -72,7 +73,7 @@ func (f *Forward) Check(ctx context.Context, _ *attach.Attachment) error {
 		err = errors.Join(err, g.verify(ctx, f.Bridge))
 	}
 	if f.Names && err == nil {
-		err = f.questions(func(t *iptables.IPTables, x text) error {
+		err = f.questions(true, func(t *iptables.IPTables, x text) error {
 			there, err := x.exists(t)
 			if err == nil && !there {
 				err = fmt.Errorf("the INPUT policy is drop, and questions for names are not let in by bridge %s: no %s", f.Bridge, x)
@@ -83,13 +84,21 @@ func (f *Forward) Check(ctx context.Context, _ *attach.Attachment) error {
 	return err
 }
 
-// Remove undoes Add, for a network that goes.
+// Remove undoes Add, for a network that goes: also where the policy is another one by now.
 func (f *Forward) Remove(ctx context.Context) error {
 	gates, err := closedGates()
 	for _, g := range gates {
 		err = errors.Join(err, g.close(ctx, f.Bridge))
 	}
-	err = errors.Join(err, f.questions(func(t *iptables.IPTables, x text) error { return deleteTexts(t, []text{x}) }))
+	_, all, bad := filtersWith("FORWARD", false)
+	err = errors.Join(err, bad)
+	for _, g := range all {
+		if !slices.Contains(gates, gate(g)) {
+			_ = g.close(ctx, f.Bridge) // a table that iptables cannot read has nothing of ours
+		}
+	}
+	err = errors.Join(err, f.questions(true, func(t *iptables.IPTables, x text) error { return deleteTexts(t, []text{x}) }))
+	_ = f.questions(false, func(t *iptables.IPTables, x text) error { return deleteTexts(t, []text{x}) })
 	if err != nil {
 		return fmt.Errorf("take bridge %s out of the host's other firewalls: %w", f.Bridge, err)
 	}
@@ -97,10 +106,10 @@ func (f *Forward) Remove(ctx context.Context) error {
 }
 
 // questions does something with each rule that lets in the containers' questions for
-// names, in the tables whose INPUT policy is drop. firewalld's zone lets them in
+// names, in the tables whose INPUT policy is drop, or else in all. firewalld's zone lets them in
 // already.
-func (f *Forward) questions(do func(*iptables.IPTables, text) error) error {
-	_, filters, err := closed("INPUT")
+func (f *Forward) questions(shut bool, do func(*iptables.IPTables, text) error) error {
+	_, filters, err := filtersWith("INPUT", shut)
 	for _, table := range filters {
 		t, bad := table.tables()
 		if bad != nil {
@@ -137,6 +146,12 @@ func closedGates() (all []gate, err error) {
 // closed looks for the tables of other firewalls by their names, and for the
 // policies of their chains of that name.
 func closed(chain string) (hasFirewalld bool, filters []filter, err error) {
+	return filtersWith(chain, true)
+}
+
+// filtersWith looks for the tables that have the chain; shut: those alone whose policy
+// is drop.
+func filtersWith(chain string, shut bool) (hasFirewalld bool, filters []filter, err error) {
 	asked := []struct {
 		family uint8
 		chain  string // none: the table alone, which is firewalld's
@@ -173,11 +188,11 @@ func closed(chain string) (hasFirewalld bool, filters []filter, err error) {
 		}
 		if asked[i].chain == "" {
 			hasFirewalld = true
-		} else if r.drops() {
+		} else if !shut || r.drops() {
 			filters = append(filters, asked[i].filter)
 		}
 	}
-	legacy, err := closedLegacy(chain)
+	legacy, err := closedLegacy(chain, shut)
 	return hasFirewalld, append(filters, legacy...), err
 }
 
@@ -190,7 +205,7 @@ func (r reply) drops() bool {
 
 // closedLegacy looks at iptables in the kernel's older form, where a filter table
 // exists only when somebody used it.
-func closedLegacy(chain string) (closed []filter, err error) {
+func closedLegacy(chain string, shut bool) (closed []filter, err error) {
 	for _, f := range []struct {
 		names string
 		filter
@@ -210,7 +225,7 @@ func closedLegacy(chain string) (closed []filter, err error) {
 		if err != nil {
 			return closed, err
 		}
-		if len(rules) > 0 && rules[0] == "-P "+chain+" DROP" {
+		if len(rules) > 0 && (!shut || rules[0] == "-P "+chain+" DROP") {
 			closed = append(closed, f.filter)
 		}
 	}

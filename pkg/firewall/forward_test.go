@@ -169,8 +169,15 @@ func TestForwardNames(t *testing.T) {
 					}
 				}
 			}
+			// Who made the policy drop has gone before the network does.
+			for _, program := range []string{"iptables-", "ip6tables-"} {
+				run(t, program+flavour+" -P INPUT ACCEPT")
+			}
 			if err := f.Remove(ctx); err != nil {
 				t.Error(err)
+			}
+			for _, program := range []string{"iptables-", "ip6tables-"} {
+				run(t, program+flavour+" -P INPUT DROP")
 			}
 			if after := held(t); stripCounters(after) != stripCounters(before) {
 				t.Errorf("left:\n%s", after)

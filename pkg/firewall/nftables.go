@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/berth-cni/berth/pkg/attach"
@@ -64,6 +65,8 @@ func (nft) check(_ context.Context, r *Rules, a *attach.Attachment) error {
 		return err
 	}
 	wanted, unwanted := r.networkElements()
+	// A container that links asks for names on a network without.
+	unwanted = slices.DeleteFunc(unwanted, func(e element) bool { return e.set == named })
 	s, err := dial()
 	if err != nil {
 		return err

@@ -10,20 +10,25 @@ import (
 )
 
 // elementsOf returns what the table holds for these attachments: nothing for one
-// that is going. The network's settings are those of its newest attachment.
+// that is going. The network's settings are those of its newest attachment, but
+// that one of its containers asks for names is enough: it may be the only one that links.
 func elementsOf(all []*attach.Attachment) []element {
 	var elements []element
+	asks := map[string]bool{}
 	for _, a := range all {
 		r := rulesOf(a)
 		if a.Going || r == nil || r.Backend != NFTables {
 			continue
 		}
+		asks[r.Bridge] = asks[r.Bridge] || r.Names
 		if own, err := r.containerElements(a); err == nil { // else Add refused it
 			elements = append(elements, own...)
 		}
 	}
 	for _, a := range newest(all, NFTables) {
-		wanted, _ := rulesOf(a).networkElements()
+		r := *rulesOf(a)
+		r.Names = asks[r.Bridge]
+		wanted, _ := r.networkElements()
 		elements = append(elements, wanted...)
 	}
 	return elements

@@ -14,6 +14,10 @@ import (
 // ErrNoAgent: no agent answers on this host.
 var ErrNoAgent = errors.New("no berth agent runs on this host")
 
+// ErrSilent: the agent does not answer in time. It has the request, and does it when
+// it goes on, unless that is [DoAdd]: who wants a name is told that there is none.
+var ErrSilent = errors.New("the agent does not answer")
+
 // What an agent can be asked to do.
 const (
 	DoAdd    = "add"    // know the entry, in place of one with its key
@@ -75,7 +79,7 @@ func Call(ctx context.Context, dir string, r Request) (*Status, error) {
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ECONNREFUSED), errors.Is(err, unix.ECONNRESET), errors.Is(err, unix.EPIPE):
 		return nil, ErrNoAgent // the last two: it has just ended
 	case errors.Is(err, unix.EAGAIN):
-		return nil, fmt.Errorf("the agent on %s does not answer", path)
+		return nil, fmt.Errorf("%w on %s", ErrSilent, path)
 	case err != nil:
 		return nil, fmt.Errorf("ask the agent on %s: %w", path, err)
 	case string(data) == "{}":

@@ -67,6 +67,8 @@ func Valid(name string) error {
 	switch {
 	case name == "":
 		return errors.New("want a name")
+	case strings.EqualFold(name, "localhost"):
+		return errors.New("every host has that name itself (RFC 6761)")
 	case len(name) > maxLabel:
 		return fmt.Errorf("want at most %d characters", maxLabel)
 	case name[0] == '-' || name[len(name)-1] == '-':

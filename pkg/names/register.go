@@ -51,10 +51,12 @@ func (r *Register) Add(ctx context.Context, a *attach.Attachment) error {
 	return nil
 }
 
-// Del returns when the names do not resolve any more. Without an agent they do not.
+// Del returns when the names do not resolve any more. Without an agent, or with one
+// that stands still, they do not: that one forgets them before it answers for anybody
+// who is added later, and one that is started in its place does not know them.
 func (r *Register) Del(ctx context.Context, a *attach.Attachment) error {
 	_, err := Call(ctx, attach.New("", nil).Dir(), Request{Do: DoDel, Entry: Entry{Key: a.Key}})
-	if err != nil && !errors.Is(err, ErrNoAgent) {
+	if err != nil && !errors.Is(err, ErrNoAgent) && !errors.Is(err, ErrSilent) {
 		return fmt.Errorf("remove names of %s: %w", a.Key, err)
 	}
 	return nil

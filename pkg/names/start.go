@@ -69,6 +69,7 @@ func Start(ctx context.Context, dir string) error {
 type starter struct {
 	mine    bool
 	cmd     *exec.Cmd
+	agent   string // path of the program; cmd may be systemd-run
 	since   time.Time
 	running bool
 	ended   chan error
@@ -84,6 +85,7 @@ func (s *starter) spawn(dir string) error {
 	if err != nil {
 		return err
 	}
+	s.agent = path
 	s.cmd, s.since, s.ended, s.running = command(path, dir), time.Now(), make(chan error, 1), true
 	if err := s.cmd.Start(); err != nil {
 		return fmt.Errorf("run %s: %w", s.cmd.Path, err)
@@ -105,7 +107,7 @@ func (s *starter) over() bool {
 			return false
 		}
 	}
-	if s.last == nil {
+	if s.cmd.Path != s.agent {
 		return time.Since(s.since) >= againAfterUnit
 	}
 	return time.Since(s.since) >= againAfter
@@ -120,6 +122,16 @@ func (s *starter) said() string {
 		text += fmt.Sprintf(", which ended: %v", s.last)
 	}
 	return text + "; run it to see why"
+}
+
+// Available tells whether an ADD could have names registered: an agent answers, or the
+// program is there that would be one.
+func Available(ctx context.Context) error {
+	_, err := Call(ctx, attach.New("", nil).Dir(), Request{Do: DoStatus})
+	if errors.Is(err, ErrNoAgent) {
+		_, err = find()
+	}
+	return err
 }
 
 // find looks for the program beside the plugin, then on PATH.
@@ -146,7 +158,8 @@ func command(path, dir string) *exec.Cmd {
 	env := []string{attach.DirEnv + "=" + dir, "PATH=" + os.Getenv("PATH")}
 	agent := []string{path, "agent", "--on-demand"}
 	if systemd, err := exec.LookPath("systemd-run"); err == nil && bootedBySystemd() {
-		run := []string{systemd, "--quiet", "--collect", "--unit=" + unit, "--description=Berth agent, started on demand"}
+		run := []string{systemd, "--quiet", "--collect", "--unit=" + unit, "--description=Berth agent, started on demand",
+			"--property=Restart=on-failure", "--property=RestartSec=200ms"} // killed: nobody else starts one before the next ADD
 		for _, e := range env {
 			run = append(run, "--setenv="+e)
 		}

@@ -127,9 +127,10 @@ func (b *builder) attachment(n *network, a *attach.Attachment) {
 	}
 	c := b.Graph.node(e.To)
 	for _, p := range a.Ports {
-		c.Ports = append(c.Ports, fmt.Sprintf("%s → %d/%s", hostPort(p), p.ContainerPort, p.Protocol))
+		e.Ports = append(e.Ports, fmt.Sprintf("%s → %d/%s", hostPort(p), p.ContainerPort, p.Protocol))
 		b.ports = append(b.ports, fmt.Sprintf("%s/%s → %s", hostPort(p), p.Protocol, c.Title))
 	}
+	c.Ports = append(c.Ports, e.Ports...)
 	b.edge(e)
 }
 

@@ -61,6 +61,7 @@ type Edge struct {
 	Interface string   `json:"interface,omitempty"`
 	Addresses []string `json:"addresses,omitempty"`
 	Names     []string `json:"names,omitempty"` // the container's on this network, beside the first
+	Ports     []string `json:"ports,omitempty"` // published by this attachment
 	// Reach says that another host is reached; empty when nobody has tried.
 	Reach string   `json:"reach,omitempty"`
 	Bad   []string `json:"bad,omitempty"`

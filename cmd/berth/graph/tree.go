@@ -138,14 +138,14 @@ func (t *tree) text(b branch) []string {
 		if len(e.Names) > 0 {
 			parts = append(parts, "as "+strings.Join(e.Names, ", "))
 		}
+		for _, p := range e.Ports {
+			parts = append(parts, t.paint(t.port, p))
+		}
 	}
 	again := e != nil && b.node.Kind == Container && t.index.to[b.node.ID][0] != e
 	if !again {
 		for _, f := range b.node.Facts {
 			parts = append(parts, t.replace.Replace(f))
-		}
-		for _, p := range b.node.Ports {
-			parts = append(parts, t.paint(t.port, p))
 		}
 		parts = append(parts, t.wrong(b.node.Bad)...)
 	}

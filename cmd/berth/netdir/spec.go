@@ -132,6 +132,11 @@ func (p *plan) checkName() {
 	case slices.Contains(p.host.Networks, p.Name):
 		p.conflict("name: %s: there is a network of that name", p.Name)
 	}
+	for _, other := range p.host.Networks {
+		if other != p.Name && strings.EqualFold(other, p.Name) {
+			p.conflict("name: %s: DNS takes it for network %s: want one that differs in more than capitals", p.Name, other)
+		}
+	}
 }
 
 // bridge sets what Docker's user-defined networks have.
@@ -171,6 +176,9 @@ func (p *plan) findBridge() {
 	if other := p.host.Links[name]; other != "" {
 		p.conflict("bridge: %s: is that of network %s: --opt bridge=NAME takes another", name, other)
 		return
+	}
+	if cni.ValidIfName(name) != nil {
+		return // said with the option
 	}
 	switch there, bridge, err := p.host.Exists(name); {
 	case err != nil:

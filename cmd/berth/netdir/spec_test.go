@@ -97,6 +97,8 @@ func TestRefused(t *testing.T) {
 		spec Spec
 		want string
 	}{
+		{Spec{Name: "OLD", Driver: Bridge, Subnets: prefixes("10.9.0.0/16")},
+			`name: OLD: DNS takes it for network old: want one that differs in more than capitals`},
 		{Spec{Name: "old", Driver: Bridge, Subnets: prefixes("10.1.0.1/16", "10.2.0.0/31"), Gateways: addrs("10.7.0.1"), Options: []string{"mtu=5", "no", "nope=1"}},
 			`name: old: there is a network of that name
 --opt: mtu=5: want a number, 68 to 65535

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/berth-cni/berth/pkg/names"
+	"golang.org/x/sys/unix"
 )
 
 // controlTime is how long a plugin may take to say what it wants.
@@ -70,6 +71,9 @@ func (s *Server) control(conn *net.UnixConn) {
 		err = json.Unmarshal(buf[:n], &r)
 	}
 	var reply names.Reply
+	if err == nil && r.Do == names.DoAdd && hungUp(conn) {
+		return
+	}
 	if err == nil {
 		reply.Status, err = s.do(r)
 	}
@@ -82,6 +86,22 @@ func (s *Server) control(conn *net.UnixConn) {
 	if data, err := json.Marshal(reply); err == nil {
 		_, _ = conn.Write(data) // who has gone asked for nothing
 	}
+}
+
+// hungUp reports whether the plugin waits no more. What it asked for while the agent
+// stood still is not to be done: it has told its runtime that the ADD failed, no DEL
+// follows that would find a record, and the name would stay.
+func hungUp(conn *net.UnixConn) bool {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return true
+	}
+	gone := false
+	err = raw.Control(func(fd uintptr) {
+		n, _, err := unix.Recvfrom(int(fd), make([]byte, 1), unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		gone = n == 0 && err == nil
+	})
+	return gone || err != nil
 }
 
 func (s *Server) do(r names.Request) (*names.Status, error) {

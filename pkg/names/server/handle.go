@@ -13,7 +13,7 @@ type replier interface {
 
 // handle answers a message over itself: msg has room for 64 kB, or what a packet
 // holds. It returns nil when there is no answer, or a later one.
-func (s *Server) handle(from client, msg []byte, stream bool, turn uint32, r replier) []byte {
+func (s *Server) handle(from client, msg []byte, stream bool, r replier) []byte {
 	var q query
 	rcode := q.parse(msg)
 	limit := cap(msg)
@@ -30,7 +30,7 @@ func (s *Server) handle(from client, msg []byte, stream bool, turn uint32, r rep
 		return q.fail(msg, limit, rcode)
 	}
 	a := q.start(msg, limit)
-	what, e := s.directory.resolve(from, &q, &a, turn)
+	what, e := s.directory.resolve(from, &q, &a)
 	switch what {
 	case answered:
 		return a.finish()

@@ -2,6 +2,8 @@ package server
 
 import (
 	"context"
+	"encoding/json"
+	"net"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -220,5 +222,49 @@ func TestOnDemand(t *testing.T) {
 	}
 	if err := ask(names.DoAdd); err != names.ErrNoAgent {
 		t.Errorf("afterwards: %v", err)
+	}
+}
+
+// TestHungUp: what a plugin asked for that does not wait any more is not added, but is
+// removed.
+func TestHungUp(t *testing.T) {
+	s := New(Config{StateDir: t.TempDir()})
+	br := bridge(t, "10.3.0.1/24")
+	t.Cleanup(s.closeListeners)
+	path := filepath.Join(t.TempDir(), "socket")
+	l, err := listenControl(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	e := entry("net", "c", "eth0", br, "web", "10.3.0.2/24")
+	for _, step := range []struct {
+		do    string
+		waits bool
+		want  int
+	}{{names.DoAdd, false, 0}, {names.DoAdd, true, 1}, {names.DoDel, false, 0}} {
+		c, err := net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: path, Net: "unixpacket"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		data, err := json.Marshal(names.Request{Do: step.do, Entry: e})
+		if err == nil {
+			_, err = c.Write(data)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !step.waits {
+			c.Close()
+		}
+		conn, err := l.AcceptUnix()
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.control(conn)
+		c.Close()
+		if got := len(s.Directory().Local()); got != step.want {
+			t.Errorf("%s, waits %v: %d entries, want %d", step.do, step.waits, got, step.want)
+		}
 	}
 }

@@ -108,7 +108,7 @@ func (l *links) submit(ctx context.Context, e elsewhere, p *pending) bool {
 		case p.q.qtype == typeANY:
 			a.minimal()
 		default:
-			a.addresses(family(nil, addrs, p.q.qtype), 0)
+			a.addresses(family(nil, addrs, p.q.qtype))
 		}
 		p.reply(a.finish())
 	}()

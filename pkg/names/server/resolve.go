@@ -1,6 +1,7 @@
 package server
 
 import (
+	"math/rand/v2"
 	"net/netip"
 
 	"github.com/berth-cni/berth/pkg/names"
@@ -33,7 +34,7 @@ const localhost = "\x09localhost\x00"
 // reverse of addresses in their subnets. Docker and aardvark forward a single label
 // that they do not know, and tell the outside what the inside is called. Forwarded
 // are those that a validating resolver asks of top level domains.
-func (d *Directory) resolve(from client, q *query, a *answer, turn uint32) (verdict, elsewhere) {
+func (d *Directory) resolve(from client, q *query, a *answer) (verdict, elsewhere) {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	m := d.clients[from]
@@ -48,14 +49,14 @@ func (d *Directory) resolve(from client, q *query, a *answer, turn uint32) (verd
 	if q.labels == 1 {
 		label := name[:len(name)-1]
 		if target, ok := m.links[string(label)]; ok {
-			return d.link(m, target, q, a, turn)
+			return d.link(m, target, q, a)
 		}
 		if found := d.find(m, label); found != nil {
-			a.members(found, q.qtype, turn)
+			a.members(found, q.qtype)
 			return answered, elsewhere{}
 		}
 	}
-	if d.inNetworks(m, q, a, turn) {
+	if d.inNetworks(m, q, a) {
 		return answered, elsewhere{}
 	}
 	infrastructure := q.qtype == typeNS || q.qtype == typeSOA || q.qtype == typeDS || q.qtype == typeDNSKEY
@@ -107,7 +108,7 @@ func (d *Directory) find(m *member, label []byte) []*member {
 
 // inNetworks answers what is under the name of a network of the client, or about an
 // address in one of their subnets. It reports whether the query was one of these.
-func (d *Directory) inNetworks(m *member, q *query, a *answer, turn uint32) bool {
+func (d *Directory) inNetworks(m *member, q *query, a *answer) bool {
 	name := q.name()
 	if addr, ok := reverse(name); ok {
 		return d.pointer(m, addr, q, a)
@@ -131,7 +132,7 @@ func (d *Directory) inNetworks(m *member, q *query, a *answer, turn uint32) bool
 				return false
 			}
 			a.rcode = 0
-			a.members(found, q.qtype, turn)
+			a.members(found, q.qtype)
 			return true
 		})
 		return true
@@ -175,7 +176,7 @@ func (d *Directory) pointer(m *member, addr netip.Addr, q *query, a *answer) boo
 }
 
 // link answers for a name of the client's own.
-func (d *Directory) link(m *member, target string, q *query, a *answer, turn uint32) (verdict, elsewhere) {
+func (d *Directory) link(m *member, target string, q *query, a *answer) (verdict, elsewhere) {
 	var found []*member
 	if names.Valid(target) == nil {
 		found = d.find(m, []byte(wireLabel(target)))
@@ -190,7 +191,7 @@ func (d *Directory) link(m *member, target string, q *query, a *answer, turn uin
 		return false
 	})
 	if found != nil {
-		a.members(found, q.qtype, turn)
+		a.members(found, q.qtype)
 		return answered, elsewhere{}
 	}
 	for _, other := range d.containers[m.Container] {
@@ -213,9 +214,8 @@ func (d *Directory) forwarding(m *member) forwarding {
 	return f
 }
 
-// members writes the addresses of one family of all of them, another one first each
-// turn. Of another family or type there is an empty answer: the name exists.
-func (a *answer) members(all []*member, qtype uint16, turn uint32) {
+// members writes the addresses of one family of all of them, any one first. Of another family or type there is an empty answer: the name exists.
+func (a *answer) members(all []*member, qtype uint16) {
 	if qtype == typeANY {
 		a.minimal()
 		return
@@ -225,7 +225,7 @@ func (a *answer) members(all []*member, qtype uint16, turn uint32) {
 	for _, m := range all {
 		addrs = family(addrs, m.Addresses, qtype)
 	}
-	a.addresses(addrs, turn)
+	a.addresses(addrs)
 }
 
 // family appends the addresses that a type of query asks for.
@@ -238,9 +238,15 @@ func family(to, from []netip.Addr, qtype uint16) []netip.Addr {
 	return to
 }
 
-func (a *answer) addresses(addrs []netip.Addr, turn uint32) {
+// addresses begins with any one: to count turns would not do, since most resolvers ask
+// for A and AAAA by turns, and every other turn is the same one of two.
+func (a *answer) addresses(addrs []netip.Addr) {
+	first := 0
+	if len(addrs) > 1 {
+		first = rand.IntN(len(addrs))
+	}
 	for i := range addrs {
-		a.address(addrs[(i+int(turn%uint32(len(addrs))))%len(addrs)])
+		a.address(addrs[(first+i)%len(addrs)])
 	}
 }
 

@@ -291,7 +291,7 @@ func fuzzAnswer(d *Directory, from client, q *query, rcode int, msg []byte) []by
 		return q.fail(msg, limit, rcode)
 	}
 	a := q.start(msg, limit)
-	if what, _ := d.resolve(from, q, &a, 1); what == answered {
+	if what, _ := d.resolve(from, q, &a); what == answered {
 		return a.finish()
 	}
 	r := &response{msg: append([]byte(nil), msg[:q.end]...)}

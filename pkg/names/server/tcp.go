@@ -78,7 +78,7 @@ func (l *listener) connection(c *net.TCPConn) {
 	from, end := l.peer(c), time.Now().Add(tcpLife)
 	buf := streams.Get().(*[2 + 1<<16 - 1]byte)
 	defer streams.Put(buf)
-	for turn := range uint32(tcpQueries) {
+	for range tcpQueries {
 		deadline := time.Now().Add(tcpIdle)
 		if deadline.After(end) {
 			deadline = end
@@ -97,7 +97,7 @@ func (l *listener) connection(c *net.TCPConn) {
 			return
 		}
 		r := &tcpReplier{}
-		out := l.server.handle(from, buf[2:2+n], true, turn, r)
+		out := l.server.handle(from, buf[2:2+n], true, r)
 		if out == nil {
 			if out = r.wait(); out == nil {
 				return

@@ -14,7 +14,7 @@ func (l *listener) serveUDP(c *net.UDPConn) {
 	}
 	b := newBatch(raw)
 	r := udpReplier{batch: b}
-	for turn := uint32(0); ; {
+	for {
 		n, err := b.receive()
 		if errors.Is(err, net.ErrClosed) {
 			return
@@ -25,9 +25,8 @@ func (l *listener) serveUDP(c *net.UDPConn) {
 		}
 		replies := 0
 		for i := range n {
-			turn++
 			r.index = i
-			if out := l.packet(&r, turn); out != nil {
+			if out := l.packet(&r); out != nil {
 				b.reply(replies, i, len(out))
 				replies++
 			}
@@ -37,13 +36,13 @@ func (l *listener) serveUDP(c *net.UDPConn) {
 }
 
 // packet answers one packet. A bug costs no more than its answer.
-func (l *listener) packet(r *udpReplier, turn uint32) []byte {
+func (l *listener) packet(r *udpReplier) []byte {
 	defer survive(l.server.log, "a packet")
 	msg := r.batch.message(r.index)
 	if msg == nil {
 		return nil
 	}
-	return l.server.handle(l.client(r.batch.source(r.index)), msg, false, turn, r)
+	return l.server.handle(l.client(r.batch.source(r.index)), msg, false, r)
 }
 
 // udpReplier answers a packet of a batch.

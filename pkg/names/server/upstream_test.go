@@ -117,7 +117,7 @@ func TestFailover(t *testing.T) {
 	for _, c := range []struct {
 		how   manner
 		first time.Duration
-	}{{dead, 2 * time.Second}, {lying, 2 * time.Second}, {unwilling, 200 * time.Millisecond}} {
+	}{{dead, 3 * time.Second}, {lying, 3 * time.Second}, {unwilling, time.Second}} {
 		t.Run(string(c.how), func(t *testing.T) {
 			bad, good := newResolver(t, c.how), newResolver(t, honest)
 			a := newAsking(t, bad, good)
@@ -130,7 +130,7 @@ func TestFailover(t *testing.T) {
 			for i := range 20 {
 				a.expect(t, fmt.Sprintf("n%d.test", i), dns.TypeA, outside)
 			}
-			if d := time.Since(began); d > 200*time.Millisecond {
+			if d := time.Since(began); d > time.Second { // each would cost more with the bad one
 				t.Errorf("the next 20 took %s", d)
 			}
 			if c.how == unwilling {
@@ -160,12 +160,12 @@ func TestNobodyAnswers(t *testing.T) {
 	a := newAsking(t, newResolver(t, dead))
 	began := time.Now()
 	a.expect(t, "x.test", dns.TypeA, "forwarded SERVFAIL")
-	if d := time.Since(began); d < 4*time.Second || d > 5*time.Second {
+	if d := time.Since(began); d < 4*time.Second || d > 7*time.Second {
 		t.Errorf("it took %s", d)
 	}
 	began = time.Now()
 	a.expect(t, "x.test", dns.TypeA, "forwarded SERVFAIL")
-	if d := time.Since(began); d > 100*time.Millisecond {
+	if d := time.Since(began); d > time.Second {
 		t.Errorf("a failure is not remembered: %s", d)
 	}
 }

@@ -164,7 +164,7 @@ func TestClose(t *testing.T) {
 	time.Sleep(testTTL)
 	start := time.Now()
 	check(t, s.Close())
-	if took := time.Since(start); took > time.Second {
+	if took := time.Since(start); took > 5*time.Second {
 		t.Errorf("Close took %s while the store was away", took)
 	}
 }

@@ -117,6 +117,11 @@ func TestTextbookNames(t *testing.T) {
 	one.knowsNot("nobody")
 	must(t, n.Check(two.Container, two.opts...))
 
+	// Somebody flushes the firewall: the agent puts it back.
+	must(t, b.Script("nft flush ruleset"))
+	b.eventually("("+two.addr+")", func() (string, error) { return one.sh("ping -4 -c1 -W1 tomcat82") })
+	must(t, n.Check(two.Container, two.opts...))
+
 	// The name goes with its container, and comes with the next one, whatever address
 	// that gets; the address leads to who has it now.
 	old := two.addr

@@ -115,7 +115,7 @@ func (p *program) runAgent(ctx context.Context) error {
 func (p *program) overlayPart(records *attach.Store, names *server.Server, log *slog.Logger) (part overlayPart, end func(), err error) {
 	s := &p.settings
 	if !s.named {
-		return alone{s.node}, func() {}, nil
+		return alone{s.node, s.dataDir, s.firewall, records, log}, func() {}, nil
 	}
 	store, err := p.open(s, log)
 	if err != nil {

@@ -87,7 +87,7 @@ type daemon struct {
 	images cri.ImageServiceClient
 	conn   *grpc.ClientConn
 	pods   int
-	dns *cri.DNSConfig // of every pod; nil: the machine's
+	dns    *cri.DNSConfig // of every pod; nil: the machine's
 }
 
 // newDaemon starts a containerd with the conflist, and imports the image. Each of the

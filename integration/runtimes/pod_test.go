@@ -35,7 +35,7 @@ func (d *daemon) podConfig(name string, hostPort int32) *cri.PodSandboxConfig {
 	c := &cri.PodSandboxConfig{
 		Metadata: &cri.PodSandboxMetadata{Name: name, Uid: name + "-uid", Namespace: "default"},
 		Hostname: name, DnsConfig: d.dns,
-		Linux:    &cri.LinuxPodSandboxConfig{CgroupParent: d.cgroup, SecurityContext: &cri.LinuxSandboxSecurityContext{}},
+		Linux: &cri.LinuxPodSandboxConfig{CgroupParent: d.cgroup, SecurityContext: &cri.LinuxSandboxSecurityContext{}},
 	}
 	if hostPort != 0 {
 		for _, protocol := range []cri.Protocol{cri.Protocol_TCP, cri.Protocol_UDP} {

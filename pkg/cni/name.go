@@ -23,6 +23,9 @@ func (r *Request) readNames(plan *Plan) {
 		r.refuseCapability("aliases", raw, `want "names": true in the configuration`)
 		raw = nil
 	}
+	if !r.WantsNames() {
+		return
+	}
 	set, err := names.FromArgs(names.Source{Network: r.Conf.Name, Container: r.ContainerID, Args: r.Args, Aliases: raw, CNI: rawCNI(r.Conf.Args)})
 	if err != nil {
 		r.problems = append(r.problems, err)
@@ -30,9 +33,6 @@ func (r *Request) readNames(plan *Plan) {
 	}
 	if !r.Conf.Names {
 		set.Names = nil
-	}
-	if !r.Conf.Names && len(set.Links) == 0 {
-		return
 	}
 	if plan.NamesBridge == "" {
 		r.Refuse("names", r.Conf.Names, "this network has no gateway on the host, where names are asked for: want false, and no args.cni.links")

@@ -40,12 +40,7 @@ func (s *HostShim) name() string {
 // container's to the attachment. It goes before the step that makes the container's
 // interface.
 func (s *HostShim) Add(ctx context.Context, a *attach.Attachment) error {
-	c, err := dial()
-	if err != nil {
-		return err
-	}
-	defer c.close()
-	unlock, err := lockHost()
+	c, unlock, err := dialLocked()
 	if err != nil {
 		return err
 	}
@@ -172,12 +167,7 @@ func (s *HostShim) routes(c *conn, shim *device) ([]netip.Prefix, error) {
 
 // Del removes the routes to the container, and the shim if it has no others.
 func (s *HostShim) Del(_ context.Context, a *attach.Attachment) error {
-	c, err := dial()
-	if err != nil {
-		return err
-	}
-	defer c.close()
-	unlock, err := lockHost()
+	c, unlock, err := dialLocked()
 	if err != nil {
 		return err
 	}
@@ -272,6 +262,20 @@ func source(have []netip.Prefix, dst netip.Addr) netip.Addr {
 // linkLocal is the address of RFC 4291, appendix A, for a MAC.
 func linkLocal(mac net.HardwareAddr) netip.Addr {
 	return netip.AddrFrom16([16]byte{0xfe, 0x80, 8: mac[0] ^ 2, mac[1], mac[2], 0xff, 0xfe, mac[3], mac[4], mac[5]})
+}
+
+// dialLocked opens a socket for a change of what attachments share, alone on this host
+// until done, which closes the socket, too.
+func dialLocked() (c *conn, done func(), err error) {
+	if c, err = dial(); err != nil {
+		return nil, nil, err
+	}
+	unlock, err := lockHost()
+	if err != nil {
+		c.close()
+		return nil, nil, err
+	}
+	return c, func() { unlock(); c.close() }, nil
 }
 
 // lockHost keeps others from making or removing what attachments of this host

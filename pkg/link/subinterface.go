@@ -33,12 +33,7 @@ func (s *Subinterface) Name() string { return fmt.Sprintf("%s.%d", s.Parent, s.V
 
 // Add makes the interface if there is none, and notes the attachment as its user.
 func (s *Subinterface) Add(_ context.Context, a *attach.Attachment) error {
-	c, err := dial()
-	if err != nil {
-		return err
-	}
-	defer c.close()
-	unlock, err := lockHost()
+	c, unlock, err := dialLocked()
 	if err != nil {
 		return err
 	}
@@ -87,12 +82,7 @@ func (s *Subinterface) create(c *conn) (*device, error) {
 // Del removes the attachment from the users, and an interface of ours that has no
 // other.
 func (s *Subinterface) Del(_ context.Context, a *attach.Attachment) error {
-	c, err := dial()
-	if err != nil {
-		return err
-	}
-	defer c.close()
-	unlock, err := lockHost()
+	c, unlock, err := dialLocked()
 	if err != nil {
 		return err
 	}

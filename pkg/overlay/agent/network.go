@@ -40,7 +40,7 @@ func (a *Agent) reconcile() {
 	}
 	conflicts := a.state.Conflicts()
 	for _, name := range a.names() {
-		if now, ok := a.state.Networks[name]; a.fresh && (!ok && !a.spoiled(name) || ok && now.ID != a.nets[name].def().ID) {
+		if now, ok := a.state.Networks[name]; a.fresh && (!ok || now.ID != a.nets[name].def().ID) {
 			a.remove(name)
 		}
 	}
@@ -77,17 +77,6 @@ func (a *Agent) spare(u overlay.Update) overlay.Update {
 		}
 	}
 	return u
-}
-
-// spoiled tells whether the store still has a network, but not in a form that anybody
-// can use: that is no reason to take it from its containers.
-func (a *Agent) spoiled(name string) bool {
-	for key := range a.state.Bad {
-		if strings.HasSuffix(key, "networks/"+name) {
-			return true
-		}
-	}
-	return false
 }
 
 // sweep deletes what networks left that went while the agent was away.

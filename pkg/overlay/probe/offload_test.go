@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/berth-cni/berth/pkg/overlay/vxlan"
 	"golang.org/x/sys/unix"
 )
 
@@ -20,10 +21,10 @@ func TestChecksumOffload(t *testing.T) {
 	a, _ := pair(t, underlay{})
 	a.in(t, func() {
 		for _, want := range []bool{true, false, false, true} {
-			if err := SetChecksumOffload("vxlan42", want); err != nil {
+			if err := vxlan.SetChecksumOffload("vxlan42", want); err != nil {
 				t.Fatal(err)
 			}
-			got, err := ChecksumOffload("vxlan42")
+			got, err := vxlan.ChecksumOffload("vxlan42")
 			if err != nil || got != want {
 				t.Errorf("offload is %t, %v, want %t", got, err, want)
 			}
@@ -33,14 +34,14 @@ func TestChecksumOffload(t *testing.T) {
 			}
 		}
 		for _, name := range []string{"vxlan43", "", "a-name-that-is-too-long"} {
-			if _, err := ChecksumOffload(name); !errors.Is(err, unix.ENODEV) {
-				t.Errorf("ChecksumOffload(%q): %v, want %v", name, err, unix.ENODEV)
+			if _, err := vxlan.ChecksumOffload(name); !errors.Is(err, unix.ENODEV) {
+				t.Errorf("vxlan.ChecksumOffload(%q): %v, want %v", name, err, unix.ENODEV)
 			}
-			if err := SetChecksumOffload(name, false); !errors.Is(err, unix.ENODEV) {
-				t.Errorf("SetChecksumOffload(%q): %v, want %v", name, err, unix.ENODEV)
+			if err := vxlan.SetChecksumOffload(name, false); !errors.Is(err, unix.ENODEV) {
+				t.Errorf("vxlan.SetChecksumOffload(%q): %v, want %v", name, err, unix.ENODEV)
 			}
 		}
-		if err := SetChecksumOffload("lo", false); err == nil {
+		if err := vxlan.SetChecksumOffload("lo", false); err == nil {
 			t.Error("loopback lets its checksum offload be switched off")
 		}
 	})
@@ -60,7 +61,7 @@ func TestWhoSums(t *testing.T) {
 			for _, offload := range []bool{false, true} {
 				for _, device := range []bool{true, false} {
 					a.in(t, func() {
-						if err := SetChecksumOffload("vxlan42", device); err != nil {
+						if err := vxlan.SetChecksumOffload("vxlan42", device); err != nil {
 							t.Fatal(err)
 						}
 						left, good := sniff(t, a, b.inner[f.index], a.inner[f.index], size, offload)
@@ -190,7 +191,7 @@ func TestBrokenOuterChecksum(t *testing.T) {
 func setOffload(t *testing.T, h *host, on bool) {
 	t.Helper()
 	h.in(t, func() {
-		if err := SetChecksumOffload("vxlan42", on); err != nil {
+		if err := vxlan.SetChecksumOffload("vxlan42", on); err != nil {
 			t.Fatal(err)
 		}
 	})

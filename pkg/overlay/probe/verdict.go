@@ -19,7 +19,7 @@ const (
 	// SmallMTU: small packets pass, those of the whole MTU do not.
 	SmallMTU
 	// BadChecksum: packets pass whose checksum the kernel computes, those do not that
-	// leave it to this host's devices. The remedy is [SetChecksumOffload].
+	// leave it to this host's devices. The remedy is SetChecksumOffload of package vxlan.
 	BadChecksum
 	// Failed: this host could not ask: no device, no address, or its own firewall
 	// forbids. Err says what. A missing route is not found: probes are bound to the

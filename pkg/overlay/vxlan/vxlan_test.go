@@ -85,6 +85,9 @@ func hosts(t testing.TB, n int, v6 bool) []node {
 		run(t, fmt.Sprintf("ip link add u%d type veth peer name eth0 netns %s", i, ns))
 		run(t, fmt.Sprintf("ip link set u%d master under up", i))
 		run(t, fmt.Sprintf("ip -n %s link set lo up", ns))
+		if !v6 { // a link-local address comes a second later, into a state that rests
+			run(t, fmt.Sprintf("ip -n %s link set eth0 addrgenmode none", ns))
+		}
 		run(t, fmt.Sprintf("ip -n %s link set eth0 up", ns))
 		bits := 24
 		if v6 {

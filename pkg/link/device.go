@@ -22,6 +22,7 @@ type device struct {
 	link   int    // the device that this one is on, in that one's namespace
 	mode   uint32 // a macvlan's MACVLAN_MODE_*
 	alias  string // IFLA_IFALIAS
+	away   bool   // the other end, or the device that this one is on, is in another namespace
 }
 
 const operUp = 6
@@ -75,6 +76,8 @@ func parseDevice(data []byte) (*device, error) {
 			d.master = int(uint32Of(a.Value))
 		case unix.IFLA_LINK:
 			d.link = int(uint32Of(a.Value))
+		case unix.IFLA_LINK_NETNSID:
+			d.away = true
 		case unix.IFLA_IFALIAS:
 			d.alias = nl.BytesToString(a.Value)
 		case unix.IFLA_OPERSTATE:

@@ -5,7 +5,6 @@ import (
 	"net/netip"
 
 	"github.com/berth-cni/berth/pkg/attach"
-	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
@@ -110,26 +109,11 @@ func gatewayOf(subnet netip.Prefix, routes []attach.Route) netip.Addr {
 // busy returns the name of an interface of the namespace that is up and not lo;
 // empty when there is none. (The kernel's own tunnel devices are down.)
 func (c *conn) busy() (string, error) {
-	replies, err := c.dump(func() *nl.NetlinkRequest {
-		req := nl.NewNetlinkRequest(unix.RTM_GETLINK, unix.NLM_F_DUMP)
-		req.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
-		req.AddData(nl.NewRtAttr(unix.IFLA_EXT_MASK, nl.Uint32Attr(1<<3))) // RTEXT_FILTER_SKIP_STATS
-		return req
-	})
-	if err != nil {
-		return "", fmt.Errorf("list interfaces: %w", err)
-	}
-	for _, r := range replies {
-		if r.kind != unix.RTM_NEWLINK {
-			continue
-		}
-		d, err := parseDevice(r.data)
-		if err != nil {
-			return "", err
-		}
+	all, err := c.devices()
+	for _, d := range all {
 		if d.flags&unix.IFF_UP != 0 && d.flags&unix.IFF_LOOPBACK == 0 {
 			return d.name, nil
 		}
 	}
-	return "", nil
+	return "", err
 }

@@ -22,12 +22,18 @@ const admitMark = "berth-vxlan"
 // firewalld's ports have no owner: one that is not wanted any more stays open until
 // firewalld starts again. There is nothing behind it.
 func Admit(ctx context.Context, ports []int) error {
-	hasFirewalld, filters, err := closed("INPUT")
+	s, err := dial()
+	if err != nil {
+		return err
+	}
+	hasFirewalld, chains, err := otherFirewalls(s, "INPUT")
 	if hasFirewalld {
 		err = errors.Join(err, firewalld{}.admit(ctx, ports))
 	}
-	for _, f := range filters {
-		err = errors.Join(err, f.admit(ports))
+	for _, c := range chains {
+		if c.drops {
+			err = errors.Join(err, c.admit(ports))
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("let VXLAN packets (UDP ports %v) through the host's other firewalls: %w", ports, err)

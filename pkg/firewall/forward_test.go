@@ -2,6 +2,7 @@ package firewall
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -92,6 +93,51 @@ func TestForwardNothingDrops(t *testing.T) {
 	}
 }
 
+// TestForwardAsks starts no program where the bridge is let through already, and sees
+// which of the rules somebody took away.
+func TestForwardAsks(t *testing.T) {
+	for _, flavour := range []string{"nft", "legacy"} {
+		t.Run(flavour, func(t *testing.T) {
+			nstest.Host(t)
+			programs := []string{"iptables-" + flavour, "ip6tables-" + flavour}
+			for _, program := range programs {
+				run(t, program+" -P FORWARD DROP")
+				run(t, program+" -P INPUT DROP")
+				run(t, program+" -N OTHERS")
+				run(t, program+" -A FORWARD -j OTHERS")
+			}
+			f := &Forward{Bridge: "br1", Names: true}
+			if err := (&Forward{Bridge: "br12", Names: true}).Add(t.Context(), nil); err != nil { // another one, whose name begins alike
+				t.Fatal(err)
+			}
+			if err := f.Add(t.Context(), nil); err != nil {
+				t.Fatal(err)
+			}
+			path := os.Getenv("PATH")
+			t.Setenv("PATH", "/nonexistent")
+			if err := errors.Join(f.Add(t.Context(), nil), f.Check(t.Context(), nil)); err != nil {
+				t.Errorf("where all is there: %v", err)
+			}
+			for _, program := range programs {
+				for _, rule := range append(f.rules("FORWARD"), f.rules("INPUT")...) {
+					t.Setenv("PATH", path)
+					if err := nstest.Run(program, append([]string{"-D", rule.chain}, rule.spec...)...); err != nil {
+						t.Fatal(err)
+					}
+					t.Setenv("PATH", "/nonexistent")
+					if err := f.Check(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "the "+rule.chain+" policy of "+strings.TrimSuffix(program, "-nft")+" is drop") {
+						t.Errorf("without %s of %s Check says %v", rule, program, err)
+					}
+					t.Setenv("PATH", path)
+					if err := errors.Join(f.Add(t.Context(), nil), f.Check(t.Context(), nil)); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+		})
+	}
+}
+
 func TestForwardWithoutProgram(t *testing.T) {
 	nstest.Host(t)
 	run(t, "iptables-nft -P FORWARD DROP")
@@ -111,7 +157,7 @@ func TestForwardFirewalld(t *testing.T) {
 	nstest.Host(t)
 	dir := t.TempDir()
 	log := filepath.Join(dir, "log")
-	script := "#!/bin/sh\necho \"$@\" >> " + log + "\n"
+	script := "#!/bin/sh\necho \"$@\" >> " + log + "\ncase $* in *query*) grep -q change " + log + ";; esac\n"
 	if err := os.WriteFile(filepath.Join(dir, "firewall-cmd"), []byte(script), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -128,7 +174,8 @@ func TestForwardFirewalld(t *testing.T) {
 		}
 	}
 	got, _ := os.ReadFile(log)
-	want := `--zone=trusted --change-interface=br1
+	want := `--zone=trusted --query-interface=br1
+--zone=trusted --change-interface=br1
 --zone=trusted --query-interface=br1
 --zone=trusted --query-interface=br1
 --zone=trusted --remove-interface=br1
@@ -150,7 +197,7 @@ func TestForwardNames(t *testing.T) {
 			before := held(t)
 			ctx := context.Background()
 			f := &Forward{Bridge: "br1", Names: true}
-			if err := f.Check(ctx, nil); err == nil || !strings.Contains(err.Error(), "INPUT policy is drop") {
+			if err := f.Check(ctx, nil); err == nil || !strings.Contains(err.Error(), "the INPUT policy of iptables") {
 				t.Errorf("Check says %v", err)
 			}
 			for range 2 {

@@ -14,9 +14,12 @@ import (
 
 // Watch tells of damage to the firewall of the calling thread's network namespace:
 // the channel has a value after somebody deleted our nftables table, or a chain, a
-// rule or a set of it, and after firewalld's table went, which takes with it what
-// [Admit] and [Forward] allowed. Values that nobody took yet are one. The channel
-// is closed when the context ends (or the socket breaks).
+// rule or a set of it; and after another firewall may have begun to drop what [Admit]
+// and [Forward] allow: firewalld's table came or went, the policy of iptables' FORWARD
+// or INPUT was set, a rule of these was deleted. Values that nobody took yet are one.
+// The channel is closed when the context ends (or the socket breaks).
+//
+// The kernel does not tell of changes to iptables in its form from before nftables.
 //
 // Elements that come and go, those of every container and of [SyncTunnels] itself,
 // wake nobody: the kernel drops their messages before they reach the socket. So
@@ -59,18 +62,26 @@ func Watch(ctx context.Context) (<-chan struct{}, error) {
 	return damaged, nil
 }
 
-// damage tells whether something of our table, or of firewalld's, was deleted.
+// damage tells whether one of the messages is about what [Watch] looks for.
 func damage(data []byte) bool {
 	all, err := replies(data)
-	return err != nil || slices.ContainsFunc(all, func(r reply) bool {
-		switch r.kind {
-		case delTable, delChain, delRule, delSet:
-			const name = unix.NFTA_TABLE_NAME // the same number in all four
-			table := string(bytes.TrimSuffix(attrOf(r.attrs, name), []byte{0}))
-			return table == TableName || table == firewalldTable
-		}
-		return false
-	})
+	return err != nil || slices.ContainsFunc(all, reply.damages)
+}
+
+func (r reply) damages() bool {
+	text := func(attr uint16) string { return string(bytes.TrimSuffix(attrOf(r.attrs, attr), []byte{0})) }
+	const table = unix.NFTA_TABLE_NAME // the same number in messages of all kinds
+	switch name := text(table); r.kind {
+	case newTable:
+		return name == firewalldTable
+	case newChain:
+		return name == "filter" && hooks[text(unix.NFTA_CHAIN_NAME)] != 0
+	case delRule:
+		return name == TableName || name == firewalldTable || name == "filter" && hooks[text(unix.NFTA_RULE_CHAIN)] != 0
+	case delTable, delChain, delSet:
+		return name == TableName || name == firewalldTable
+	}
+	return false
 }
 
 // noElements drops what begins with a change of elements or tells of a generation.

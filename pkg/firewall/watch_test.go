@@ -2,6 +2,7 @@ package firewall
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 
@@ -58,10 +59,22 @@ func TestWatch(t *testing.T) {
 			t.Errorf("%s: not told", damage)
 		}
 	}
-	run(t, "nft add table inet firewalld")
-	run(t, "nft delete table inet firewalld")
-	if !told() {
-		t.Error("firewalld goes: not told")
+	for _, change := range []string{
+		"nft add table inet firewalld", "nft delete table inet firewalld",
+		"iptables-nft -P FORWARD DROP", "ip6tables-nft -P INPUT DROP", "iptables-nft -F", "ip6tables-nft -D INPUT -j ACCEPT",
+	} {
+		if strings.HasPrefix(change, "iptables-nft -F") {
+			run(t, "iptables-nft -A FORWARD -i br1 -j ACCEPT")
+		}
+		if strings.Contains(change, "-D INPUT") {
+			run(t, "ip6tables-nft -A INPUT -j ACCEPT")
+		}
+		for told() {
+		}
+		run(t, change)
+		if !told() {
+			t.Errorf("%s: not told", change)
+		}
 	}
 	cancel()
 	select {

@@ -3,7 +3,8 @@
 // the store is lost.
 //
 // Everything happens on hosts of its own (package cluster), joined by an underlay. Every
-// tick is the outcome of a comparison; the exit code is 0 only when all of them held.
+// tick is the outcome of a comparison; the exit code is 0 only when all of them held, but
+// for those about speed, which warn.
 package main
 
 import (
@@ -47,8 +48,7 @@ type effort struct {
 	most   float64       // times its round trip
 }
 
-// shown is what a person sees. A busy machine is forgiven much: the benchmark of
-// integration/overlay is what measures.
+// shown is what a person sees. The benchmark of integration/overlay is what measures.
 var shown = effort{rounds: 5, run: 150 * time.Millisecond, least: 0.6, most: 2}
 
 // step is a part of the demo.

@@ -29,6 +29,19 @@ func TestFailed(t *testing.T) {
 	}
 }
 
+// TestSlow: what is slower than claimed is said, and decides nothing.
+func TestSlow(t *testing.T) {
+	var out bytes.Buffer
+	s := New(&out, false)
+	s.Fast(true, "one second")
+	s.Fast(false, "two seconds")
+	err := s.Summary()
+	if got := out.String(); err != nil || !strings.Contains(got, "✓ one second\n") || !strings.Contains(got, "! two seconds: not so") ||
+		!strings.Contains(got, "2 claims checked, all as expected but 1 about speed") {
+		t.Errorf("%v:\n%s", err, got)
+	}
+}
+
 func TestWrap(t *testing.T) {
 	for _, test := range []struct {
 		text string

@@ -83,7 +83,7 @@ func (w *ward) container(n int, named bool) *attach.Attachment {
 	}
 	a.MAC = link.MAC(a)
 	rules := &firewall.Rules{Backend: w.backend, Bridge: "br-web", Masquerade: true, Isolate: true, Names: named}
-	err = w.store.Add(w.Context(), a, func(tx *attach.Tx) error {
+	err = w.store.Add(w.Context(), &attach.Adding{Attachment: a}, func(tx *attach.Tx) error {
 		network := attach.Network{Name: "web", Plugin: "bridge", Link: "br-web",
 			Subnets: []netip.Prefix{netip.MustParsePrefix("10.81.0.0/24"), netip.MustParsePrefix("fd00:81::/64")}}
 		if _, err := tx.EnsureNetwork(network); err != nil {

@@ -39,7 +39,7 @@ const settleTime = time.Second
 func settle(ctx context.Context, store *attach.Store, k attach.Key) (*attach.Attachment, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, settleTime, errors.New("somebody is adding or deleting it"))
 	defer cancel()
-	err := store.Add(ctx, &attach.Attachment{Key: k}, func(*attach.Tx) error { return attach.ErrNotFound })
+	err := store.Add(ctx, &attach.Adding{Attachment: &attach.Attachment{Key: k}}, func(*attach.Tx) error { return attach.ErrNotFound })
 	if errors.Is(err, attach.ErrExists) {
 		return store.Get(ctx, k)
 	}

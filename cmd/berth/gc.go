@@ -192,7 +192,7 @@ func (p *program) lost(ctx context.Context, store *attach.Store, o *gcOptions, r
 			fmt.Sprintf("its holder, %s, has no record", l.Holder), func(ctx context.Context) error {
 				a := &attach.Attachment{Key: l.Holder, Plugin: "berth gc", Created: p.now().UTC()}
 				a.Leases = append(a.Leases, l.Address)
-				if err := store.Add(ctx, a, func(*attach.Tx) error { return nil }); err != nil {
+				if err := store.Add(ctx, &attach.Adding{Attachment: a}, func(*attach.Tx) error { return nil }); err != nil {
 					return err
 				}
 				return store.Del(ctx, a.Key)

@@ -49,7 +49,7 @@ func TestGCLeavesTheLiving(t *testing.T) {
 type slow struct{ during func() }
 
 func (slow) Kind() string                                    { return "loopback" }
-func (s slow) Add(context.Context, *attach.Attachment) error { s.during(); return nil }
+func (s slow) Add(context.Context, *attach.Adding) error     { s.during(); return nil }
 func (slow) Del(context.Context, *attach.Attachment) error   { return nil }
 func (slow) Check(context.Context, *attach.Attachment) error { return nil }
 
@@ -68,7 +68,7 @@ func TestGCBesideAdd(t *testing.T) {
 		}
 	}
 	a := &attach.Attachment{Key: attach.Key{Network: "host", Container: "h", IfName: "eth0"}, Netns: path, Cookie: host, Created: noon.Add(-time.Hour)}
-	err = w.store.Add(t.Context(), a, func(*attach.Tx) error {
+	err = w.store.Add(t.Context(), &attach.Adding{Attachment: a}, func(*attach.Tx) error {
 		a.Steps = []attach.Step{slow{collect}, &link.Rebind{}}
 		return nil
 	})
@@ -132,7 +132,7 @@ func TestGCNetworks(t *testing.T) {
 type mystery struct{}
 
 func (mystery) Kind() string                                    { return "mystery" }
-func (mystery) Add(context.Context, *attach.Attachment) error   { return nil }
+func (mystery) Add(context.Context, *attach.Adding) error       { return nil }
 func (mystery) Del(context.Context, *attach.Attachment) error   { return nil }
 func (mystery) Check(context.Context, *attach.Attachment) error { return nil }
 
@@ -140,7 +140,7 @@ func (mystery) Check(context.Context, *attach.Attachment) error { return nil }
 func TestUnreadable(t *testing.T) {
 	w := newWard(t)
 	b := &attach.Attachment{Key: attach.Key{Network: "web", Container: "later", IfName: "eth0"}}
-	err := w.store.Add(t.Context(), b, func(*attach.Tx) error {
+	err := w.store.Add(t.Context(), &attach.Adding{Attachment: b}, func(*attach.Tx) error {
 		b.Steps = []attach.Step{mystery{}}
 		return nil
 	})

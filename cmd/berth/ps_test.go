@@ -25,8 +25,8 @@ import (
 // test has made, or not.
 type inert struct{ attach.Step }
 
-func (inert) Add(context.Context, *attach.Attachment) error { return nil }
-func (i inert) MarshalJSON() ([]byte, error)                { return json.Marshal(i.Step) }
+func (inert) Add(context.Context, *attach.Adding) error { return nil }
+func (i inert) MarshalJSON() ([]byte, error)            { return json.Marshal(i.Step) }
 
 // stateOf makes a store with these records, on tmpfs.
 func stateOf(t *testing.T, networks []attach.Network, all ...*attach.Attachment) string {
@@ -37,7 +37,7 @@ func stateOf(t *testing.T, networks []attach.Network, all ...*attach.Attachment)
 	}
 	s := attach.New(dir, cni.Decode)
 	for _, a := range all {
-		err := s.Add(t.Context(), a, func(tx *attach.Tx) error {
+		err := s.Add(t.Context(), &attach.Adding{Attachment: a}, func(tx *attach.Tx) error {
 			for _, n := range networks {
 				if err := tx.PutNetwork(n); err != nil {
 					return err
@@ -131,7 +131,7 @@ func TestPsUnreadable(t *testing.T) {
 type stranger struct{}
 
 func (stranger) Kind() string                                    { return "teleport" }
-func (stranger) Add(context.Context, *attach.Attachment) error   { return nil }
+func (stranger) Add(context.Context, *attach.Adding) error       { return nil }
 func (stranger) Del(context.Context, *attach.Attachment) error   { return nil }
 func (stranger) Check(context.Context, *attach.Attachment) error { return nil }
 

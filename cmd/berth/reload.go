@@ -242,7 +242,7 @@ func (r *reloader) container(ctx context.Context, a *attach.Attachment) {
 	if why == nil {
 		return
 	}
-	err = attach.Reload(ctx, mine)
+	err = attach.Reload(ctx, &attach.Adding{Attachment: mine, All: r.readable})
 	if err == nil {
 		err = attach.Check(ctx, mine)
 	}
@@ -272,7 +272,6 @@ func (r *reloader) container(ctx context.Context, a *attach.Attachment) {
 // steps is the record with what is put back for one container alone.
 func (r *reloader) steps(a *attach.Attachment) *attach.Attachment {
 	mine := settled(a, r.newest)
-	mine.All = r.readable
 	mine.Steps = slices.DeleteFunc(mine.Steps, func(s attach.Step) bool {
 		_, rules := s.(*firewall.Rules)
 		return rules && !r.partial

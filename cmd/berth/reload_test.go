@@ -85,8 +85,8 @@ func TestReloadSettings(t *testing.T) {
 	a.Created = a.Created.Add(time.Minute)
 	rulesIn(a).Isolate = false
 	steps := a.Steps
-	a.Leases, a.Ports, a.NetworkChanged = nil, nil, true
-	if err := w.store.Add(t.Context(), a, func(*attach.Tx) error { a.Steps = steps; return nil }); err != nil {
+	a.Leases, a.Ports = nil, nil
+	if err := w.store.Add(t.Context(), &attach.Adding{Attachment: a, NetworkChanged: true}, func(*attach.Tx) error { a.Steps = steps; return nil }); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
@@ -158,7 +158,7 @@ func BenchmarkDoctor(b *testing.B) {
 			Routes: []attach.Route{link.DefaultRoute(gw)}, Leases: []netip.Addr{addr},
 			Ports: []attach.Port{{HostPort: uint16(10000 + i), ContainerPort: 80, Protocol: "tcp"}}}
 		a.MAC = link.MAC(a)
-		err = s.Add(b.Context(), a, func(tx *attach.Tx) error {
+		err = s.Add(b.Context(), &attach.Adding{Attachment: a}, func(tx *attach.Tx) error {
 			if _, err := tx.EnsureNetwork(attach.Network{Name: "web", Plugin: "bridge", Link: "br-web"}); err != nil {
 				return err
 			}

@@ -87,7 +87,7 @@ func (p *pool) sample(t *times, rounds int, rewind bool) error {
 		}
 		a := &attach.Attachment{Key: p.next()}
 		start := time.Now()
-		err := p.store.Add(ctx, a, func(tx *attach.Tx) error {
+		err := p.store.Add(ctx, &attach.Adding{Attachment: a}, func(tx *attach.Tx) error {
 			got, err := p.config.Allocate(tx, a.Key, nil)
 			for _, g := range got {
 				a.Leases = append(a.Leases, g.Prefix.Addr())

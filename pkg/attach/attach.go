@@ -10,7 +10,6 @@
 package attach
 
 import (
-	"context"
 	"encoding/base32"
 	"fmt"
 	"hash/fnv"
@@ -88,8 +87,7 @@ func parseKey(b []byte) Key {
 	return Key{p[0], p[1], p[2], Role(p[3])}
 }
 
-// Attachment is what a container was given on a network. All exported fields but
-// Interfaces are the record.
+// Attachment is what a container was given on a network: the record.
 type Attachment struct {
 	Key
 	Plugin    string            `json:"plugin"`           // the binary that made it: "bridge"
@@ -110,22 +108,6 @@ type Attachment struct {
 	// Going says that a DEL or a rollback is deleting the steps: nobody may add
 	// anything for the attachment any more. Kept beside the record.
 	Going bool `json:"-"`
-
-	// Interfaces is filled by the steps as they add: the CNI result's list.
-	Interfaces []Interface `json:"-"`
-	// NetworkKnown says that the network has been made, with the same settings, by an
-	// attachment before this one. NetworkChanged says that it has been made with
-	// others: a step that keeps state per network has to replace it. Set by the
-	// claim.
-	NetworkKnown   bool `json:"-"`
-	NetworkChanged bool `json:"-"`
-	// All, if set, returns every record of the host, this one too: for a step that
-	// finds that something all of them share is gone.
-	All func(context.Context) ([]*Attachment, error) `json:"-"`
-	// Did, if set, is told what Add has done: "claim", then the kind of each step.
-	Did func(what string) `json:"-"`
-
-	dirty bool
 }
 
 // Address is an address of the container: the address itself with the length of
@@ -146,35 +128,4 @@ type Route struct {
 	Priority int          `json:"priority,omitempty"`
 	Table    *int         `json:"table,omitempty"`
 	Scope    *int         `json:"scope,omitempty"`
-}
-
-// Interface is an interface of the CNI result. Sandbox is the namespace's path,
-// empty for an interface of the host.
-type Interface struct {
-	Name    string
-	MAC     string
-	MTU     int
-	Sandbox string
-	Index   int // in its namespace; 0 when nobody asked the kernel
-}
-
-// Changed has the record written again after the step that calls it: for what is
-// known only when a step has run (the addresses of a delegated IPAM).
-func (a *Attachment) Changed() { a.dirty = true }
-
-func (a *Attachment) did(what string) {
-	if a.Did != nil {
-		a.Did(what)
-	}
-}
-
-// Interface returns the interface of that name on the host, made or found by an
-// earlier step.
-func (a *Attachment) Interface(name string) (Interface, bool) {
-	for _, i := range a.Interfaces {
-		if i.Name == name && i.Sandbox == "" {
-			return i, true
-		}
-	}
-	return Interface{}, false
 }

@@ -13,7 +13,7 @@ import (
 // is in use ([ErrExists]), nothing has changed. When a step fails, what was added
 // is deleted again and the record dropped; should that deletion fail too, the
 // record stays, for a later DEL or GC.
-func (s *Store) Add(ctx context.Context, a *Attachment, claim func(*Tx) error) error {
+func (s *Store) Add(ctx context.Context, a *Adding, claim func(*Tx) error) error {
 	unlock, err := s.lockKey(ctx, a.Key)
 	if err != nil {
 		return err
@@ -27,21 +27,21 @@ func (s *Store) Add(ctx context.Context, a *Attachment, claim func(*Tx) error) e
 			return err
 		}
 		a.dirty = false
-		return tx.put(a)
+		return tx.put(a.Attachment)
 	})
 	a.did("claim")
 	if err != nil {
 		return err
 	}
 	a.All = s.readable
-	save := func() error { return s.save(ctx, a) }
+	save := func() error { return s.save(ctx, a.Attachment) }
 	going := func() error {
-		_, err := s.going(context.WithoutCancel(ctx), a)
+		_, err := s.going(context.WithoutCancel(ctx), a.Attachment)
 		return err
 	}
 	rolledBack, err := addSteps(ctx, a, save, going)
 	if rolledBack {
-		err = errors.Join(err, s.drop(context.WithoutCancel(ctx), a))
+		err = errors.Join(err, s.drop(context.WithoutCancel(ctx), a.Attachment))
 	}
 	return err
 }
@@ -159,12 +159,12 @@ func Check(ctx context.Context, a *Attachment) error {
 
 // Reload adds again what somebody else took away: each step whose Check fails is
 // deleted, whatever is left of it, and added.
-func Reload(ctx context.Context, a *Attachment) error {
+func Reload(ctx context.Context, a *Adding) error {
 	for _, st := range a.Steps {
-		if st.Check(ctx, a) == nil {
+		if st.Check(ctx, a.Attachment) == nil {
 			continue
 		}
-		if err := st.Del(ctx, a); err != nil {
+		if err := st.Del(ctx, a.Attachment); err != nil {
 			return fmt.Errorf("reload %s: %w", a.Key, err)
 		}
 		if err := st.Add(ctx, a); err != nil {

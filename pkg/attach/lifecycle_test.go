@@ -16,7 +16,7 @@ import (
 func TestAddCheckDel(t *testing.T) {
 	s := testStore(t)
 	a := attachment(s.Dir(), 3)
-	if err := s.Add(t.Context(), a, claimAll); err != nil {
+	if err := s.Add(t.Context(), &Adding{Attachment: a}, claimAll); err != nil {
 		t.Fatal(err)
 	}
 	if got := made(t, s); got != "0 1 2" {
@@ -62,12 +62,12 @@ func TestFault(t *testing.T) {
 				s := testStore(t)
 				other := attachment(s.Dir(), 0)
 				other.Key, other.Leases, other.Ports = testKey("other"), nil, nil
-				if err := s.Add(t.Context(), other, func(*Tx) error { return nil }); err != nil {
+				if err := s.Add(t.Context(), &Adding{Attachment: other}, func(*Tx) error { return nil }); err != nil {
 					t.Fatal(err)
 				}
 				before := dump(t, s)
 				trap(t, s, fmt.Sprint(k), how)
-				err := s.Add(t.Context(), attachment(s.Dir(), steps), claimAll)
+				err := s.Add(t.Context(), &Adding{Attachment: attachment(s.Dir(), steps)}, claimAll)
 				if err == nil || !strings.Contains(err.Error(), "trapped") && !strings.Contains(err.Error(), "encode record") {
 					t.Errorf("got %v", err)
 				}
@@ -76,7 +76,7 @@ func TestFault(t *testing.T) {
 				}
 				same(t, dump(t, s), before)
 				untrap(t, s, fmt.Sprint(k))
-				if err := s.Add(t.Context(), attachment(s.Dir(), steps), claimAll); err != nil {
+				if err := s.Add(t.Context(), &Adding{Attachment: attachment(s.Dir(), steps)}, claimAll); err != nil {
 					t.Errorf("second try: %v", err)
 				}
 			})
@@ -90,7 +90,7 @@ type cancel struct {
 	end context.CancelCauseFunc
 }
 
-func (c *cancel) Add(ctx context.Context, a *Attachment) error {
+func (c *cancel) Add(ctx context.Context, a *Adding) error {
 	c.end(errors.New("the runtime went away"))
 	return c.file.Add(ctx, a)
 }
@@ -112,7 +112,7 @@ func TestCancelled(t *testing.T) {
 		ctx, end := context.WithCancelCause(t.Context())
 		a := attachment(s.Dir(), steps)
 		a.Steps[k] = &cancel{*a.Steps[k].(*file), end}
-		err := s.Add(ctx, a, claimAll)
+		err := s.Add(ctx, &Adding{Attachment: a}, claimAll)
 		if k == steps-1 { // nothing is left to be cancelled
 			if err != nil {
 				t.Errorf("in the last step: %v", err)
@@ -156,7 +156,7 @@ func TestKilled(t *testing.T) {
 func TestClaimFails(t *testing.T) {
 	s := testStore(t)
 	no := errors.New("no")
-	err := s.Add(t.Context(), attachment(s.Dir(), 2), func(tx *Tx) error {
+	err := s.Add(t.Context(), &Adding{Attachment: attachment(s.Dir(), 2)}, func(tx *Tx) error {
 		return errors.Join(claimAll(tx), no)
 	})
 	if !errors.Is(err, no) {
@@ -171,11 +171,11 @@ func TestClaimFails(t *testing.T) {
 // TestSecondAdd is refused and does no harm.
 func TestSecondAdd(t *testing.T) {
 	s := testStore(t)
-	if err := s.Add(t.Context(), attachment(s.Dir(), 3), claimAll); err != nil {
+	if err := s.Add(t.Context(), &Adding{Attachment: attachment(s.Dir(), 3)}, claimAll); err != nil {
 		t.Fatal(err)
 	}
 	before := dump(t, s)
-	err := s.Add(t.Context(), attachment(s.Dir(), 3), func(*Tx) error { return nil })
+	err := s.Add(t.Context(), &Adding{Attachment: attachment(s.Dir(), 3)}, func(*Tx) error { return nil })
 	if !errors.Is(err, ErrExists) || !strings.HasPrefix(err.Error(), "container c (network net, eth0): ") {
 		t.Errorf("got %v", err)
 	}
@@ -186,7 +186,7 @@ func TestSecondAdd(t *testing.T) {
 	// Another role of the same interface is another attachment.
 	a := attachment(s.Dir(), 0)
 	a.Role, a.Leases, a.Ports = Chained, nil, nil
-	if err := s.Add(t.Context(), a, func(*Tx) error { return nil }); err != nil {
+	if err := s.Add(t.Context(), &Adding{Attachment: a}, func(*Tx) error { return nil }); err != nil {
 		t.Error(err)
 	}
 }
@@ -196,7 +196,7 @@ func TestSecondAdd(t *testing.T) {
 func TestDelGoesOn(t *testing.T) {
 	s := testStore(t)
 	a := attachment(s.Dir(), 4)
-	if err := s.Add(t.Context(), a, claimAll); err != nil {
+	if err := s.Add(t.Context(), &Adding{Attachment: a}, claimAll); err != nil {
 		t.Fatal(err)
 	}
 	before := dump(t, s)
@@ -232,7 +232,7 @@ func TestRollbackFails(t *testing.T) {
 		s := testStore(t)
 		trap(t, s, "0", "del")
 		trap(t, s, "2", how)
-		err := s.Add(t.Context(), attachment(s.Dir(), 3), claimAll)
+		err := s.Add(t.Context(), &Adding{Attachment: attachment(s.Dir(), 3)}, claimAll)
 		if err == nil || !strings.Contains(err.Error(), "add 2") || !strings.Contains(err.Error(), "delete 0") {
 			t.Errorf("got %v", err)
 		}
@@ -254,7 +254,7 @@ func TestRollbackFails(t *testing.T) {
 func TestChanged(t *testing.T) {
 	s := testStore(t)
 	trap(t, s, "1", "changed")
-	if err := s.Add(t.Context(), attachment(s.Dir(), 3), claimAll); err != nil {
+	if err := s.Add(t.Context(), &Adding{Attachment: attachment(s.Dir(), 3)}, claimAll); err != nil {
 		t.Fatal(err)
 	}
 	if a, err := s.Get(t.Context(), testKey("c")); err != nil || a.MAC != "of 1" {
@@ -264,7 +264,7 @@ func TestChanged(t *testing.T) {
 
 func TestReload(t *testing.T) {
 	s := testStore(t)
-	if err := s.Add(t.Context(), attachment(s.Dir(), 3), claimAll); err != nil {
+	if err := s.Add(t.Context(), &Adding{Attachment: attachment(s.Dir(), 3)}, claimAll); err != nil {
 		t.Fatal(err)
 	}
 	a, err := s.Get(t.Context(), testKey("c"))
@@ -274,7 +274,7 @@ func TestReload(t *testing.T) {
 	if err := os.Remove(filepath.Join(s.Dir(), "step.1")); err != nil {
 		t.Fatal(err)
 	}
-	if err := Reload(t.Context(), a); err != nil {
+	if err := Reload(t.Context(), &Adding{Attachment: a}); err != nil {
 		t.Fatal(err)
 	}
 	if err := Check(t.Context(), a); err != nil {
@@ -289,7 +289,7 @@ func TestGC(t *testing.T) {
 		{"net", "dead", "eth0", IPAM}, {"net2", "dead", "eth0", Main}, {"ne", "dead", "eth0", Main},
 	} {
 		a := &Attachment{Key: k, Steps: []Step{&file{s.Dir(), k.Hash()}}}
-		if err := s.Add(t.Context(), a, func(*Tx) error { return nil }); err != nil {
+		if err := s.Add(t.Context(), &Adding{Attachment: a}, func(*Tx) error { return nil }); err != nil {
 			t.Fatal(err)
 		}
 	}

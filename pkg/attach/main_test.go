@@ -45,11 +45,11 @@ func childMain(what, dir string, n int) error {
 		}
 		return count(s, 1)
 	case "add":
-		return s.Add(context.Background(), attachment(dir, 4), claimAll)
+		return s.Add(context.Background(), &Adding{Attachment: attachment(dir, 4)}, claimAll)
 	case "connect":
 		a := attachment(dir, n)
 		a.IfName, a.Connected, a.Leases, a.Ports = "eth1", true, nil, nil
-		return s.Add(context.Background(), a, func(*Tx) error { return nil })
+		return s.Add(context.Background(), &Adding{Attachment: a}, func(*Tx) error { return nil })
 	}
 	return fmt.Errorf("child: what is %q?", what)
 }
@@ -106,7 +106,7 @@ func (f *file) trap() string {
 	return string(words)
 }
 
-func (f *file) Add(ctx context.Context, a *Attachment) error {
+func (f *file) Add(ctx context.Context, a *Adding) error {
 	switch f.trap() {
 	case "error":
 		return errors.New("add " + f.Name + ": trapped")

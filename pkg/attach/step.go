@@ -19,13 +19,13 @@ import (
 type Step interface {
 	// Kind names the step in the record: "veth".
 	Kind() string
-	Add(context.Context, *Attachment) error
+	Add(context.Context, *Adding) error
 	Del(context.Context, *Attachment) error
 	Check(context.Context, *Attachment) error
 }
 
 // Restorable is a step that others may add for the attachment, when they restore
-// something that all share ([Attachment.All]). Every rollback runs its Del, whether
+// something that all share ([Adding.All]). Every rollback runs its Del, whether
 // or not its own Add had its turn.
 type Restorable interface {
 	Step
@@ -91,7 +91,7 @@ func decodeAttachment(data []byte, decode Decoder) (*Attachment, error) {
 
 // addSteps adds in order. On an error, a panic or a cancelled context it deletes
 // what was added, in reverse. rolledBack reports whether nothing is left.
-func addSteps(ctx context.Context, a *Attachment, save, going func() error) (rolledBack bool, err error) {
+func addSteps(ctx context.Context, a *Adding, save, going func() error) (rolledBack bool, err error) {
 	for i, s := range a.Steps {
 		err, panicked := addStep(ctx, s, a)
 		a.did(s.Kind())
@@ -113,13 +113,13 @@ func addSteps(ctx context.Context, a *Attachment, save, going func() error) (rol
 				undo = append(undo, r)
 			}
 		}
-		left := errors.Join(going(), delSteps(context.WithoutCancel(ctx), a, undo))
+		left := errors.Join(going(), delSteps(context.WithoutCancel(ctx), a.Attachment, undo))
 		return left == nil, errors.Join(err, left)
 	}
 	return false, nil
 }
 
-func addStep(ctx context.Context, s Step, a *Attachment) (err error, panicked bool) {
+func addStep(ctx context.Context, s Step, a *Adding) (err error, panicked bool) {
 	defer func() {
 		if p := recover(); p != nil {
 			err, panicked = fmt.Errorf("step %s: panic: %v\n%s", s.Kind(), p, debug.Stack()), true

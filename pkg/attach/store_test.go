@@ -32,11 +32,10 @@ func TestRecord(t *testing.T) {
 		Ports:  []Port{{netip.MustParseAddr("::"), 80, 8080, "tcp"}, {HostPort: 53, ContainerPort: 53, Protocol: "udp"}},
 		Steps:  []Step{&file{s.Dir(), "b"}, &file{s.Dir(), "a"}},
 	}
-	err := s.Add(t.Context(), want, func(tx *Tx) error { return tx.Lease(want.Leases[0], want.Key) })
+	err := s.Add(t.Context(), &Adding{Attachment: want}, func(tx *Tx) error { return tx.Lease(want.Leases[0], want.Key) })
 	if err != nil {
 		t.Fatal(err)
 	}
-	want.All = nil // what Add set is not of the record
 	got, err := s.Get(t.Context(), want.Key)
 	if err != nil {
 		t.Fatal(err)
@@ -178,7 +177,7 @@ func TestCutOff(t *testing.T) {
 		if _, err := s.Get(t.Context(), testKey("c")); !errors.Is(err, ErrNotFound) {
 			t.Errorf("%d bytes: read: %v", n, err)
 		}
-		if err := s.Add(t.Context(), attachment(s.Dir(), 1), claimAll); err != nil {
+		if err := s.Add(t.Context(), &Adding{Attachment: attachment(s.Dir(), 1)}, claimAll); err != nil {
 			t.Errorf("%d bytes: %v", n, err)
 		}
 	}

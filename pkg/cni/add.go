@@ -18,7 +18,7 @@ import (
 type addition struct {
 	*Request
 	plan  *Plan
-	a     *attach.Attachment
+	a     *attach.Adding
 	prev  *previous
 	ports []attach.Port
 	known attach.Network // what the host remembered of the network
@@ -76,11 +76,11 @@ func (p *plugin) prepare(r *Request) (*addition, error) {
 	if err != nil {
 		return nil, err
 	}
-	add.a = &attach.Attachment{
+	add.a = &attach.Adding{Attachment: &attach.Attachment{
 		Key: r.key(attach.Main), Plugin: p.Name, Netns: r.Netns, Cookie: cookie,
 		Created: time.Now().UTC().Truncate(time.Millisecond), Args: r.Args, MAC: r.wantedMAC,
 		Connected: r.Args[ArgConnected] != "",
-	}
+	}}
 	if add.a.MAC == "" {
 		add.a.MAC = plan.MAC
 	}
@@ -184,7 +184,7 @@ func (add *addition) claim(tx *attach.Tx) error {
 	if err := add.lease(tx); err != nil {
 		return err
 	}
-	complete.complete(a)
+	complete.complete(a.Attachment)
 	return nil
 }
 

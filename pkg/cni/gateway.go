@@ -22,8 +22,8 @@ type gateway struct {
 
 func (g *gateway) Kind() string { return "gateway" }
 
-func (g *gateway) Add(_ context.Context, a *attach.Attachment) error {
-	g.complete(a)
+func (g *gateway) Add(_ context.Context, a *attach.Adding) error {
+	g.complete(a.Attachment)
 	a.Changed()
 	return nil
 }

@@ -43,9 +43,9 @@ func (p *ipamPlugin) add(r *Request) error {
 	if err := p.load(r); err != nil {
 		return err
 	}
-	add := &addition{Request: r, plan: &Plan{}, prev: &previous{index: -1}, a: &attach.Attachment{
+	add := &addition{Request: r, plan: &Plan{}, prev: &previous{index: -1}, a: &attach.Adding{Attachment: &attach.Attachment{
 		Key: r.key(attach.IPAM), Plugin: p.Name, Netns: r.Netns, Created: time.Now().UTC().Truncate(time.Millisecond), Args: r.Args,
-	}}
+	}}}
 	s := p.store()
 	if err := s.Add(p.ctx, add.a, add.lease); err != nil {
 		return err

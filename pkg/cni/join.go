@@ -24,7 +24,7 @@ type Joiner interface {
 	// path is to refer to another one. It changes nothing on the host. ADD calls it
 	// after Plan; it notes problems by [Request.Refuse], and its own errors are about
 	// the host.
-	Join(context.Context, *Request, *attach.Store, *attach.Attachment) error
+	Join(context.Context, *Request, *attach.Store, *attach.Adding) error
 }
 
 // join is ADD of a [Joiner].
@@ -85,10 +85,10 @@ func (p *plugin) prepareJoin(r *Request, j Joiner, s *attach.Store) (*addition, 
 	if n := len(r.Conf.Runtime.PortMappings); n > 0 && add.plan.NoPorts != "" {
 		Warn("published ports of network %s are ignored: %s", r.Conf.Name, add.plan.NoPorts)
 	}
-	add.a = &attach.Attachment{
+	add.a = &attach.Adding{Attachment: &attach.Attachment{
 		Key: r.key(attach.Main), Plugin: p.Name, Netns: r.Netns,
 		Created: time.Now().UTC().Truncate(time.Millisecond), Args: r.Args,
-	}
+	}}
 	if err := j.Join(p.ctx, r, s, add.a); err != nil {
 		return nil, err
 	}
@@ -219,7 +219,7 @@ func (p *plugin) onHost(container string, host uint64) (bool, error) {
 
 // JoinHost notes that the container is to be in the host's namespace, with what
 // leads outside: the interface of the default route.
-func JoinHost(a *attach.Attachment) error {
+func JoinHost(a *attach.Adding) error {
 	cookie, err := link.HostCookie()
 	if err != nil {
 		return err

@@ -24,7 +24,7 @@ func (p *plugin) loopback(r *Request) error {
 	if err := p.checkNetns(r); err != nil {
 		return err
 	}
-	add := &addition{Request: r, a: &attach.Attachment{Key: r.key(attach.Main), Netns: r.Netns}}
+	add := &addition{Request: r, a: &attach.Adding{Attachment: &attach.Attachment{Key: r.key(attach.Main), Netns: r.Netns}}}
 	var err error
 	if add.plan, err = r.Plan(); err != nil {
 		return err

@@ -46,7 +46,7 @@ func BenchmarkCheck(b *testing.B) {
 func BenchmarkDel(b *testing.B) {
 	benchmark(b, 1000, func(r *Rules, a *attach.Attachment) error {
 		b.StopTimer()
-		err := r.Add(b.Context(), a)
+		err := r.Add(b.Context(), &attach.Adding{Attachment: a})
 		b.StartTimer()
 		return errors.Join(err, r.Del(b.Context(), a))
 	})
@@ -56,7 +56,7 @@ func BenchmarkAdd(b *testing.B) {
 	for _, n := range []int{0, 1000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			benchmark(b, n, func(r *Rules, a *attach.Attachment) error {
-				return r.Add(context.Background(), a)
+				return r.Add(context.Background(), &attach.Adding{Attachment: a})
 			})
 		})
 	}

@@ -131,7 +131,7 @@ func TestDamage(t *testing.T) {
 			a.Steps = []attach.Step{r}
 			harm := func() {
 				t.Helper()
-				if err := r.Add(ctx, a); err != nil {
+				if err := r.Add(ctx, &attach.Adding{Attachment: a}); err != nil {
 					t.Fatal(err)
 				}
 				if _, err := nstest.Output("sh", "-c", strings.ReplaceAll(strings.ReplaceAll(c.damage, "{", "'{"), "}", "}'")); err != nil {
@@ -185,9 +185,8 @@ func TestNetworkChanged(t *testing.T) {
 			r.Internal, r.Isolate, r.NoICC = true, true, true
 			a := l.container("a", r, 3)
 			l.expect("internal", "a", "tcp", "192.0.2.2:80", noAnswer)
-			a.NetworkChanged = true
 			r = &Rules{Backend: backend, Bridge: "br1", Masquerade: true}
-			if err := r.Add(context.Background(), a); err != nil {
+			if err := r.Add(context.Background(), &attach.Adding{Attachment: a, NetworkChanged: true}); err != nil {
 				t.Fatal(err)
 			}
 			l.expect("not internal", "a", "tcp", "192.0.2.2:80", "out saw 192.0.2.1")
@@ -207,7 +206,7 @@ func TestManyAtOnce(t *testing.T) {
 			nstest.In(t, ns, func() {
 				r := &Rules{Backend: NFTables, Bridge: "br1", Masquerade: true}
 				a := benchAttachment(i+1, r)
-				if err := r.Add(context.Background(), a); err != nil {
+				if err := r.Add(context.Background(), &attach.Adding{Attachment: a}); err != nil {
 					t.Error(err)
 				}
 				if err := r.Check(context.Background(), a); err != nil {
@@ -230,7 +229,7 @@ func TestRefusals(t *testing.T) {
 			"none of tcp, udp, sctp":    {HostPort: 1, ContainerPort: 1, Protocol: "icmp"},
 		} {
 			a := attachment("a", []string{"10.1.0.2/24"}, p)
-			if err := r.Add(ctx, a); err == nil || !strings.Contains(err.Error(), want) {
+			if err := r.Add(ctx, &attach.Adding{Attachment: a}); err == nil || !strings.Contains(err.Error(), want) {
 				t.Errorf("%s: error %v, want %q", backend, err, want)
 			}
 			if err := r.Del(ctx, a); err != nil {

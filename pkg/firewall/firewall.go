@@ -59,7 +59,7 @@ const (
 
 // backend holds the rules of attachments. add makes all or nothing.
 type backend interface {
-	add(context.Context, *Rules, *attach.Attachment) error
+	add(context.Context, *Rules, *attach.Adding) error
 	del(context.Context, *Rules, *attach.Attachment) error
 	check(context.Context, *Rules, *attach.Attachment) error
 	// removeNetwork drops what networks share no more.
@@ -120,28 +120,27 @@ func (*Rules) Restorable() {}
 
 // Add implements [attach.Step]. What is of the network is made with every
 // container, so that it comes back after somebody flushed it.
-func (r *Rules) Add(ctx context.Context, a *attach.Attachment) error {
-	return r.do(ctx, a, "add", backend.add)
+func (r *Rules) Add(ctx context.Context, a *attach.Adding) error {
+	return r.do(a.Key, "add", func(b backend) error { return b.add(ctx, r, a) })
 }
 
 // Del implements [attach.Step]. What is of the network stays, unless it is Own.
 func (r *Rules) Del(ctx context.Context, a *attach.Attachment) error {
-	return r.do(ctx, a, "delete", backend.del)
+	return r.do(a.Key, "delete", func(b backend) error { return b.del(ctx, r, a) })
 }
 
 // Check implements [attach.Step].
 func (r *Rules) Check(ctx context.Context, a *attach.Attachment) error {
-	return r.do(ctx, a, "check", backend.check)
+	return r.do(a.Key, "check", func(b backend) error { return b.check(ctx, r, a) })
 }
 
-func (r *Rules) do(ctx context.Context, a *attach.Attachment, verb string,
-	fn func(backend, context.Context, *Rules, *attach.Attachment) error) error {
+func (r *Rules) do(k attach.Key, verb string, fn func(backend) error) error {
 	b, err := backendOf(r.Backend)
 	if err == nil {
-		err = fn(b, ctx, r, a)
+		err = fn(b)
 	}
 	if err != nil {
-		return fmt.Errorf("%s firewall rules of %s: %w", verb, a.Key, err)
+		return fmt.Errorf("%s firewall rules of %s: %w", verb, k, err)
 	}
 	return nil
 }

@@ -40,7 +40,7 @@ func (*Forward) Kind() string { return "forward" }
 func (f *Forward) Place() string { return "forward " + f.Bridge }
 
 // Add implements [attach.Step].
-func (f *Forward) Add(ctx context.Context, _ *attach.Attachment) error {
+func (f *Forward) Add(ctx context.Context, _ *attach.Adding) error {
 	missing, err := f.missing(ctx)
 	for _, m := range missing {
 		err = errors.Join(err, m.open(ctx))

@@ -18,7 +18,7 @@ func TestGolden(t *testing.T) {
 		t.Run(backend, func(t *testing.T) {
 			nstest.Host(t)
 			for _, c := range goldenHost(backend) {
-				if err := c.Steps[0].Add(context.Background(), c); err != nil {
+				if err := c.Steps[0].Add(context.Background(), &attach.Adding{Attachment: c}); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -41,20 +41,22 @@ func families(a *attach.Attachment) (all []bool) {
 	return all
 }
 
-func (b ipt) add(ctx context.Context, r *Rules, a *attach.Attachment) error {
-	err := b.put(r, a)
+func (b ipt) add(ctx context.Context, r *Rules, a *attach.Adding) error {
+	err := b.put(r, a.Attachment, a.NetworkChanged)
 	if err == nil {
-		err = forgetFlows(a, false)
+		err = forgetFlows(a.Attachment, false)
 	}
 	if err != nil {
-		if undo := b.del(ctx, r, a); undo != nil {
+		if undo := b.del(ctx, r, a.Attachment); undo != nil {
 			return errors.Join(err, undo, attach.ErrLeft)
 		}
 	}
 	return err
 }
 
-func (ipt) put(r *Rules, a *attach.Attachment) error {
+// put makes the rules of the attachment and of its network; changed: what the network
+// had with other settings goes first.
+func (ipt) put(r *Rules, a *attach.Attachment, changed bool) error {
 	if _, err := forwards(a); err != nil {
 		return err
 	}
@@ -64,7 +66,7 @@ func (ipt) put(r *Rules, a *attach.Attachment) error {
 			return err
 		}
 		wanted, unwanted := r.networkTexts(v6)
-		if a.NetworkChanged {
+		if changed {
 			if err := deleteTexts(t, unwanted); err != nil {
 				return err
 			}
@@ -164,7 +166,7 @@ func (b ipt) rebuild(ctx context.Context, all records) error {
 			there[a.Key] = true
 			if put[a.Key] == nil {
 				put[a.Key], changed = a, true
-				err = errors.Join(err, b.put(r, a))
+				err = errors.Join(err, b.put(r, a, false))
 			}
 		}
 		for key, a := range put {

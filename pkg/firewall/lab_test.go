@@ -135,7 +135,7 @@ func (l *lab) container(name string, r *Rules, number int, ports ...attach.Port)
 	a := attachment(name, []string{v4, v6}, ports...)
 	a.Network = r.Bridge
 	a.Steps = []attach.Step{r}
-	if err := r.Add(context.Background(), a); err != nil {
+	if err := r.Add(context.Background(), &attach.Adding{Attachment: a}); err != nil {
 		l.t.Fatal(err)
 	}
 	l.made = append(l.made, a)

@@ -14,8 +14,8 @@ import (
 // nft is the nftables backend.
 type nft struct{}
 
-func (nft) add(ctx context.Context, r *Rules, a *attach.Attachment) error {
-	elements, err := r.containerElements(a)
+func (nft) add(ctx context.Context, r *Rules, a *attach.Adding) error {
+	elements, err := r.containerElements(a.Attachment)
 	if err != nil {
 		return err
 	}
@@ -29,9 +29,9 @@ func (nft) add(ctx context.Context, r *Rules, a *attach.Attachment) error {
 			return err
 		}
 	}
-	err = s.put(append(wanted, elements...), func(replace bool) error { return s.restore(ctx, a, replace) })
+	err = s.put(append(wanted, elements...), func(replace bool) error { return s.restore(ctx, a.All, replace) })
 	if err == nil {
-		err = s.forget(staleFlows(a, false))
+		err = s.forget(staleFlows(a.Attachment, false))
 	}
 	if err != nil {
 		if undo := s.remove(elements); undo != nil {
@@ -105,7 +105,7 @@ func (nft) rebuild(ctx context.Context, all records) error {
 			guard = append(guard, element{set: set, key: key, tunnel: true})
 		}
 	}
-	return s.restore(ctx, &attach.Attachment{All: all}, true, guard...)
+	return s.restore(ctx, all, true, guard...)
 }
 
 // usable asks for the generation of the rules: the cheapest question there is.

@@ -18,7 +18,7 @@ func TestRebuildRace(t *testing.T) {
 			stays, gone, going, late := benchAttachment(1, r), benchAttachment(2, r), benchAttachment(3, r), benchAttachment(4, r)
 			add := func(a *attach.Attachment) {
 				t.Helper()
-				if err := r.Add(t.Context(), a); err != nil {
+				if err := r.Add(t.Context(), &attach.Adding{Attachment: a}); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -68,7 +68,7 @@ func TestRebuildStrangers(t *testing.T) {
 	}
 	r := &Rules{Backend: NFTables, Bridge: "br1", Masquerade: true}
 	stranger := benchAttachment(1, r)
-	if err := r.Add(t.Context(), stranger); err != nil {
+	if err := r.Add(t.Context(), &attach.Adding{Attachment: stranger}); err != nil {
 		t.Fatal(err)
 	}
 	if err := Rebuild(t.Context(), none); err != nil {

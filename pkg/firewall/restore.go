@@ -58,12 +58,12 @@ func newest(all []*attach.Attachment, backend string) map[string]*attach.Attachm
 // is as they say. An attachment has a record, and is not going, from before it
 // adds until before it deletes: what happens later than that list is its own work.
 // keep comes into the table as well.
-func (s *socket) restore(ctx context.Context, a *attach.Attachment, replace bool, keep ...element) error {
+func (s *socket) restore(ctx context.Context, records records, replace bool, keep ...element) error {
 	list := func() ([]element, error) {
-		if a.All == nil {
+		if records == nil {
 			return nil, nil
 		}
-		all, err := a.All(ctx)
+		all, err := records(ctx)
 		return elementsOf(all), err
 	}
 	made, err := list()

@@ -54,11 +54,10 @@ func TestVersion(t *testing.T) {
 	}
 }
 
-// on makes one container of a bridge, with a port and the records that it sees.
-func on(r *Rules, number int, all func() []*attach.Attachment) *attach.Attachment {
+// on makes one container of a bridge, with a port.
+func on(r *Rules, number int) *attach.Attachment {
 	a := benchAttachment(number, r)
 	a.Created = time.Unix(int64(number), 0)
-	a.All = func(context.Context) ([]*attach.Attachment, error) { return all(), nil }
 	return a
 }
 
@@ -74,7 +73,6 @@ func TestAddNotices(t *testing.T) {
 			nstest.Host(t)
 			r := &Rules{Backend: NFTables, Bridge: "br1", Masquerade: true}
 			var all []*attach.Attachment
-			list := func() []*attach.Attachment { return all }
 			for i := range 3 {
 				if i == 1 {
 					run(t, damage)
@@ -82,9 +80,9 @@ func TestAddNotices(t *testing.T) {
 						t.Error("Check misses nothing")
 					}
 				}
-				a := on(r, i+1, list)
+				a := on(r, i+1)
 				all = append(all, a)
-				if err := r.Add(t.Context(), a); err != nil {
+				if err := r.Add(t.Context(), &attach.Adding{Attachment: a, All: recordsOf(&all)}); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -102,13 +100,12 @@ func TestAddNotices(t *testing.T) {
 func TestRestoreNewest(t *testing.T) {
 	nstest.Host(t)
 	var all []*attach.Attachment
-	list := func() []*attach.Attachment { return all }
 	all = append(all,
-		on(&Rules{Backend: NFTables, Bridge: "br1", Internal: true}, 1, list),
-		on(&Rules{Backend: NFTables, Bridge: "br1", Isolate: true}, 3, list),
-		on(&Rules{Backend: NFTables, Bridge: "br1", NoICC: true}, 2, list))
+		on(&Rules{Backend: NFTables, Bridge: "br1", Internal: true}, 1),
+		on(&Rules{Backend: NFTables, Bridge: "br1", Isolate: true}, 3),
+		on(&Rules{Backend: NFTables, Bridge: "br1", NoICC: true}, 2))
 	other := &Rules{Backend: NFTables, Bridge: "br2"}
-	if err := other.Add(t.Context(), on(other, 4, list)); err != nil {
+	if err := other.Add(t.Context(), &attach.Adding{Attachment: on(other, 4), All: recordsOf(&all)}); err != nil {
 		t.Fatal(err)
 	}
 	if err := rulesOf(all[1]).Check(t.Context(), all[1]); err != nil {
@@ -127,7 +124,7 @@ func TestCheckUnwanted(t *testing.T) {
 		nstest.Host(t)
 		r := &Rules{Backend: NFTables, Bridge: "br1"}
 		a := benchAttachment(1, r)
-		if err := r.Add(t.Context(), a); err != nil {
+		if err := r.Add(t.Context(), &attach.Adding{Attachment: a}); err != nil {
 			t.Fatal(err)
 		}
 		if err := r.Check(t.Context(), a); err != nil {
@@ -147,8 +144,8 @@ func TestRestoreRace(t *testing.T) {
 			nstest.Host(t)
 			r := &Rules{Backend: NFTables, Bridge: "br1", Masquerade: true}
 			alone := &Rules{Backend: NFTables, Bridge: "veth1"}
-			gone, going, brief := on(r, 2, nil), on(r, 3, nil), on(alone, 4, nil)
-			late, reuser, heir := on(r, 5, nil), on(r, 6, nil), on(r, 7, nil)
+			gone, going, brief := on(r, 2), on(r, 3), on(alone, 4)
+			late, reuser, heir := on(r, 5), on(r, 6), on(r, 7)
 			reuser.Ports, heir.Addresses = going.Ports, gone.Addresses
 			add := func(all ...*attach.Attachment) { // as those do that find the table
 				s, err := dial()
@@ -159,12 +156,12 @@ func TestRestoreRace(t *testing.T) {
 					t.Error(err)
 				}
 			}
-			var me *attach.Attachment
+			me := on(r, 1)
 			lists, replaced := 0, damage != "nft flush ruleset"
 			if replaced {
 				lists-- // for the attempt that finds a table
 			}
-			me = on(r, 1, func() []*attach.Attachment {
+			list := func(context.Context) ([]*attach.Attachment, error) {
 				lists++
 				switch lists {
 				case 0:
@@ -178,17 +175,17 @@ func TestRestoreRace(t *testing.T) {
 						add(late, reuser)
 					}
 					defer add(heir) // before the address of the one that is gone is removed
-					return []*attach.Attachment{me, going, late, reuser, brief}
+					return []*attach.Attachment{me, going, late, reuser, brief}, nil
 				default:
-					return []*attach.Attachment{me, going, late, reuser, heir}
+					return []*attach.Attachment{me, going, late, reuser, heir}, nil
 				}
-				return []*attach.Attachment{me, gone, going}
-			})
+				return []*attach.Attachment{me, gone, going}, nil
+			}
 			if err := makeTable(false, nil); err != nil { // there is something to damage
 				t.Fatal(err)
 			}
 			run(t, damage)
-			if err := r.Add(t.Context(), me); err != nil {
+			if err := r.Add(t.Context(), &attach.Adding{Attachment: me, All: list}); err != nil {
 				t.Fatal(err)
 			}
 			for _, a := range []*attach.Attachment{me, late, reuser, heir} {

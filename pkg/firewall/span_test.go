@@ -112,7 +112,7 @@ func (s *span) member(name string, host int, r *Rules, ports ...attach.Port) *at
 		s.ip("link set v-" + name + " master " + r.Bridge)
 		a = attachment(name, []string{v4 + "2/24", v6 + "2/64"}, ports...)
 		a.Network, a.Steps = r.Bridge, []attach.Step{r}
-		if err := r.Add(s.t.Context(), a); err != nil {
+		if err := r.Add(s.t.Context(), &attach.Adding{Attachment: a}); err != nil {
 			s.t.Fatal(err)
 		}
 	})

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"slices"
 
-	"github.com/berth-cni/berth/pkg/attach"
 	"golang.org/x/sys/unix"
 )
 
@@ -29,7 +28,7 @@ func syncElements(ctx context.Context, wanted []element, all records) error {
 			err = s.sync(ctx, wanted, all)
 		}
 		return err
-	}, func(replace bool) error { return s.restore(ctx, &attach.Attachment{All: all}, replace) })
+	}, func(replace bool) error { return s.restore(ctx, all, replace) })
 }
 
 // sync adds what is missing before it removes what is too much: peers have their

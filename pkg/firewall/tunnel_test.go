@@ -24,11 +24,11 @@ func tunnel(vni int, peers ...string) Tunnel {
 }
 
 // member is one container of the tunnel's network.
-func member(backend string, vni, number int, all records) *attach.Attachment {
+func member(backend string, vni, number int) *attach.Attachment {
 	t := tunnel(vni)
 	r := &Rules{Backend: backend, Bridge: t.Bridge, Overlay: t.Device, Masquerade: true, Internal: true, Isolate: true, NoICC: true}
 	a := attachment(fmt.Sprint("c", number), []string{fmt.Sprintf("10.42.0.%d/24", number), fmt.Sprintf("fd00:42::%d/64", number)})
-	a.Network, a.All, a.Created = r.Bridge, all, time.Unix(int64(number), 0)
+	a.Network, a.Created = r.Bridge, time.Unix(int64(number), 0)
 	a.Steps = []attach.Step{r}
 	return a
 }
@@ -113,14 +113,14 @@ func TestTunnelOwners(t *testing.T) {
 			nstest.Host(t)
 			var all []*attach.Attachment
 			list := recordsOf(&all)
-			a := member(backend, 42, 2, list)
+			a := member(backend, 42, 2)
 			r := rulesOf(a)
 			mine := tunnel(42, "192.0.2.1")
 			mine.Internal, mine.Isolate, mine.NoICC = true, true, true
 			empty := synced(t, backend, nil)
 			alone := synced(t, backend, []Tunnel{mine})
 			all = append(all, a)
-			if err := r.Add(t.Context(), a); err != nil {
+			if err := r.Add(t.Context(), &attach.Adding{Attachment: a, All: list}); err != nil {
 				t.Fatal(err)
 			}
 			sync := func(tunnels ...Tunnel) {
@@ -136,10 +136,9 @@ func TestTunnelOwners(t *testing.T) {
 				}
 			}
 			sync(mine)
-			a.NetworkChanged = true
 			other := *r
 			other.Internal, other.Isolate, other.NoICC, other.Own = false, false, false, true
-			if err := other.Add(t.Context(), a); err != nil {
+			if err := other.Add(t.Context(), &attach.Adding{Attachment: a, All: list, NetworkChanged: true}); err != nil {
 				t.Fatal(err)
 			}
 			if err := other.Del(t.Context(), a); err != nil {
@@ -181,9 +180,9 @@ func TestTunnelRestore(t *testing.T) {
 				}
 				add := func(number int) {
 					t.Helper()
-					a := member(NFTables, 42, number, list)
+					a := member(NFTables, 42, number)
 					all = append(all, a)
-					if err := rulesOf(a).Add(t.Context(), a); err != nil {
+					if err := rulesOf(a).Add(t.Context(), &attach.Adding{Attachment: a, All: list}); err != nil {
 						t.Fatal(err)
 					}
 				}

@@ -2,6 +2,7 @@ package firewall
 
 import (
 	"context"
+	"github.com/berth-cni/berth/pkg/attach"
 	"strings"
 	"testing"
 	"time"
@@ -28,7 +29,7 @@ func TestWatch(t *testing.T) {
 	r := &Rules{Backend: NFTables, Bridge: "br1", Masquerade: true}
 	a := benchAttachment(1, r)
 	for what, do := range map[string]func() error{
-		"a container comes": func() error { return r.Add(t.Context(), a) },
+		"a container comes": func() error { return r.Add(t.Context(), &attach.Adding{Attachment: a}) },
 		"a container goes":  func() error { return r.Del(t.Context(), a) },
 		"tunnels come":      func() error { return SyncTunnels(t.Context(), NFTables, manyPeers(), nil) },
 		"tunnels go":        func() error { return SyncTunnels(t.Context(), NFTables, nil, nil) },

@@ -35,7 +35,7 @@ func key(container string) attach.Key {
 // transaction.
 func add(s *attach.Store, c *Config, container string, requested ...netip.Addr) ([]attach.Address, error) {
 	a := &attach.Attachment{Key: key(container)}
-	err := s.Add(context.Background(), a, func(tx *attach.Tx) (err error) {
+	err := s.Add(context.Background(), &attach.Adding{Attachment: a}, func(tx *attach.Tx) (err error) {
 		if a.Addresses, err = c.Allocate(tx, a.Key, requested); err != nil {
 			return err
 		}

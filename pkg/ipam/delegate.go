@@ -44,12 +44,12 @@ func (d *Delegate) Kind() string { return DelegateKind }
 // Add runs the plugin's ADD, sets the attachment's addresses and appends to its
 // routes. What a failed ADD may have left is removed with a DEL. The plugin's own
 // error is in the chain as a [*types.Error], with its code.
-func (d *Delegate) Add(ctx context.Context, a *attach.Attachment) error {
+func (d *Delegate) Add(ctx context.Context, a *attach.Adding) error {
 	p, err := findPlugin(d.Type, d.Path)
 	if err != nil {
 		return err
 	}
-	out, err := p.run(ctx, "ADD", d.Conf, d.env(a))
+	out, err := p.run(ctx, "ADD", d.Conf, d.env(a.Attachment))
 	if err == nil {
 		err = d.take(a, out)
 	}
@@ -58,14 +58,14 @@ func (d *Delegate) Add(ctx context.Context, a *attach.Attachment) error {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTime)
 	defer cancel()
-	if _, undo := p.run(ctx, "DEL", d.Conf, d.env(a)); undo != nil {
+	if _, undo := p.run(ctx, "DEL", d.Conf, d.env(a.Attachment)); undo != nil {
 		return errors.Join(err, undo, attach.ErrLeft)
 	}
 	return err
 }
 
 // take puts the plugin's result into the attachment.
-func (d *Delegate) take(a *attach.Attachment, out []byte) error {
+func (d *Delegate) take(a *attach.Adding, out []byte) error {
 	result, err := decodeResult(out, d.Conf)
 	if err != nil {
 		return fmt.Errorf("result of ipam plugin %s: %w", d.Type, err)

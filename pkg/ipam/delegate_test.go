@@ -62,11 +62,13 @@ func TestDelegateLife(t *testing.T) {
 	t.Setenv("CNI_CONTAINERID", "other")
 	d := &Delegate{Type: "fake", Conf: conf("1.1.0"), Path: "/nowhere::" + path, Args: "K8S_POD_NAME=p;X=y"}
 	a := attachment()
-	if err := d.Add(t.Context(), a); err != nil {
+	adding := &attach.Adding{Attachment: a}
+	if err := d.Add(t.Context(), adding); err != nil {
 		t.Fatal(err)
 	}
 	table := 7
-	want := attachment()
+	want := &attach.Adding{Attachment: attachment()}
+	want.Changed()
 	want.Addresses = []attach.Address{
 		{Prefix: prefix("10.1.0.7/24"), Gateway: addr("10.1.0.1")},
 		{Prefix: prefix("fd00::7/64")},
@@ -74,9 +76,8 @@ func TestDelegateLife(t *testing.T) {
 	want.Routes = append(want.Routes,
 		attach.Route{Dst: prefix("0.0.0.0/0"), Gateway: addr("10.1.0.1"), MTU: 1400, Table: &table},
 		attach.Route{Dst: prefix("fd00:1::/32")})
-	want.Changed()
-	if !reflect.DeepEqual(a, want) {
-		t.Errorf("got  %+v\nwant %+v", a, want)
+	if !reflect.DeepEqual(adding, want) {
+		t.Errorf("got  %+v\nwant %+v", a, want.Attachment)
 	}
 	if want := (types.DNS{Nameservers: []string{"10.1.0.53"}, Search: []string{"a.example"}}); !reflect.DeepEqual(d.DNS, want) {
 		t.Errorf("DNS: got %+v", d.DNS)
@@ -125,7 +126,7 @@ func TestDelegateVersions(t *testing.T) {
 		path := fake(t, "echo '"+c.result+"'")
 		d := &Delegate{Type: "fake", Conf: conf(c.version), Path: path}
 		a := &attach.Attachment{Key: key("c1")}
-		if err := d.Add(t.Context(), a); err != nil {
+		if err := d.Add(t.Context(), &attach.Adding{Attachment: a}); err != nil {
 			t.Errorf("%s: %v", c.version, err)
 			continue
 		}
@@ -171,7 +172,7 @@ func TestDelegateFails(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			path := fake(t, "[ $CNI_COMMAND = ADD ] || exit 0\n"+c.add)
 			a := attachment()
-			err := (&Delegate{Type: "fake", Conf: conf("1.1.0"), Path: path}).Add(t.Context(), a)
+			err := (&Delegate{Type: "fake", Conf: conf("1.1.0"), Path: path}).Add(t.Context(), &attach.Adding{Attachment: a})
 			if err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("got %v, want %s", err, c.want)
 			}
@@ -191,7 +192,7 @@ func TestDelegateFails(t *testing.T) {
 
 func TestDelegateBothFail(t *testing.T) {
 	path := fake(t, `echo "{\"code\":100,\"msg\":\"$CNI_COMMAND is not today\"}"; exit 1`)
-	err := (&Delegate{Type: "fake", Conf: conf("1.1.0"), Path: path}).Add(t.Context(), attachment())
+	err := (&Delegate{Type: "fake", Conf: conf("1.1.0"), Path: path}).Add(t.Context(), &attach.Adding{Attachment: attachment()})
 	if err == nil || !strings.Contains(err.Error(), "ADD is not today") || !strings.Contains(err.Error(), "DEL is not today") || !errors.Is(err, attach.ErrLeft) {
 		t.Errorf("got %v", err)
 	}
@@ -203,7 +204,7 @@ func TestDelegateCancelled(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	start := time.Now()
-	err := (&Delegate{Type: "fake", Conf: conf("1.1.0"), Path: path}).Add(ctx, attachment())
+	err := (&Delegate{Type: "fake", Conf: conf("1.1.0"), Path: path}).Add(ctx, &attach.Adding{Attachment: attachment()})
 	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v", err)
 	}
@@ -220,7 +221,7 @@ func TestDelegateCancelled(t *testing.T) {
 func TestDelegateDaemon(t *testing.T) {
 	path := fake(t, `sleep 20 & echo $! >pid; echo '`+fullResult+`'`)
 	start := time.Now()
-	if err := (&Delegate{Type: "fake", Conf: conf("1.1.0"), Path: path}).Add(t.Context(), attachment()); err != nil {
+	if err := (&Delegate{Type: "fake", Conf: conf("1.1.0"), Path: path}).Add(t.Context(), &attach.Adding{Attachment: attachment()}); err != nil {
 		t.Error(err)
 	}
 	if took := time.Since(start); took > 10*time.Second {
@@ -233,7 +234,7 @@ func TestDelegateDaemon(t *testing.T) {
 
 func TestDelegateMissing(t *testing.T) {
 	d := &Delegate{Type: "fake", Conf: conf("1.1.0"), Path: "/nowhere:" + t.TempDir()}
-	for name, run := range map[string]func(context.Context, *attach.Attachment) error{"ADD": d.Add, "CHECK": d.Check, "DEL": d.Del} {
+	for name, run := range map[string]func(context.Context, *attach.Attachment) error{"ADD": added(d), "CHECK": d.Check, "DEL": d.Del} {
 		err := run(t.Context(), attachment())
 		if err == nil || !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), `ipam plugin "fake" is not on CNI_PATH "/nowhere:`) {
 			t.Errorf("%s: %v", name, err)
@@ -249,7 +250,7 @@ func TestDelegateName(t *testing.T) {
 	}
 	for _, name := range []string{"../fake", "./fake", path + "/fake", "", ".", "..", "sub/../fake", "fa\x00ke"} {
 		d := &Delegate{Type: name, Conf: conf("1.1.0"), Path: sub}
-		if err := d.Add(t.Context(), attachment()); err == nil || !strings.Contains(err.Error(), "without a slash") {
+		if err := d.Add(t.Context(), &attach.Adding{Attachment: attachment()}); err == nil || !strings.Contains(err.Error(), "without a slash") {
 			t.Errorf("%q: %v", name, err)
 		}
 	}
@@ -286,7 +287,7 @@ func TestDelegateBusy(t *testing.T) {
 	first := writer
 	time.AfterFunc(50*time.Millisecond, func() { first.Close() })
 	d := &Delegate{Type: "fake", Conf: conf("1.1.0"), Path: path}
-	if err := d.Add(t.Context(), attachment()); err != nil {
+	if err := d.Add(t.Context(), &attach.Adding{Attachment: attachment()}); err != nil {
 		t.Fatal(err)
 	}
 	if writer, err = os.OpenFile(busy, os.O_WRONLY, 0); err != nil {
@@ -343,7 +344,7 @@ func FuzzResult(f *testing.F) {
 			t.Fatal(err)
 		}
 		a := &attach.Attachment{}
-		if (&Delegate{Type: "fake", Conf: v}).take(a, out) != nil {
+		if (&Delegate{Type: "fake", Conf: v}).take(&attach.Adding{Attachment: a}, out) != nil {
 			return
 		}
 		if len(a.Addresses) == 0 {
@@ -355,4 +356,11 @@ func FuzzResult(f *testing.F) {
 			}
 		}
 	})
+}
+
+// added has the step add to the attachment.
+func added(d *Delegate) func(context.Context, *attach.Attachment) error {
+	return func(ctx context.Context, a *attach.Attachment) error {
+		return d.Add(ctx, &attach.Adding{Attachment: a})
+	}
 }

@@ -48,7 +48,7 @@ func (b *Bridge) Kind() string { return "bridge" }
 // Add makes the bridge if there is none and brings it to what the step says.
 // [ErrWrongKind] when the name is taken. It adds the bridge to the attachment's
 // interfaces.
-func (b *Bridge) Add(_ context.Context, a *attach.Attachment) error {
+func (b *Bridge) Add(_ context.Context, a *attach.Adding) error {
 	c, err := dial()
 	if err != nil {
 		return err
@@ -74,7 +74,7 @@ func (b *Bridge) Add(_ context.Context, a *attach.Attachment) error {
 			a.Interfaces = append(a.Interfaces, attach.Interface{Name: d.name, MAC: d.mac.String(), MTU: d.mtu, Index: d.index})
 		}()
 	}
-	if err := b.route(c, d, a); err != nil {
+	if err := b.route(c, d, a.Attachment); err != nil {
 		return fmt.Errorf("interface %s: %w", d.name, err)
 	}
 	return nil
@@ -82,7 +82,7 @@ func (b *Bridge) Add(_ context.Context, a *attach.Attachment) error {
 
 // ready returns the bridge of a network that was made before, if it is still as Add
 // would make it; else nil. It takes nothing but questions that wait for nobody.
-func (b *Bridge) ready(c *conn, a *attach.Attachment) *device {
+func (b *Bridge) ready(c *conn, a *attach.Adding) *device {
 	if !a.NetworkKnown || b.VLANs || b.GatewayVLAN != 0 {
 		return nil
 	}

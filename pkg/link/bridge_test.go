@@ -31,11 +31,12 @@ func TestBridgeAtBirth(t *testing.T) {
 	}
 	a := attachment(t, "c1", 2)
 	br := &Bridge{Name: "berth0", Gateway: true}
-	if err := br.Add(t.Context(), a); err != nil {
+	adding := &attach.Adding{Attachment: a}
+	if err := br.Add(t.Context(), adding); err != nil {
 		t.Fatal(err)
 	}
-	mac := a.Interfaces[0].MAC
-	if err := (&Veth{Bridge: "berth0"}).Add(t.Context(), a); err != nil {
+	mac := adding.Interfaces[0].MAC
+	if err := (&Veth{Bridge: "berth0"}).Add(t.Context(), &attach.Adding{Attachment: a}); err != nil {
 		t.Fatal(err)
 	}
 	c, err := dial()
@@ -66,7 +67,7 @@ func TestBridgeAtBirth(t *testing.T) {
 func TestBridgeRefusals(t *testing.T) {
 	nstest.Host(t)
 	a := attachment(t, "c1", 2)
-	if err := (&Bridge{Name: "lo", Gateway: true}).Add(t.Context(), a); !errors.Is(err, ErrWrongKind) {
+	if err := (&Bridge{Name: "lo", Gateway: true}).Add(t.Context(), &attach.Adding{Attachment: a}); !errors.Is(err, ErrWrongKind) {
 		t.Errorf("lo as a bridge: %v, want ErrWrongKind", err)
 	}
 	for _, cmd := range []string{"ip link add berth0 type bridge", "ip address add 172.30.0.1/24 dev berth0"} {
@@ -75,14 +76,14 @@ func TestBridgeRefusals(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	err := (&Bridge{Name: "berth0", Gateway: true}).Add(t.Context(), a)
+	err := (&Bridge{Name: "berth0", Gateway: true}).Add(t.Context(), &attach.Adding{Attachment: a})
 	if err == nil || !strings.Contains(err.Error(), "172.30.0.1/24") || !strings.Contains(err.Error(), "forceAddress") {
 		t.Errorf("another address: %v, want an error that names it and forceAddress", err)
 	}
 	if after := state(t, a)(); strings.Contains(after, "10.88.0.1") {
 		t.Errorf("the refused Add left an address:\n%s", after)
 	}
-	if err := (&Bridge{Name: "berth0", Gateway: true, ForceAddress: true}).Add(t.Context(), a); err != nil {
+	if err := (&Bridge{Name: "berth0", Gateway: true, ForceAddress: true}).Add(t.Context(), &attach.Adding{Attachment: a}); err != nil {
 		t.Fatal(err)
 	}
 	if out, _ := nstest.Output("ip", "-br", "address", "show", "berth0"); strings.Contains(out, "172.30.0.1") || !strings.Contains(out, "10.88.0.1/16") {
@@ -97,7 +98,7 @@ func TestSettings(t *testing.T) {
 	a.MAC = "02:00:00:00:00:01" // nobody can know it: it is announced
 	a.Ports = []attach.Port{{HostPort: 80, ContainerPort: 80, Protocol: "tcp"}}
 	for _, s := range []attach.Step{&Bridge{Name: "berth0", Gateway: true}, &Veth{Bridge: "berth0"}} {
-		if err := s.Add(t.Context(), a); err != nil {
+		if err := s.Add(t.Context(), &attach.Adding{Attachment: a}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -123,7 +124,7 @@ func TestHalfMadeBridge(t *testing.T) {
 	if err := nstest.Run("ip", "link", "add", "berth0", "type", "bridge"); err != nil {
 		t.Fatal(err)
 	}
-	a := attachment(t, "c1", 2)
+	a := &attach.Adding{Attachment: attachment(t, "c1", 2)}
 	if err := (&Bridge{Name: "berth0", MTU: 1400}).Add(t.Context(), a); err != nil {
 		t.Fatal(err)
 	}
@@ -136,7 +137,7 @@ func TestHalfMadeBridge(t *testing.T) {
 func TestBridgeFull(t *testing.T) {
 	nstest.Host(t)
 	a := attachment(t, "c1", 2)
-	if err := (&Bridge{Name: "berth0"}).Add(t.Context(), a); err != nil {
+	if err := (&Bridge{Name: "berth0"}).Add(t.Context(), &attach.Adding{Attachment: a}); err != nil {
 		t.Fatal(err)
 	}
 	var batch strings.Builder
@@ -147,7 +148,7 @@ func TestBridgeFull(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := state(t, a)()
-	if err := (&Veth{Bridge: "berth0"}).Add(t.Context(), a); !errors.Is(err, ErrBridgeFull) {
+	if err := (&Veth{Bridge: "berth0"}).Add(t.Context(), &attach.Adding{Attachment: a}); !errors.Is(err, ErrBridgeFull) {
 		t.Errorf("port 1,024: %v, want ErrBridgeFull", err)
 	}
 	if after := state(t, a)(); after != before {
@@ -188,7 +189,7 @@ func TestVLANs(t *testing.T) {
 	br := &Bridge{Name: "berth0", Gateway: true, VLANs: true, GatewayVLAN: 100}
 	v := &Veth{Bridge: "berth0", VLAN: 100, Trunk: []int{200, 201}}
 	for _, s := range []attach.Step{br, v} {
-		if err := s.Add(t.Context(), a); err != nil {
+		if err := s.Add(t.Context(), &attach.Adding{Attachment: a}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -79,7 +79,7 @@ func TestVethConforms(t *testing.T) {
 		t.Run(fmt.Sprintf("%+v", v), func(t *testing.T) {
 			nstest.Host(t)
 			a := attachment(t, "c1", 2)
-			if err := (&Bridge{Name: "berth0", Gateway: true}).Add(t.Context(), a); err != nil {
+			if err := (&Bridge{Name: "berth0", Gateway: true}).Add(t.Context(), &attach.Adding{Attachment: a}); err != nil {
 				t.Fatal(err)
 			}
 			steptest.Conform(t, &v, a, steptest.Refused, state(t, a))
@@ -94,10 +94,10 @@ func two(t *testing.T, br Bridge, v Veth) (a, b *attach.Attachment) {
 	br.Name, v.Bridge = "berth0", "berth0"
 	a, b = attachment(t, "c1", 2), attachment(t, "c2", 3)
 	for _, x := range []*attach.Attachment{a, b} {
-		if err := br.Add(t.Context(), x); err != nil {
+		if err := br.Add(t.Context(), &attach.Adding{Attachment: x}); err != nil {
 			t.Fatal(err)
 		}
-		if err := v.Add(t.Context(), x); err != nil {
+		if err := v.Add(t.Context(), &attach.Adding{Attachment: x}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -153,10 +153,10 @@ func TestDAD(t *testing.T) {
 	nstest.Host(t)
 	a, b := attachment(t, "c1", 2), attachment(t, "c2", 2)
 	v := &Veth{Bridge: "berth0", DAD: true}
-	if err := (&Bridge{Name: "berth0"}).Add(t.Context(), a); err != nil {
+	if err := (&Bridge{Name: "berth0"}).Add(t.Context(), &attach.Adding{Attachment: a}); err != nil {
 		t.Fatal(err)
 	}
-	if err := v.Add(t.Context(), a); err != nil {
+	if err := v.Add(t.Context(), &attach.Adding{Attachment: a}); err != nil {
 		t.Fatal(err)
 	}
 	nstest.In(t, a.Netns, func() {
@@ -165,7 +165,7 @@ func TestDAD(t *testing.T) {
 		}
 	})
 	b.MAC = "02:00:00:00:00:02"
-	if err := v.Add(t.Context(), b); err == nil || !strings.Contains(err.Error(), "fd00:88::2") {
+	if err := v.Add(t.Context(), &attach.Adding{Attachment: b}); err == nil || !strings.Contains(err.Error(), "fd00:88::2") {
 		t.Errorf("a duplicate: %v", err)
 	}
 }
@@ -173,7 +173,7 @@ func TestDAD(t *testing.T) {
 func TestInterfaceExistsInContainer(t *testing.T) {
 	nstest.Host(t)
 	a := attachment(t, "c1", 2)
-	if err := (&Bridge{Name: "berth0"}).Add(t.Context(), a); err != nil {
+	if err := (&Bridge{Name: "berth0"}).Add(t.Context(), &attach.Adding{Attachment: a}); err != nil {
 		t.Fatal(err)
 	}
 	nstest.In(t, a.Netns, func() {
@@ -182,7 +182,7 @@ func TestInterfaceExistsInContainer(t *testing.T) {
 		}
 	})
 	before := state(t, a)()
-	err := (&Veth{Bridge: "berth0"}).Add(t.Context(), a)
+	err := (&Veth{Bridge: "berth0"}).Add(t.Context(), &attach.Adding{Attachment: a})
 	if !errors.Is(err, unix.EEXIST) || !strings.Contains(err.Error(), "the container has an interface eth0") {
 		t.Errorf("got %v", err)
 	}
@@ -196,12 +196,12 @@ func TestInterfaceExistsInContainer(t *testing.T) {
 func TestVethRollsBack(t *testing.T) {
 	nstest.Host(t)
 	a := attachment(t, "c1", 2)
-	if err := (&Bridge{Name: "berth0"}).Add(t.Context(), a); err != nil {
+	if err := (&Bridge{Name: "berth0"}).Add(t.Context(), &attach.Adding{Attachment: a}); err != nil {
 		t.Fatal(err)
 	}
 	a.Routes = append(a.Routes, attach.Route{Dst: netip.MustParsePrefix("192.0.2.0/24"), Gateway: netip.MustParseAddr("203.0.113.1")})
 	before := state(t, a)()
-	err := (&Veth{Bridge: "berth0"}).Add(t.Context(), a)
+	err := (&Veth{Bridge: "berth0"}).Add(t.Context(), &attach.Adding{Attachment: a})
 	if err == nil || !strings.Contains(err.Error(), "192.0.2.0/24 by 203.0.113.1") {
 		t.Errorf("an unreachable gateway: %v", err)
 	}

@@ -19,18 +19,18 @@ func (l *Localnet) Kind() string { return "localnet" }
 
 // Add sets route_localnet and lets the host forward, where there are ports to
 // publish.
-func (l *Localnet) Add(_ context.Context, a *attach.Attachment) error {
+func (l *Localnet) Add(_ context.Context, a *attach.Adding) error {
 	c, err := dial()
 	if err != nil {
 		return err
 	}
 	defer c.close()
-	for _, path := range l.settings(a) {
+	for _, path := range l.settings(a.Attachment) {
 		if _, err := setSysctl(path, "1"); err != nil {
 			return err
 		}
 	}
-	if len(a.Ports) > 0 && hasIPv6(a) {
+	if len(a.Ports) > 0 && hasIPv6(a.Attachment) {
 		return c.forward6()
 	}
 	return nil

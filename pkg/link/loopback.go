@@ -25,7 +25,7 @@ func (*Loopback) Kind() string { return "loopback" }
 // Add sets lo up and adds it to the attachment's interfaces, and its addresses to
 // the attachment's. That of the host, which may be what the path refers to, is
 // only read.
-func (*Loopback) Add(_ context.Context, a *attach.Attachment) error {
+func (*Loopback) Add(_ context.Context, a *attach.Adding) error {
 	ns, err := OpenNetns(a.Netns)
 	if err != nil {
 		return err

@@ -28,7 +28,7 @@ func loOf(t *testing.T, netns string) string {
 func TestLoopbackConforms(t *testing.T) {
 	nstest.Host(t)
 	a := &attach.Attachment{Key: attach.Key{Network: "n", Container: "c1", IfName: "eth0"}, Netns: nstest.Namespace(t)}
-	steptest.Conform(t, &Loopback{}, a, steptest.Shared, func() string { return loOf(t, a.Netns) })
+	adding := steptest.Conform(t, &Loopback{}, a, steptest.Shared, func() string { return loOf(t, a.Netns) })
 	if got := loOf(t, a.Netns); got != "lo UNKNOWN 127.0.0.1/8 ::1/128" {
 		t.Errorf("after Add and Del: %s", got)
 	}
@@ -40,8 +40,8 @@ func TestLoopbackConforms(t *testing.T) {
 		t.Errorf("addresses %v, want %v", have, want)
 	}
 	want := attach.Interface{Name: "lo", MAC: "00:00:00:00:00:00", Sandbox: a.Netns}
-	if len(a.Interfaces) == 0 || a.Interfaces[0] != want {
-		t.Errorf("interfaces %+v, want %+v", a.Interfaces, want)
+	if len(adding.Interfaces) == 0 || adding.Interfaces[0] != want {
+		t.Errorf("interfaces %+v, want %+v", adding.Interfaces, want)
 	}
 }
 
@@ -50,7 +50,7 @@ func TestLoopbackOfTheHost(t *testing.T) {
 	nstest.Host(t)
 	a := &attach.Attachment{Netns: ownNetns}
 	l := &Loopback{}
-	if err := errors.Join(l.Add(t.Context(), a), l.Check(t.Context(), a), l.Del(t.Context(), a)); err != nil {
+	if err := errors.Join(l.Add(t.Context(), &attach.Adding{Attachment: a}), l.Check(t.Context(), a), l.Del(t.Context(), a)); err != nil {
 		t.Error(err)
 	}
 	if got := loOf(t, ownNetns); !strings.Contains(got, "127.0.0.1/8") {
@@ -59,7 +59,7 @@ func TestLoopbackOfTheHost(t *testing.T) {
 	if err := nstest.Run("ip", "link", "set", "lo", "down"); err != nil {
 		t.Fatal(err)
 	}
-	if err := l.Add(t.Context(), a); err == nil {
+	if err := l.Add(t.Context(), &attach.Adding{Attachment: a}); err == nil {
 		t.Error("a host whose lo is down is found in order")
 	}
 	if got := loOf(t, ownNetns); !strings.HasPrefix(got, "lo DOWN") {
@@ -71,7 +71,7 @@ func TestLoopbackCheckFinds(t *testing.T) {
 	nstest.Host(t)
 	for _, harm := range []string{"ip link set lo down", "ip address flush dev lo"} {
 		a := &attach.Attachment{Netns: nstest.Namespace(t)}
-		if err := (&Loopback{}).Add(t.Context(), a); err != nil {
+		if err := (&Loopback{}).Add(t.Context(), &attach.Adding{Attachment: a}); err != nil {
 			t.Fatal(err)
 		}
 		f := strings.Fields(harm)

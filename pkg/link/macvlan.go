@@ -55,7 +55,7 @@ func (m *Macvlan) Kind() string { return "macvlan" }
 // master's network the addresses, which may have been at another MAC before.
 // [ErrMaster] when the kernel refuses the master. It adds the interface to the
 // attachment's.
-func (m *Macvlan) Add(_ context.Context, a *attach.Attachment) error {
+func (m *Macvlan) Add(_ context.Context, a *attach.Adding) error {
 	ns, err := OpenNetns(a.Netns)
 	if err != nil {
 		return err
@@ -66,15 +66,15 @@ func (m *Macvlan) Add(_ context.Context, a *attach.Attachment) error {
 		return err
 	}
 	defer inside.close()
-	master, err := m.create(ns, inside, a)
+	master, err := m.create(ns, inside, a.Attachment)
 	if err != nil {
 		return fmt.Errorf("add macvlan on %s: %w", m.Master, err)
 	}
-	d, err := inside.byName(macvlanName(a))
+	d, err := inside.byName(macvlanName(a.Attachment))
 	if err != nil {
 		return errors.Join(err, attach.ErrLeft)
 	}
-	if err := m.configure(ns, inside, d, master, a); err != nil {
+	if err := m.configure(ns, inside, d, master, a.Attachment); err != nil {
 		err = fmt.Errorf("macvlan on %s: %w", m.Master, err)
 		if undo := inside.deleteIndex(d.index); undo != nil {
 			return errors.Join(err, undo, attach.ErrLeft)

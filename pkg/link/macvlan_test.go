@@ -89,7 +89,7 @@ func TestMacvlanConforms(t *testing.T) {
 func addAll(t *testing.T, a *attach.Attachment, steps ...attach.Step) {
 	t.Helper()
 	for _, s := range steps {
-		if err := s.Add(t.Context(), a); err != nil {
+		if err := s.Add(t.Context(), &attach.Adding{Attachment: a}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -123,13 +123,13 @@ func TestMacvlanRefusals(t *testing.T) {
 		{Macvlan{Master: "nobody", Mode: "bridge"}, unix.ENODEV, "nobody"},
 		{Macvlan{Master: "up0", Mode: "bridge", MTU: 1501}, unix.EINVAL, "larger than the master's, 1500"},
 	} {
-		err := test.step.Add(t.Context(), b)
+		err := test.step.Add(t.Context(), &attach.Adding{Attachment: b})
 		if !errors.Is(err, test.is) || !strings.Contains(err.Error(), test.says) {
 			t.Errorf("%+v: %v, want %q", test.step, err, test.says)
 		}
 	}
 	run(t, "ip -n "+filepath.Base(b.Netns)+" link add eth0 type bridge")
-	if err := (&Macvlan{Master: "up0", Mode: "bridge"}).Add(t.Context(), b); err == nil || !strings.Contains(err.Error(), "has an interface eth0 already") {
+	if err := (&Macvlan{Master: "up0", Mode: "bridge"}).Add(t.Context(), &attach.Adding{Attachment: b}); err == nil || !strings.Contains(err.Error(), "has an interface eth0 already") {
 		t.Errorf("eth0 is taken: %v", err)
 	}
 	if err := (&Macvlan{Master: "up0", Mode: "bridge"}).Del(t.Context(), b); err != nil {
@@ -160,7 +160,7 @@ func TestPassthruMAC(t *testing.T) {
 		t.Errorf("the master has the MAC %s, want %s (%v)", mac(), a.MAC, err)
 	}
 	for _, mode := range []string{"passthru", "bridge"} {
-		if err := (&Macvlan{Master: "up0", Mode: mode}).Add(t.Context(), b); !errors.Is(err, ErrMaster) {
+		if err := (&Macvlan{Master: "up0", Mode: mode}).Add(t.Context(), &attach.Adding{Attachment: b}); !errors.Is(err, ErrMaster) {
 			t.Errorf("a second child, in mode %s: %v", mode, err)
 		}
 	}

@@ -32,7 +32,7 @@ func (r *Rebind) Kind() string { return "rebind" }
 
 // Add replaces the mount at the path. It is refused when the path refers to the
 // namespace already.
-func (r *Rebind) Add(_ context.Context, a *attach.Attachment) error {
+func (r *Rebind) Add(_ context.Context, a *attach.Adding) error {
 	to, err := r.open()
 	if err != nil {
 		return err

@@ -86,7 +86,7 @@ func TestRebindIsUndoneByAnotherProcess(t *testing.T) {
 			a.Cookie = 0 // a kernel before 5.14
 		}
 		host := at(t, ownNetns)
-		if err := r.Add(t.Context(), a); err != nil {
+		if err := r.Add(t.Context(), &attach.Adding{Attachment: a}); err != nil {
 			t.Fatal(err)
 		}
 		if got := at(t, a.Netns); got != host {
@@ -116,7 +116,7 @@ func TestRebindIsUndoneByAnotherProcess(t *testing.T) {
 func TestRebindLeavesOthers(t *testing.T) {
 	nstest.Host(t)
 	r, a := rebound(t, "")
-	if err := r.Add(t.Context(), a); err != nil {
+	if err := r.Add(t.Context(), &attach.Adding{Attachment: a}); err != nil {
 		t.Fatal(err)
 	}
 	remove(t, a.Netns)
@@ -180,7 +180,7 @@ func TestRebindAfterKill(t *testing.T) {
 			}
 			half(host)
 			check()
-			if err := r.Add(t.Context(), a); err != nil {
+			if err := r.Add(t.Context(), &attach.Adding{Attachment: a}); err != nil {
 				t.Fatal(err)
 			}
 			empty, err := newNetns()
@@ -234,7 +234,7 @@ func TestReplaceHasNoGap(t *testing.T) {
 		}
 	})
 	for range 200 {
-		if err := errors.Join(r.Add(t.Context(), a), r.Del(t.Context(), a)); err != nil {
+		if err := errors.Join(r.Add(t.Context(), &attach.Adding{Attachment: a}), r.Del(t.Context(), a)); err != nil {
 			t.Error(err)
 			break
 		}

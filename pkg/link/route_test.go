@@ -25,7 +25,7 @@ func TestTwoDefaultRoutes(t *testing.T) {
 		a      *attach.Attachment
 	}{{"berth0", a}, {"berth1", b}} {
 		for _, s := range []attach.Step{&Bridge{Name: x.bridge, Gateway: true}, &Veth{Bridge: x.bridge}} {
-			if err := s.Add(t.Context(), x.a); err != nil {
+			if err := s.Add(t.Context(), &attach.Adding{Attachment: x.a}); err != nil {
 				t.Fatal(err)
 			}
 			if err := s.Check(t.Context(), x.a); err != nil {
@@ -52,7 +52,7 @@ func TestRoutes(t *testing.T) {
 		attach.Route{Dst: netip.MustParsePrefix("203.0.113.0/24"), Table: &table})
 	br, v := &Bridge{Name: "berth0"}, &Veth{Bridge: "berth0"}
 	for _, s := range []attach.Step{br, v} {
-		if err := s.Add(t.Context(), a); err != nil {
+		if err := s.Add(t.Context(), &attach.Adding{Attachment: a}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -39,7 +39,7 @@ func (s *HostShim) name() string {
 // Add ensures the shim and adds the routes: the host's to the kernel, the
 // container's to the attachment. It goes before the step that makes the container's
 // interface.
-func (s *HostShim) Add(ctx context.Context, a *attach.Attachment) error {
+func (s *HostShim) Add(ctx context.Context, a *attach.Adding) error {
 	c, unlock, err := dialLocked()
 	if err != nil {
 		return err
@@ -47,7 +47,7 @@ func (s *HostShim) Add(ctx context.Context, a *attach.Attachment) error {
 	defer unlock()
 	if err := s.add(c, a); err != nil {
 		err = fmt.Errorf("host shim on %s: %w", s.Master, err)
-		if undo := s.remove(c, a); undo != nil {
+		if undo := s.remove(c, a.Attachment); undo != nil {
 			return errors.Join(err, undo, attach.ErrLeft)
 		}
 		return err
@@ -55,7 +55,7 @@ func (s *HostShim) Add(ctx context.Context, a *attach.Attachment) error {
 	return nil
 }
 
-func (s *HostShim) add(c *conn, a *attach.Attachment) error {
+func (s *HostShim) add(c *conn, a *attach.Adding) error {
 	master, err := c.byName(s.Master)
 	if err != nil {
 		return err
@@ -68,7 +68,7 @@ func (s *HostShim) add(c *conn, a *attach.Attachment) error {
 	if err != nil {
 		return err
 	}
-	for _, dst := range hosts(a) {
+	for _, dst := range hosts(a.Attachment) {
 		req := newRoute(shim.index, attach.Route{Dst: dst})
 		if src := source(sources, dst.Addr()); src.IsValid() {
 			req.AddData(nl.NewRtAttr(unix.RTA_PREFSRC, src.AsSlice()))
@@ -81,7 +81,7 @@ func (s *HostShim) add(c *conn, a *attach.Attachment) error {
 			return fmt.Errorf("add route to %s: %w", dst, err)
 		}
 	}
-	if !hasIPv6(a) {
+	if !hasIPv6(a.Attachment) {
 		return nil
 	}
 	for _, p := range sources {

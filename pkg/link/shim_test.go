@@ -78,7 +78,7 @@ func TestHostShimRouteTaken(t *testing.T) {
 	run(t, "ip route add 10.88.0.3/32 dev up0")
 	a := onLAN(t, "c1", 3)
 	before := state(t, a)()
-	if err := (&HostShim{Master: "up0"}).Add(t.Context(), a); !errors.Is(err, unix.EEXIST) || !strings.Contains(err.Error(), "10.88.0.3") {
+	if err := (&HostShim{Master: "up0"}).Add(t.Context(), &attach.Adding{Attachment: a}); !errors.Is(err, unix.EEXIST) || !strings.Contains(err.Error(), "10.88.0.3") {
 		t.Errorf("got %v", err)
 	}
 	if after := state(t, a)(); after != before {

@@ -32,7 +32,7 @@ func (s *Subinterface) Kind() string { return "subinterface" }
 func (s *Subinterface) Name() string { return fmt.Sprintf("%s.%d", s.Parent, s.VLAN) }
 
 // Add makes the interface if there is none, and notes the attachment as its user.
-func (s *Subinterface) Add(_ context.Context, a *attach.Attachment) error {
+func (s *Subinterface) Add(_ context.Context, a *attach.Adding) error {
 	c, unlock, err := dialLocked()
 	if err != nil {
 		return err

@@ -16,7 +16,7 @@ func TestSubinterfaceConforms(t *testing.T) {
 	s := &Subinterface{Parent: "up0", VLAN: 10}
 	a, b := onLAN(t, "c1", 3), onLAN(t, "c2", 4)
 	if err := nstest.Run("ip", "link", "add", "link", "up0", "name", "probe", "type", "vlan", "id", "11"); err != nil {
-		if err := s.Add(t.Context(), a); err == nil || !strings.Contains(err.Error(), "VLAN_8021Q") {
+		if err := s.Add(t.Context(), &attach.Adding{Attachment: a}); err == nil || !strings.Contains(err.Error(), "VLAN_8021Q") {
 			t.Errorf("got %v, want an error that names the kernel's option", err)
 		}
 		t.Skip("this kernel has no VLAN devices (option VLAN_8021Q)")

@@ -42,7 +42,7 @@ func (v *Veth) Kind() string { return "veth" }
 
 // Add makes the pair and brings up both ends. [ErrBridgeFull] at the kernel's
 // limit. It adds both interfaces to the attachment's.
-func (v *Veth) Add(_ context.Context, a *attach.Attachment) error {
+func (v *Veth) Add(_ context.Context, a *attach.Adding) error {
 	c, err := dial()
 	if err != nil {
 		return err
@@ -61,10 +61,10 @@ func (v *Veth) Add(_ context.Context, a *attach.Attachment) error {
 		return err
 	}
 	defer ns.Close()
-	if err := v.create(c, ns, br, a); err != nil {
+	if err := v.create(c, ns, br, a.Attachment); err != nil {
 		return fmt.Errorf("add veth %s: %w", a.HostIfName(), err)
 	}
-	if err := v.configure(c, ns, a); err != nil {
+	if err := v.configure(c, ns, a.Attachment); err != nil {
 		err = fmt.Errorf("veth %s: %w", a.HostIfName(), err)
 		if undo := c.deleteLink(a.HostIfName()); undo != nil {
 			return errors.Join(err, undo, attach.ErrLeft)

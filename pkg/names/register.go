@@ -36,9 +36,9 @@ func (r *Register) Entry(a *attach.Attachment) Entry {
 }
 
 // Add returns when the names resolve.
-func (r *Register) Add(ctx context.Context, a *attach.Attachment) error {
+func (r *Register) Add(ctx context.Context, a *attach.Adding) error {
 	dir := attach.New("", nil).Dir()
-	request := Request{Do: DoAdd, Entry: r.Entry(a)}
+	request := Request{Do: DoAdd, Entry: r.Entry(a.Attachment)}
 	_, err := Call(ctx, dir, request)
 	if errors.Is(err, ErrNoAgent) {
 		if err = Start(ctx, dir); err == nil {

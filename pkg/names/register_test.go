@@ -114,7 +114,7 @@ func TestRegister(t *testing.T) {
 	steptest.Conform(t, r, a, steptest.Harmless, func() string {
 		return fmt.Sprintf("%v %v", s.Directory().Local(), s.Status().Bridges)
 	})
-	if err := r.Add(t.Context(), a); err != nil {
+	if err := r.Add(t.Context(), &attach.Adding{Attachment: a}); err != nil {
 		t.Fatal(err)
 	}
 	other := *r
@@ -124,7 +124,7 @@ func TestRegister(t *testing.T) {
 	}
 	bad := *r
 	bad.Names = []string{"a.b"}
-	if err := bad.Add(t.Context(), attachment("d", "10.1.0.3/24")); err == nil || !strings.Contains(err.Error(), "a.b") {
+	if err := bad.Add(t.Context(), &attach.Adding{Attachment: attachment("d", "10.1.0.3/24")}); err == nil || !strings.Contains(err.Error(), "a.b") {
 		t.Errorf("Add of a bad name: %v", err)
 	}
 	info, err := os.Stat(filepath.Join(dir, names.SocketName))
@@ -147,7 +147,7 @@ func TestSocket(t *testing.T) {
 	}
 	began := time.Now()
 	r := &names.Register{Bridge: "br0"}
-	if err := r.Add(t.Context(), attachment("c", "10.1.0.2/24")); err == nil || !strings.Contains(err.Error(), "does not answer") {
+	if err := r.Add(t.Context(), &attach.Adding{Attachment: attachment("c", "10.1.0.2/24")}); err == nil || !strings.Contains(err.Error(), "does not answer") {
 		t.Errorf("Add with an agent that hangs: %v", err)
 	}
 	if d := time.Since(began); d < 900*time.Millisecond || d > 4*time.Second {
@@ -178,7 +178,7 @@ func TestSocket(t *testing.T) {
 	for i := range 2000 {
 		long.Names = append(long.Names, fmt.Sprintf("a-name-that-is-rather-long-%d", i))
 	}
-	if err := long.Add(t.Context(), attachment("c", "10.1.0.2/24")); err != nil {
+	if err := long.Add(t.Context(), &attach.Adding{Attachment: attachment("c", "10.1.0.2/24")}); err != nil {
 		t.Errorf("Add of many names: %v", err)
 	}
 }
@@ -211,7 +211,7 @@ func TestStart(t *testing.T) {
 		all.Wait()
 	}
 	began := time.Now()
-	each(func(a *attach.Attachment) error { return r.Add(t.Context(), a) })
+	each(func(a *attach.Attachment) error { return r.Add(t.Context(), &attach.Adding{Attachment: a}) })
 	t.Logf("%d containers, with the agent's start: %s", n, time.Since(began))
 	each(func(a *attach.Attachment) error { return r.Check(t.Context(), a) })
 	if got := started(t, dir); len(got) != 1 || got[0] != "[agent --on-demand] /dev/null / true true" {
@@ -230,7 +230,7 @@ func TestStart(t *testing.T) {
 		time.Sleep(20 * time.Millisecond)
 	}
 	// One that comes just when the agent ends.
-	each(func(a *attach.Attachment) error { return r.Add(t.Context(), a) })
+	each(func(a *attach.Attachment) error { return r.Add(t.Context(), &attach.Adding{Attachment: a}) })
 	each(func(a *attach.Attachment) error { return r.Check(t.Context(), a) })
 	each(func(a *attach.Attachment) error { return r.Del(t.Context(), a) })
 }
@@ -249,7 +249,7 @@ func TestStartBySystemd(t *testing.T) {
 	}
 	r := &names.Register{Bridge: bridge(t, "br0"), Names: []string{"web"}}
 	a := attachment("c", "10.1.0.2/24")
-	if err := r.Add(t.Context(), a); err != nil {
+	if err := r.Add(t.Context(), &attach.Adding{Attachment: a}); err != nil {
 		t.Fatal(err)
 	}
 	asked, err := os.ReadFile(filepath.Join(dir, "asked"))
@@ -269,7 +269,7 @@ func TestCannotStart(t *testing.T) {
 	r := &names.Register{Bridge: "br0", Names: []string{"web"}}
 	path := os.Getenv("PATH")
 	t.Setenv("PATH", "/nowhere")
-	if err := r.Add(t.Context(), attachment("c", "10.1.0.2/24")); err == nil || !strings.Contains(err.Error(), "on PATH") {
+	if err := r.Add(t.Context(), &attach.Adding{Attachment: attachment("c", "10.1.0.2/24")}); err == nil || !strings.Contains(err.Error(), "on PATH") {
 		t.Errorf("without the program: %v", err)
 	}
 	t.Setenv("PATH", path)
@@ -281,7 +281,7 @@ func TestCannotStart(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeoutCause(t.Context(), 700*time.Millisecond, errors.New("the runtime went away"))
 	defer cancel()
-	err := r.Add(ctx, attachment("c", "10.1.0.2/24"))
+	err := r.Add(ctx, &attach.Adding{Attachment: attachment("c", "10.1.0.2/24")})
 	for _, want := range []string{"the runtime went away", "agent", "--on-demand", "exit status 3"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v does not say %q", err, want)
@@ -312,12 +312,14 @@ func benchmarkRegister(b *testing.B, others int) {
 			b.Fatal(err)
 		}
 	}
-	each(func(r *names.Register, a *attach.Attachment) error { return r.Add(b.Context(), a) })
+	each(func(r *names.Register, a *attach.Attachment) error {
+		return r.Add(b.Context(), &attach.Adding{Attachment: a})
+	})
 	a := attachment("me", "10.1.0.2/16")
 	var add, del time.Duration
 	for b.Loop() {
 		t0 := time.Now()
-		if err := r.Add(b.Context(), a); err != nil {
+		if err := r.Add(b.Context(), &attach.Adding{Attachment: a}); err != nil {
 			b.Fatal(err)
 		}
 		t1 := time.Now()

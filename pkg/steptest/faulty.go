@@ -21,7 +21,7 @@ type Faulty struct {
 func (f Faulty) MarshalJSON() ([]byte, error) { return json.Marshal(f.Step) }
 
 // Add implements [attach.Step].
-func (f Faulty) Add(ctx context.Context, a *attach.Attachment) error {
+func (f Faulty) Add(ctx context.Context, a *attach.Adding) error {
 	if !f.Panics {
 		return ErrFault
 	}

@@ -11,8 +11,8 @@ import (
 // passes; a second Add harms nothing, and is refused unless the step is shared or
 // only sets what may be set twice; after Del Check fails, unless the step is
 // shared; a second Del is nil. state describes what the step changes, for
-// comparison.
-func Conform(t *testing.T, s attach.Step, a *attach.Attachment, again Again, state func() string) {
+// comparison. The first ADD is returned.
+func Conform(t *testing.T, s attach.Step, a *attach.Attachment, again Again, state func() string) *attach.Adding {
 	t.Helper()
 	ctx := t.Context()
 	before := state()
@@ -22,7 +22,8 @@ func Conform(t *testing.T, s attach.Step, a *attach.Attachment, again Again, sta
 	if err := s.Del(ctx, a); err != nil {
 		t.Errorf("%s: Del before Add: %v", s.Kind(), err)
 	}
-	if err := s.Add(ctx, a); err != nil {
+	first := &attach.Adding{Attachment: a}
+	if err := s.Add(ctx, first); err != nil {
 		t.Fatalf("%s: Add: %v", s.Kind(), err)
 	}
 	if err := s.Check(ctx, a); err != nil {
@@ -32,7 +33,7 @@ func Conform(t *testing.T, s attach.Step, a *attach.Attachment, again Again, sta
 	if made == before {
 		t.Errorf("%s: Add changed nothing that the test can see", s.Kind())
 	}
-	err := s.Add(ctx, a)
+	err := s.Add(ctx, &attach.Adding{Attachment: a})
 	if again == Refused && err == nil {
 		t.Errorf("%s: a second Add is not refused", s.Kind())
 	}
@@ -60,6 +61,7 @@ func Conform(t *testing.T, s attach.Step, a *attach.Attachment, again Again, sta
 			t.Errorf("%s: %s left\n%s\nwant\n%s", s.Kind(), when, now, before)
 		}
 	}
+	return first
 }
 
 // Again is what a second Add of a step does.

@@ -31,7 +31,7 @@ func prepare(t *testing.T, s *attach.Store) {
 		t.Fatal(err)
 	}
 	a := &attach.Attachment{Key: attach.Key{Network: "web", Container: "owner", IfName: "eth0"}, Netns: ns.Path(), Cookie: cookie}
-	if err := s.Add(t.Context(), a, func(*attach.Tx) error { return nil }); err != nil {
+	if err := s.Add(t.Context(), &attach.Adding{Attachment: a}, func(*attach.Tx) error { return nil }); err != nil {
 		t.Fatal(err)
 	}
 }

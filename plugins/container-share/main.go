@@ -20,7 +20,7 @@ func (c *config) Plan(r *cni.Request) (*cni.Plan, error) {
 }
 
 // Join implements [cni.Joiner]: the container gets what the target has.
-func (c *config) Join(ctx context.Context, r *cni.Request, s *attach.Store, a *attach.Attachment) error {
+func (c *config) Join(ctx context.Context, r *cni.Request, s *attach.Store, a *attach.Adding) error {
 	if err := r.RefusePath(); err != nil {
 		return err
 	}

@@ -170,7 +170,7 @@ func (t *target) owner() attach.Key {
 
 // describe notes what the container is to see: the target's interface as its record
 // has it, or lo where there is none.
-func (t *target) describe(ns *link.Netns, cookie uint64, a *attach.Attachment) error {
+func (t *target) describe(ns *link.Netns, cookie uint64, a *attach.Adding) error {
 	name := a.IfName
 	if t.record != nil {
 		name = t.record.IfName

@@ -27,7 +27,7 @@ func (*config) Plan(r *cni.Request) (*cni.Plan, error) {
 
 // Join implements [cni.Joiner]: the container gets the host's interface of the
 // default route.
-func (*config) Join(_ context.Context, r *cni.Request, _ *attach.Store, a *attach.Attachment) error {
+func (*config) Join(_ context.Context, r *cni.Request, _ *attach.Store, a *attach.Adding) error {
 	if err := r.RefusePath(); err != nil {
 		return err
 	}

@@ -40,7 +40,7 @@ func add(t *testing.T, s *attach.Store, n byte, netns string, k int, how string)
 	if how != "" {
 		a.Steps[k] = steptest.Faulty{Step: a.Steps[k], Panics: how == "panic"}
 	}
-	return len(a.Steps), s.Add(t.Context(), a, func(tx *attach.Tx) error {
+	return len(a.Steps), s.Add(t.Context(), &attach.Adding{Attachment: a}, func(tx *attach.Tx) error {
 		a.Leases = []netip.Addr{a.Addresses[0].Prefix.Addr()}
 		return tx.Lease(a.Leases[0], a.Key)
 	})
@@ -157,7 +157,7 @@ func TestReload(t *testing.T) {
 		if attach.Check(t.Context(), a) == nil {
 			t.Errorf("%s: Check sees nothing", harm)
 		}
-		if err := attach.Reload(t.Context(), a); err != nil {
+		if err := attach.Reload(t.Context(), &attach.Adding{Attachment: a}); err != nil {
 			t.Errorf("%s: %v", harm, err)
 		}
 		if err := attach.Check(t.Context(), a); err != nil {

@@ -25,6 +25,6 @@ func (*config) Plan(r *cni.Request) (*cni.Plan, error) {
 }
 
 // Join implements [cni.Joiner]: the step finds lo.
-func (*config) Join(context.Context, *cni.Request, *attach.Store, *attach.Attachment) error {
+func (*config) Join(context.Context, *cni.Request, *attach.Store, *attach.Adding) error {
 	return nil
 }

@@ -37,10 +37,10 @@ func (m Joined) add(t *testing.T, s *attach.Store, netns string, spoil func([]at
 		t.Fatal(err)
 	}
 	a := &attach.Attachment{Key: attach.Key{Network: "n", Container: "c1", IfName: "eth0"}, Plugin: m.Plugin, Netns: netns}
-	if err := c.Join(t.Context(), r, s, a); err != nil {
+	if err := c.Join(t.Context(), r, s, &attach.Adding{Attachment: a}); err != nil {
 		t.Fatal(err)
 	}
-	return a, s.Add(t.Context(), a, func(*attach.Tx) error {
+	return a, s.Add(t.Context(), &attach.Adding{Attachment: a}, func(*attach.Tx) error {
 		a.Steps = plan.Steps
 		if spoil != nil {
 			spoil(a.Steps)
@@ -102,7 +102,7 @@ func (m Joined) FaultLeavesNothing(t *testing.T) {
 	if attach.Check(t.Context(), a) == nil {
 		t.Error("Check sees no harm")
 	}
-	if err := attach.Reload(t.Context(), a); err != nil {
+	if err := attach.Reload(t.Context(), &attach.Adding{Attachment: a}); err != nil {
 		t.Fatal(err)
 	}
 	if err := attach.Check(t.Context(), a); err != nil {

@@ -47,7 +47,7 @@ func (m Made) add(t *testing.T, s *attach.Store, backend, container, netns strin
 	last := byte(len(container))
 	a.Addresses = m.Address(last + 1)
 	a.MAC = link.MAC(a)
-	err = s.Add(t.Context(), a, func(tx *attach.Tx) error {
+	err = s.Add(t.Context(), &attach.Adding{Attachment: a}, func(tx *attach.Tx) error {
 		for _, addr := range a.Addresses {
 			a.Leases = append(a.Leases, addr.Prefix.Addr())
 			if err := tx.Lease(addr.Prefix.Addr(), a.Key); err != nil {
@@ -209,7 +209,7 @@ func (m Made) Reload(t *testing.T) {
 		if attach.Check(t.Context(), all[0]) == nil {
 			t.Errorf("%s: Check sees nothing", harm)
 		}
-		if err := attach.Reload(t.Context(), all[0]); err != nil {
+		if err := attach.Reload(t.Context(), &attach.Adding{Attachment: all[0]}); err != nil {
 			t.Errorf("%s: %v", harm, err)
 		}
 		if err := attach.Check(t.Context(), all[0]); err != nil {

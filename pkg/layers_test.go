@@ -15,7 +15,7 @@ const module = "github.com/berth-cni/berth/"
 // layers are the rows, lowest first. Rooms of one row do not import each other; the
 // packages of one room may.
 var layers = [][]string{
-	{"pkg/attach"},
+	{"pkg/attach", "pkg/internal"},
 	{"pkg/link", "pkg/firewall", "pkg/ipam", "pkg/shape", "pkg/names"},
 	{"pkg/cni", "pkg/overlay"},
 	{"plugins", "cmd"},

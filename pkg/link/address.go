@@ -40,6 +40,19 @@ func deleteAddress(index int, p netip.Prefix) *nl.NetlinkRequest {
 	return req
 }
 
+// hasAddress6 reports whether a link has an IPv6 address. Since kernel 4.15 the answer
+// does not wait for the interface lock.
+func (c *conn) hasAddress6(index int, addr netip.Addr) (bool, error) {
+	req := nl.NewNetlinkRequest(unix.RTM_GETADDR, 0)
+	req.AddData(addressHeader(index, netip.PrefixFrom(addr, addr.BitLen())))
+	req.AddData(nl.NewRtAttr(unix.IFA_ADDRESS, addr.AsSlice()))
+	_, err := c.do(req)
+	if isErrno(err, unix.EADDRNOTAVAIL) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
 func addressHeader(index int, p netip.Prefix) *nl.IfAddrmsg {
 	msg := nl.NewIfAddrmsg(family(p.Addr()))
 	msg.Index = uint32(index)

@@ -45,81 +45,39 @@ type Bridge struct {
 // Kind implements [attach.Step].
 func (b *Bridge) Kind() string { return "bridge" }
 
+// Place implements [attach.Shared].
+func (b *Bridge) Place() string { return "bridge " + b.Name }
+
 // Add makes the bridge if there is none and brings it to what the step says.
 // [ErrWrongKind] when the name is taken. It adds the bridge to the attachment's
-// interfaces.
+// interfaces, and last that with the gateway of a VLAN, as the reference has it.
 func (b *Bridge) Add(_ context.Context, a *attach.Adding) error {
 	c, err := dial()
 	if err != nil {
 		return err
 	}
 	defer c.close()
-	if d := b.ready(c, a); d != nil {
-		a.Interfaces = append(a.Interfaces, attach.Interface{Name: d.name, MAC: d.mac.String(), MTU: d.mtu, Index: d.index})
-		return nil
+	found, fault := b.look(c, a.Attachment)
+	if errors.Is(fault, errChanged) {
+		if d, err := c.byName(b.Name); err == nil && d.alias != sharedAlias {
+			fault = nil // its MAC and MTU are those of whoever made it
+		}
 	}
-	d, err := b.ensure(c)
-	if err != nil {
-		return fmt.Errorf("bridge %s: %w", b.Name, err)
-	}
-	a.Interfaces = append(a.Interfaces, attach.Interface{Name: d.name, MAC: d.mac.String(), MTU: d.mtu, Index: d.index})
-	if !b.Gateway && len(a.Ports) == 0 {
-		return nil
-	}
-	if b.Gateway && b.GatewayVLAN != 0 {
-		if d, err = b.ensureVLANInterface(c, d); err != nil {
+	if fault != nil {
+		if found, err = b.ensure(c, a.Attachment); err != nil {
 			return fmt.Errorf("bridge %s: %w", b.Name, err)
 		}
-		defer func() { // the last one of the result, as the reference has it
-			a.Interfaces = append(a.Interfaces, attach.Interface{Name: d.name, MAC: d.mac.String(), MTU: d.mtu, Index: d.index})
-		}()
 	}
-	if err := b.route(c, d, a.Attachment); err != nil {
-		return fmt.Errorf("interface %s: %w", d.name, err)
+	for _, d := range found {
+		a.Interfaces = append(a.Interfaces, attach.Interface{Name: d.name, MAC: d.mac.String(), MTU: d.mtu, Index: d.index})
 	}
 	return nil
-}
-
-// ready returns the bridge of a network that was made before, if it is still as Add
-// would make it; else nil. It takes nothing but questions that wait for nobody.
-func (b *Bridge) ready(c *conn, a *attach.Adding) *device {
-	if !a.NetworkKnown || b.VLANs || b.GatewayVLAN != 0 {
-		return nil
-	}
-	d, err := c.glance(b.Name)
-	if err != nil || d.flags&unix.IFF_UP == 0 || b.Promisc && d.flags&unix.IFF_PROMISC == 0 {
-		return nil
-	}
-	is := func(value string, path ...string) bool {
-		have, err := readSysctl(sysctl(path...))
-		return err == nil && (have == value || have == "")
-	}
-	if !is("0", "ipv6", "conf", b.Name, "accept_ra") {
-		return nil
-	}
-	for _, addr := range a.Addresses {
-		v4 := addr.Prefix.Addr().Is4()
-		if b.Gateway && addr.Gateway.IsValid() {
-			if there, err := isLocal(addr.Gateway); err != nil || !there {
-				return nil
-			}
-		}
-		if !b.Gateway && len(a.Ports) == 0 {
-			continue
-		}
-		if v4 && !is("1", "ipv4", "ip_forward") || !v4 && !is("1", "ipv6", "conf", "all", "forwarding") ||
-			v4 && len(a.Ports) > 0 && !is("1", "ipv4", "conf", b.Name, "route_localnet") {
-			return nil
-		}
-	}
-	return d
 }
 
 // Del leaves the bridge, which other attachments use.
 func (b *Bridge) Del(context.Context, *attach.Attachment) error { return nil }
 
-// Check tells whether the bridge is up, with the gateway's addresses on it, and
-// the host forwards.
+// Check tells whether the bridge is as Add would make it.
 func (b *Bridge) Check(_ context.Context, a *attach.Attachment) error {
 	c, err := dial()
 	if err != nil {
@@ -133,38 +91,155 @@ func (b *Bridge) Check(_ context.Context, a *attach.Attachment) error {
 	if d.kind != "bridge" {
 		return fmt.Errorf("bridge %s: %w", b.Name, ErrWrongKind)
 	}
-	if d.flags&unix.IFF_UP == 0 {
-		return fmt.Errorf("bridge %s is down", b.Name)
+	if b.VLANs && !d.vlans {
+		return fmt.Errorf("bridge %s does not filter VLANs", b.Name)
 	}
-	if !b.Gateway {
+	_, fault := b.look(c, a)
+	if errors.Is(fault, errChanged) && d.alias != sharedAlias {
 		return nil
 	}
-	if b.GatewayVLAN != 0 {
-		if d, err = c.byName(b.vlanInterface()); err != nil {
-			return err
+	return fault
+}
+
+// errChanged is about what only a bridge has that Berth made.
+var errChanged = errors.New("is not as Berth made it")
+
+// look returns the bridge, and behind it the interface with the gateway of a VLAN, and
+// the first thing that is not as Add would make it. It asks what the kernel answers
+// without its interface lock, so that an ADD can.
+func (b *Bridge) look(c *conn, a *attach.Attachment) (found []*device, fault error) {
+	d, err := c.glance(b.Name)
+	if err != nil {
+		return nil, err
+	}
+	gateway := d
+	found = []*device{d}
+	if b.Gateway && b.GatewayVLAN != 0 {
+		if gateway, err = c.glance(b.vlanInterface()); err != nil {
+			return nil, err
+		}
+		found = append(found, gateway)
+	}
+	for _, i := range found {
+		if i.flags&unix.IFF_UP == 0 {
+			return found, fmt.Errorf("bridge %s is down", i.name)
 		}
 	}
-	have, err := c.addresses(d.index)
+	if b.Promisc && d.flags&unix.IFF_PROMISC == 0 {
+		return found, fmt.Errorf("bridge %s is not promiscuous", b.Name)
+	}
+	for _, s := range b.settings(gateway.name, a) {
+		if have, err := readSysctl(s.path); err != nil || have != s.value && have != "" {
+			return found, errors.Join(err, fmt.Errorf("%s is %q, want %s", s.path, have, s.value))
+		}
+	}
+	if fault := b.lookOutward(c, d, gateway, a); fault != nil {
+		return found, fault
+	}
+	if want := bridgeMAC(b.Name); !slices.Equal(d.mac, want) {
+		return found, fmt.Errorf("bridge %s has the MAC %s, and %w, with %s", b.Name, d.mac, errChanged, want)
+	}
+	return found, nil
+}
+
+// lookOutward looks at the routes that the bridge has to have and at its MTU.
+func (b *Bridge) lookOutward(c *conn, d, gateway *device, a *attach.Attachment) error {
+	to := []netip.Addr{outside4, outside6}
+	gws := gateways(a)
+	if !b.Gateway {
+		gws = nil
+	}
+	for _, gw := range gws {
+		to = append(to, gw.Addr(), neighbourIn(gw))
+	}
+	found, err := c.ways(to...)
 	if err != nil {
 		return err
 	}
-	for _, gw := range gateways(a) {
-		if !slices.Contains(have, gw) {
-			return fmt.Errorf("bridge %s lacks its gateway address %s", d.name, gw)
+	for i, gw := range gws {
+		own, beside := found[2+2*i], found[3+2*i]
+		there := own != nil && own.kind == unix.RTN_LOCAL && own.index == gateway.index
+		if gw.Addr().Is6() { // whose route comes a moment after the address
+			if there, err = c.hasAddress6(gateway.index, gw.Addr()); err != nil {
+				return err
+			}
 		}
-		path := sysctl("ipv4", "ip_forward")
-		if gw.Addr().Is6() {
-			path = sysctl("ipv6", "conf", "all", "forwarding")
+		if !there {
+			return fmt.Errorf("bridge %s lacks its gateway address %s", gateway.name, gw)
 		}
-		if on, err := readSysctl(path); err != nil || on != "1" {
-			return errors.Join(err, fmt.Errorf("the host does not forward: %s is %q", path, on))
+		if gw.IsSingleIP() || beside != nil && beside.index == gateway.index {
+			continue
 		}
+		if there, err := c.connected(gateway.index, gw); err != nil || !there { // else the host's own routing policy has another way
+			return errors.Join(err, fmt.Errorf("the host has no route to %s by bridge %s", gw.Masked(), gateway.name))
+		}
+	}
+	mtu := b.MTU
+	if mtu == 0 && b.Gateway {
+		if _, mtu, err = c.outOf(found[:2]); err != nil {
+			return err
+		}
+	}
+	if mtu != 0 && mtu < d.mtu {
+		return fmt.Errorf("bridge %s has MTU %d, more than the %d of the way out, and %w", b.Name, d.mtu, mtu, errChanged)
 	}
 	return nil
 }
 
-// ensure returns the bridge, made or found, up and as the step says.
-func (b *Bridge) ensure(c *conn) (*device, error) {
+// setting is a value of /proc/sys.
+type setting struct{ path, value string }
+
+// settings are those of the bridge. on is the interface with the gateway.
+func (b *Bridge) settings(on string, a *attach.Attachment) []setting {
+	// No router advertisement of a container may change the host's routes
+	// (CVE-2020-10749).
+	all := []setting{{sysctl("ipv6", "conf", b.Name, "accept_ra"), "0"}}
+	if !b.Gateway && len(a.Ports) == 0 {
+		return all
+	}
+	var v4, v6 bool
+	for _, addr := range a.Addresses {
+		v4 = v4 || addr.Prefix.Addr().Is4()
+		v6 = v6 || addr.Prefix.Addr().Is6()
+	}
+	if v6 {
+		all = append(all, setting{sysctl("ipv6", "conf", on, "disable_ipv6"), "0"})
+	}
+	if v4 && len(a.Ports) > 0 {
+		// For 127.0.0.1:port of the host; the firewall keeps others from it.
+		all = append(all, setting{sysctl("ipv4", "conf", on, "route_localnet"), "1"})
+	}
+	return all
+}
+
+// ensure makes the bridge, or brings one that is there to what the step says. It returns
+// what [Bridge.look] does.
+func (b *Bridge) ensure(c *conn, a *attach.Attachment) ([]*device, error) {
+	d, err := b.ensureLink(c)
+	if err != nil {
+		return nil, err
+	}
+	found := []*device{d}
+	gateway := d
+	if b.Gateway && b.GatewayVLAN != 0 {
+		if gateway, err = b.ensureVLANInterface(c, d); err != nil {
+			return nil, err
+		}
+		found = append(found, gateway)
+	}
+	for _, s := range b.settings(gateway.name, a) {
+		if _, err := setSysctl(s.path, s.value); err != nil {
+			return nil, err
+		}
+	}
+	if !b.Gateway {
+		return found, nil
+	}
+	return found, b.route(c, gateway, a)
+}
+
+// ensureLink returns the bridge, made or found, and up.
+func (b *Bridge) ensureLink(c *conn) (*device, error) {
 	d, err := c.byName(b.Name)
 	if isErrno(err, unix.ENODEV) {
 		return b.create(c)
@@ -174,11 +249,6 @@ func (b *Bridge) ensure(c *conn) (*device, error) {
 	}
 	if d.kind != "bridge" {
 		return nil, fmt.Errorf("%w (it is %s)", ErrWrongKind, kindOf(d))
-	}
-	// No router advertisement of a container may change the host's routes
-	// (CVE-2020-10749).
-	if _, err := setSysctl(sysctl("ipv6", "conf", b.Name, "accept_ra"), "0"); err != nil {
-		return nil, err
 	}
 	if d.flags&unix.IFF_UP == 0 { // as whoever made it left it, perhaps half-way
 		if err := b.finish(c, d); err != nil {
@@ -195,7 +265,30 @@ func (b *Bridge) ensure(c *conn) (*device, error) {
 			return nil, err
 		}
 	}
+	if d.alias == sharedAlias {
+		if err := b.restore(c, d); err != nil {
+			return nil, err
+		}
+	}
 	return c.byName(b.Name)
+}
+
+// restore gives a bridge that Berth made its MAC again, and an MTU that fits the way
+// out: never a larger one, which ports that are there could not take.
+func (b *Bridge) restore(c *conn, d *device) error {
+	if mac := bridgeMAC(b.Name); !slices.Equal(d.mac, mac) {
+		if _, err := c.do(setLink(d.index, 0, nl.NewRtAttr(unix.IFLA_ADDRESS, mac))); err != nil {
+			return fmt.Errorf("set MAC %s: %w", mac, err)
+		}
+	}
+	mtu, err := b.wantedMTU(c)
+	if err != nil || mtu == 0 || mtu >= d.mtu {
+		return err
+	}
+	if _, err := c.do(setMTU(d.index, mtu)); err != nil {
+		return fmt.Errorf("set MTU %d: %w", mtu, err)
+	}
+	return nil
 }
 
 func kindOf(d *device) string {
@@ -206,14 +299,14 @@ func kindOf(d *device) string {
 }
 
 // create makes the bridge right at birth. Its MAC is set, so that neither a port
-// nor udev changes it. STP is off, as the kernel has it. It is down until [finish]
-// is done with it.
+// nor udev changes it. STP is off, as the kernel has it. It is down until
+// [Bridge.finish] is done with it.
 func (b *Bridge) create(c *conn) (*device, error) {
 	mtu, err := b.wantedMTU(c)
 	if err != nil {
 		return nil, err
 	}
-	attrs := []*nl.RtAttr{nl.NewRtAttr(unix.IFLA_ADDRESS, randomMAC())}
+	attrs := []*nl.RtAttr{nl.NewRtAttr(unix.IFLA_ADDRESS, bridgeMAC(b.Name))}
 	if mtu != 0 {
 		attrs = append(attrs, nl.NewRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(mtu))))
 	}
@@ -221,7 +314,7 @@ func (b *Bridge) create(c *conn) (*device, error) {
 	if err != nil && !isErrno(err, unix.EEXIST) { // EEXIST: another ADD was faster
 		return nil, fmt.Errorf("add: %w", err)
 	}
-	return b.ensure(c)
+	return b.ensureLink(c)
 }
 
 // finish sets what a bridge cannot be made with, and last has it up: whoever finds
@@ -247,26 +340,26 @@ func (b *Bridge) finish(c *conn, d *device) error {
 	if _, err := setSysctl(sysctl("ipv6", "conf", b.Name, "accept_dad"), "0"); err != nil {
 		return err
 	}
-	if _, err := c.do(setMTU(d.index, other), setMTU(d.index, mtu), setLink(d.index, unix.IFF_UP)); err != nil {
+	reqs := []*nl.NetlinkRequest{setMTU(d.index, other), setMTU(d.index, mtu)}
+	if slices.Equal(d.mac, bridgeMAC(b.Name)) { // made by Berth: the alias says so, whatever becomes of the MAC
+		reqs = append(reqs, setLink(d.index, 0, nl.NewRtAttr(unix.IFLA_IFALIAS, []byte(sharedAlias))))
+	}
+	if _, err := c.do(append(reqs, setLink(d.index, unix.IFF_UP))...); err != nil {
 		return fmt.Errorf("set MTU %d and up: %w", mtu, err)
 	}
 	return nil
 }
 
-// wantedMTU is the configured one, or that of the default route's device; 0 when
-// there is none.
+// wantedMTU is the configured one, or that of the way out; 0 when there is none.
 func (b *Bridge) wantedMTU(c *conn) (int, error) {
 	if b.MTU != 0 {
 		return b.MTU, nil
 	}
-	uplink, err := c.defaultDevice()
+	_, mtu, err := c.wayOut()
 	if err != nil {
-		return 0, fmt.Errorf("find the default route's MTU: %w", err)
+		return 0, fmt.Errorf("find the MTU of the way out: %w", err)
 	}
-	if uplink == nil {
-		return 0, nil
-	}
-	return uplink.mtu, nil
+	return mtu, nil
 }
 
 func setMTU(index, mtu int) *nl.NetlinkRequest {
@@ -279,50 +372,33 @@ func randomMAC() net.HardwareAddr {
 	return net.HardwareAddr{byte(r)&^1 | 2, byte(r >> 8), byte(r >> 16), byte(r >> 24), byte(r >> 32), byte(r >> 40)}
 }
 
-// route puts the gateway's addresses on the device and lets the host forward.
+// route puts the gateway's addresses on the device, with the routes to their subnets.
 // What is there already costs one answer, EEXIST.
 func (b *Bridge) route(c *conn, d *device, a *attach.Attachment) error {
-	var v4, v6 bool
-	for _, addr := range a.Addresses {
-		v4 = v4 || addr.Prefix.Addr().Is4()
-		v6 = v6 || addr.Prefix.Addr().Is6()
-	}
-	if v4 {
-		if err := forward4(); err != nil {
-			return err
-		}
-	}
-	if v6 {
-		if _, err := setSysctl(sysctl("ipv6", "conf", d.name, "disable_ipv6"), "0"); err != nil {
-			return err
-		}
-		if err := c.forward6(); err != nil {
-			return err
-		}
-	}
-	if len(a.Ports) > 0 && v4 {
-		// For 127.0.0.1:port of the host; the firewall keeps others from it.
-		if _, err := setSysctl(sysctl("ipv4", "conf", d.name, "route_localnet"), "1"); err != nil {
-			return err
-		}
-	}
-	if !b.Gateway {
-		return nil
-	}
 	var added []netip.Prefix
 	for _, gw := range gateways(a) {
 		_, err := c.do(newAddress(d.index, gw, false))
 		if err != nil && !isErrno(err, unix.EEXIST) {
-			return fmt.Errorf("add gateway address %s: %w", gw, err)
+			return fmt.Errorf("interface %s: add gateway address %s: %w", d.name, gw, err)
 		}
 		if err == nil {
-			added = append(added, gw)
+			added = append(added, gw) // and the kernel its route
+			continue
+		}
+		if gw.IsSingleIP() {
+			continue
+		}
+		if _, err := c.do(connectedRoute(d.index, gw)); err != nil && !isErrno(err, unix.EEXIST) {
+			return fmt.Errorf("interface %s: add route to %s: %w", d.name, gw.Masked(), err)
 		}
 	}
 	if len(added) == 0 || b.MoreAddresses {
 		return nil
 	}
-	return b.replaceAddresses(c, d, gateways(a), added)
+	if err := b.replaceAddresses(c, d, gateways(a), added); err != nil {
+		return fmt.Errorf("interface %s: %w", d.name, err)
+	}
+	return nil
 }
 
 // replaceAddresses settles with the addresses that the device had before the
@@ -355,6 +431,23 @@ func (b *Bridge) replaceAddresses(c *conn, d *device, gws, added []netip.Prefix)
 		}
 	}
 	return nil
+}
+
+// bridgeMAC is the MAC of a bridge that Berth makes. It follows from the name and from
+// this run of the machine (boot_id, random(4)), so that a bridge that somebody deleted
+// comes back with the MAC that its containers know.
+func bridgeMAC(name string) net.HardwareAddr {
+	const path = "/proc/sys/kernel/random/boot_id"
+	boot, _ := readSysctl(path) // without it the name alone
+	return hashMAC("bridge", boot+name)
+}
+
+// neighbourIn is an address of the gateway's subnet other than the gateway's.
+func neighbourIn(gw netip.Prefix) netip.Addr {
+	if next := gw.Addr().Next(); gw.Contains(next) {
+		return next
+	}
+	return gw.Addr().Prev()
 }
 
 // gateways returns the distinct gateway addresses with their subnets' lengths.

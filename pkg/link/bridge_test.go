@@ -55,8 +55,7 @@ func TestBridgeAtBirth(t *testing.T) {
 		t.Errorf("the first port changed the MAC from %s to %s", mac, d.mac)
 	}
 	for path, want := range map[string]string{
-		sysctl("ipv6", "conf", "berth0", "accept_ra"): "0", sysctl("ipv4", "ip_forward"): "1",
-		sysctl("ipv6", "conf", "all", "forwarding"): "1",
+		sysctl("ipv6", "conf", "berth0", "accept_ra"): "0",
 	} {
 		if got, err := readSysctl(path); err != nil || got != want {
 			t.Errorf("%s is %q (%v), want %q", path, got, err, want)
@@ -153,30 +152,6 @@ func TestBridgeFull(t *testing.T) {
 	}
 	if after := state(t, a)(); after != before {
 		t.Error("the refused port left something")
-	}
-}
-
-func TestForwardingKeepsRouterAdvertisements(t *testing.T) {
-	nstest.Host(t)
-	for _, cmd := range []string{
-		"ip link add up0 type veth peer name up1", "ip link set up0 up", "ip link set up1 up",
-		"ip -6 address add 2001:db8::2/64 dev up0 nodad", "ip -6 route add default via 2001:db8::1 proto ra",
-	} {
-		f := strings.Fields(cmd)
-		if err := nstest.Run(f[0], f[1:]...); err != nil {
-			t.Fatal(err)
-		}
-	}
-	c, err := dial()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.close()
-	if err := c.forward6(); err != nil {
-		t.Fatal(err)
-	}
-	if ra, _ := readSysctl(sysctl("ipv6", "conf", "up0", "accept_ra")); ra != "2" {
-		t.Errorf("accept_ra of the uplink is %s, want 2: it would lose its default route", ra)
 	}
 }
 

@@ -46,6 +46,7 @@ func (c *conn) close() { unix.Close(c.fd) }
 // reply is one message of the kernel, without its header.
 type reply struct {
 	kind uint16
+	seq  uint32 // of the request that it answers
 	data []byte
 }
 
@@ -107,7 +108,7 @@ func (c *conn) do(reqs ...*nl.NetlinkRequest) ([]reply, error) {
 			case unix.NLMSG_DONE:
 				pending--
 			default:
-				replies = append(replies, reply{h.Type, append([]byte(nil), body...)})
+				replies = append(replies, reply{h.Type, h.Seq, append([]byte(nil), body...)})
 			}
 			if h.Flags&unix.NLM_F_DUMP_INTR != 0 {
 				errs = append(errs, unix.EINTR)

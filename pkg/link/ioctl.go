@@ -1,10 +1,9 @@
 package link
 
 import (
-	"errors"
+	"encoding/binary"
 	"fmt"
 	"net"
-	"net/netip"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -63,23 +62,12 @@ func (c *conn) hardwareAddress(name string) (net.HardwareAddr, error) {
 	return net.HardwareAddr(r[unix.IFNAMSIZ+family:][:6]), nil
 }
 
-// isLocal reports whether the address is one of this host's interfaces', by
-// binding a socket to it.
-func isLocal(addr netip.Addr) (bool, error) {
-	var sa unix.Sockaddr
-	if addr.Is4() {
-		sa = &unix.SockaddrInet4{Addr: addr.As4()}
-	} else {
-		sa = &unix.SockaddrInet6{Addr: addr.As16()}
+// name returns the name of the interface with a number.
+func (c *conn) name(index int) (string, error) {
+	var r [ifreqLen]byte
+	binary.NativeEndian.PutUint32(r[unix.IFNAMSIZ:], uint32(index))
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(c.fd), unix.SIOCGIFNAME, uintptr(unsafe.Pointer(&r))); errno != 0 {
+		return "", fmt.Errorf("interface %d: %w", index, errno)
 	}
-	fd, err := unix.Socket(family(addr), unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return false, fmt.Errorf("open socket: %w", err)
-	}
-	defer unix.Close(fd)
-	err = unix.Bind(fd, sa)
-	if errors.Is(err, unix.EADDRNOTAVAIL) {
-		return false, nil
-	}
-	return err == nil, err
+	return unix.ByteSliceToString(r[:unix.IFNAMSIZ]), nil
 }

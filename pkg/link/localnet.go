@@ -3,6 +3,7 @@ package link
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/berth-cni/berth/pkg/attach"
 )
@@ -17,52 +18,37 @@ type Localnet struct {
 // Kind implements [attach.Step].
 func (l *Localnet) Kind() string { return "localnet" }
 
-// Add sets route_localnet and lets the host forward, where there are ports to
-// publish.
+// Place implements [attach.Shared].
+func (l *Localnet) Place() string { return "localnet " + l.Interface }
+
+// Add sets route_localnet, where there are ports to publish.
 func (l *Localnet) Add(_ context.Context, a *attach.Adding) error {
-	c, err := dial()
-	if err != nil {
-		return err
+	if !l.needed(a.Attachment) {
+		return nil
 	}
-	defer c.close()
-	for _, path := range l.settings(a.Attachment) {
-		if _, err := setSysctl(path, "1"); err != nil {
-			return err
-		}
-	}
-	if len(a.Ports) > 0 && hasIPv6(a.Attachment) {
-		return c.forward6()
-	}
-	return nil
+	_, err := setSysctl(l.path(), "1")
+	return err
 }
 
 // Del leaves the setting, which goes with the interface.
 func (l *Localnet) Del(context.Context, *attach.Attachment) error { return nil }
 
-// Check tells whether the settings are on.
+// Check tells whether the setting is on.
 func (l *Localnet) Check(_ context.Context, a *attach.Attachment) error {
-	for _, path := range l.settings(a) {
-		on, err := readSysctl(path)
-		if err != nil {
-			return err
-		}
-		if on != "1" {
-			return fmt.Errorf("%s is %q, want 1", path, on)
-		}
-	}
-	return nil
-}
-
-func (l *Localnet) settings(a *attach.Attachment) []string {
-	if len(a.Ports) == 0 {
+	if !l.needed(a) {
 		return nil
 	}
-	for _, addr := range a.Addresses {
-		if addr.Prefix.Addr().Is4() {
-			return []string{sysctl("ipv4", "conf", l.Interface, "route_localnet"), sysctl("ipv4", "ip_forward")}
-		}
+	on, err := readSysctl(l.path())
+	if err == nil && on != "1" {
+		err = fmt.Errorf("%s is %q, want 1", l.path(), on)
 	}
-	return nil
+	return err
+}
+
+func (l *Localnet) path() string { return sysctl("ipv4", "conf", l.Interface, "route_localnet") }
+
+func (l *Localnet) needed(a *attach.Attachment) bool {
+	return len(a.Ports) > 0 && slices.ContainsFunc(a.Addresses, func(addr attach.Address) bool { return addr.Prefix.Addr().Is4() })
 }
 
 // IsBridge reports whether an interface of the host is a bridge.

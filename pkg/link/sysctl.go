@@ -47,45 +47,6 @@ func setSysctl(path, value string) (changed bool, err error) {
 	return true, nil
 }
 
-// forward4 switches IPv4 forwarding of the host on.
-func forward4() error {
-	_, err := setSysctl(sysctl("ipv4", "ip_forward"), "1")
-	return err
-}
-
-// forward6 switches IPv6 forwarding of the host on. From then on the kernel takes no
-// router advertisements (RFC 4861, section 6.2.7) and at once drops the routes that
-// it has from them, except where accept_ra is 2: that comes first, for every
-// interface with such a default route.
-func (c *conn) forward6() error {
-	path := sysctl("ipv6", "conf", "all", "forwarding")
-	if on, err := readSysctl(path); err != nil || on != "0" {
-		return err
-	}
-	all, err := c.routes(unix.AF_INET6)
-	if err != nil {
-		return err
-	}
-	for _, r := range all {
-		if r.dst.Bits() != 0 || r.index == 0 || r.protocol != unix.RTPROT_RA && r.protocol != unix.RTPROT_KERNEL {
-			continue
-		}
-		uplink, err := c.byIndex(r.index)
-		if err != nil {
-			return err
-		}
-		ra := sysctl("ipv6", "conf", uplink.name, "accept_ra")
-		if have, err := readSysctl(ra); err != nil || have != "1" {
-			continue
-		}
-		if _, err := setSysctl(ra, "2"); err != nil {
-			return err
-		}
-	}
-	_, err = setSysctl(path, "1")
-	return err
-}
-
 // bridgedFiltering reports whether bridged frames go through the IP firewall of
 // this namespace (br_netfilter; the settings are per namespace since kernel 5.3).
 func bridgedFiltering(v6 bool) bool {

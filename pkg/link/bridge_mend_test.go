@@ -1,0 +1,154 @@
+package link
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/nstest"
+)
+
+// Whatever somebody changes of a bridge, Check says it, the next Add puts it back, and
+// the containers' neighbour entries stay right.
+func TestBridgeIsMended(t *testing.T) {
+	for change, want := range map[string]string{
+		"ip link del berth0":                               "berth0",
+		"ip link set berth0 down":                          "is down",
+		"ip address flush dev berth0":                      "lacks its gateway address",
+		"ip address del 10.88.0.1/16 dev berth0":           "lacks its gateway address 10.88.0.1/16",
+		"ip address del fd00:88::1/64 dev berth0":          "lacks its gateway address fd00:88::1/64",
+		"ip route del 10.88.0.0/16 dev berth0":             "no route to 10.88.0.0/16",
+		"ip -6 route del fd00:88::/64 dev berth0":          "no route to fd00:88::/64",
+		"ip link set berth0 address 02:11:22:33:44:55":     "02:11:22:33:44:55",
+		"ip link set berth0 mtu 9000":                      "MTU 9000",
+		"ip link set berth0 promisc off":                   "promiscuous",
+		"sysctl -qw net.ipv6.conf.berth0.accept_ra=1":      "accept_ra",
+		"sysctl -qw net.ipv6.conf.berth0.disable_ipv6=1":   "disable_ipv6",
+		"sysctl -qw net.ipv4.conf.berth0.route_localnet=0": "route_localnet",
+	} {
+		t.Run(change, func(t *testing.T) {
+			nstest.Host(t)
+			shell(t, "ip link add up0 type veth peer name up1", "ip link set up0 up", "ip link set up1 up",
+				"ip address add 192.0.2.2/24 dev up0", "ip route add default via 192.0.2.1")
+			a := &attach.Adding{Attachment: attachment(t, "c1", 2)}
+			a.Ports = []attach.Port{{HostPort: 8080, ContainerPort: 80, Protocol: "tcp"}}
+			b := &Bridge{Name: "berth0", Gateway: true, Promisc: true}
+			add := func() {
+				t.Helper()
+				if err := b.Add(t.Context(), a); err != nil {
+					t.Fatal(err)
+				}
+				if err := b.Check(t.Context(), a.Attachment); err != nil {
+					t.Fatalf("after Add, Check says: %v", err)
+				}
+			}
+			add()
+			mac := a.Interfaces[0].MAC
+			shell(t, change)
+			if err := b.Check(t.Context(), a.Attachment); err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("Check says %v, want %q", err, want)
+			}
+			add()
+			if now := a.Interfaces[len(a.Interfaces)-1].MAC; now != mac {
+				t.Errorf("the MAC was %s, and is %s", mac, now)
+			}
+			if out, err := nstest.Output("ip", "-o", "address", "show", "dev", "berth0"); err != nil || !strings.Contains(out, "10.88.0.1/16") || !strings.Contains(out, "fd00:88::1/64") {
+				t.Errorf("addresses: %s (%v)", out, err)
+			}
+			if out, err := nstest.Output("ip", "route", "show", "dev", "berth0"); err != nil || !strings.Contains(out, "10.88.0.0/16 proto kernel scope link src 10.88.0.1") {
+				t.Errorf("routes: %s (%v)", out, err)
+			}
+		})
+	}
+}
+
+// The MTU follows the way out, as the host's routing policy has it, downwards.
+func TestBridgeMTUFollows(t *testing.T) {
+	nstest.Host(t)
+	mtu := func(name string) int {
+		t.Helper()
+		c, err := dial()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.close()
+		d, err := c.byName(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d.mtu
+	}
+	a := &attach.Adding{Attachment: attachment(t, "c1", 2)}
+	b := &Bridge{Name: "berth0", Gateway: true}
+	add := func(want int) {
+		t.Helper()
+		a.Interfaces = nil
+		if err := b.Add(t.Context(), a); err != nil {
+			t.Fatal(err)
+		}
+		if got := mtu("berth0"); got != want || a.Interfaces[0].MTU != want {
+			t.Errorf("MTU %d, and %d in the result, want %d", got, a.Interfaces[0].MTU, want)
+		}
+	}
+	add(1500) // before there is a way out
+	shell(t, "ip link add up0 type veth peer name up1", "ip link set up0 up mtu 1380", "ip link set up1 up",
+		"ip address add 192.0.2.2/24 dev up0", "ip route add default via 192.0.2.1")
+	if err := b.Check(t.Context(), a.Attachment); err == nil || !strings.Contains(err.Error(), "MTU 1500") {
+		t.Errorf("Check says %v", err)
+	}
+	add(1380)
+	// A VPN in a table of its own, as wg-quick makes it.
+	shell(t, "ip link add wg0 type veth peer name wg1", "ip link set wg0 up mtu 1320", "ip link set wg1 up",
+		"ip address add 198.51.100.2/24 dev wg0", "ip route add default via 198.51.100.1 table 51820",
+		"ip rule add not fwmark 51820 table 51820", "ip rule add table main suppress_prefixlength 0")
+	add(1320)
+	shell(t, "ip link set wg0 mtu 1500", "ip route replace default via 198.51.100.1 table 51820 mtu 1300")
+	add(1300)
+	shell(t, "ip route replace default via 198.51.100.1 table 51820")
+	add(1300) // not upwards: ports that are there could not take it
+	// Routes that lead nowhere are no way out.
+	shell(t, "ip route flush table 51820", "ip route del default", "ip route add local default dev lo", "ip -6 route add blackhole default")
+	add(1300)
+}
+
+// A bridge that somebody else made keeps what it has.
+func TestBridgeOfOthers(t *testing.T) {
+	nstest.Host(t)
+	shell(t, "ip link add berth0 address 02:11:22:33:44:55 type bridge", "ip link set berth0 up mtu 9000",
+		"ip link add up0 type veth peer name up1", "ip link set up0 up", "ip link set up1 up",
+		"ip address add 192.0.2.2/24 dev up0", "ip route add default via 192.0.2.1")
+	a := &attach.Adding{Attachment: attachment(t, "c1", 2)}
+	b := &Bridge{Name: "berth0", Gateway: true}
+	if err := b.Add(t.Context(), a); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Check(t.Context(), a.Attachment); err != nil {
+		t.Error(err)
+	}
+	if i := a.Interfaces[0]; i.MAC != "02:11:22:33:44:55" || i.MTU != 9000 {
+		t.Errorf("MAC %s, MTU %d", i.MAC, i.MTU)
+	}
+}
+
+// A second ADD of a network asks, and changes nothing.
+func TestBridgeAddAgainAsks(t *testing.T) {
+	nstest.Host(t)
+	a := &attach.Adding{Attachment: attachment(t, "c1", 2)}
+	b := &Bridge{Name: "berth0", Gateway: true}
+	if err := b.Add(t.Context(), a); err != nil {
+		t.Fatal(err)
+	}
+	c, err := dial()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.close()
+	if _, fault := b.look(c, a.Attachment); fault != nil {
+		t.Errorf("right after Add: %v", fault)
+	}
+	a.Addresses = append(a.Addresses, attach.Address{Prefix: netip.MustParsePrefix("10.99.0.2/24"), Gateway: netip.MustParseAddr("10.99.0.1")})
+	if _, fault := b.look(c, a.Attachment); fault == nil || !strings.Contains(fault.Error(), "10.99.0.1/24") {
+		t.Errorf("with a gateway that is not there: %v", fault)
+	}
+}

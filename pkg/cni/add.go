@@ -172,7 +172,7 @@ func (add *addition) claim(tx *attach.Tx) error {
 	}
 	complete := &gateway{Gateway: add.plan.Gateway, DefaultRoute: add.plan.DefaultRoute,
 		NoDefault: add.plan.Internal || add.Args[ArgConnected] == Connected}
-	a.Steps = append(add.once(), add.plan.Steps...)
+	a.Steps = append(slices.Clone(add.plan.Once), add.plan.Steps...)
 	if add.names != nil {
 		a.Steps = append(a.Steps, add.names)
 	}
@@ -186,16 +186,6 @@ func (add *addition) claim(tx *attach.Tx) error {
 	}
 	complete.complete(a.Attachment)
 	return nil
-}
-
-// once is what the first attachment of a network makes for all. The first that asks
-// for names, or has links, on one that was made without does it again: questions have
-// to be let in.
-func (add *addition) once() []attach.Step {
-	if add.known.Made && (add.names == nil || slices.Contains(add.known.Settings, "names")) {
-		return nil
-	}
-	return add.plan.Once
 }
 
 // ranges are the first and last addresses of the ipam section's ranges.

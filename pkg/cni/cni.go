@@ -72,8 +72,7 @@ type Plan struct {
 	// made. hostIf is that interface's name on the host, if it has one. nil: the mode
 	// makes the interface itself.
 	Chained func(hostIf string) []attach.Step
-	// Once are steps that only the first attachment of a network needs, before the
-	// others.
+	// Once are steps of the network, before the others.
 	Once []attach.Step
 }
 

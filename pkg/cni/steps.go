@@ -12,6 +12,8 @@ import (
 // record.
 func Decode(kind string) attach.Step {
 	switch kind {
+	case "forwarding":
+		return &link.Forwarding{}
 	case "bridge":
 		return &link.Bridge{}
 	case "veth":

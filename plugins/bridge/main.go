@@ -33,6 +33,7 @@ func (c *config) Plan(r *cni.Request) (*cni.Plan, error) {
 		Internal:     c.Internal,
 		Once:         []attach.Step{&firewall.Forward{Bridge: c.Bridge, Names: r.WantsNames()}},
 		Steps: []attach.Step{
+			&link.Forwarding{Gateway: c.gateway()},
 			&link.Bridge{Name: c.Bridge, MTU: c.MTU, Gateway: c.gateway(), ForceAddress: c.ForceAddress,
 				Promisc: c.PromiscMode, VLANs: c.filtersVLANs(), GatewayVLAN: c.VLAN, KeepDefaults: c.PreserveDefaultVLAN},
 			&link.Veth{Bridge: c.Bridge, MTU: c.MTU, Hairpin: c.HairpinMode, Isolated: c.PortIsolation,
@@ -46,7 +47,7 @@ func (c *config) Plan(r *cni.Request) (*cni.Plan, error) {
 			}
 			r := rules(hostIf)
 			r.Own = !link.IsBridge(hostIf) // a veth that leads to this container alone
-			return []attach.Step{&link.Localnet{Interface: hostIf}, &firewall.Forward{Bridge: hostIf, Own: r.Own}, r}
+			return []attach.Step{&link.Forwarding{}, &link.Localnet{Interface: hostIf}, &firewall.Forward{Bridge: hostIf, Own: r.Own}, r}
 		},
 	}
 	if c.gateway() {

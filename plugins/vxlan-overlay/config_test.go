@@ -43,7 +43,7 @@ func TestPlan(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p.Network.Link != "overlay4097" || !p.DefaultRoute || p.Internal || len(p.Steps) != 3 {
+	if p.Network.Link != "overlay4097" || !p.DefaultRoute || p.Internal || len(p.Steps) != 4 {
 		t.Errorf("plan %+v", p)
 	}
 	var got []string

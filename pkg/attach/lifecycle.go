@@ -158,10 +158,14 @@ func Check(ctx context.Context, a *Attachment) error {
 }
 
 // Reload adds again what somebody else took away: each step whose Check fails is
-// deleted, whatever is left of it, and added.
+// repaired where that is enough ([Repairer]), else deleted, whatever is left of it, and
+// added.
 func Reload(ctx context.Context, a *Adding) error {
 	for _, st := range a.Steps {
 		if st.Check(ctx, a.Attachment) == nil {
+			continue
+		}
+		if r, ok := st.(Repairer); ok && r.Repair(ctx, a) == nil && st.Check(ctx, a.Attachment) == nil {
 			continue
 		}
 		if err := st.Del(ctx, a.Attachment); err != nil {

@@ -1,5 +1,7 @@
 package attach
 
+import "context"
+
 // Shared is a step for what several attachments have in common: the bridge of a
 // network, its way through the host's other firewalls, forwarding. The record of
 // each of them has the step, so the records say what the host must have.
@@ -12,4 +14,12 @@ type Shared interface {
 	// Place says which thing of the host it is: "bridge cni0". Steps of one place,
 	// of whichever attachment, are about the same thing.
 	Place() string
+}
+
+// Repairer is a step that can put back some of what it made without the rest being
+// deleted first.
+type Repairer interface {
+	Step
+	// Repair puts back what it can. What it cannot is deleted and added.
+	Repair(context.Context, *Adding) error
 }

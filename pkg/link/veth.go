@@ -106,6 +106,36 @@ func (v *Veth) Check(_ context.Context, a *attach.Attachment) error {
 	return checkInside(a, !v.Down)
 }
 
+// Repair implements [attach.Repairer]: it makes the host's end a port of the bridge again,
+// and up, as after somebody deleted the bridge. The container keeps its interface.
+func (v *Veth) Repair(_ context.Context, a *attach.Adding) error {
+	c, err := dial()
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	host, err := c.byName(a.HostIfName())
+	if err != nil {
+		return err
+	}
+	bridge, err := c.index(v.Bridge)
+	if err != nil {
+		return err
+	}
+	if host.master != bridge {
+		if _, err := c.do(setLink(host.index, 0, nl.NewRtAttr(unix.IFLA_MASTER, nl.Uint32Attr(uint32(bridge))))); err != nil {
+			return fmt.Errorf("make %s a port of bridge %s: %w", host.name, v.Bridge, err)
+		}
+		if err := v.configurePort(c, a.Attachment); err != nil {
+			return fmt.Errorf("veth %s: %w", host.name, err)
+		}
+	}
+	if _, err := c.do(setLink(host.index, unix.IFF_UP)); err != nil {
+		return fmt.Errorf("set %s up: %w", host.name, err)
+	}
+	return c.awaitUp(host.name)
+}
+
 func (v *Veth) mtu(br attach.Interface) int {
 	if v.MTU != 0 {
 		return v.MTU

@@ -1,14 +1,14 @@
 package firewall
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 
 	"github.com/berth-cni/berth/pkg/attach"
-	"github.com/vishvananda/netlink"
+	"github.com/berth-cni/berth/pkg/internal/netlink"
+	vishvananda "github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -62,30 +62,29 @@ func staleFlows(a *attach.Attachment, gone bool) []flows {
 // forget has the kernel forget flows: it goes through its table once for each,
 // and nothing is listed (kernel 6.8; older ones have it listed to us).
 func (s *socket) forget(all []flows) error {
-	var p packet
+	var reqs []*netlink.Request
 	var listed []flows
 	for _, f := range all {
 		if f.filterable() {
-			p.flows(f)
+			reqs = append(reqs, f.deletion())
 		} else {
 			listed = append(listed, f)
 		}
 	}
-	if p.last == 0 {
+	if len(reqs) == 0 {
 		return forgetListed(listed)
 	}
-	p.ack()
-	answers, err := s.exchange(&p)
-	if err != nil {
-		return err
+	err := s.do(reqs...)
+	refused := netlink.Refusals(err)
+	if err != nil && refused == nil {
+		return fmt.Errorf("forget flows: %w", err)
 	}
-	for _, r := range answers {
-		switch r.errno {
-		case 0:
+	for _, e := range refused {
+		switch e.Errno {
 		case unix.ENOENT, unix.EINVAL, unix.EOPNOTSUPP: // took it for the name of one flow
 			return forgetListed(all)
 		default:
-			return fmt.Errorf("forget flows to %s port %d: %w", all[0].protocol, all[0].hostPort, r.errno)
+			return fmt.Errorf("forget flows to %s port %d: %w", all[0].protocol, all[0].hostPort, e)
 		}
 	}
 	return forgetListed(listed)
@@ -98,50 +97,43 @@ func (f flows) filterable() bool {
 	return f.host.Is4() || f.host.IsUnspecified() && !f.gone
 }
 
-// flows appends the message that deletes what matches. The original direction
-// is always part of it: a kernel that does not know the filter must never take
-// the message for one that deletes everything.
-func (p *packet) flows(f flows) {
+// deletion is the request that deletes what matches. The original direction is always
+// part of it: a kernel that does not know the filter must never take the message for
+// one that deletes everything.
+func (f flows) deletion() *netlink.Request {
 	family, src, dst := uint8(unix.AF_INET), uint16(ctaIPv4Src), uint16(ctaIPv4Dst)
 	if f.host.Is6() {
 		family, src, dst = unix.AF_INET6, ctaIPv6Src, ctaIPv6Dst
 	}
 	const useFamily = 1 // the message's version
-	p.begin(ctDelete, 0, family, useFamily, 0)
+	r := netlink.NewRequest(ctDelete, 0, nfgenmsg(family, useFamily, 0))
 	orig, reply := uint32(filterProtoNum|filterProtoDPort), uint32(0)
-	p.nest(ctaTupleOrig|unix.NLA_F_NESTED, func() {
+	r.Nest(ctaTupleOrig, func() {
 		if !f.host.IsUnspecified() {
 			orig |= filterIPDst
-			p.nest(ctaTupleIP|unix.NLA_F_NESTED, func() { p.attr(dst, f.host.AsSlice()) })
+			r.Nest(ctaTupleIP, func() { r.Addr(dst, f.host) })
 		}
-		p.nest(ctaTupleProto|unix.NLA_F_NESTED, func() {
-			p.attr(ctaProtoNum, []byte{f.proto})
-			p.attr(ctaProtoDstPort, port16(f.hostPort))
-		})
+		r.Nest(ctaTupleProto, func() { r.Uint8(ctaProtoNum, f.proto).Bytes(ctaProtoDstPort, port16(f.hostPort)) })
 	})
 	if f.gone {
 		reply = filterIPSrc
-		p.nest(ctaTupleReply|unix.NLA_F_NESTED, func() {
-			p.nest(ctaTupleIP|unix.NLA_F_NESTED, func() { p.attr(src, f.to.Addr().AsSlice()) })
+		r.Nest(ctaTupleReply, func() {
+			r.Nest(ctaTupleIP, func() { r.Addr(src, f.to.Addr()) })
 		})
 	} else {
-		p.attr(ctaStatus, binary.BigEndian.AppendUint32(nil, 0))
-		p.attr(ctaStatusMask, binary.BigEndian.AppendUint32(nil, statusSNAT))
+		r.Bytes(ctaStatus, number32(0)).Bytes(ctaStatusMask, number32(statusSNAT))
 	}
-	p.nest(ctaFilter|unix.NLA_F_NESTED, func() {
-		p.attr(ctaFilterOrig, host32(orig))
-		p.attr(ctaFilterReply, host32(reply))
-	})
+	return r.Nest(ctaFilter, func() { r.Uint32(ctaFilterOrig, orig).Uint32(ctaFilterReply, reply) })
 }
 
 // forgetListed is forget for kernels whose deletion knows no filter.
 func forgetListed(all []flows) error {
 	for _, f := range all {
-		family := netlink.InetFamily(unix.AF_INET)
+		family := vishvananda.InetFamily(unix.AF_INET)
 		if f.host.Is6() {
 			family = unix.AF_INET6
 		}
-		_, err := netlink.ConntrackDeleteFilters(netlink.ConntrackTable, family, f)
+		_, err := vishvananda.ConntrackDeleteFilters(vishvananda.ConntrackTable, family, f)
 		if err != nil && !errors.Is(err, unix.ENOENT) { // one that ended meanwhile
 			return fmt.Errorf("forget flows to %s port %d: %w", f.protocol, f.hostPort, err)
 		}
@@ -149,8 +141,8 @@ func forgetListed(all []flows) error {
 	return nil
 }
 
-// MatchConntrackFlow implements [netlink.CustomConntrackFilter].
-func (f flows) MatchConntrackFlow(flow *netlink.ConntrackFlow) bool {
+// MatchConntrackFlow implements [vishvananda.CustomConntrackFilter].
+func (f flows) MatchConntrackFlow(flow *vishvananda.ConntrackFlow) bool {
 	if flow.Forward.Protocol != f.proto || flow.Forward.DstPort != f.hostPort {
 		return false
 	}

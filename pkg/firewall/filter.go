@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os/exec"
 
+	"github.com/berth-cni/berth/pkg/internal/netlink"
 	"github.com/coreos/go-iptables/iptables"
 	"golang.org/x/sys/unix"
 )
@@ -26,59 +27,44 @@ type otherChain struct {
 // otherFirewalls asks the kernel, and starts no program: whether firewalld runs, by
 // its table, and which of these built-in chains iptables has.
 func otherFirewalls(s *socket, names ...string) (hasFirewalld bool, all []otherChain, err error) {
-	var p packet
-	p.begin(getTable, 0, unix.NFPROTO_INET, 0, 0)
-	p.text(unix.NFTA_TABLE_NAME, firewalldTable)
+	reqs := []*netlink.Request{question(getTable, unix.NFPROTO_INET).Text(unix.NFTA_TABLE_NAME, firewalldTable)}
 	var asked []otherChain
 	for _, family := range []uint8{unix.NFPROTO_IPV4, unix.NFPROTO_IPV6} {
 		for _, name := range names {
-			p.begin(getChain, 0, family, 0, 0)
-			p.text(unix.NFTA_CHAIN_TABLE, "filter")
-			p.text(unix.NFTA_CHAIN_NAME, name)
+			reqs = append(reqs, question(getChain, family).Text(unix.NFTA_CHAIN_TABLE, "filter").Text(unix.NFTA_CHAIN_NAME, name))
 			asked = append(asked, otherChain{filter: filter{v6: family == unix.NFPROTO_IPV6}, name: name,
 				marked: func(comment string) (int, error) { return s.countRules(family, name, comment) }})
 		}
 	}
-	p.ack()
-	answers, err := s.exchange(&p)
+	err = s.ask(reqs, func(i int, m netlink.Message) { // not for ENOENT, or a kernel without nftables
+		if i == 0 {
+			hasFirewalld = true
+			return
+		}
+		asked[i-1].drops = drops(m)
+		all = append(all, asked[i-1])
+	})
 	if err != nil {
 		return false, nil, err
-	}
-	for _, r := range answers {
-		switch i := int(r.seq) - 1; {
-		case r.kind == unix.NLMSG_ERROR: // ENOENT, or a kernel without nftables
-		case i == 0:
-			hasFirewalld = true
-		case i > 0 && i <= len(asked):
-			asked[i-1].drops = r.drops()
-			all = append(all, asked[i-1])
-		}
 	}
 	legacy, err := legacyChains(names)
 	return hasFirewalld, append(all, legacy...), err
 }
 
 // drops tells whether the chain's policy is drop.
-func (r reply) drops() bool {
+func drops(m netlink.Message) bool {
 	const drop = 0 // NF_DROP
-	policy := attrOf(r.attrs, unix.NFTA_CHAIN_POLICY)
+	policy := m.Find(headerLen, unix.NFTA_CHAIN_POLICY)
 	return len(policy) == 4 && binary.BigEndian.Uint32(policy) == drop
 }
 
 // countRules counts the rules with a comment in a chain of the filter table. iptables
 // has it as data of a match, ending with a zero, or as the rule's user data.
-func (s *socket) countRules(family uint8, name, comment string) (n int, err error) {
-	var p packet
-	p.begin(getRule, unix.NLM_F_DUMP, family, 0, 0)
-	p.text(unix.NFTA_RULE_TABLE, "filter")
-	p.text(unix.NFTA_RULE_CHAIN, name)
+func (s *socket) countRules(family uint8, name, comment string) (int, error) {
+	rules := question(getRule, family).Text(unix.NFTA_RULE_TABLE, "filter").Text(unix.NFTA_RULE_CHAIN, name)
 	want := append([]byte(comment), 0)
-	err = s.dump(&p, func(r reply) {
-		if bytes.Contains(r.attrs, want) {
-			n++
-		}
-	})
-	return n, err
+	marked, err := list(s, rules, func(m netlink.Message) (struct{}, bool) { return struct{}{}, bytes.Contains(m.Body, want) })
+	return len(marked), err
 }
 
 func (f filter) String() string {

@@ -20,6 +20,7 @@ import (
 	"fmt"
 
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/internal/netlink"
 )
 
 // Rules is the step that tells the host's firewall of one attachment.
@@ -198,10 +199,8 @@ func tableThere() bool {
 	if err != nil {
 		return false
 	}
-	var p packet
-	p.table(getTable, 0)
 	found := false
-	err = s.ask(&p, func(int, reply) { found = true })
+	err = s.ask([]*netlink.Request{ourTable(question(getTable, inetTable))}, func(int, netlink.Message) { found = true })
 	return err == nil && found
 }
 

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"strings"
 
+	"github.com/berth-cni/berth/pkg/internal/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -25,14 +26,11 @@ const firewalldTable = "firewalld"
 func (firewalld) trusts(s *socket, bridge string) (bool, error) {
 	name := make([]byte, unix.IFNAMSIZ)
 	copy(name, bridge)
-	found := false
-	var p packet
-	p.begin(getRule, unix.NLM_F_DUMP, unix.NFPROTO_INET, 0, 0)
-	p.text(unix.NFTA_RULE_TABLE, firewalldTable)
-	err := s.dump(&p, func(r reply) {
-		found = found || bytes.Contains(r.attrs, name) && bytes.Contains(r.attrs, []byte("_trusted\x00"))
+	rules := question(getRule, unix.NFPROTO_INET).Text(unix.NFTA_RULE_TABLE, firewalldTable)
+	found, err := list(s, rules, func(m netlink.Message) (struct{}, bool) {
+		return struct{}{}, bytes.Contains(m.Body, name) && bytes.Contains(m.Body, []byte("_trusted\x00"))
 	})
-	return found, err
+	return len(found) > 0, err
 }
 
 func (f firewalld) run(ctx context.Context, option, bridge string) error {

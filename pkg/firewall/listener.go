@@ -8,10 +8,11 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
-	"syscall"
 
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/internal/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -105,13 +106,14 @@ func listeningSocket(proto uint8, at netip.AddrPort) (inode uint32, err error) {
 		families = append(families, unix.AF_INET)
 	}
 	for _, family := range families {
-		err := dumpSockets(proto, family, func(msg []byte) {
-			if receives(msg, at) {
-				inode = binary.NativeEndian.Uint32(msg[68:])
+		found, err := waiting(proto, family, func(msg []byte) (uint32, bool) {
+			if !receives(msg, at) {
+				return 0, false
 			}
+			return binary.NativeEndian.Uint32(msg[68:]), true
 		})
-		if err != nil || inode != 0 {
-			return inode, err
+		if err != nil || len(found) > 0 {
+			return slices.Max(append(found, 0)), err
 		}
 	}
 	return 0, nil
@@ -132,50 +134,34 @@ func receives(msg []byte, at netip.AddrPort) bool {
 	if local.Is4() == at.Addr().Is4() {
 		return local == at.Addr() || local.IsUnspecified() || at.Addr().IsUnspecified()
 	}
-	only := attrOf(msg[diagLen:], diagV6Only)
+	only := netlink.Find(msg[diagLen:], diagV6Only)
 	return at.Addr().Is4() && local.IsUnspecified() && !(len(only) == 1 && only[0] == 1)
 }
 
-// dumpSockets calls each for every socket of the protocol and family that waits
-// for somebody to come.
-func dumpSockets(proto, family uint8, each func(msg []byte)) error {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
+// waiting lists the sockets of the protocol and family that wait for somebody to come
+// (struct inet_diag_req_v2); none of a protocol that the kernel does not have.
+func waiting(proto, family uint8, parse func(msg []byte) (inode uint32, ok bool)) ([]uint32, error) {
+	c, err := netlink.Dial(unix.NETLINK_SOCK_DIAG)
 	if err != nil {
-		return fmt.Errorf("open sock_diag: %w", err)
+		return nil, err
 	}
-	defer unix.Close(fd)
-	state := uint32(1 << stateListen)
+	defer c.Close()
+	states := uint32(1 << stateListen)
 	if proto == unix.IPPROTO_UDP {
-		state = 1 << stateClose
+		states = 1 << stateClose
 	}
-	const size = unix.SizeofNlMsghdr + 56 // struct inet_diag_req_v2
-	req := make([]byte, size)
-	binary.NativeEndian.PutUint32(req, size)
-	binary.NativeEndian.PutUint16(req[4:], diagByFamily)
-	binary.NativeEndian.PutUint16(req[6:], unix.NLM_F_REQUEST|unix.NLM_F_DUMP)
-	req[16], req[17] = family, proto
-	binary.NativeEndian.PutUint32(req[20:], state)
-	if err := unix.Sendto(fd, req, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		return fmt.Errorf("ask sock_diag: %w", err)
+	req := make([]byte, 56)
+	req[0], req[1] = family, proto
+	binary.NativeEndian.PutUint32(req[4:], states)
+	inodes, err := netlink.List(c, netlink.NewQuestion(diagByFamily, req), nil,
+		func(m netlink.Message) (uint32, bool) { return parse(m.Body) })
+	if netlink.Refusals(err) != nil || errors.Is(err, netlink.ErrInterrupted) {
+		err = nil
 	}
-	buf := make([]byte, 64<<10)
-	for {
-		n, _, err := unix.Recvfrom(fd, buf, 0)
-		if err != nil {
-			return fmt.Errorf("read sock_diag: %w", err)
-		}
-		msgs, err := syscall.ParseNetlinkMessage(buf[:n])
-		if err != nil {
-			return fmt.Errorf("read sock_diag: %w", err)
-		}
-		for _, m := range msgs {
-			switch m.Header.Type {
-			case unix.NLMSG_DONE, unix.NLMSG_ERROR: // ENOENT: the kernel has no such protocol
-				return nil
-			}
-			each(m.Data)
-		}
+	if err != nil {
+		return nil, fmt.Errorf("list sockets: %w", err)
 	}
+	return inodes, nil
 }
 
 // minID is the length from which on an ID is not found in a command line by chance.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/internal/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -114,21 +115,12 @@ func (nft) usable() error {
 	if err != nil {
 		return err
 	}
-	var p packet
-	p.begin(getGen, 0, unix.AF_UNSPEC, 0, 0)
-	p.ack()
-	answers, err := s.exchange(&p)
-	if err != nil {
-		return err
+	err = s.do(question(getGen, unix.AF_UNSPEC))
+	switch {
+	case errors.Is(err, unix.EPERM):
+		return fmt.Errorf("ask for nftables: %w (it takes CAP_NET_ADMIN)", err)
+	case netlink.Refusals(err) != nil:
+		return fmt.Errorf("the kernel has no nftables (CONFIG_NF_TABLES_INET): %w", err)
 	}
-	for _, r := range answers {
-		switch r.errno {
-		case 0:
-		case unix.EPERM:
-			return fmt.Errorf("ask for nftables: %w (it takes CAP_NET_ADMIN)", r.errno)
-		default:
-			return fmt.Errorf("the kernel has no nftables (CONFIG_NF_TABLES_INET): %w", r.errno)
-		}
-	}
-	return nil
+	return err
 }

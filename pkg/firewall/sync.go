@@ -2,9 +2,10 @@ package firewall
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"slices"
 
+	"github.com/berth-cni/berth/pkg/internal/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -129,38 +130,19 @@ func (s *socket) undamaged() error {
 	return err
 }
 
-// tries is how often a set is listed that others change meanwhile.
-const tries = 5
-
-// list returns the keys of a set. Where others never leave the table alone, the
-// last list is taken: what it misses is added again, what it has too much is
-// removed by the next one.
-func (s *socket) list(set string) (keys [][]byte, err error) {
-	for range tries {
-		var whole bool
-		if keys, whole, err = s.listOnce(set); err != nil || whole {
-			break
+// list returns the keys of a set. What it misses, where others change the table all
+// the time, is added again; what it has too much is removed by the next one.
+func (s *socket) list(set string) ([][]byte, error) {
+	req := question(getElement, inetTable)
+	req.Text(unix.NFTA_SET_ELEM_LIST_TABLE, TableName).Text(unix.NFTA_SET_ELEM_LIST_SET, set)
+	some, err := list(s, req, func(m netlink.Message) (keys [][]byte, ok bool) {
+		for _, e := range netlink.Attrs(m.Find(headerLen, unix.NFTA_SET_ELEM_LIST_ELEMENTS)) {
+			keys = append(keys, slices.Clone(netlink.Find(e, unix.NFTA_SET_ELEM_KEY, unix.NFTA_DATA_VALUE)))
 		}
-	}
-	return keys, err
-}
-
-// listOnce also tells whether nothing changed while the kernel wrote the list.
-func (s *socket) listOnce(set string) (keys [][]byte, whole bool, err error) {
-	var p packet
-	p.begin(getElement, unix.NLM_F_DUMP, inetTable, 0, 0)
-	p.text(unix.NFTA_SET_ELEM_LIST_TABLE, TableName)
-	p.text(unix.NFTA_SET_ELEM_LIST_SET, set)
-	whole = true
-	err = s.dump(&p, func(r reply) {
-		whole = whole && !r.interrupted
-		_ = attrs(attrOf(r.attrs, unix.NFTA_SET_ELEM_LIST_ELEMENTS), func(_ uint16, e []byte) {
-			key := attrOf(attrOf(e, unix.NFTA_SET_ELEM_KEY), unix.NFTA_DATA_VALUE)
-			keys = append(keys, slices.Clone(key))
-		})
+		return keys, true
 	})
-	if errors.Is(err, unix.EINTR) {
-		return keys, false, nil
+	if err != nil {
+		return nil, fmt.Errorf("list nftables set %s of table inet %s: %w", set, TableName, err)
 	}
-	return keys, whole, err
+	return slices.Concat(some...), nil
 }

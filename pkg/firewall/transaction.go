@@ -4,8 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"syscall"
 
+	"github.com/berth-cni/berth/pkg/internal/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -44,93 +44,65 @@ func changes(kind uint16, elements []element) []change {
 
 // refusedError says which changes the kernel refused; then it made none.
 type refusedError struct {
-	refused map[int]syscall.Errno // by the change's place in the transaction
+	refused map[int]unix.Errno // by the change's place in the transaction
 	first   change
-	errno   syscall.Errno
+	why     *netlink.Error
 }
 
 func (e *refusedError) Error() string {
-	return fmt.Sprintf("nftables set %s of table inet %s: %v", e.first.set, TableName, e.errno)
+	return fmt.Sprintf("nftables set %s of table inet %s: %v", e.first.set, TableName, e.why)
 }
 
-func (e *refusedError) Unwrap() error { return e.errno }
+func (e *refusedError) Unwrap() error { return e.why }
 
 // commit makes all changes or none. A [*refusedError] when the kernel refuses any.
 func (s *socket) commit(all []change) error {
 	if len(all) == 0 {
 		return nil
 	}
-	p := packet{buf: make([]byte, 0, 256*(len(all)+1))}
-	p.begin(unix.NFNL_MSG_BATCH_BEGIN, 0, 0, 0, unix.NFNL_SUBSYS_NFTABLES)
-	for _, c := range all {
+	reqs := make([]*netlink.Request, len(all))
+	for i, c := range all {
 		var flags uint16
 		if c.kind == newElement {
 			flags = unix.NLM_F_CREATE
 		}
-		p.begin(c.kind, flags, inetTable, 0, 0)
-		p.element(c.element)
+		reqs[i] = putElements(request(c.kind, flags, inetTable), c.set, []element{c.element})
 	}
-	errs, err := s.transact(&p)
+	refused, err := s.transact(reqs)
 	if err != nil {
-		return err
+		return fmt.Errorf("change nftables table inet %s: %w", TableName, err)
 	}
-	const firstChange = 2 // after the beginning
-	var refused *refusedError
-	for _, r := range errs {
-		i := int(r.seq) - firstChange
-		if i < 0 || i >= len(all) {
-			return fmt.Errorf("change nftables table inet %s: %w", TableName, r.errno)
+	var failed *refusedError
+	for _, e := range refused {
+		if e.Index < 0 {
+			return fmt.Errorf("change nftables table inet %s: %w", TableName, e)
 		}
-		if refused == nil {
-			refused = &refusedError{map[int]syscall.Errno{}, all[i], r.errno}
+		if failed == nil {
+			failed = &refusedError{map[int]unix.Errno{}, all[e.Index], e}
 		}
-		refused.refused[i] = r.errno
+		failed.refused[e.Index] = e.Errno
 	}
-	if refused != nil {
-		return refused
+	if failed != nil {
+		return failed
 	}
 	return nil
 }
 
-// transact ends the transaction and sends it. It returns the answers of what the
-// kernel refused.
-func (s *socket) transact(p *packet) (refused []reply, err error) {
-	p.ack() // the kernel answers at the end of the transaction, errors always
-	p.begin(unix.NFNL_MSG_BATCH_END, 0, 0, 0, unix.NFNL_SUBSYS_NFTABLES)
-	p.last-- // nobody answers the end: the last change's answer is the last one
-	answers, err := s.exchange(p)
-	if err != nil {
-		return nil, err
-	}
-	for _, r := range answers {
-		if r.kind == unix.NLMSG_ERROR && r.errno != 0 {
-			refused = append(refused, r)
-		}
-	}
-	if len(answers) == 0 {
-		return nil, fmt.Errorf("change nftables table inet %s: no answer from the kernel", TableName)
-	}
-	return refused, nil
-}
-
-func (p *packet) element(e element) { p.elements(e.set, []element{e}) }
-
-// elements appends the set and elements of it (NFTA_SET_ELEM_LIST_*).
-func (p *packet) elements(set string, all []element) {
-	p.text(unix.NFTA_SET_ELEM_LIST_TABLE, TableName)
-	p.text(unix.NFTA_SET_ELEM_LIST_SET, set)
+// putElements appends the set and elements of it (NFTA_SET_ELEM_LIST_*).
+func putElements(r *netlink.Request, set string, all []element) *netlink.Request {
+	r.Text(unix.NFTA_SET_ELEM_LIST_TABLE, TableName).Text(unix.NFTA_SET_ELEM_LIST_SET, set)
 	value := func(data []byte) func() {
-		return func() { p.attr(unix.NFTA_DATA_VALUE, data) }
+		return func() { r.Bytes(unix.NFTA_DATA_VALUE, data) }
 	}
-	p.nest(unix.NFTA_SET_ELEM_LIST_ELEMENTS|unix.NLA_F_NESTED, func() {
+	return r.Nest(unix.NFTA_SET_ELEM_LIST_ELEMENTS, func() {
 		for _, e := range all {
-			p.nest(unix.NFTA_LIST_ELEM|unix.NLA_F_NESTED, func() {
-				p.nest(unix.NFTA_SET_ELEM_KEY|unix.NLA_F_NESTED, value(e.key))
+			r.Nest(unix.NFTA_LIST_ELEM, func() {
+				r.Nest(unix.NFTA_SET_ELEM_KEY, value(e.key))
 				if e.value != nil {
-					p.nest(unix.NFTA_SET_ELEM_DATA|unix.NLA_F_NESTED, value(e.value))
+					r.Nest(unix.NFTA_SET_ELEM_DATA, value(e.value))
 				}
 				if e.comment != "" {
-					p.attr(unix.NFTA_SET_ELEM_USERDATA, userComment(e.comment))
+					r.Bytes(unix.NFTA_SET_ELEM_USERDATA, userComment(e.comment))
 				}
 			})
 		}
@@ -205,9 +177,11 @@ func (e *refusedError) clash() bool {
 }
 
 // remove deletes elements; those that are not there count as deleted, and so do
-// all of a table that is not there. It takes several transactions for many.
+// all of a table that is not there. It takes several transactions for many, so that
+// others come between.
 func (s *socket) remove(elements []element) error {
-	for some := range slices.Chunk(elements, usual) {
+	const most = 64
+	for some := range slices.Chunk(elements, most) {
 		if err := s.removeAtOnce(some); err != nil {
 			return err
 		}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/berth-cni/berth/pkg/internal/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -62,45 +63,22 @@ func (c chain) users() uint32 { return uint32(len(c.rules) + c.jumps) }
 // chainUsers returns how many users the kernel counts for each chain; 0 for one
 // that is not there.
 func (s *socket) chainUsers(all []chain) ([]uint32, error) {
-	var p packet
-	for _, c := range all {
-		p.begin(getChain, 0, inetTable, 0, 0)
-		p.text(unix.NFTA_CHAIN_TABLE, TableName)
-		p.text(unix.NFTA_CHAIN_NAME, c.name)
+	reqs := make([]*netlink.Request, len(all))
+	for i, c := range all {
+		reqs[i] = ourTable(question(getChain, inetTable)).Text(unix.NFTA_CHAIN_NAME, c.name)
 	}
 	users := make([]uint32, len(all))
-	return users, s.ask(&p, func(i int, r reply) { users[i] = r.chainUsers() })
+	return users, s.ask(reqs, func(i int, m netlink.Message) { users[i] = chainUsers(m) })
 }
 
 // haveElements tells which of the elements are there, with their values.
 func (s *socket) haveElements(elements []element) ([]bool, error) {
-	var all []bool
-	for some := range slices.Chunk(elements, usual) {
-		var p packet
-		for _, e := range some {
-			p.begin(getElement, 0, inetTable, 0, 0)
-			p.element(element{set: e.set, key: e.key})
-		}
-		found := make([]bool, len(some))
-		err := s.ask(&p, func(i int, r reply) { found[i] = bytes.Equal(r.elementValue(), some[i].value) })
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, found...)
+	reqs := make([]*netlink.Request, len(elements))
+	for i, e := range elements {
+		reqs[i] = putElements(question(getElement, inetTable), e.set, []element{{key: e.key}})
 	}
-	return all, nil
-}
-
-// ask sends questions after one thing each. there is called for those that are
-// answered with the thing, and not with an error.
-func (s *socket) ask(p *packet, there func(i int, r reply)) error {
-	answers, err := s.exchange(p)
-	for _, r := range answers {
-		if r.kind != unix.NLMSG_ERROR && r.seq >= 1 && r.seq <= p.last {
-			there(int(r.seq)-1, r)
-		}
-	}
-	return err
+	found := make([]bool, len(elements))
+	return found, s.ask(reqs, func(i int, m netlink.Message) { found[i] = bytes.Equal(elementValue(m), elements[i].value) })
 }
 
 func (e element) owner() string {
@@ -110,30 +88,15 @@ func (e element) owner() string {
 	return "attachment " + e.comment
 }
 
-func (r reply) chainUsers() (n uint32) {
-	_ = attrs(r.attrs, func(kind uint16, v []byte) {
-		if kind == unix.NFTA_CHAIN_USE && len(v) == 4 {
-			n = binary.BigEndian.Uint32(v)
-		}
-	})
-	return n
-}
-
-// elementValue is the value of the one element in the reply; nil in a set.
-func (r reply) elementValue() []byte {
-	var v []byte
-	v = r.attrs
-	for _, kind := range []uint16{unix.NFTA_SET_ELEM_LIST_ELEMENTS, unix.NFTA_LIST_ELEM, unix.NFTA_SET_ELEM_DATA, unix.NFTA_DATA_VALUE} {
-		v = attrOf(v, kind)
+func chainUsers(m netlink.Message) uint32 {
+	v := m.Find(headerLen, unix.NFTA_CHAIN_USE)
+	if len(v) != 4 {
+		return 0
 	}
-	return slices.Clone(v)
+	return binary.BigEndian.Uint32(v)
 }
 
-func attrOf(data []byte, want uint16) (found []byte) {
-	_ = attrs(data, func(kind uint16, v []byte) {
-		if kind == want && found == nil {
-			found = v
-		}
-	})
-	return found
+// elementValue is the value of the one element in the answer; nil in a set.
+func elementValue(m netlink.Message) []byte {
+	return m.Find(headerLen, unix.NFTA_SET_ELEM_LIST_ELEMENTS, unix.NFTA_LIST_ELEM, unix.NFTA_SET_ELEM_DATA, unix.NFTA_DATA_VALUE)
 }

@@ -1,14 +1,13 @@
 package firewall
 
 import (
-	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"os"
-	"slices"
+	"iter"
 
+	"github.com/berth-cni/berth/pkg/internal/netlink"
+	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 )
 
@@ -25,33 +24,21 @@ import (
 // wake nobody: the kernel drops their messages before they reach the socket. So
 // somebody who deletes elements is found by the next SyncTunnels only.
 func Watch(ctx context.Context) (<-chan struct{}, error) {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_NETFILTER)
+	l, err := netlink.Listen(unix.NETLINK_NETFILTER, 0, noElements(), unix.NFNLGRP_NFTABLES)
 	if err != nil {
-		return nil, fmt.Errorf("open netfilter socket: %w", err)
-	}
-	f := os.NewFile(uintptr(fd), "netfilter")
-	program := noElements()
-	filter := unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]}
-	if err := unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &filter); err != nil {
-		return nil, errors.Join(fmt.Errorf("filter messages of nftables: %w", err), f.Close())
-	}
-	all := &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: 1 << (unix.NFNLGRP_NFTABLES - 1)}
-	if err := unix.Bind(fd, all); err != nil {
-		return nil, errors.Join(fmt.Errorf("watch nftables: %w", err), f.Close())
+		return nil, fmt.Errorf("watch nftables: %w", err)
 	}
 	damaged := make(chan struct{}, 1)
-	stop := context.AfterFunc(ctx, func() { _ = f.Close() })
 	go func() {
 		defer close(damaged)
-		defer stop()
-		buf := make([]byte, part)
-		for ctx.Err() == nil {
-			n, err := f.Read(buf)
+		defer l.Close()
+		for {
+			all, err := l.Receive(ctx)
 			lost := errors.Is(err, unix.ENOBUFS) // more was deleted than the socket holds
 			if err != nil && !lost {
 				return
 			}
-			if lost || damage(buf[:n]) {
+			if lost || damage(all) {
 				select {
 				case damaged <- struct{}{}:
 				default:
@@ -63,15 +50,19 @@ func Watch(ctx context.Context) (<-chan struct{}, error) {
 }
 
 // damage tells whether one of the messages is about what [Watch] looks for.
-func damage(data []byte) bool {
-	all, err := replies(data)
-	return err != nil || slices.ContainsFunc(all, reply.damages)
+func damage(all iter.Seq[netlink.Message]) bool {
+	for m := range all {
+		if damages(m) {
+			return true
+		}
+	}
+	return false
 }
 
-func (r reply) damages() bool {
-	text := func(attr uint16) string { return string(bytes.TrimSuffix(attrOf(r.attrs, attr), []byte{0})) }
+func damages(m netlink.Message) bool {
+	text := func(attr uint16) string { return netlink.Text(m.Find(headerLen, attr)) }
 	const table = unix.NFTA_TABLE_NAME // the same number in messages of all kinds
-	switch name := text(table); r.kind {
+	switch name := text(table); m.Kind {
 	case newTable:
 		return name == firewalldTable
 	case newChain:
@@ -88,18 +79,16 @@ func (r reply) damages() bool {
 // The kernel puts messages of one transaction into one buffer, in their order
 // (nft_commit_notify in net/netfilter/nf_tables_api.c): one that changes elements
 // first and deletes a table then goes unseen.
-func noElements() []unix.SockFilter {
-	at := uint32(4) // nlmsg_type, whose low byte is the command
-	if binary.NativeEndian.Uint16([]byte{0, 1}) == 1 {
-		at++
+func noElements() []bpf.Instruction {
+	kind := uint32(4) // nlmsg_type, whose low byte is the command
+	if netlink.Host16(1) == 1 {
+		kind++ // big endian
 	}
-	const load, equal, end = unix.BPF_LD | unix.BPF_B | unix.BPF_ABS, unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, unix.BPF_RET | unix.BPF_K
-	return []unix.SockFilter{
-		{Code: load, K: at},
-		{Code: equal, Jt: 3, K: unix.NFT_MSG_NEWSETELEM},
-		{Code: equal, Jt: 2, K: unix.NFT_MSG_DELSETELEM},
-		{Code: equal, Jt: 1, K: unix.NFT_MSG_NEWGEN},
-		{Code: end, K: part}, // all of it
-		{Code: end},
+	program := []bpf.Instruction{bpf.LoadAbsolute{Off: kind, Size: 1}}
+	for _, command := range []uint32{unix.NFT_MSG_NEWSETELEM, unix.NFT_MSG_DELSETELEM, unix.NFT_MSG_NEWGEN} {
+		program = append(program,
+			bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: command, SkipTrue: 1},
+			bpf.RetConstant{Val: 0})
 	}
+	return append(program, bpf.RetConstant{Val: 1<<32 - 1}) // all of it
 }

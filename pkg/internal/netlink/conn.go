@@ -28,7 +28,6 @@
 package netlink
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 
@@ -199,23 +198,13 @@ func (c *Conn) send(reqs []*Request, last int) error {
 	c.out = c.out[:0]
 	for i, r := range reqs {
 		c.seq++
-		flags := binary.NativeEndian.Uint16(r.buf[6:])
+		flags := uint16(0)
 		if i == last && !r.question {
-			flags |= unix.NLM_F_ACK
+			flags = unix.NLM_F_ACK
 		}
-		c.put(r, flags)
+		c.out = r.Append(c.out, c.seq, flags)
 	}
 	return c.write()
-}
-
-// put appends a request to what goes out, as the one of the current sequence number.
-func (c *Conn) put(r *Request, flags uint16) {
-	at := len(c.out)
-	c.out = append(c.out, r.buf...)
-	h := c.out[at:]
-	binary.NativeEndian.PutUint32(h, uint32(len(r.buf)))
-	binary.NativeEndian.PutUint16(h[6:], flags)
-	binary.NativeEndian.PutUint32(h[8:], c.seq)
 }
 
 func (c *Conn) write() error {

@@ -43,8 +43,7 @@ func List[T any](c *Conn, r *Request, into []T, parse func(m Message) (T, bool))
 // dump reads a list once. The kernel writes the next part when one was read.
 func (c *Conn) dump(r *Request, each func(Message)) (err error) {
 	c.seq++
-	c.out = c.out[:0]
-	c.put(r, unix.NLM_F_REQUEST|unix.NLM_F_DUMP)
+	c.out = r.Append(c.out[:0], c.seq, unix.NLM_F_DUMP)
 	if err := c.write(); err != nil {
 		return err
 	}

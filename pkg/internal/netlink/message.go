@@ -53,6 +53,11 @@ func (m Message) Attrs(header int) iter.Seq2[uint16, []byte] {
 	return Attrs(m.Body[min(header, len(m.Body)):])
 }
 
+// Find is [Find] among the attributes after a protocol's header of so many bytes.
+func (m Message) Find(header int, kinds ...uint16) []byte {
+	return Find(m.Body[min(header, len(m.Body)):], kinds...)
+}
+
 // Attrs walks attributes (struct nlattr), those within another too. The kinds are
 // without their flag bits. It ends at what is cut off.
 func Attrs(b []byte) iter.Seq2[uint16, []byte] {

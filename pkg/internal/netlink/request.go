@@ -106,3 +106,15 @@ func (r *Request) pad() *Request {
 	}
 	return r
 }
+
+// Append appends the request as it goes out, as the one of a sequence number and with
+// more flags (NLM_F_ACK).
+func (r *Request) Append(b []byte, seq uint32, flags uint16) []byte {
+	at := len(b)
+	b = append(b, r.buf...)
+	h := b[at:]
+	binary.NativeEndian.PutUint32(h, uint32(len(r.buf)))
+	binary.NativeEndian.PutUint16(h[6:], binary.NativeEndian.Uint16(h[6:])|flags)
+	binary.NativeEndian.PutUint32(h[8:], seq)
+	return b
+}

@@ -19,30 +19,20 @@ func TestRequest(t *testing.T) {
 	r.Bytes(1, []byte{1, 2, 3, 4, 5}).Text(2, "ab").Uint8(3, 4).Uint16(5, 6).Uint32(7, 8)
 	r.Addr(9, netip.MustParseAddr("192.0.2.1"))
 	r.Nest(10, func() { r.Raw([]byte{1, 1, 1, 1}).Nest(11, func() { r.Uint8(12, 1) }) })
-	want := "00000000" + "0201" + "0102" + "00000000" + "00000000" + "aabbccdd" +
+	want := "5c000000" + "0201" + "0502" + "07000000" + "00000000" + "aabbccdd" +
 		"09000100" + "0102030405000000" + "07000200" + "61620000" + "05000300" + "04000000" +
 		"06000500" + "06000000" + "08000700" + "08000000" + "08000900" + "c0000201" +
 		"14000a80" + "01010101" + "0c000b80" + "05000c00" + "01000000"
-	if got := hex.EncodeToString(r.buf); got != want {
+	if got := hex.EncodeToString(r.Append(nil, 7, unix.NLM_F_ACK)); got != want {
 		t.Errorf("request\n%s\nwant\n%s", got, want)
-	}
-	c := Conn{seq: 6}
-	c.seq++
-	c.put(r, unix.NLM_F_REQUEST|unix.NLM_F_ACK)
-	if got := hex.EncodeToString(c.out[:16]); got != "5c000000"+"0201"+"0500"+"07000000"+"00000000" {
-		t.Errorf("header on its way %s", got)
 	}
 }
 
 func TestWalk(t *testing.T) {
 	r := NewRequest(0x0102, 0, []byte{0xaa, 0xbb, 0xcc, 0xdd})
 	r.Bytes(1, []byte{1, 2, 3, 4, 5}).Nest(2, func() { r.Uint32(3, 7).Text(4, "ab") })
-	var c Conn
-	for c.seq = 1; c.seq < 3; c.seq++ {
-		c.put(r, 5)
-	}
 	n := uint32(0)
-	for m := range Messages(append(c.out, 1, 2, 3)) { // and what is cut off
+	for m := range Messages(append(r.Append(r.Append(nil, 1, 4), 2, 4), 1, 2, 3)) { // and what is cut off
 		n++
 		if m.Kind != 0x0102 || m.Flags != 5 || m.Seq != n || !bytes.HasPrefix(m.Body, []byte{0xaa, 0xbb, 0xcc, 0xdd}) {
 			t.Errorf("message %+v", m)
@@ -52,6 +42,9 @@ func TestWalk(t *testing.T) {
 			kinds = append(kinds, kind)
 		}
 		body := m.Body[4:]
+		if m.Find(4, 2, 3) == nil || m.Find(99, 2) != nil {
+			t.Errorf("attributes of the message %v", m)
+		}
 		if len(kinds) != 2 || Uint32(Find(body, 2, 3)) != 7 || Text(Find(body, 2, 4)) != "ab" || Find(body, 2, 9, 1) != nil {
 			t.Errorf("attributes of %v", body)
 		}
@@ -67,9 +60,7 @@ func TestWalk(t *testing.T) {
 // No datagram, however broken, is more than one that is not understood.
 func FuzzDecode(f *testing.F) {
 	r := NewRequest(unix.NLMSG_ERROR, 0, nil).Raw([]byte{0xfe, 0xff, 0xff, 0xff}).Raw(make([]byte, unix.NLMSG_HDRLEN)).Text(errorText, "no")
-	var c Conn
-	c.put(r, capped|ackTLVs)
-	f.Add(c.out)
+	f.Add(r.Append(nil, 1, capped|ackTLVs))
 	f.Add([]byte{20, 0, 0, 0, 3, 0, 16, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0})
 	f.Fuzz(func(t *testing.T, data []byte) {
 		size := 0

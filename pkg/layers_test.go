@@ -18,6 +18,7 @@ var layers = [][]string{
 	{"pkg/attach", "pkg/internal"},
 	{"pkg/link", "pkg/firewall", "pkg/ipam", "pkg/shape", "pkg/names"},
 	{"pkg/cni", "pkg/overlay"},
+	{"pkg/conflist", "pkg/graph"},
 	{"plugins", "cmd"},
 }
 

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/berth-cni/berth/cmd/berth/netdir"
+	"github.com/berth-cni/berth/pkg/conflist"
 	"github.com/berth-cni/berth/pkg/nstest"
 	"github.com/berth-cni/berth/pkg/overlay"
 )
@@ -21,7 +21,7 @@ func transcript(t *testing.T, m *memory, commands ...string) string {
 	var b strings.Builder
 	for _, c := range commands {
 		code, out, errs := berth(t, m, strings.Fields(c)...)
-		fmt.Fprintf(&b, "$ berth %s\n%s", c, strings.ReplaceAll(out+errs, os.Getenv(netdir.Env), "NETDIR"))
+		fmt.Fprintf(&b, "$ berth %s\n%s", c, strings.ReplaceAll(out+errs, os.Getenv(conflist.Env), "NETDIR"))
 		if code != 0 {
 			fmt.Fprintf(&b, "[exit code %d]\n", code)
 		}

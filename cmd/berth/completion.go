@@ -10,8 +10,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/berth-cni/berth/cmd/berth/netdir"
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/conflist"
 	"github.com/berth-cni/berth/pkg/overlay"
 	"github.com/spf13/cobra"
 )
@@ -24,7 +24,7 @@ const completionTime = 500 * time.Millisecond
 func (p *program) completeNetworks(c *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
 	found := map[string]string{}
 	note := func(name, what string) { found[name] = cmp.Or(found[name], what) }
-	files, _ := netdir.Dir(netDirOf(c)).List()
+	files, _ := conflist.Dir(netDirOf(c)).List()
 	for _, f := range files {
 		note(f.Name, f.Driver())
 	}
@@ -107,7 +107,7 @@ func netDirOf(c *cobra.Command) string {
 	if f := c.Flag("net-dir"); f != nil && f.Value.String() != "" {
 		return f.Value.String()
 	}
-	return cmp.Or(os.Getenv(netdir.Env), netdir.Default)
+	return cmp.Or(os.Getenv(conflist.Env), conflist.Default)
 }
 
 // shells are those that completion is written for, each with its writer.

@@ -3,7 +3,7 @@ package main
 import (
 	"fmt"
 
-	"github.com/berth-cni/berth/cmd/berth/netdir"
+	"github.com/berth-cni/berth/pkg/conflist"
 	"github.com/berth-cni/berth/pkg/overlay"
 	"github.com/berth-cni/berth/pkg/overlay/agent"
 	"github.com/spf13/cobra"
@@ -23,7 +23,7 @@ such network by itself.
 		Args:    arguments(cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
 			files, _ := p.netDir().List() // what cannot be read is not of this name
-			if f := netdir.Find(files, args[0]); f != nil && f.Driver() != driverOverlay {
+			if f := conflist.Find(files, args[0]); f != nil && f.Driver() != driverOverlay {
 				_, err := p.out.Write(f.Data)
 				return err
 			}

@@ -9,8 +9,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/berth-cni/berth/cmd/berth/netdir"
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/conflist"
 	"github.com/berth-cni/berth/pkg/link"
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -113,12 +113,12 @@ func (p *program) connect(ctx context.Context, w *connection, network, word stri
 }
 
 // connectable is the network's file, if containers can be connected to it.
-func (n *networks) connectable(network, dir string) (*netdir.File, error) {
-	f := netdir.Find(n.files, network)
+func (n *networks) connectable(network, dir string) (*conflist.File, error) {
+	f := conflist.Find(n.files, network)
 	switch {
-	case f == nil && network == netdir.Host:
+	case f == nil && network == conflist.Host:
 		return nil, errHostMode
-	case f == nil && network == netdir.None:
+	case f == nil && network == conflist.None:
 		return nil, errNoneMode
 	case f == nil:
 		err := fmt.Errorf("there is none of that name in %s; one that spans hosts gets there by 'berth network conflist'", dir)
@@ -127,11 +127,11 @@ func (n *networks) connectable(network, dir string) (*netdir.File, error) {
 	switch foreign := f.Foreign(); {
 	case len(foreign) > 0:
 		return nil, fmt.Errorf("its chain has the plugins %s: nobody would undo what those make when the container ends", strings.Join(foreign, ", "))
-	case f.Driver() == netdir.Host:
+	case f.Driver() == conflist.Host:
 		return nil, errHostMode
-	case f.Driver() == netdir.None:
+	case f.Driver() == conflist.None:
 		return nil, errNoneMode
-	case f.Driver() == netdir.Share:
+	case f.Driver() == conflist.Share:
 		return nil, errSharedMode
 	}
 	return f, nil
@@ -152,11 +152,11 @@ func (c *container) connectable(network string) error {
 			return fmt.Errorf("is connected already, as %s", a.IfName)
 		case a.Network == network:
 			return fmt.Errorf("is being disconnected: 'berth network disconnect %s %s' goes on with it", network, c.id)
-		case a.Plugin == netdir.Host:
+		case a.Plugin == conflist.Host:
 			return errHostMode
-		case a.Plugin == netdir.None:
+		case a.Plugin == conflist.None:
 			return errNoneMode
-		case a.Plugin == netdir.Share:
+		case a.Plugin == conflist.Share:
 			return errSharedMode
 		}
 	}

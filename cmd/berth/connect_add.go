@@ -15,9 +15,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/berth-cni/berth/cmd/berth/netdir"
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/cni"
+	"github.com/berth-cni/berth/pkg/conflist"
 	"github.com/containernetworking/cni/pkg/types"
 	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
@@ -26,7 +26,7 @@ import (
 // runAdd has the network's plugins attach the container, as a runtime does by libcni
 // (SPEC 1.1.0, section 3), but keeps no results: with them a runtime's GC would ask to
 // delete what the runtime does not know. The record has all that it takes to undo it.
-func (p *program) runAdd(ctx context.Context, w *connection, f *netdir.File, c *container, k attach.Key) error {
+func (p *program) runAdd(ctx context.Context, w *connection, f *conflist.File, c *container, k attach.Key) error {
 	var result json.RawMessage
 	var err error
 	for i := range f.Plugins {
@@ -52,7 +52,7 @@ func (p *program) runAdd(ctx context.Context, w *connection, f *netdir.File, c *
 const patience = 10 * time.Second
 
 // runPlugin runs ADD of one plugin of the chain, and returns the result.
-func (p *program) runPlugin(ctx context.Context, w *connection, f *netdir.File, i int, c *container, k attach.Key, prev json.RawMessage) (json.RawMessage, error) {
+func (p *program) runPlugin(ctx context.Context, w *connection, f *conflist.File, i int, c *container, k attach.Key, prev json.RawMessage) (json.RawMessage, error) {
 	path, err := p.findPlugin(f.Plugins[i].Type)
 	if err != nil {
 		return nil, err
@@ -110,7 +110,7 @@ func (w *connection) args(c *container) string {
 // configure is what a plugin of the chain reads. What is wanted of the network goes to
 // the plugin that makes the interface, whether or not it declares the capability to
 // runtimes.
-func (w *connection) configure(f *netdir.File, i int, prev json.RawMessage) ([]byte, error) {
+func (w *connection) configure(f *conflist.File, i int, prev json.RawMessage) ([]byte, error) {
 	var conf map[string]any
 	if err := json.Unmarshal(f.Plugins[i].Raw, &conf); err != nil {
 		return nil, err

@@ -8,8 +8,8 @@ import (
 	"path/filepath"
 	"strconv"
 
-	"github.com/berth-cni/berth/cmd/berth/netdir"
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/conflist"
 	"github.com/berth-cni/berth/pkg/link"
 )
 
@@ -81,7 +81,7 @@ func byNamespace(records []*attach.Attachment, path string) (*container, error) 
 	}
 	id := fmt.Sprintf("netns-%x", cookie)
 	for _, a := range records {
-		if a.Cookie == cookie && a.Plugin != netdir.Share {
+		if a.Cookie == cookie && a.Plugin != conflist.Share {
 			id = a.Container
 			break
 		}

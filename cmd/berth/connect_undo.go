@@ -5,8 +5,8 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/berth-cni/berth/cmd/berth/netdir"
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/conflist"
 	"github.com/spf13/cobra"
 )
 
@@ -71,9 +71,9 @@ func (p *program) disconnect(ctx context.Context, network, word string, force bo
 
 func (p *program) disconnectOne(ctx context.Context, a *attach.Attachment) error {
 	switch a.Plugin {
-	case netdir.Host:
+	case conflist.Host:
 		return errHostMode
-	case netdir.Share:
+	case conflist.Share:
 		return errSharedMode
 	}
 	if err := p.attachments().Disconnect(ctx, a.Key); err != nil && !errors.Is(err, attach.ErrNotFound) {

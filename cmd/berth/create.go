@@ -8,7 +8,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/berth-cni/berth/cmd/berth/netdir"
+	"github.com/berth-cni/berth/pkg/conflist"
 	"github.com/berth-cni/berth/pkg/overlay"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -18,7 +18,7 @@ import (
 type wish struct {
 	driver    string
 	overlay   overlay.Network
-	spec      netdir.Spec
+	spec      conflist.Spec
 	mtu       int
 	isolate   bool
 	noIsolate bool
@@ -36,11 +36,11 @@ it reach each other by address and by name, and the outside by translation; othe
 networks do not reach them, but for published ports (--no-isolate lets them). Its
 conflist goes to --net-dir, where every runtime of this host finds it; the bridge comes
 with the first container. Its options, of which Docker's words are taken, too:
-  ` + strings.Join(netdir.OptionWords(netdir.Bridge), "\n  ") + `
+  ` + strings.Join(conflist.OptionWords(conflist.Bridge), "\n  ") + `
 
 --driver macvlan gives containers an address on the network that an interface of the
 host is on, as if they were machines there. Options:
-  ` + strings.Join(netdir.OptionWords(netdir.Macvlan), "\n  ") + `
+  ` + strings.Join(conflist.OptionWords(conflist.Macvlan), "\n  ") + `
 
 Without --subnet it gets the first of --address-pools that overlaps neither another
 network nor a route of this host; with --ipv6 also a random one of fd00::/8, unless the

@@ -7,14 +7,14 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/berth-cni/berth/cmd/berth/netdir"
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/conflist"
 	"github.com/berth-cni/berth/pkg/link"
 	"github.com/berth-cni/berth/pkg/overlay"
 )
 
 // createHere makes a network of this host: its conflist.
-func (p *program) createHere(ctx context.Context, s *netdir.Spec) error {
+func (p *program) createHere(ctx context.Context, s *conflist.Spec) error {
 	unlock, err := p.netDir().Lock(ctx)
 	if err != nil {
 		return err
@@ -31,7 +31,7 @@ func (p *program) createHere(ctx context.Context, s *netdir.Spec) error {
 	made, err := s.Plan(known)
 	if err != nil {
 		err = fmt.Errorf("network %s is refused:\n%w", s.Name, err)
-		if !errors.Is(err, netdir.ErrInTheWay) {
+		if !errors.Is(err, conflist.ErrInTheWay) {
 			err = usageError{err}
 		}
 		return err
@@ -48,8 +48,8 @@ func (p *program) createHere(ctx context.Context, s *netdir.Spec) error {
 }
 
 // ground is what a new network has to live with.
-func (p *program) ground(n *networks) (*netdir.Known, error) {
-	k := &netdir.Known{Links: map[string]string{}, Pools: p.settings.pools, Random: rand.Reader, Now: p.now(),
+func (p *program) ground(n *networks) (*conflist.Known, error) {
+	k := &conflist.Known{Links: map[string]string{}, Pools: p.settings.pools, Random: rand.Reader, Now: p.now(),
 		Exists: func(name string) (bool, bool, error) {
 			there, err := link.Exists(name)
 			return there, there && link.IsBridge(name), err
@@ -67,7 +67,7 @@ func (p *program) ground(n *networks) (*netdir.Known, error) {
 		}
 	}
 	for _, o := range n.known {
-		if netdir.Find(n.files, o.Name) == nil && len(n.on(o.Name)) == 0 {
+		if conflist.Find(n.files, o.Name) == nil && len(n.on(o.Name)) == 0 {
 			continue // somebody has taken it away; what the host still routes is among its routes
 		}
 		k.Taken = append(k.Taken, knownTaken(o)...)
@@ -82,24 +82,24 @@ func (p *program) ground(n *networks) (*netdir.Known, error) {
 		if r.Device != "" {
 			by = "this host, through " + r.Device
 		}
-		k.Taken = append(k.Taken, netdir.Taken{Prefix: r.Dst, By: by, Link: r.Device})
+		k.Taken = append(k.Taken, conflist.Taken{Prefix: r.Dst, By: by, Link: r.Device})
 	}
 	return k, nil
 }
 
 // knownTaken are the subnets that the host remembers of a network: its conflist may be
 // gone, or say something else by now.
-func knownTaken(o attach.Network) []netdir.Taken {
-	var all []netdir.Taken
+func knownTaken(o attach.Network) []conflist.Taken {
+	var all []conflist.Taken
 	for _, s := range o.Subnets {
-		all = append(all, netdir.Taken{Prefix: s, By: "network " + o.Name, Link: o.Link, Driver: o.Plugin})
+		all = append(all, conflist.Taken{Prefix: s, By: "network " + o.Name, Link: o.Link, Driver: o.Plugin})
 	}
 	return all
 }
 
 // overlayTaken adds the overlay networks: those of the store, and those that this host
 // remembers.
-func (p *program) overlayTaken(n *networks, k *netdir.Known) {
+func (p *program) overlayTaken(n *networks, k *conflist.Known) {
 	dir := p.settings.dataDir
 	if dir == "" {
 		dir = overlay.DataDir()
@@ -120,7 +120,7 @@ func (p *program) overlayTaken(n *networks, k *netdir.Known) {
 	for name, o := range all {
 		k.Networks = append(k.Networks, name)
 		for _, s := range o.Subnets {
-			k.Taken = append(k.Taken, netdir.Taken{Prefix: s, By: "network " + name, Link: o.Bridge(), Driver: driverOverlay})
+			k.Taken = append(k.Taken, conflist.Taken{Prefix: s, By: "network " + name, Link: o.Bridge(), Driver: driverOverlay})
 		}
 	}
 }

@@ -10,8 +10,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/berth-cni/berth/cmd/berth/netdir"
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/conflist"
 	"github.com/berth-cni/berth/pkg/firewall"
 	"github.com/berth-cni/berth/pkg/link"
 	"github.com/spf13/cobra"
@@ -295,7 +295,7 @@ func unusedNetworks(ctx context.Context, store *attach.Store, o *gcOptions, reco
 
 // networkFiles are the names of the networks that runtimes of this host know.
 func networkFiles(dir string) (map[string]bool, error) {
-	all, err := netdir.Dir(dir).List()
+	all, err := conflist.Dir(dir).List()
 	files := map[string]bool{}
 	for _, f := range all {
 		files[f.Name] = true

@@ -5,8 +5,8 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/berth-cni/berth/cmd/berth/graph"
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/graph"
 	"github.com/berth-cni/berth/pkg/link"
 )
 

@@ -11,7 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 
-	"github.com/berth-cni/berth/cmd/berth/graph"
+	"github.com/berth-cni/berth/pkg/graph"
 	"github.com/berth-cni/berth/pkg/overlay"
 	"github.com/berth-cni/berth/pkg/overlay/agent"
 )

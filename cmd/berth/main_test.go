@@ -16,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/berth-cni/berth/cmd/berth/netdir"
+	"github.com/berth-cni/berth/pkg/conflist"
 	"github.com/berth-cni/berth/pkg/nstest"
 	"github.com/berth-cni/berth/pkg/overlay"
 )
@@ -142,7 +142,7 @@ func berth(t *testing.T, m *memory, args ...string) (code int, stdout, stderr st
 	t.Helper()
 	t.Setenv("BERTH_STATE_DIR", t.TempDir())
 	t.Setenv("BERTH_DATA_DIR", t.TempDir())
-	t.Setenv(netdir.Env, t.TempDir())
+	t.Setenv(conflist.Env, t.TempDir())
 	config, text := filepath.Join(t.TempDir(), "agent.yaml"), ""
 	if m != nil {
 		text = "store: etcd\n" // or the networks of this host are all that is asked for
@@ -166,7 +166,7 @@ func TestHelp(t *testing.T) {
 	t.Setenv("BERTH_STATE_DIR", "")
 	t.Setenv("BERTH_DATA_DIR", "")
 	t.Setenv("CNI_PATH", "")
-	t.Setenv(netdir.Env, "")
+	t.Setenv(conflist.Env, "")
 	for _, c := range []string{"", "agent", "doctor", "network", "network create", "network ls", "network inspect", "network rm",
 		"network prune", "network connect", "network disconnect", "network conflist", "node", "node ls", "node inspect", "node rm", "node prune"} {
 		t.Run("berth "+c, func(t *testing.T) {

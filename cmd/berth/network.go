@@ -8,9 +8,9 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/berth-cni/berth/cmd/berth/netdir"
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/cni"
+	"github.com/berth-cni/berth/pkg/conflist"
 	"github.com/berth-cni/berth/pkg/overlay"
 	"github.com/spf13/cobra"
 )
@@ -39,21 +39,21 @@ them. The store is asked where it is named by a flag or in the configuration fil
 }
 
 const (
-	driverBridge  = netdir.Bridge
-	driverMacvlan = netdir.Macvlan
-	driverOverlay = netdir.Overlay
+	driverBridge  = conflist.Bridge
+	driverMacvlan = conflist.Macvlan
+	driverOverlay = conflist.Overlay
 )
 
 // networks are all that this host knows, of both kinds.
 type networks struct {
-	files   []*netdir.File
+	files   []*conflist.File
 	records []*attach.Attachment
 	known   []attach.Network // of the records
 	state   *overlay.State   // nil: no store is named, or it does not answer
 	unread  error            // files that say nothing
 }
 
-func (p *program) netDir() netdir.Dir { return netdir.Dir(p.settings.netDir) }
+func (p *program) netDir() conflist.Dir { return conflist.Dir(p.settings.netDir) }
 
 func (p *program) attachments() *attach.Store {
 	return attach.New(p.settings.stateDir, cni.Decode)
@@ -154,7 +154,7 @@ func (p *program) shown(n *networks) []shownNetwork {
 			all = append(all, p.hostNetworkView(n, f))
 		}
 	}
-	for _, name := range []string{netdir.Host, netdir.None} {
+	for _, name := range []string{conflist.Host, conflist.None} {
 		if !have[name] {
 			all = append(all, &hostNetworkView{Name: name, Driver: name, Scope: scopeHost, Predefined: true, Containers: p.containersOn(n, name)})
 		}

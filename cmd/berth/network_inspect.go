@@ -7,7 +7,7 @@ import (
 	"slices"
 	"text/tabwriter"
 
-	"github.com/berth-cni/berth/cmd/berth/netdir"
+	"github.com/berth-cni/berth/pkg/conflist"
 	"github.com/berth-cni/berth/pkg/overlay"
 	"github.com/spf13/cobra"
 )
@@ -56,7 +56,7 @@ are a list.
 // noNetwork says that there is none of that name, as far as was looked.
 func (p *program) noNetwork(name string) error {
 	files, _ := p.netDir().List()
-	if f := netdir.Find(files, name); f != nil && !p.settings.named {
+	if f := conflist.Find(files, name); f != nil && !p.settings.named {
 		return fmt.Errorf("network %s: spans hosts: --etcd-endpoints or --peers-file says which store has it", name)
 	}
 	if p.settings.named {

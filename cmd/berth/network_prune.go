@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/berth-cni/berth/cmd/berth/netdir"
+	"github.com/berth-cni/berth/pkg/conflist"
 	"github.com/spf13/cobra"
 )
 
@@ -50,7 +50,7 @@ func (p *program) pruneNetworks(ctx context.Context, filter *pruneFilter, dry, y
 	}
 	var names []string
 	for _, f := range n.files {
-		if f.Mark != nil && f.Driver() != driverOverlay && !netdir.Predefined(f.Name) && len(n.on(f.Name)) == 0 && filter.fits(f.Mark.Created, f.Mark.Labels) {
+		if f.Mark != nil && f.Driver() != driverOverlay && !conflist.Predefined(f.Name) && len(n.on(f.Name)) == 0 && filter.fits(f.Mark.Created, f.Mark.Labels) {
 			names = append(names, f.Name)
 		}
 	}

@@ -8,8 +8,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/berth-cni/berth/cmd/berth/netdir"
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/conflist"
 	"github.com/berth-cni/berth/pkg/firewall"
 	"github.com/berth-cni/berth/pkg/link"
 	"github.com/berth-cni/berth/pkg/overlay"
@@ -95,8 +95,8 @@ func (p *program) removeAll(ctx context.Context, names []string, remove func(con
 // removeHere removes a network of this host. False when there is none of that name.
 func (p *program) removeHere(ctx context.Context, name string, force bool) (here bool, err error) {
 	files, _ := p.netDir().List() // what cannot be read is not of this name
-	if f := netdir.Find(files, name); f == nil || f.Driver() == driverOverlay {
-		if netdir.Predefined(name) {
+	if f := conflist.Find(files, name); f == nil || f.Driver() == driverOverlay {
+		if conflist.Predefined(name) {
 			return false, fmt.Errorf("remove network %s: is predefined", name)
 		}
 		return false, nil
@@ -110,7 +110,7 @@ func (p *program) removeHere(ctx context.Context, name string, force bool) (here
 	if err != nil {
 		return false, err
 	}
-	f := netdir.Find(n.files, name)
+	f := conflist.Find(n.files, name)
 	if f == nil {
 		return false, nil // gone since
 	}
@@ -132,7 +132,7 @@ func inUse(name string, on []*attach.Attachment) error {
 
 // removeFile removes the conflist first, so that no runtime attaches anything more,
 // then what is left of the network on this host.
-func (p *program) removeFile(ctx context.Context, n *networks, f *netdir.File) error {
+func (p *program) removeFile(ctx context.Context, n *networks, f *conflist.File) error {
 	if err := p.netDir().Remove(f); err != nil {
 		return err
 	}
@@ -155,13 +155,13 @@ func (p *program) removeFile(ctx context.Context, n *networks, f *netdir.File) e
 }
 
 // shares tells whether another network is on the bridge of this one.
-func (n *networks) shares(f *netdir.File) bool {
-	return slices.ContainsFunc(n.files, func(o *netdir.File) bool { return o.Name != f.Name && o.Link() == f.Link() }) ||
+func (n *networks) shares(f *conflist.File) bool {
+	return slices.ContainsFunc(n.files, func(o *conflist.File) bool { return o.Name != f.Name && o.Link() == f.Link() }) ||
 		slices.ContainsFunc(n.known, func(o attach.Network) bool { return o.Name != f.Name && o.Link == f.Link() })
 }
 
 // removeBridge removes a network's bridge, and what the host's firewalls have of it.
-func removeBridge(ctx context.Context, f *netdir.File) error {
+func removeBridge(ctx context.Context, f *conflist.File) error {
 	c, bridge := &f.Plugins[0].Conf, f.Link()
 	inside := bridge // by which containers come in
 	if c.VLAN != 0 && (c.IsGateway || c.IsDefaultGateway) {

@@ -5,7 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/berth-cni/berth/cmd/berth/netdir"
+	"github.com/berth-cni/berth/pkg/conflist"
 	"github.com/spf13/pflag"
 )
 
@@ -13,14 +13,14 @@ import (
 type networkSettings struct {
 	netDir string
 	binDir string // several, as a PATH has them
-	pools  []netdir.Pool
+	pools  []conflist.Pool
 }
 
 // netFlags are what every command needs that looks at the networks of this host.
 func (s *settings) netFlags(f *pflag.FlagSet) {
-	dir := os.Getenv(netdir.Env)
+	dir := os.Getenv(conflist.Env)
 	if dir == "" {
-		dir = netdir.Default
+		dir = conflist.Default
 	}
 	addFlag(f, text(&s.netDir, "folder", dir, nil), "net-dir", "the CNI configurations of this host")
 	addFlag(f, text(&s.binDir, "folder", pluginDir(), nil), "bin-dir", "the CNI plugins of this host")
@@ -39,7 +39,7 @@ func pluginDir() string {
 	}
 	if self, err := os.Executable(); err == nil {
 		dir := filepath.Dir(self)
-		if _, err := os.Stat(filepath.Join(dir, netdir.Bridge)); err == nil {
+		if _, err := os.Stat(filepath.Join(dir, conflist.Bridge)); err == nil {
 			return dir
 		}
 	}
@@ -48,7 +48,7 @@ func pluginDir() string {
 
 // addressPools are pools, separated by commas; the first that is given replaces the
 // default ones.
-func addressPools(to *[]netdir.Pool) pflag.Value {
+func addressPools(to *[]conflist.Pool) pflag.Value {
 	given := false
 	v := &value{kind: "prefix:size,...", get: func() string {
 		words := make([]string, len(*to))
@@ -58,9 +58,9 @@ func addressPools(to *[]netdir.Pool) pflag.Value {
 		return strings.Join(words, ",")
 	}}
 	v.set = func(s string) error {
-		var more []netdir.Pool
+		var more []conflist.Pool
 		for word := range strings.SplitSeq(s, ",") {
-			p, err := netdir.ParsePool(word)
+			p, err := conflist.ParsePool(word)
 			if err != nil {
 				return err
 			}
@@ -72,7 +72,7 @@ func addressPools(to *[]netdir.Pool) pflag.Value {
 		*to = append(*to, more...)
 		return nil
 	}
-	*to = netdir.DefaultPools()
+	*to = conflist.DefaultPools()
 	return v
 }
 

@@ -14,9 +14,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/berth-cni/berth/cmd/berth/netdir"
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/cni"
+	"github.com/berth-cni/berth/pkg/conflist"
 	"github.com/berth-cni/berth/pkg/nstest"
 	"github.com/berth-cni/berth/pkg/overlay"
 )
@@ -202,7 +202,7 @@ func TestCreateAtOnce(t *testing.T) {
 	if codes[0] != 21 || codes[exitFailed] != 19 {
 		t.Errorf("exit codes: %v", codes)
 	}
-	files, err := netdir.Dir(p.dir).List()
+	files, err := conflist.Dir(p.dir).List()
 	if err != nil || len(files) != 21 {
 		t.Fatalf("%d networks, %v", len(files), err)
 	}
@@ -325,12 +325,12 @@ func TestPoolsOfConfig(t *testing.T) {
 		if code, out, errs := p.run(strings.Fields(c.args)...); code != 0 {
 			t.Fatal(out, errs)
 		}
-		files, err := netdir.Dir(p.dir).List()
+		files, err := conflist.Dir(p.dir).List()
 		if err != nil {
 			t.Fatal(err)
 		}
 		name := c.args[len(c.args)-1:]
-		if i := slices.IndexFunc(files, func(f *netdir.File) bool { return f.Name == name }); files[i].Taken()[0].Prefix.String() != c.want {
+		if i := slices.IndexFunc(files, func(f *conflist.File) bool { return f.Name == name }); files[i].Taken()[0].Prefix.String() != c.want {
 			t.Errorf("%s: %v, want %s", c.args, files[i].Taken(), c.want)
 		}
 	}

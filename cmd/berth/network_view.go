@@ -9,8 +9,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/berth-cni/berth/cmd/berth/netdir"
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/conflist"
 	"github.com/berth-cni/berth/pkg/overlay"
 )
 
@@ -55,10 +55,10 @@ type rangeView struct {
 	Used    int                   `json:"used"` // addresses that containers have
 }
 
-func (p *program) hostNetworkView(n *networks, f *netdir.File) *hostNetworkView {
+func (p *program) hostNetworkView(n *networks, f *conflist.File) *hostNetworkView {
 	c := &f.Plugins[0].Conf
 	v := &hostNetworkView{
-		Name: f.Name, Driver: f.Driver(), Scope: scopeHost, Predefined: netdir.Predefined(f.Name), Berth: f.Mark != nil,
+		Name: f.Name, Driver: f.Driver(), Scope: scopeHost, Predefined: conflist.Predefined(f.Name), Berth: f.Mark != nil,
 		File: f.Path, Versions: f.Versions, Link: f.Link(), MTU: c.MTU, Internal: c.Internal, Isolate: c.Isolate, NoICC: c.NoICC(),
 		Names: c.Names, Containers: p.containersOn(n, f.Name), mode: c.Mode,
 	}
@@ -78,7 +78,7 @@ func (p *program) hostNetworkView(n *networks, f *netdir.File) *hostNetworkView 
 	return v
 }
 
-func (v *hostNetworkView) addRange(r netdir.Range, aux map[string]netip.Addr, n *networks) {
+func (v *hostNetworkView) addRange(r conflist.Range, aux map[string]netip.Addr, n *networks) {
 	view := rangeView{Subnet: r.Subnet, Gateway: r.Gateway, Start: r.Start, End: r.End}
 	for name, a := range aux {
 		if r.Subnet.Contains(a) {

@@ -1,11 +1,11 @@
-// Package netdir is the folder of a host's networks: CNI configurations, which every
+// Package conflist is the folder of a host's networks: CNI configurations, which every
 // runtime of the host reads. It lists those of all authors, and makes and removes
 // those of networks of one host.
 //
 // What a person asks for is a [Spec]; [Spec.Plan] checks it against what is there and
 // gives the [Conflist], which is written in one step. Two programs that do so at the
 // same time hold [Dir.Lock] for as long as that takes.
-package netdir
+package conflist
 
 import (
 	"context"

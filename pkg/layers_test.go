@@ -19,6 +19,7 @@ var layers = [][]string{
 	{"pkg/link", "pkg/firewall", "pkg/ipam", "pkg/shape", "pkg/names"},
 	{"pkg/cni", "pkg/overlay"},
 	{"pkg/conflist", "pkg/graph"},
+	{"pkg/host"},
 	{"plugins", "cmd"},
 }
 

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/berth-cni/berth/pkg/host"
 	"github.com/berth-cni/berth/pkg/overlay"
 	"github.com/berth-cni/berth/pkg/overlay/agent"
 	"github.com/berth-cni/berth/pkg/overlay/probe"
@@ -95,11 +96,11 @@ func checkDevices(f *facts) ([]problem, error) {
 		switch d, ok := f.Devices[name]; {
 		case !ok:
 			found = append(found, problem{fmt.Sprintf("network %s: there is no device %s", l.Network.Name, name), why, mend})
-		case !d.up:
+		case !d.Up:
 			found = append(found, problem{fmt.Sprintf("network %s: device %s is down", l.Network.Name, name), why, "ip link set " + name + " up"})
 		}
 		// The first ADD makes the bridge.
-		if d, ok := f.Devices[l.Network.Bridge()]; ok && !d.up {
+		if d, ok := f.Devices[l.Network.Bridge()]; ok && !d.Up {
 			found = append(found, problem{fmt.Sprintf("network %s: bridge %s is down", l.Network.Name, l.Network.Bridge()),
 				"its containers on this host reach nobody", "ip link set " + l.Network.Bridge() + " up"})
 		}
@@ -132,8 +133,8 @@ func checkMTU(f *facts) ([]problem, error) {
 	var found []problem
 	for _, l := range f.Locals {
 		d, ok := f.Devices[l.Network.Device()]
-		if ok && l.MTU != 0 && d.mtu != l.MTU {
-			found = append(found, problem{fmt.Sprintf("network %s: device %s has MTU %d, not %d", l.Network.Name, l.Network.Device(), d.mtu, l.MTU),
+		if ok && l.MTU != 0 && d.MTU != l.MTU {
+			found = append(found, problem{fmt.Sprintf("network %s: device %s has MTU %d, not %d", l.Network.Name, l.Network.Device(), d.MTU, l.MTU),
 				"packets are too large for the way, or smaller than they could be", fmt.Sprintf("ip link set %s mtu %d", l.Network.Device(), l.MTU)})
 		}
 		if f.Status == nil || !f.Status.Underlay.Address.IsValid() {
@@ -161,7 +162,7 @@ func checkProbes(f *facts) ([]problem, error) {
 			peers[x.Verdict] = append(peers[x.Verdict], fmt.Sprintf("%s (for %s)", x.Peer, age(f.Now.Sub(x.Since))))
 		}
 		for _, verdict := range slices.Sorted(maps.Keys(peers)) {
-			found = append(found, problem{fmt.Sprintf("network %s: to %s: %s", n.Name, some(peers[verdict]), verdict),
+			found = append(found, problem{fmt.Sprintf("network %s: to %s: %s", n.Name, host.Some(peers[verdict]), verdict),
 				"containers here and there do not reach each other, or not with all packets",
 				mendProbe(states[verdict], &n, f.Status.Underlay.MTU)})
 		}
@@ -178,17 +179,6 @@ func mendProbe(state string, n *agent.NetworkStatus, mtu int) string {
 		return fmt.Sprintf("nothing: the agent switches checksum offload off on %s; update the driver of the host's network card to have it back", n.Device)
 	}
 	return fmt.Sprintf("on the hosts and between them, let UDP port %d pass; see that the other host's agent runs", n.Port)
-}
-
-// some are the first of many texts, sorted.
-func some(all []string) string {
-	slices.Sort(all)
-	all = slices.Compact(all) // both families of a peer
-	const most = 5
-	if more := len(all) - most; more > 0 {
-		return fmt.Sprintf("%s and %d more", strings.Join(all[:most], ", "), more)
-	}
-	return strings.Join(all, ", ")
 }
 
 // Shares that are worth a word: of addresses that are free, when the agent should

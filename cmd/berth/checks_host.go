@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/firewall/ruleset"
+	"github.com/berth-cni/berth/pkg/host"
 	"github.com/berth-cni/berth/pkg/link"
 	"github.com/berth-cni/berth/pkg/names"
 	"github.com/berth-cni/berth/pkg/overlay"
@@ -23,7 +25,7 @@ const (
 func checkKernel(f *facts) ([]problem, error) {
 	var found []problem
 	if err := f.Host.FirewallErr; err != nil {
-		found = append(found, problem{oneLine(err),
+		found = append(found, problem{host.Summary(err),
 			"no container with a port, masquerade or isolation can be added",
 			"load nf_tables (modprobe nf_tables), or install iptables"})
 	}
@@ -48,7 +50,7 @@ func checkBridgeNF(f *facts) ([]problem, error) {
 			continue
 		}
 		for _, d := range f.Host.drops("forward") {
-			if family.v4 && !d.v4() || !family.v4 && !d.v6() {
+			if family.v4 && !d.V4() || !family.v4 && !d.V6() {
 				continue
 			}
 			for _, bridge := range f.Host.shutBy(d) {
@@ -61,22 +63,22 @@ func checkBridgeNF(f *facts) ([]problem, error) {
 }
 
 // drops are the chains of that hook that drop what nobody accepts.
-func (h *hostFacts) drops(hook string) []dropChain {
+func (h *hostFacts) drops(hook string) []ruleset.Chain {
 	if h.Filters == nil {
 		return nil
 	}
-	return slices.DeleteFunc(slices.Clone(h.Filters.Drops), func(d dropChain) bool { return d.Hook != hook })
+	return slices.DeleteFunc(slices.Clone(h.Filters.Drops), func(d ruleset.Chain) bool { return d.Hook != hook })
 }
 
 // shutBy are the bridges of living containers that the chain does not let through. Of
 // iptables and firewalld the firewall's own step knows; of others it is read from the
 // rules.
-func (h *hostFacts) shutBy(d dropChain) (shut []string) {
-	sorted, _ := bridgesOf(h.living())
+func (h *hostFacts) shutBy(d ruleset.Chain) (shut []string) {
+	sorted, _ := host.Bridges(h.living())
 	for _, bridge := range sorted {
 		known := h.Shut[bridge] != nil
-		if !d.isIPTables() {
-			known = !d.accepts(bridge)
+		if !d.IsIPTables() {
+			known = !d.Accepts(bridge)
 		}
 		if known {
 			shut = append(shut, bridge)
@@ -89,10 +91,10 @@ func checkOtherFirewalls(f *facts) ([]problem, error) {
 	var found []problem
 	h := &f.Host
 	for _, bridge := range slices.Sorted(maps.Keys(h.Shut)) {
-		found = append(found, problem{oneLine(h.Shut[bridge]), "containers behind it reach nobody outside, and nobody their published ports", mendReload})
+		found = append(found, problem{host.Summary(h.Shut[bridge]), "containers behind it reach nobody outside, and nobody their published ports", mendReload})
 	}
 	for _, d := range h.drops("forward") {
-		if d.isIPTables() || d.Table == "firewalld" {
+		if d.IsIPTables() || d.Table == "firewalld" {
 			continue // told of above
 		}
 		for _, bridge := range h.shutBy(d) {
@@ -110,14 +112,14 @@ func checkInput(f *facts) []problem {
 	var found []problem
 	for _, d := range f.Host.drops("input") {
 		for _, q := range f.Host.Questions {
-			if q.Err == nil || q.Server.Is4() && !d.v4() || q.Server.Is6() && !d.v6() || d.accepts(fmt.Sprint(names.Port), q.Bridge) {
+			if q.Err == nil || q.Server.Is4() && !d.V4() || q.Server.Is6() && !d.V6() || d.Accepts(fmt.Sprint(names.Port), q.Bridge) {
 				continue
 			}
 			found = append(found, problem{fmt.Sprintf("%s drops what it does not accept, and no rule there names port %d or bridge %s", d, names.Port, q.Bridge),
 				"containers of network " + q.Network + " get no answer when they ask for names", openInput(d, "udp", names.Port, q.Bridge)})
 		}
 		for _, l := range f.Locals {
-			if len(l.Blocks) == 0 || d.accepts(fmt.Sprint(l.Network.Port)) {
+			if len(l.Blocks) == 0 || d.Accepts(fmt.Sprint(l.Network.Port)) {
 				continue
 			}
 			found = append(found, problem{fmt.Sprintf("%s drops what it does not accept, and no rule there names port %d", d, l.Network.Port),
@@ -128,13 +130,13 @@ func checkInput(f *facts) []problem {
 }
 
 // openInput is the command that lets packets in.
-func openInput(d dropChain, protocol string, port int, bridge string) string {
-	if d.isIPTables() {
+func openInput(d ruleset.Chain, protocol string, port int, bridge string) string {
+	if d.IsIPTables() {
 		in := ""
 		if bridge != "" {
 			in = "-i " + bridge + " "
 		}
-		return fmt.Sprintf("%s -A %s %s-p %s --dport %d -j ACCEPT", d.program(), d.Name, in, protocol, port)
+		return fmt.Sprintf("%s -A %s %s-p %s --dport %d -j ACCEPT", d.Program(), d.Name, in, protocol, port)
 	}
 	in := ""
 	if bridge != "" {
@@ -146,20 +148,20 @@ func openInput(d dropChain, protocol string, port int, bridge string) string {
 // checkRecords tells of records whose container is gone.
 func checkRecords(f *facts) ([]problem, error) {
 	h := &f.Host
-	by := map[fate][]string{}
-	one := map[fate]string{}
+	by := map[host.State][]string{}
+	one := map[host.State]string{}
 	for _, a := range h.Records {
 		what := h.Fates[a.Key]
 		by[what] = append(by[what], a.Key.String())
 		one[what] = h.Whys[a.Key]
 	}
 	var found []problem
-	if all := by[dead]; len(all) > 0 {
-		found = append(found, problem{fmt.Sprintf("%d of %d records have no container: %s (%s)", len(all), len(h.Records), some(all), one[dead]),
+	if all := by[host.Gone]; len(all) > 0 {
+		found = append(found, problem{fmt.Sprintf("%d of %d records have no container: %s (%s)", len(all), len(h.Records), host.Some(all), one[host.Gone]),
 			"their addresses and ports are kept from others, and packets for their ports go nowhere", mendGC})
 	}
-	if all := by[without]; len(all) > 0 {
-		found = append(found, problem{fmt.Sprintf("%d containers go on without the path of their namespace: %s (%s)", len(all), some(all), one[without]),
+	if all := by[host.Detached]; len(all) > 0 {
+		found = append(found, problem{fmt.Sprintf("%d containers go on without the path of their namespace: %s (%s)", len(all), host.Some(all), one[host.Detached]),
 			"their runtime cannot remove them any more", "remove them with their runtime, or end their processes, then: " + mendGC})
 	}
 	return found, h.RecordsErr
@@ -179,12 +181,12 @@ func checkFaults(f *facts) ([]problem, error) {
 	first := map[group]error{}
 	var groups []group
 	for _, x := range f.Host.Faults {
-		g := group{x.a.Network, x.kind}
+		g := group{x.Attachment.Network, x.Kind}
 		if first[g] == nil {
-			first[g] = x.err
+			first[g] = x.Err
 			groups = append(groups, g)
 		}
-		by[g] = append(by[g], containerName(x.a))
+		by[g] = append(by[g], containerName(x.Attachment))
 	}
 	var found []problem
 	for _, g := range groups {
@@ -193,10 +195,10 @@ func checkFaults(f *facts) ([]problem, error) {
 			what = g.kind
 		}
 		more := ""
-		if g.kind == "firewall" && len(by[g]) >= enough {
+		if g.kind == "firewall" && len(by[g]) >= host.MaxRuleFaults {
 			more = " and perhaps others"
 		}
-		found = append(found, problem{fmt.Sprintf("network %s: %s of %s%s: %s", g.network, what, some(by[g]), more, oneLine(first[g])),
+		found = append(found, problem{fmt.Sprintf("network %s: %s of %s%s: %s", g.network, what, host.Some(by[g]), more, host.Summary(first[g])),
 			"what these containers were given does not work", mendReload})
 	}
 	return found, nil
@@ -207,25 +209,25 @@ func checkStrangers(f *facts) ([]problem, error) {
 	var found []problem
 	h := &f.Host
 	var stray []string
-	for _, l := range strayLinks(h.Links, h.Records) {
-		stray = append(stray, strings.TrimPrefix(l.what, "interface "))
+	for _, l := range host.StrayLinks(h.Links, h.Records) {
+		stray = append(stray, l.Name)
 	}
 	if h.RecordsErr != nil { // of those that cannot be read nothing is known
 		return nil, nil
 	}
 	if len(stray) > 0 {
-		found = append(found, problem{"interfaces of attachments without a record: " + some(stray),
+		found = append(found, problem{"interfaces of attachments without a record: " + host.Some(stray),
 			"the containers behind them have addresses that others may get, too", mendGC})
 	}
-	alive := unrecorded(h.Links, h.Records)
+	alive := host.Unrecorded(h.Links, h.Records)
 	if len(alive) > 0 {
-		found = append(found, problem{"containers live behind " + some(alive) + ", and have no record",
+		found = append(found, problem{"containers live behind " + host.Some(alive) + ", and have no record",
 			"they were added with another state folder, or their records are lost: nobody keeps their addresses from others",
 			"say --state-dir, or start these containers anew"})
 	}
 	if h.Filters != nil && len(alive) == 0 {
-		if strangers := h.Filters.strangers(h.Records); len(strangers) > 0 {
-			found = append(found, problem{"firewall elements of attachments without a record: " + some(strangers),
+		if strangers := h.Filters.Unrecorded(h.Records); len(strangers) > 0 {
+			found = append(found, problem{"firewall elements of attachments without a record: " + host.Some(strangers),
 				"packets for published ports may go to nobody, or to a container that has the address by now", mendReload})
 		}
 	}
@@ -234,7 +236,7 @@ func checkStrangers(f *facts) ([]problem, error) {
 		lost = append(lost, fmt.Sprintf("%s on %s", l.Address, l.Holder.Network))
 	}
 	if len(lost) > 0 {
-		found = append(found, problem{"leases without a record: " + some(lost), "no container can have these addresses", mendGC})
+		found = append(found, problem{"leases without a record: " + host.Some(lost), "no container can have these addresses", mendGC})
 	}
 	for _, path := range h.HostMounts {
 		if !slices.ContainsFunc(h.Records, func(a *attach.Attachment) bool { return samePath(a.Netns, path) }) {
@@ -254,20 +256,20 @@ func samePath(a, b string) bool {
 func checkBridgeMTU(f *facts) []problem {
 	var found []problem
 	h := &f.Host
-	sorted, newest := bridgesOf(h.living())
+	sorted, networks := host.Bridges(h.living())
 	for _, bridge := range sorted {
-		br, ok := linkNamed(h.Links, bridge)
-		if !ok || br.kind != "bridge" {
+		br, ok := h.Links[bridge]
+		if !ok || br.Kind != "bridge" {
 			continue
 		}
-		rules := rulesIn(newest[bridge])
-		name := newest[bridge].Network
-		switch over, tunnel := linkNamed(h.Links, rules.Overlay); {
-		case tunnel && br.mtu > over.mtu:
-			found = append(found, problem{fmt.Sprintf("network %s: bridge %s has MTU %d, and its VXLAN device %s %d", name, bridge, br.mtu, over.name, over.mtu),
-				"large packets to other hosts are lost", fmt.Sprintf("ip link set %s mtu %d", bridge, over.mtu)})
-		case rules.Overlay == "" && !rules.Internal && h.Uplink.MTU != 0 && h.Uplink.Name != "lo" && br.mtu > h.Uplink.MTU:
-			found = append(found, problem{fmt.Sprintf("network %s: bridge %s has MTU %d, and %s, the way out, %d", name, bridge, br.mtu, h.Uplink.Name, h.Uplink.MTU),
+		rules := &networks[bridge].Rules
+		name := networks[bridge].Newest.Network
+		switch over, tunnel := h.Links[rules.Overlay]; {
+		case tunnel && br.MTU > over.MTU:
+			found = append(found, problem{fmt.Sprintf("network %s: bridge %s has MTU %d, and its VXLAN device %s %d", name, bridge, br.MTU, over.Name, over.MTU),
+				"large packets to other hosts are lost", fmt.Sprintf("ip link set %s mtu %d", bridge, over.MTU)})
+		case rules.Overlay == "" && !rules.Internal && h.Uplink.MTU != 0 && h.Uplink.Name != "lo" && br.MTU > h.Uplink.MTU:
+			found = append(found, problem{fmt.Sprintf("network %s: bridge %s has MTU %d, and %s, the way out, %d", name, bridge, br.MTU, h.Uplink.Name, h.Uplink.MTU),
 				"large packets to the outside are cut up, or lost where that is forbidden", fmt.Sprintf("ip link set %s mtu %d, and \"mtu\": %d in the network's configuration", bridge, h.Uplink.MTU, h.Uplink.MTU)})
 		}
 	}
@@ -308,7 +310,7 @@ func checkNames(f *facts) ([]problem, error) {
 	case errors.Is(h.NamesErr, names.ErrNoAgent):
 		return []problem{{"no agent answers for the names of this host's containers", why + ", and find no others", mendReload + " starts one"}}, nil
 	case h.NamesErr != nil:
-		return []problem{{oneLine(h.NamesErr), why, "systemctl restart berth-agent"}}, nil
+		return []problem{{host.Summary(h.NamesErr), why, "systemctl restart berth-agent"}}, nil
 	}
 	var found []problem
 	for _, bridge := range slices.Sorted(maps.Keys(h.Names.Deaf)) {

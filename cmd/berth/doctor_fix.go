@@ -6,6 +6,8 @@ import (
 	"os"
 	"slices"
 	"strings"
+
+	"github.com/berth-cni/berth/pkg/host"
 )
 
 // remedy is something that mends, and cannot harm.
@@ -36,28 +38,29 @@ func (p *program) mend(ctx context.Context, f *facts, r *report) (done []string)
 		case remedyForwarding:
 			lines, err = switchForwardingOn(f)
 		case remedyGC:
-			lines, err = said(func(out *strings.Builder) error { return p.collect(ctx, &gcOptions{}, out) })
+			lines, err = said(func(report func(host.Event)) error {
+				return host.Collect(ctx, p.hostStore(), host.CollectOptions{Now: p.now}, report)
+			})
 		case remedyReload:
-			lines, err = said(func(out *strings.Builder) error { return p.reload(ctx, nil, out) })
+			lines, err = said(func(report func(host.Event)) error {
+				return host.Reload(ctx, p.hostStore(), host.ReloadOptions{Now: p.now()}, report)
+			})
 		}
 		done = append(done, lines...)
 		if err != nil {
-			done = append(done, "NOT done: "+oneLine(err))
+			done = append(done, "NOT done: "+host.Summary(err))
 		}
 	}
 	return done
 }
 
-// said are the lines that a command wrote, without those about what it left alone.
-func said(command func(*strings.Builder) error) ([]string, error) {
-	var b strings.Builder
-	err := command(&b)
-	var lines []string
-	for line := range strings.Lines(b.String()) {
-		if !strings.HasPrefix(line, "left") {
-			lines = append(lines, strings.TrimRight(line, "\n"))
+// said are the lines about what was done, without those about what was left alone.
+func said(do func(report func(host.Event)) error) (lines []string, err error) {
+	err = do(func(e host.Event) {
+		if e.Action != host.Left {
+			lines = append(lines, strings.Split(e.String(), "\n")...)
 		}
-	}
+	})
 	return lines, err
 }
 

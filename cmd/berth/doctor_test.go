@@ -26,8 +26,8 @@ func well() *facts {
 		Now: noon, Listen: defaultListen, DataDir: "/var/lib/berth", Store: "etcd at http://192.0.2.9:2379",
 		AgentRuns: true, Status: &status, State: state,
 		Identity: &overlay.Identity{Node: "host-a", Token: "secret-host-a"},
-		Devices: map[string]device{"vxlan4097": {true, 1450}, "overlay4097": {true, 1450}, "vxlan77": {true, 1400}, "overlay77": {true, 1400},
-			"eth0": {true, 1500}},
+		Devices: map[string]link.Link{"vxlan4097": {Up: true, MTU: 1450}, "overlay4097": {Up: true, MTU: 1450}, "vxlan77": {Up: true, MTU: 1400}, "overlay77": {Up: true, MTU: 1400},
+			"eth0": {Up: true, MTU: 1500}},
 		Forwards: map[bool]string{true: "1", false: "1"},
 		Routes:   []link.HostRoute{{Dst: netip.MustParsePrefix("192.0.2.0/24"), Device: "eth0"}},
 	}
@@ -63,7 +63,7 @@ func TestDoctor(t *testing.T) {
 		{"network problem", 1, func(f *facts) { f.Status.Networks[1].Problem = "every block is owned by a node" }},
 		{"device gone, device down", 1, func(f *facts) {
 			delete(f.Devices, "vxlan4097")
-			f.Devices["vxlan77"], f.Devices["overlay77"] = device{false, 1400}, device{false, 1400}
+			f.Devices["vxlan77"], f.Devices["overlay77"] = link.Link{Up: false, MTU: 1400}, link.Link{Up: false, MTU: 1400}
 		}},
 		{"no forwarding", 1, func(f *facts) { f.Forwards = map[bool]string{true: "0", false: "0"} }},
 		{"no bridge yet", 0, func(f *facts) {
@@ -72,7 +72,7 @@ func TestDoctor(t *testing.T) {
 			delete(f.Devices, "overlay77")
 		}},
 		{"underlay shrank", 1, func(f *facts) { f.Status.Underlay.MTU = 1400 }},
-		{"device's MTU changed", 1, func(f *facts) { f.Devices["vxlan4097"] = device{true, 9000} }},
+		{"device's MTU changed", 1, func(f *facts) { f.Devices["vxlan4097"] = link.Link{Up: true, MTU: 9000} }},
 		{"black holes", 1, func(f *facts) {
 			f.Status.Networks[0].Probes.Failing = []agent.FailedPeer{
 				{Peer: "host-c", State: "small-mtu", Verdict: "packets of more than 1400 bytes do not pass", Since: noon.Add(-time.Hour)},

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/berth-cni/berth/pkg/host"
 	"github.com/berth-cni/berth/pkg/link"
 	"github.com/berth-cni/berth/pkg/overlay"
 	"github.com/berth-cni/berth/pkg/overlay/agent"
@@ -37,18 +38,12 @@ type facts struct {
 	Locals   []*overlay.Local
 	LocalErr error // what of it could not be read
 
-	Devices   map[string]device // by name; absent: there is none
+	Devices   host.Links // by name; absent: there is none
 	Routes    []link.HostRoute
 	RoutesErr error
 	Forwards  map[bool]string // of IPv4 (true) and IPv6: what the kernel's file says
 
 	Host hostFacts
-}
-
-// device is what the host has of that name.
-type device struct {
-	up  bool
-	mtu int
 }
 
 // gather looks at everything once.
@@ -73,7 +68,7 @@ func (p *program) gather(ctx context.Context) *facts {
 		})
 	}
 	f.Host = *p.gatherHost(ctx)
-	f.Devices = devicesOf(f.Host.Links)
+	f.Devices = f.Host.Links
 	own := f.Host.ownDevices()
 	for _, l := range f.Locals {
 		own = append(own, l.Network.Device(), l.Network.Bridge())

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -13,6 +12,8 @@ import (
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/cni"
 	"github.com/berth-cni/berth/pkg/firewall"
+	"github.com/berth-cni/berth/pkg/firewall/ruleset"
+	"github.com/berth-cni/berth/pkg/host"
 	"github.com/berth-cni/berth/pkg/link"
 	"github.com/berth-cni/berth/pkg/names"
 	"golang.org/x/sys/unix"
@@ -22,19 +23,19 @@ import (
 type hostFacts struct {
 	Records    []*attach.Attachment // those that can be read
 	RecordsErr error                // of those that cannot
-	Fates      map[attach.Key]fate
+	Fates      map[attach.Key]host.State
 	Whys       map[attach.Key]string // why a record is not alive
-	Faults     []fault               // of those that are
+	Faults     []host.Fault          // of those that are
 	Networks   []attach.Network
-	Lost       []lostLease
+	Lost       []host.LostLease
 
-	Links      []hostLink
+	Links      host.Links
 	Uplink     attach.Interface // of the default route; lo without one
 	HostMounts []string         // paths that lead to the host's namespace
 	NoVXLAN    bool             // the kernel has none
 
 	FirewallErr error // no backend can be used
-	Filters     *filters
+	Filters     *ruleset.Ruleset
 	FiltersErr  error
 	Shut        map[string]error // bridges that other firewalls do not let through
 	BridgeNF    map[bool]bool    // whether bridged frames of IPv4 (true) and IPv6 pass the IP firewall
@@ -50,10 +51,10 @@ func (p *program) hostStore() *attach.Store { return attach.New(p.settings.state
 // gatherHost looks at the host once. It runs a few programs, never one for each
 // container.
 func (p *program) gatherHost(ctx context.Context) *hostFacts {
-	h := &hostFacts{Fates: map[attach.Key]fate{}, Whys: map[attach.Key]string{}, Shut: map[string]error{}}
+	h := &hostFacts{Fates: map[attach.Key]host.State{}, Whys: map[attach.Key]string{}, Shut: map[string]error{}}
 	store := p.hostStore()
-	listing := listFilters(ctx)
-	links, err := hostLinks()
+	listing := ruleset.Start(ctx)
+	links, err := host.ListLinks()
 	h.Links = links
 	h.Records, h.RecordsErr = store.List(ctx, "")
 	h.RecordsErr = errors.Join(h.RecordsErr, err)
@@ -63,13 +64,13 @@ func (p *program) gatherHost(ctx context.Context) *hostFacts {
 		return err
 	})
 	if err == nil && h.RecordsErr == nil {
-		h.Lost, err = lostLeases(ctx, store, h.Records)
+		h.Lost, err = host.LostLeases(ctx, store, h.Records)
 	}
 	h.RecordsErr = errors.Join(h.RecordsErr, err)
 	h.lookAround()
 	h.lookAtNetworks(ctx, p.settings.stateDir)
-	h.Faults = confirm(ctx, store, h.Faults, p.now())
-	if h.Filters, h.FiltersErr = listing.filters(); h.FiltersErr == nil {
+	h.Faults = host.Confirm(ctx, store, h.Faults, p.now())
+	if h.Filters, h.FiltersErr = listing.Wait(); h.FiltersErr == nil {
 		h.addUnmarked()
 	}
 	return h
@@ -78,33 +79,24 @@ func (p *program) gatherHost(ctx context.Context) *hostFacts {
 // judge tells which records are alive. One that is not is looked at again when nobody
 // works on it: an ADD may not have come as far yet.
 func (h *hostFacts) judge(ctx context.Context, store *attach.Store, now time.Time) {
-	byName := linksByName(h.Links)
 	for _, a := range h.Records {
-		what, why := fateOf(a, byName, now)
-		if what == dead {
-			if again, err := settle(ctx, store, a.Key); err != nil {
-				what = unknown
+		what, why := host.StateOf(a, h.Links, now)
+		if what == host.Gone {
+			if again, err := store.Settle(ctx, a.Key); err != nil {
+				what = host.Unknown
 			} else {
-				what, why = fateOf(again, byName, now)
+				what, why = host.StateOf(again, h.Links, now)
 			}
 		}
 		h.Fates[a.Key], h.Whys[a.Key] = what, why
 	}
 }
 
-func linksByName(all []hostLink) map[string]hostLink {
-	by := make(map[string]hostLink, len(all))
-	for _, l := range all {
-		by[l.name] = l
-	}
-	return by
-}
-
 // living are the records that should work.
 func (h *hostFacts) living() []*attach.Attachment {
 	var all []*attach.Attachment
 	for _, a := range h.Records {
-		if h.Fates[a.Key] == alive && !a.Going {
+		if h.Fates[a.Key] == host.Alive && !a.Going {
 			all = append(all, a)
 		}
 	}
@@ -127,14 +119,14 @@ func (h *hostFacts) lookAround() {
 // the other.
 func (h *hostFacts) lookAtNetworks(ctx context.Context, stateDir string) {
 	living := h.living()
-	sorted, newest := bridgesOf(living)
+	sorted, networks := host.Bridges(living)
 	for _, bridge := range sorted {
-		if err := (&firewall.Forward{Bridge: bridge, Names: asks(living, bridge)}).Check(ctx, nil); err != nil {
+		if err := (&firewall.Forward{Bridge: bridge, Names: networks[bridge].Rules.Names}).Check(ctx, nil); err != nil {
 			h.Shut[bridge] = err
 		}
 	}
 	h.Names, h.NamesErr = names.Call(ctx, stateDir, names.Request{Do: names.DoStatus})
-	h.Faults = faultsOf(ctx, living, newest, h.NamesErr == nil)
+	h.Faults = host.Faults(ctx, living, h.NamesErr == nil)
 	if h.NamesErr == nil {
 		h.Questions = askNames(living)
 	}
@@ -143,8 +135,8 @@ func (h *hostFacts) lookAtNetworks(ctx context.Context, stateDir string) {
 // addUnmarked adds the faults of the iptables backend: containers that no rule is of.
 func (h *hostFacts) addUnmarked() {
 	for _, a := range h.living() {
-		if r := rulesIn(a); r != nil && r.Backend == firewall.IPTables && len(a.Addresses) > 0 && !h.Filters.Marks[a.Hash()] {
-			h.Faults = append(h.Faults, fault{a, r.Kind(), errors.New("iptables has no rule with its mark " + a.Hash())})
+		if r := firewall.RulesOf(a); r != nil && r.Backend == firewall.IPTables && len(a.Addresses) > 0 && !h.Filters.Marks[a.Hash()] {
+			h.Faults = append(h.Faults, host.Fault{Attachment: a, Kind: r.Kind(), Err: errors.New("iptables has no rule with its mark " + a.Hash())})
 		}
 	}
 }
@@ -171,7 +163,7 @@ func (h *hostFacts) ownDevices() []string {
 	for _, n := range h.Networks {
 		own = append(own, n.Link)
 	}
-	sorted, _ := bridgesOf(h.Records)
+	sorted, _ := host.Bridges(h.Records)
 	return append(own, sorted...)
 }
 
@@ -216,70 +208,4 @@ func modulePresent(name string) bool {
 		}
 	}
 	return false
-}
-
-// lostLease is an address that nobody can have, since its holder has no record.
-type lostLease struct {
-	Address netip.Addr
-	Holder  attach.Key
-}
-
-// lostLeases compares the leases with all records. The store counts them by blocks, so
-// that a host where all is well costs a few reads.
-func lostLeases(ctx context.Context, store *attach.Store, records []*attach.Attachment) ([]lostLease, error) {
-	held := map[string][]netip.Addr{} // by network
-	for _, a := range records {
-		held[a.Network] = append(held[a.Network], a.Leases...)
-	}
-	var lost []lostLease
-	err := store.View(ctx, func(tx *attach.Tx) error {
-		networks, err := tx.Networks()
-		for _, n := range networks {
-			held[n.Name] = append([]netip.Addr{}, held[n.Name]...)
-		}
-		for network, addrs := range held {
-			for _, whole := range []string{"0.0.0.0/0", "2000::/3", "fc00::/7"} { // what a network can have
-				lost = append(lost, lostIn(tx, network, netip.MustParsePrefix(whole), addrs)...)
-			}
-		}
-		return err
-	})
-	if len(lost) == 0 || err != nil {
-		return nil, err
-	}
-	// A record and its leases are written together: what was not there at the first
-	// look is in the second.
-	records, err = store.List(ctx, "")
-	lost = slices.DeleteFunc(lost, func(l lostLease) bool {
-		return slices.ContainsFunc(records, func(a *attach.Attachment) bool { return a.Key == l.Holder })
-	})
-	return lost, err
-}
-
-// lostIn halves the prefix until it has as many leases as records say, or one that no
-// record has.
-func lostIn(tx *attach.Tx, network string, p netip.Prefix, addrs []netip.Addr) []lostLease {
-	var here []netip.Addr
-	for _, a := range addrs {
-		if p.Contains(a) {
-			here = append(here, a)
-		}
-	}
-	if tx.Leased(network, p) <= len(here) {
-		return nil
-	}
-	if p.IsSingleIP() {
-		holder, _ := tx.Holder(network, p.Addr())
-		return []lostLease{{p.Addr(), holder}}
-	}
-	low := netip.PrefixFrom(p.Addr(), p.Bits()+1)
-	return append(lostIn(tx, network, low, here), lostIn(tx, network, upperHalf(low), here)...)
-}
-
-// upperHalf is the prefix of the same length that follows a lower half.
-func upperHalf(low netip.Prefix) netip.Prefix {
-	b := low.Addr().AsSlice()
-	b[(low.Bits()-1)/8] |= 0x80 >> ((low.Bits() - 1) % 8)
-	a, _ := netip.AddrFromSlice(b)
-	return netip.PrefixFrom(a, low.Bits())
 }

@@ -7,13 +7,14 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/graph"
+	"github.com/berth-cni/berth/pkg/host"
 	"github.com/berth-cni/berth/pkg/link"
 )
 
 // hostKernel is the kernel as a picture asks for it: interfaces and addresses are
 // listed once.
 type hostKernel struct {
-	links     map[string]hostLink
+	links     host.Links
 	addresses map[string][]netip.Prefix
 	now       time.Time
 }
@@ -21,7 +22,7 @@ type hostKernel struct {
 func newHostKernel(now time.Time) (*hostKernel, error) {
 	k := &hostKernel{addresses: map[string][]netip.Prefix{}, now: now}
 	var err error
-	k.links, err = currentLinks()
+	k.links, err = host.ListLinks()
 	return k, err
 }
 
@@ -32,8 +33,8 @@ func (k *hostKernel) Device(name string) (graph.Device, bool) {
 	if !ok {
 		return graph.Device{}, false
 	}
-	d := graph.Device{Name: name, Up: l.up, MTU: l.mtu}
-	if l.kind != "veth" || l.master == 0 {
+	d := graph.Device{Name: name, Up: l.Up, MTU: l.MTU}
+	if l.Kind != "veth" || l.Master == 0 {
 		d.Addresses = k.addressesOf(name)
 	}
 	return d, true
@@ -72,7 +73,7 @@ func (k *hostKernel) Uplink() (graph.Device, bool) {
 
 // Netns implements [graph.Kernel].
 func (k *hostKernel) Netns(a *attach.Attachment) string {
-	if what, why := fateOf(a, k.links, k.now); what != alive {
+	if what, why := host.StateOf(a, k.links, k.now); what != host.Alive {
 		return why
 	}
 	return ""

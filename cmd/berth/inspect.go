@@ -11,6 +11,7 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/cni"
+	"github.com/berth-cni/berth/pkg/host"
 	"github.com/berth-cni/berth/pkg/overlay"
 	"github.com/spf13/cobra"
 )
@@ -101,7 +102,7 @@ type inspector struct {
 	records  []*attach.Attachment
 	known    []attach.Network
 	locals   []*overlay.Local
-	links    map[string]hostLink
+	links    host.Links
 	counters map[string]counters
 }
 
@@ -125,7 +126,7 @@ func (p *program) newInspector(ctx context.Context) (*inspector, error) {
 	if i.locals, err = overlay.ListLocal(p.settings.dataDir); err != nil {
 		p.warn(err)
 	}
-	if i.links, err = currentLinks(); err != nil {
+	if i.links, err = host.ListLinks(); err != nil {
 		return nil, err
 	}
 	i.counters, err = readCounters()
@@ -152,7 +153,7 @@ func findContainer(all []*attach.Attachment, word string) (string, error) {
 		}
 		switch {
 		case len(ids) > 1:
-			return "", fmt.Errorf("%s: %d containers have it: %s", printable(word), len(ids), some(ids))
+			return "", fmt.Errorf("%s: %d containers have it: %s", printable(word), len(ids), host.Some(ids))
 		case len(ids) == 1:
 			return ids[0], nil
 		}

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/firewall/ruleset"
 	"github.com/berth-cni/berth/pkg/overlay"
 )
 
@@ -25,10 +26,10 @@ type detailView struct {
 	attachmentView
 	Record *attach.Attachment `json:"record"` // with its steps
 	// HostEnd is the host's end of the interface; null where there is none.
-	HostEnd       *linkView     `json:"hostEnd"`
-	Firewall      []elementView `json:"firewall"`
-	FirewallError string        `json:"firewallError,omitempty"` // why the elements are not known
-	Check         checkView     `json:"check"`
+	HostEnd       *linkView         `json:"hostEnd"`
+	Firewall      []ruleset.Element `json:"firewall"`
+	FirewallError string            `json:"firewallError,omitempty"` // why the elements are not known
+	Check         checkView         `json:"check"`
 }
 
 // checkView is what [attach.Check] says.
@@ -89,10 +90,10 @@ func (i *inspector) link(name string) *linkView {
 	if !ok {
 		return nil
 	}
-	v := &linkView{Name: l.name, Index: l.index, MTU: l.mtu, Up: l.up, Counters: i.counters[name]}
+	v := &linkView{Name: l.Name, Index: l.Index, MTU: l.MTU, Up: l.Up, Counters: i.counters[name]}
 	for _, m := range i.links {
-		if l.master != 0 && m.index == l.master {
-			v.Master = m.name
+		if l.Master != 0 && m.Index == l.Master {
+			v.Master = m.Name
 		}
 	}
 	return v
@@ -105,9 +106,9 @@ func (i *inspector) container(ctx context.Context, id string) *containerView {
 		if a.Container != id {
 			continue
 		}
-		d := detailView{attachmentView: i.view(a), Record: a, Firewall: []elementView{}, Check: checked(ctx, a)}
+		d := detailView{attachmentView: i.view(a), Record: a, Firewall: []ruleset.Element{}, Check: checked(ctx, a)}
 		d.HostEnd = i.link(d.HostInterface)
-		if found, err := elementsOf(ctx, a); err != nil {
+		if found, err := ruleset.Elements(ctx, a); err != nil {
 			d.FirewallError = err.Error()
 		} else {
 			d.Firewall = append(d.Firewall, found...)

@@ -11,6 +11,7 @@ import (
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/conflist"
 	"github.com/berth-cni/berth/pkg/firewall"
+	"github.com/berth-cni/berth/pkg/host"
 	"github.com/berth-cni/berth/pkg/link"
 	"github.com/berth-cni/berth/pkg/overlay"
 	"github.com/spf13/cobra"
@@ -180,17 +181,17 @@ func removeBridge(ctx context.Context, f *conflist.File) error {
 
 // deleteBridge deletes a bridge that nothing is on: one with ports is not ours alone.
 func deleteBridge(name string) error {
-	all, err := currentLinks()
+	all, err := host.ListLinks()
 	if err != nil {
 		return err
 	}
 	bridge, there := all[name]
-	if !there || bridge.kind != "bridge" {
+	if !there || bridge.Kind != "bridge" {
 		return nil
 	}
 	for _, l := range all {
-		if l.master == bridge.index {
-			return fmt.Errorf("bridge %s stays: %s is on it, which is no container's", name, l.name)
+		if l.Master == bridge.Index {
+			return fmt.Errorf("bridge %s stays: %s is on it, which is no container's", name, l.Name)
 		}
 	}
 	return link.Delete(name)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/cni"
+	"github.com/berth-cni/berth/pkg/host"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
@@ -87,9 +88,9 @@ func (p *program) ps(ctx context.Context, o *psOptions) error {
 	if err != nil {
 		return err
 	}
-	var links map[string]hostLink
+	var links host.Links
 	if !o.quiet && (o.wide || !o.shape.table()) {
-		if links, err = currentLinks(); err != nil {
+		if links, err = host.ListLinks(); err != nil {
 			return err
 		}
 	}

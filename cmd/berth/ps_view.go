@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/host"
 	"github.com/berth-cni/berth/pkg/names"
 )
 
@@ -48,7 +49,7 @@ func (p published) String() string {
 
 // attachmentViews are those of the records that fit, sorted by name. Whether their
 // namespaces are there is told where links are given, the host's: that opens each.
-func (p *program) attachmentViews(records []*attach.Attachment, fits func(*attachmentView) bool, links map[string]hostLink) []attachmentView {
+func (p *program) attachmentViews(records []*attach.Attachment, fits func(*attachmentView) bool, links host.Links) []attachmentView {
 	all := []attachmentView{}
 	for _, a := range records {
 		v := attachmentView{
@@ -69,8 +70,8 @@ func (p *program) attachmentViews(records []*attach.Attachment, fits func(*attac
 			continue
 		}
 		if links != nil {
-			what, _ := fateOf(a, links, p.now())
-			v.Namespace = what.word()
+			what, _ := host.StateOf(a, links, p.now())
+			v.Namespace = what.String()
 		}
 		all = append(all, v)
 	}
@@ -124,27 +125,8 @@ func registered(a *attach.Attachment) []string {
 // hostInterface is the name of the host's end of the attachment's interface; empty
 // where it has none.
 func hostInterface(a *attach.Attachment) string {
-	if hasVeth(a) {
+	if host.HasVeth(a) {
 		return a.HostIfName()
 	}
 	return ""
-}
-
-// currentLinks are the host's interfaces by name, for [fateOf].
-func currentLinks() (map[string]hostLink, error) {
-	all, err := hostLinks()
-	return linksByName(all), err
-}
-
-// word is what has become of a namespace, for a table and for programs.
-func (f fate) word() string {
-	switch f {
-	case alive:
-		return "there"
-	case dead:
-		return "gone"
-	case without:
-		return "without its path"
-	}
-	return "unknown"
 }

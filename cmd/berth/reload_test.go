@@ -83,7 +83,7 @@ func TestReloadSettings(t *testing.T) {
 		t.Fatal(err)
 	}
 	a.Created = a.Created.Add(time.Minute)
-	rulesIn(a).Isolate = false
+	firewall.RulesOf(a).Isolate = false
 	steps := a.Steps
 	a.Leases, a.Ports = nil, nil
 	if err := w.store.Add(t.Context(), &attach.Adding{Attachment: a, NetworkChanged: true}, func(*attach.Tx) error { a.Steps = steps; return nil }); err != nil {

@@ -55,6 +55,11 @@ func (k Key) Hash() string {
 	return strings.ToLower(hashEncoding.EncodeToString(Digest(k.bytes()))[:hashLen])
 }
 
+// IsHash tells whether a text can be [Key.Hash].
+func IsHash(s string) bool {
+	return len(s) == hashLen && strings.Trim(s, "0123456789abcdefghijklmnopqrstuv") == ""
+}
+
 // Digest is the 128-bit FNV-1a hash of some bytes, for names and MACs.
 func Digest(b []byte) []byte {
 	h := fnv.New128a()

@@ -173,7 +173,7 @@ func Rebuild(ctx context.Context, all func(context.Context) ([]*attach.Attachmen
 	}
 	used := map[string]bool{NFTables: tableThere()}
 	for _, a := range list {
-		if r := rulesOf(a); r != nil {
+		if r := RulesOf(a); r != nil {
 			used[r.Backend] = true
 		}
 	}
@@ -202,13 +202,4 @@ func tableThere() bool {
 	found := false
 	err = s.ask([]*netlink.Request{ourTable(question(getTable, inetTable))}, func(int, netlink.Message) { found = true })
 	return err == nil && found
-}
-
-func rulesOf(a *attach.Attachment) *Rules {
-	for _, s := range a.Steps {
-		if r, ok := s.(*Rules); ok {
-			return r
-		}
-	}
-	return nil
 }

@@ -159,7 +159,7 @@ func (b ipt) rebuild(ctx context.Context, all records) error {
 		}
 		there, changed := map[attach.Key]bool{}, false
 		for _, a := range list {
-			r := rulesOf(a)
+			r := RulesOf(a)
 			if r == nil || r.Backend != IPTables || a.Going {
 				continue
 			}
@@ -173,7 +173,7 @@ func (b ipt) rebuild(ctx context.Context, all records) error {
 			if !there[key] {
 				delete(put, key)
 				changed = true
-				err = errors.Join(err, b.del(ctx, rulesOf(a), a))
+				err = errors.Join(err, b.del(ctx, RulesOf(a), a))
 			}
 		}
 		if err != nil || !changed {

@@ -169,9 +169,9 @@ func tunnelTexts(t *iptables.IPTables) (all []text, err error) {
 // recordTexts are what the containers' networks ask for, each as its newest does.
 func recordTexts(ctx context.Context, v6 bool, all records) (texts []text, err error) {
 	attachments, err := all(ctx)
-	for _, a := range newest(attachments, IPTables) {
-		if r := rulesOf(a); r.Overlay != "" {
-			texts = append(texts, r.tunnel().texts(v6)...)
+	for _, n := range Networks(attachments, IPTables) {
+		if n.Rules.Overlay != "" {
+			texts = append(texts, n.Rules.tunnel().texts(v6)...)
 		}
 	}
 	return texts, err

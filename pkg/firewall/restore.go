@@ -10,43 +10,23 @@ import (
 )
 
 // elementsOf returns what the table holds for these attachments: nothing for one
-// that is going. The network's settings are those of its newest attachment, but
-// that one of its containers asks for names is enough: it may be the only one that links.
+// that is going.
 func elementsOf(all []*attach.Attachment) []element {
 	var elements []element
-	asks := map[string]bool{}
 	for _, a := range all {
-		r := rulesOf(a)
+		r := RulesOf(a)
 		if a.Going || r == nil || r.Backend != NFTables {
 			continue
 		}
-		asks[r.Bridge] = asks[r.Bridge] || r.Names
 		if own, err := r.containerElements(a); err == nil { // else Add refused it
 			elements = append(elements, own...)
 		}
 	}
-	for _, a := range newest(all, NFTables) {
-		r := *rulesOf(a)
-		r.Names = asks[r.Bridge]
-		wanted, _ := r.networkElements()
+	for _, n := range Networks(all, NFTables) {
+		wanted, _ := n.Rules.networkElements()
 		elements = append(elements, wanted...)
 	}
 	return elements
-}
-
-// newest returns the newest attachment of each bridge.
-func newest(all []*attach.Attachment, backend string) map[string]*attach.Attachment {
-	by := map[string]*attach.Attachment{}
-	for _, a := range all {
-		r := rulesOf(a)
-		if a.Going || r == nil || r.Backend != backend {
-			continue
-		}
-		if n := by[r.Bridge]; n == nil || !a.Created.Before(n.Created) {
-			by[r.Bridge] = a
-		}
-	}
-	return by
 }
 
 // restore makes the table, with what it held for everybody: somebody flushed it,

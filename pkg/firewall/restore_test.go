@@ -108,7 +108,7 @@ func TestRestoreNewest(t *testing.T) {
 	if err := other.Add(t.Context(), &attach.Adding{Attachment: on(other, 4), All: recordsOf(&all)}); err != nil {
 		t.Fatal(err)
 	}
-	if err := rulesOf(all[1]).Check(t.Context(), all[1]); err != nil {
+	if err := RulesOf(all[1]).Check(t.Context(), all[1]); err != nil {
 		t.Error(err)
 	}
 	for set, want := range map[string]bool{internal: false, isolated: true, noICC: false} {

@@ -114,7 +114,7 @@ func TestTunnelOwners(t *testing.T) {
 			var all []*attach.Attachment
 			list := recordsOf(&all)
 			a := member(backend, 42, 2)
-			r := rulesOf(a)
+			r := RulesOf(a)
 			mine := tunnel(42, "192.0.2.1")
 			mine.Internal, mine.Isolate, mine.NoICC = true, true, true
 			empty := synced(t, backend, nil)
@@ -182,7 +182,7 @@ func TestTunnelRestore(t *testing.T) {
 					t.Helper()
 					a := member(NFTables, 42, number)
 					all = append(all, a)
-					if err := rulesOf(a).Add(t.Context(), &attach.Adding{Attachment: a, All: list}); err != nil {
+					if err := RulesOf(a).Add(t.Context(), &attach.Adding{Attachment: a, All: list}); err != nil {
 						t.Fatal(err)
 					}
 				}
@@ -201,7 +201,7 @@ func TestTunnelRestore(t *testing.T) {
 					t.Errorf("after damage:\n%s\nwant\n%s", got, want)
 				}
 				for _, a := range all {
-					if err := rulesOf(a).Check(t.Context(), a); err != nil {
+					if err := RulesOf(a).Check(t.Context(), a); err != nil {
 						t.Error(err)
 					}
 				}

@@ -44,6 +44,15 @@ func List() ([]Link, error) {
 	return all, nil
 }
 
+// ByName returns interfaces by their names.
+func ByName(all []Link) map[string]Link {
+	by := make(map[string]Link, len(all))
+	for _, l := range all {
+		by[l.Name] = l
+	}
+	return by
+}
+
 // devices lists the interfaces of the socket's namespace.
 func (c *conn) devices() ([]*device, error) {
 	replies, err := c.dump(func() *nl.NetlinkRequest {

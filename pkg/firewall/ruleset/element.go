@@ -1,4 +1,4 @@
-package main
+package ruleset
 
 import (
 	"context"
@@ -10,22 +10,22 @@ import (
 	"github.com/berth-cni/berth/pkg/firewall"
 )
 
-// elementView is what the firewall holds for an attachment, as nft or iptables-save
+// Element is what the firewall holds for an attachment, as nft or iptables-save
 // says it.
-type elementView struct {
+type Element struct {
 	// In is the set or map of the table, or iptables' table.
-	In      string `json:"in"`
-	Element string `json:"element"`
+	In   string `json:"in"`
+	Text string `json:"element"`
 }
 
-// elementsOf finds the elements or rules that carry the attachment's hash. It runs nft
+// Elements finds the elements or rules that carry the attachment's hash. It runs nft
 // or iptables-save.
-func elementsOf(ctx context.Context, a *attach.Attachment) ([]elementView, error) {
-	rules := rulesIn(a)
+func Elements(ctx context.Context, a *attach.Attachment) ([]Element, error) {
+	rules := firewall.RulesOf(a)
 	if rules == nil {
 		return nil, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, nftPatience)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	if rules.Backend != firewall.IPTables {
 		out, err := output(ctx, "nft", "-j", "list", "table", "inet", firewall.TableName)
@@ -34,7 +34,7 @@ func elementsOf(ctx context.Context, a *attach.Attachment) ([]elementView, error
 		}
 		return nftElements([]byte(out), a.Hash())
 	}
-	var all []elementView
+	var all []Element
 	for _, program := range []string{"iptables-save", "ip6tables-save"} {
 		out, err := output(ctx, program)
 		if err != nil {
@@ -47,7 +47,7 @@ func elementsOf(ctx context.Context, a *attach.Attachment) ([]elementView, error
 
 // nftElements finds the elements with a comment (libnftables-json(5), set, map and
 // element).
-func nftElements(list []byte, comment string) ([]elementView, error) {
+func nftElements(list []byte, comment string) ([]Element, error) {
 	type set struct {
 		Name string
 		Elem []any
@@ -56,7 +56,7 @@ func nftElements(list []byte, comment string) ([]elementView, error) {
 	if err := json.Unmarshal(list, &table); err != nil {
 		return nil, fmt.Errorf("decode what nft lists: %w", err)
 	}
-	var all []elementView
+	var all []Element
 	for _, o := range table.NFTables {
 		for _, s := range []*set{o.Set, o.Map} {
 			if s == nil {
@@ -69,7 +69,7 @@ func nftElements(list []byte, comment string) ([]elementView, error) {
 				}
 				if outer, ok := key.(map[string]any); ok {
 					if elem, ok := outer["elem"].(map[string]any); ok && elem["comment"] == comment {
-						all = append(all, elementView{s.Name, nftText(elem["val"]) + value})
+						all = append(all, Element{s.Name, nftText(elem["val"]) + value})
 					}
 				}
 			}
@@ -94,8 +94,8 @@ func nftText(v any) string {
 }
 
 // savedRules finds the rules with a comment, as iptables-save(8) writes them.
-func savedRules(program, out, comment string) []elementView {
-	var all []elementView
+func savedRules(program, out, comment string) []Element {
+	var all []Element
 	table := ""
 	for line := range strings.Lines(out) {
 		line = strings.TrimSpace(line)
@@ -103,7 +103,7 @@ func savedRules(program, out, comment string) []elementView {
 			table = strings.TrimSuffix(program, "-save") + " " + name
 		}
 		if strings.HasPrefix(line, "-A ") && strings.Contains(line, "--comment "+comment) {
-			all = append(all, elementView{table, line})
+			all = append(all, Element{table, line})
 		}
 	}
 	return all

@@ -1,4 +1,7 @@
-package main
+// Package ruleset looks at what all firewalls of a host hold: the chains of others that
+// drop what nobody accepts, and the marks of Berth's own elements and rules. It runs
+// nft and iptables-save, so it is not for the ADD path.
+package ruleset
 
 import (
 	"bytes"
@@ -16,50 +19,50 @@ import (
 	"github.com/berth-cni/berth/pkg/firewall"
 )
 
-// filters is what the host's firewalls hold, as nft and iptables print it. It takes
+// Ruleset is what the host's firewalls hold, as nft and iptables print it. It takes
 // two programs, three more for each chain that drops, whatever the number of
 // containers.
-type filters struct {
+type Ruleset struct {
 	// Drops are the chains of others that drop what nobody accepts.
-	Drops []dropChain
+	Drops []Chain
 	// Marks are the comments on our own elements and rules: hashes of records' keys.
 	Marks map[string]bool
 
 	saved map[string]bool // families of which iptables-save has to say more
 }
 
-// dropChain is a base chain of somebody else with the policy drop.
-type dropChain struct {
+// Chain is a base chain of somebody else with the policy drop.
+type Chain struct {
 	Family, Table, Name, Hook string
 	// Rules are those of its table, one in a line.
 	Rules string
 }
 
-func (d dropChain) String() string {
+func (d Chain) String() string {
 	return fmt.Sprintf("chain %s of table %s %s", d.Name, d.Family, d.Table)
 }
 
-// isIPTables tells the table that the iptables programs keep.
-func (d dropChain) isIPTables() bool {
+// IsIPTables tells the table that the iptables programs keep.
+func (d Chain) IsIPTables() bool {
 	return d.Table == "filter" && (d.Family == "ip" || d.Family == "ip6")
 }
 
-// program is the one that changes the table's rules.
-func (d dropChain) program() string {
+// Program is the one that changes the table's rules.
+func (d Chain) Program() string {
 	if d.Family == "ip6" {
 		return "ip6tables"
 	}
 	return "iptables"
 }
 
-// v4 and v6 tell which families pass the chain.
-func (d dropChain) v4() bool { return d.Family != "ip6" }
-func (d dropChain) v6() bool { return d.Family != "ip" }
+// V4 tells which families pass the chain.
+func (d Chain) V4() bool { return d.Family != "ip6" }
+func (d Chain) V6() bool { return d.Family != "ip" }
 
-// accepts tells whether a rule of the table looks as if it lets something in: it
+// Accepts tells whether a rule of the table looks as if it lets something in: it
 // accepts, and has one of these words. It does not follow the rules: what it says no
 // to may pass, and the other way round.
-func (d dropChain) accepts(words ...string) bool {
+func (d Chain) Accepts(words ...string) bool {
 	for line := range strings.Lines(d.Rules) {
 		fields := strings.FieldsFunc(line, func(r rune) bool { return strings.ContainsRune(" \t\n\",{}:", r) })
 		if !slices.Contains(fields, "accept") && !slices.Contains(fields, "ACCEPT") {
@@ -72,24 +75,24 @@ func (d dropChain) accepts(words ...string) bool {
 	return false
 }
 
-// nftPatience is how long the host's firewall programs may take, all together.
-const nftPatience = 3 * time.Second
+// patience is how long the host's firewall programs may take, all together.
+const patience = 3 * time.Second
 
-// errNoPrograms: there is nothing to look with.
-var errNoPrograms = errors.New("neither nft nor iptables-save is installed (Debian's packages are nftables and iptables)")
+// ErrNoPrograms: there is nothing to look with.
+var ErrNoPrograms = errors.New("neither nft nor iptables-save is installed (Debian's packages are nftables and iptables)")
 
-// listing is what nft and iptables are asked for, from its start on.
-type listing struct {
+// Listing is what nft and iptables are asked for, from its start on.
+type Listing struct {
 	ctx           context.Context
 	cancel        func()
 	chains, table *running // nil: there is no nft
 	noSave        bool     // there is no iptables-save
 }
 
-// listFilters starts to look, so that other things can be looked at beside it.
-func listFilters(ctx context.Context) *listing {
-	l := &listing{}
-	l.ctx, l.cancel = context.WithTimeout(ctx, nftPatience)
+// Start starts to look, so that other things can be looked at beside it.
+func Start(ctx context.Context) *Listing {
+	l := &Listing{}
+	l.ctx, l.cancel = context.WithTimeout(ctx, patience)
 	if _, err := exec.LookPath("nft"); err == nil {
 		l.chains = start(l.ctx, "nft", "-j", "list", "chains")
 		l.table = start(l.ctx, "nft", "-j", "list", "table", "inet", firewall.TableName)
@@ -99,12 +102,12 @@ func listFilters(ctx context.Context) *listing {
 	return l
 }
 
-// filters waits for what was found.
-func (l *listing) filters() (*filters, error) {
+// Wait waits for what was found.
+func (l *Listing) Wait() (*Ruleset, error) {
 	defer l.cancel()
-	f := &filters{Marks: map[string]bool{}, saved: map[string]bool{}}
+	f := &Ruleset{Marks: map[string]bool{}, saved: map[string]bool{}}
 	if l.chains == nil && l.noSave {
-		return nil, errNoPrograms
+		return nil, ErrNoPrograms
 	}
 	var err error
 	if l.chains != nil {
@@ -116,7 +119,7 @@ func (l *listing) filters() (*filters, error) {
 	return f, err
 }
 
-func hostFilters(ctx context.Context) (*filters, error) { return listFilters(ctx).filters() }
+func List(ctx context.Context) (*Ruleset, error) { return Start(ctx).Wait() }
 
 // running is a program that has been started.
 type running struct {
@@ -160,7 +163,7 @@ type nftSet struct {
 }
 
 // readNFT finds the chains that drop, and the comments in our table.
-func (f *filters) readNFT(l *listing) error {
+func (f *Ruleset) readNFT(l *Listing) error {
 	table, errTable := l.table.objects() // fails where there is none
 	chains, err := l.chains.objects()
 	if err != nil {
@@ -182,11 +185,11 @@ func (f *filters) readNFT(l *listing) error {
 		if c.Policy != "drop" || c.Hook != "forward" && c.Hook != "input" || c.Family == "bridge" || c.Family == "netdev" || c.Family == "arp" {
 			continue
 		}
-		f.Drops = append(f.Drops, dropChain{Family: c.Family, Table: c.Table, Name: c.Name, Hook: c.Hook})
+		f.Drops = append(f.Drops, Chain{Family: c.Family, Table: c.Table, Name: c.Name, Hook: c.Hook})
 	}
 	for i := range f.Drops {
 		d := &f.Drops[i]
-		if d.isIPTables() {
+		if d.IsIPTables() {
 			f.saved[d.Family] = true // nft does not show all of what iptables writes
 			continue
 		}
@@ -225,7 +228,7 @@ func (r *running) objects() ([]nftObject, error) {
 
 // addComments finds the comments on elements: of a set {"elem": {"val", "comment"}},
 // of a map a pair of that and the value.
-func (f *filters) addComments(raw json.RawMessage) {
+func (f *Ruleset) addComments(raw json.RawMessage) {
 	var all []json.RawMessage
 	if json.Unmarshal(raw, &all) != nil {
 		return
@@ -247,7 +250,7 @@ const ownChain = "BERTH-"
 
 // readIPTables completes the chains that the iptables programs keep, in either form.
 // Where nothing says that there are any, no program is run.
-func (f *filters) readIPTables(ctx context.Context, noNFT bool) error {
+func (f *Ruleset) readIPTables(ctx context.Context, noNFT bool) error {
 	for _, family := range []struct{ family, program, names string }{
 		{"ip", "iptables", "/proc/thread-self/net/ip_tables_names"}, {"ip6", "ip6tables", "/proc/thread-self/net/ip6_tables_names"},
 	} {
@@ -272,7 +275,7 @@ func (f *filters) readIPTables(ctx context.Context, noNFT bool) error {
 
 // addSaved takes what iptables-save wrote: the comments of our own rules, all rules
 // for the chains that drop, and with drops also which those are.
-func (f *filters) addSaved(family, rules string, drops bool) {
+func (f *Ruleset) addSaved(family, rules string, drops bool) {
 	table := ""
 	for line := range strings.Lines(rules) {
 		line = strings.TrimSpace(line)
@@ -281,25 +284,36 @@ func (f *filters) addSaved(family, rules string, drops bool) {
 		}
 		for chain, hook := range map[string]string{"FORWARD": "forward", "INPUT": "input"} {
 			if drops && table == "filter" && strings.HasPrefix(line, ":"+chain+" DROP") {
-				f.Drops = append(f.Drops, dropChain{Family: family, Table: table, Name: chain, Hook: hook})
+				f.Drops = append(f.Drops, Chain{Family: family, Table: table, Name: chain, Hook: hook})
 			}
 		}
 		if !strings.HasPrefix(line, "-A "+ownChain) {
 			continue
 		}
 		_, rest, ok := strings.Cut(line, "--comment ")
-		if mark, _, _ := strings.Cut(rest, " "); ok && isHash(mark) {
+		if mark, _, _ := strings.Cut(rest, " "); ok && attach.IsHash(mark) {
 			f.Marks[mark] = true
 		}
 	}
 	for i := range f.Drops {
-		if d := &f.Drops[i]; d.Family == family && d.isIPTables() && d.Rules == "" {
+		if d := &f.Drops[i]; d.Family == family && d.IsIPTables() && d.Rules == "" {
 			d.Rules = rules
 		}
 	}
 }
 
-// isHash tells whether a text can be [attach.Key.Hash].
-func isHash(s string) bool {
-	return len(s) == len(attach.Key{}.Hash()) && strings.Trim(s, "0123456789abcdefghijklmnopqrstuv") == ""
+// Unrecorded are the marks that none of the records has, sorted.
+func (f *Ruleset) Unrecorded(records []*attach.Attachment) []string {
+	known := map[string]bool{}
+	for _, a := range records {
+		known[a.Hash()] = true
+	}
+	var found []string
+	for mark := range f.Marks {
+		if !known[mark] && attach.IsHash(mark) {
+			found = append(found, mark)
+		}
+	}
+	slices.Sort(found)
+	return found
 }

@@ -1,0 +1,53 @@
+package firewall
+
+import "github.com/berth-cni/berth/pkg/attach"
+
+// Network is what the containers behind one bridge have by now, of all their records.
+type Network struct {
+	// Newest is the attachment whose settings hold for all.
+	Newest *attach.Attachment
+	// Rules are its rules. Names are asked for as soon as one container asks: it may be
+	// the only one that links.
+	Rules Rules
+}
+
+// Networks merges the rules of the attachments by bridge, of one backend, or of all
+// when it is empty. One that is going does not count.
+func Networks(all []*attach.Attachment, backend string) map[string]*Network {
+	by := map[string]*Network{}
+	for _, a := range all {
+		r := RulesOf(a)
+		if r == nil || a.Going || backend != "" && r.Backend != backend {
+			continue
+		}
+		n := by[r.Bridge]
+		if n == nil {
+			n = &Network{}
+			by[r.Bridge] = n
+		}
+		names := n.Rules.Names || r.Names
+		if n.Newest == nil || !a.Created.Before(n.Newest.Created) {
+			n.Newest, n.Rules = a, *r
+		}
+		n.Rules.Names = names
+	}
+	return by
+}
+
+// Current returns the rules of one of the network's containers with the settings that
+// the network has by now. Whether it asks for names stays.
+func (n *Network) Current(r *Rules) *Rules {
+	now := *r
+	now.Internal, now.Isolate, now.NoICC = n.Rules.Internal, n.Rules.Isolate, n.Rules.NoICC
+	return &now
+}
+
+// RulesOf returns the firewall's step of a record; nil when it has none.
+func RulesOf(a *attach.Attachment) *Rules {
+	for _, s := range a.Steps {
+		if r, ok := s.(*Rules); ok {
+			return r
+		}
+	}
+	return nil
+}

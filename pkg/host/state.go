@@ -1,0 +1,91 @@
+// Package host is what has to hold on a host, by the records of its attachments: which
+// of them are alive ([StateOf]), what of theirs is missing ([Faults]) and how it is put
+// back ([Reload]), and what is left of those that are gone ([Collect]).
+//
+// It runs beside the runtimes' ADD and DEL. What it changes of an attachment it changes
+// under the lock of that attachment's key; what is of many is made from records that
+// are read again after each change.
+package host
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"time"
+
+	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/link"
+)
+
+// State is what has become of the namespace of a record.
+type State int
+
+// The states.
+const (
+	Alive    State = iota // the path leads to it
+	Gone                  // it has ended
+	Detached              // it goes on without its path: a process is in it
+	Unknown               // there is no telling
+)
+
+func (s State) String() string {
+	switch s {
+	case Alive:
+		return "there"
+	case Gone:
+		return "gone"
+	case Detached:
+		return "without its path"
+	}
+	return "unknown"
+}
+
+// young is the age of a record whose ADD may still be under way: no runtime waits for
+// longer.
+const young = time.Minute
+
+// StateOf tells what has become of a record's namespace, and in words why it is not
+// alive. links are the host's: the host's end of a veth pair goes when
+// the namespace of the other end does.
+func StateOf(a *attach.Attachment, links Links, now time.Time) (State, string) {
+	if a.Netns == "" {
+		return Unknown, "its record names no namespace"
+	}
+	why := fmt.Sprintf("its namespace %s is gone", a.Netns)
+	ns, err := link.OpenNetns(a.Netns)
+	switch {
+	case err == nil:
+		defer ns.Close()
+		cookie, err := ns.Cookie()
+		switch {
+		case err != nil && !errors.Is(err, link.ErrNotNetns):
+			return Unknown, err.Error()
+		case err == nil && (a.Cookie == 0 || a.Cookie == cookie):
+			return Alive, ""
+		case err == nil:
+			why = fmt.Sprintf("%s leads to another namespace by now", a.Netns)
+			if rebinds(a) && now.Sub(a.Created) < young { // or not yet to the one that it is to
+				return Unknown, why
+			}
+		}
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, link.ErrNotNetns):
+	default:
+		return Unknown, err.Error()
+	}
+	if HasVeth(a) {
+		if _, there := links[a.HostIfName()]; there {
+			return Detached, why + ", and a process is still in the one that was attached"
+		}
+	}
+	return Gone, why
+}
+
+func rebinds(a *attach.Attachment) bool {
+	return slices.ContainsFunc(a.Steps, func(s attach.Step) bool { _, ok := s.(*link.Rebind); return ok })
+}
+
+// HasVeth tells whether the attachment has an end of a veth pair on the host.
+func HasVeth(a *attach.Attachment) bool {
+	return slices.ContainsFunc(a.Steps, func(s attach.Step) bool { _, ok := s.(*link.Veth); return ok })
+}

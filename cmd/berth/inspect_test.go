@@ -112,8 +112,10 @@ func realHost(t *testing.T) (dir string, web *attach.Attachment) {
 			t.Fatal(err)
 		}
 	}
-	if err := os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0); err != nil {
-		t.Fatal(err)
+	for path, value := range map[string]string{"ipv4/ip_forward": "1", "ipv6/conf/br-blue/accept_ra": "0", "ipv4/conf/br-blue/route_localnet": "1"} {
+		if err := os.WriteFile("/proc/sys/net/"+path, []byte(value), 0); err != nil {
+			t.Fatal(err)
+		}
 	}
 	nstest.In(t, netns, func() {
 		if err := nstest.Run("ping", "-c", "1", "-W", "2", "10.88.0.1"); err != nil {

@@ -162,7 +162,7 @@ func BenchmarkDoctor(b *testing.B) {
 			if _, err := tx.EnsureNetwork(attach.Network{Name: "web", Plugin: "bridge", Link: "br-web"}); err != nil {
 				return err
 			}
-			a.Steps = []attach.Step{&link.Bridge{Name: "br-web", Gateway: true}, &link.Veth{Bridge: "br-web"}, rules}
+			a.Steps = []attach.Step{&link.Forwarding{Gateway: true}, &link.Bridge{Name: "br-web", Gateway: true}, &link.Veth{Bridge: "br-web"}, rules}
 			return tx.Lease(addr, a.Key)
 		})
 		if err != nil {

@@ -21,9 +21,11 @@ var ErrWrongKind = errors.New("exists and is not a bridge")
 // it.
 type Bridge struct {
 	Name string `json:"name"`
-	// MTU in bytes of a bridge that has to be made; 0 takes that of the default
-	// route's device.
+	// MTU in bytes of a bridge that has to be made. 0 takes that of the way out, and
+	// follows it downwards.
 	MTU int `json:"mtu,omitempty"`
+	// FollowMTU has a bridge that is there follow MTU downwards.
+	FollowMTU bool `json:"followMTU,omitempty"`
 	// Gateway puts the gateway of each of the attachment's addresses on the bridge
 	// and makes the host forward.
 	Gateway bool `json:"gateway,omitempty"`
@@ -175,12 +177,12 @@ func (b *Bridge) lookOutward(c *conn, d, gateway *device, a *attach.Attachment) 
 		}
 	}
 	mtu := b.MTU
-	if mtu == 0 && b.Gateway {
+	if mtu == 0 {
 		if _, mtu, err = c.outOf(found[:2]); err != nil {
 			return err
 		}
 	}
-	if mtu != 0 && mtu < d.mtu {
+	if b.tooLarge(d, mtu) {
 		return fmt.Errorf("bridge %s has MTU %d, more than the %d of the way out, and %w", b.Name, d.mtu, mtu, errChanged)
 	}
 	return nil
@@ -282,7 +284,7 @@ func (b *Bridge) restore(c *conn, d *device) error {
 		}
 	}
 	mtu, err := b.wantedMTU(c)
-	if err != nil || mtu == 0 || mtu >= d.mtu {
+	if err != nil || !b.tooLarge(d, mtu) {
 		return err
 	}
 	if _, err := c.do(setMTU(d.index, mtu)); err != nil {
@@ -360,6 +362,12 @@ func (b *Bridge) wantedMTU(c *conn) (int, error) {
 		return 0, fmt.Errorf("find the MTU of the way out: %w", err)
 	}
 	return mtu, nil
+}
+
+// tooLarge tells whether the MTU of a bridge that is there has to become this one.
+func (b *Bridge) tooLarge(d *device, mtu int) bool {
+	follows := b.FollowMTU || b.MTU == 0 && b.Gateway
+	return follows && mtu != 0 && mtu < d.mtu
 }
 
 func setMTU(index, mtu int) *nl.NetlinkRequest {

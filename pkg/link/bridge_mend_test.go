@@ -112,6 +112,32 @@ func TestBridgeMTUFollows(t *testing.T) {
 	add(1300)
 }
 
+// A configured MTU is that of a bridge that has to be made, unless it is the network's.
+func TestBridgeMTUConfigured(t *testing.T) {
+	nstest.Host(t)
+	a := &attach.Adding{Attachment: attachment(t, "c1", 2)}
+	for i, c := range []struct {
+		step Bridge
+		want int
+	}{
+		{Bridge{MTU: 1450}, 1450},
+		{Bridge{MTU: 1400}, 1450}, // of another network on the same bridge, perhaps
+		{Bridge{MTU: 1400, FollowMTU: true}, 1400},
+		{Bridge{MTU: 1450, FollowMTU: true}, 1400},
+	} {
+		c.step.Name, c.step.Gateway = "berth0", true
+		if err := c.step.Add(t.Context(), a); err != nil {
+			t.Fatal(err)
+		}
+		if got := a.Interfaces[i].MTU; got != c.want {
+			t.Errorf("%+v: MTU %d, want %d", c.step, got, c.want)
+		}
+		if err := c.step.Check(t.Context(), a.Attachment); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // A bridge that somebody else made keeps what it has.
 func TestBridgeOfOthers(t *testing.T) {
 	nstest.Host(t)

@@ -49,7 +49,7 @@ func (c *config) Plan(r *cni.Request) (*cni.Plan, error) {
 		Once:         []attach.Step{&firewall.Forward{Bridge: n.Bridge(), Names: r.WantsNames()}},
 		Steps: []attach.Step{
 			&link.Forwarding{Gateway: true},
-			&link.Bridge{Name: n.Bridge(), MTU: local.MTU, Gateway: true, MoreAddresses: true, Promisc: c.PromiscMode},
+			&link.Bridge{Name: n.Bridge(), MTU: local.MTU, FollowMTU: true, Gateway: true, MoreAddresses: true, Promisc: c.PromiscMode},
 			&link.Veth{Bridge: n.Bridge(), MTU: local.MTU, Hairpin: c.HairpinMode, Isolated: c.PortIsolation,
 				NoICC: n.NoICC, MACSpoofCheck: c.MACSpoofCheck, DAD: c.EnableDAD},
 			&firewall.Rules{Backend: backend, Bridge: n.Bridge(), Overlay: n.Device(),

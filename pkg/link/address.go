@@ -3,61 +3,50 @@ package link
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 
-	"github.com/vishvananda/netlink/nl"
+	"github.com/berth-cni/berth/pkg/internal/netlink"
 	"golang.org/x/sys/unix"
 )
 
+// family is that of an address; of none without one.
 func family(a netip.Addr) int {
-	if a.Is4() {
+	switch {
+	case a.Is4():
 		return unix.AF_INET
+	case a.Is6():
+		return unix.AF_INET6
 	}
-	return unix.AF_INET6
+	return unix.AF_UNSPEC
 }
 
 // newAddress is the request that gives an address to a link. dad has IPv6 look
 // for a duplicate first (RFC 4862, section 5.4), which takes a second or more.
-func newAddress(index int, p netip.Prefix, dad bool) *nl.NetlinkRequest {
-	req := nl.NewNetlinkRequest(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
-	req.AddData(addressHeader(index, p))
-	ip := p.Addr().AsSlice()
-	req.AddData(nl.NewRtAttr(unix.IFA_LOCAL, ip))
-	req.AddData(nl.NewRtAttr(unix.IFA_ADDRESS, ip))
+func newAddress(index int, p netip.Prefix, dad bool) *netlink.Request {
+	req := netlink.NewRequest(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_EXCL, ifaddrmsg(index, p))
+	req.Addr(unix.IFA_LOCAL, p.Addr()).Addr(unix.IFA_ADDRESS, p.Addr())
 	if p.Addr().Is4() {
 		if bits := p.Bits(); bits < 31 {
-			req.AddData(nl.NewRtAttr(unix.IFA_BROADCAST, lastAddress(p).AsSlice()))
+			req.Addr(unix.IFA_BROADCAST, lastAddress(p))
 		}
 	} else if !dad {
-		req.AddData(nl.NewRtAttr(unix.IFA_FLAGS, nl.Uint32Attr(unix.IFA_F_NODAD)))
+		req.Uint32(unix.IFA_FLAGS, unix.IFA_F_NODAD)
 	}
 	return req
 }
 
-func deleteAddress(index int, p netip.Prefix) *nl.NetlinkRequest {
-	req := nl.NewNetlinkRequest(unix.RTM_DELADDR, 0)
-	req.AddData(addressHeader(index, p))
-	req.AddData(nl.NewRtAttr(unix.IFA_LOCAL, p.Addr().AsSlice()))
-	return req
+func deleteAddress(index int, p netip.Prefix) *netlink.Request {
+	return netlink.NewRequest(unix.RTM_DELADDR, 0, ifaddrmsg(index, p)).Addr(unix.IFA_LOCAL, p.Addr())
 }
 
 // hasAddress6 reports whether a link has an IPv6 address. Since kernel 4.15 the answer
 // does not wait for the interface lock.
 func (c *conn) hasAddress6(index int, addr netip.Addr) (bool, error) {
-	req := nl.NewNetlinkRequest(unix.RTM_GETADDR, 0)
-	req.AddData(addressHeader(index, netip.PrefixFrom(addr, addr.BitLen())))
-	req.AddData(nl.NewRtAttr(unix.IFA_ADDRESS, addr.AsSlice()))
-	_, err := c.do(req)
+	err := c.do(netlink.NewQuestion(unix.RTM_GETADDR, ifaddrmsg(index, host(addr))).Addr(unix.IFA_ADDRESS, addr))
 	if isErrno(err, unix.EADDRNOTAVAIL) {
 		return false, nil
 	}
 	return err == nil, err
-}
-
-func addressHeader(index int, p netip.Prefix) *nl.IfAddrmsg {
-	msg := nl.NewIfAddrmsg(family(p.Addr()))
-	msg.Index = uint32(index)
-	msg.Prefixlen = uint8(p.Bits())
-	return msg
 }
 
 func lastAddress(p netip.Prefix) netip.Addr {
@@ -81,45 +70,39 @@ func (c *conn) addresses(index int) ([]netip.Prefix, error) {
 
 // address is an address of a link, with its IFA_F_* flags.
 type address struct {
+	index  int // of the link
 	prefix netip.Prefix
 	flags  uint32
 }
 
 func (c *conn) addressFlags(index int) ([]address, error) {
-	replies, err := c.dump(func() *nl.NetlinkRequest {
-		req := nl.NewNetlinkRequest(unix.RTM_GETADDR, unix.NLM_F_DUMP)
-		msg := nl.NewIfAddrmsg(unix.AF_UNSPEC)
-		msg.Index = uint32(index)
-		req.AddData(msg)
-		return req
-	})
+	question := netlink.NewQuestion(unix.RTM_GETADDR, ifaddrmsg(index, netip.Prefix{}))
+	all, err := list(c, question, unix.RTM_NEWADDR, parseAddress)
 	if err != nil {
 		return nil, fmt.Errorf("list addresses: %w", err)
 	}
-	var all []address
-	for _, r := range replies {
-		if r.kind != unix.RTM_NEWADDR || len(r.data) < unix.SizeofIfAddrmsg {
-			continue
-		}
-		msg := nl.DeserializeIfAddrmsg(r.data)
-		if int(msg.Index) != index {
-			continue // a kernel before 4.20 does not filter
-		}
-		attrs, err := nl.ParseRouteAttr(r.data[msg.Len():])
-		if err != nil {
-			return nil, fmt.Errorf("address message: %w", err)
-		}
-		var ip netip.Addr
-		flags := uint32(msg.Flags)
-		for _, a := range attrs {
-			switch {
-			case a.Attr.Type == unix.IFA_LOCAL, a.Attr.Type == unix.IFA_ADDRESS && !ip.IsValid():
-				ip, _ = netip.AddrFromSlice(a.Value)
-			case a.Attr.Type == unix.IFA_FLAGS:
-				flags = uint32Of(a.Value)
-			}
-		}
-		all = append(all, address{netip.PrefixFrom(ip, int(msg.Prefixlen)), flags})
+	return slices.DeleteFunc(all, func(a address) bool { return a.index != index }), nil // a kernel before 4.20 does not filter
+}
+
+func parseAddress(m netlink.Message) (address, error) {
+	if len(m.Body) < unix.SizeofIfAddrmsg {
+		return address{}, fmt.Errorf("address message of %d bytes", len(m.Body))
 	}
-	return all, nil
+	a := address{index: int(netlink.Uint32(m.Body[4:])), flags: uint32(m.Body[2])}
+	var local, remote netip.Addr
+	for kind, value := range m.Attrs(unix.SizeofIfAddrmsg) {
+		switch kind {
+		case unix.IFA_LOCAL:
+			local = netlink.Addr(value)
+		case unix.IFA_ADDRESS:
+			remote = netlink.Addr(value)
+		case unix.IFA_FLAGS:
+			a.flags = netlink.Uint32(value)
+		}
+	}
+	if !local.IsValid() { // IPv6, and without a peer
+		local = remote
+	}
+	a.prefix = netip.PrefixFrom(local, int(m.Body[1]))
+	return a, nil
 }

@@ -10,7 +10,7 @@ import (
 	"slices"
 
 	"github.com/berth-cni/berth/pkg/attach"
-	"github.com/vishvananda/netlink/nl"
+	"github.com/berth-cni/berth/pkg/internal/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -258,7 +258,7 @@ func (b *Bridge) ensureLink(c *conn) (*device, error) {
 		}
 	}
 	if b.Promisc && d.flags&unix.IFF_PROMISC == 0 {
-		if _, err := c.do(setLink(d.index, unix.IFF_PROMISC)); err != nil {
+		if err := c.do(setLink(d.index, unix.IFF_PROMISC)); err != nil {
 			return nil, fmt.Errorf("set promiscuous: %w", err)
 		}
 	}
@@ -279,7 +279,7 @@ func (b *Bridge) ensureLink(c *conn) (*device, error) {
 // out: never a larger one, which ports that are there could not take.
 func (b *Bridge) restore(c *conn, d *device) error {
 	if mac := bridgeMAC(b.Name); !slices.Equal(d.mac, mac) {
-		if _, err := c.do(setLink(d.index, 0, nl.NewRtAttr(unix.IFLA_ADDRESS, mac))); err != nil {
+		if err := c.do(setLink(d.index, 0).Bytes(unix.IFLA_ADDRESS, mac)); err != nil {
 			return fmt.Errorf("set MAC %s: %w", mac, err)
 		}
 	}
@@ -287,7 +287,7 @@ func (b *Bridge) restore(c *conn, d *device) error {
 	if err != nil || !b.tooLarge(d, mtu) {
 		return err
 	}
-	if _, err := c.do(setMTU(d.index, mtu)); err != nil {
+	if err := c.do(setMTU(d.index, mtu)); err != nil {
 		return fmt.Errorf("set MTU %d: %w", mtu, err)
 	}
 	return nil
@@ -308,11 +308,11 @@ func (b *Bridge) create(c *conn) (*device, error) {
 	if err != nil {
 		return nil, err
 	}
-	attrs := []*nl.RtAttr{nl.NewRtAttr(unix.IFLA_ADDRESS, bridgeMAC(b.Name))}
+	req := newLink(b.Name, "bridge", 0, nil).Bytes(unix.IFLA_ADDRESS, bridgeMAC(b.Name))
 	if mtu != 0 {
-		attrs = append(attrs, nl.NewRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(mtu))))
+		req.Uint32(unix.IFLA_MTU, uint32(mtu))
 	}
-	_, err = c.do(newLink(b.Name, "bridge", 0, nil, attrs...))
+	err = c.do(req)
 	if err != nil && !isErrno(err, unix.EEXIST) { // EEXIST: another ADD was faster
 		return nil, fmt.Errorf("add: %w", err)
 	}
@@ -342,11 +342,11 @@ func (b *Bridge) finish(c *conn, d *device) error {
 	if _, err := setSysctl(sysctl("ipv6", "conf", b.Name, "accept_dad"), "0"); err != nil {
 		return err
 	}
-	reqs := []*nl.NetlinkRequest{setMTU(d.index, other), setMTU(d.index, mtu)}
+	reqs := []*netlink.Request{setMTU(d.index, other), setMTU(d.index, mtu)}
 	if slices.Equal(d.mac, bridgeMAC(b.Name)) { // made by Berth: the alias says so, whatever becomes of the MAC
-		reqs = append(reqs, setLink(d.index, 0, nl.NewRtAttr(unix.IFLA_IFALIAS, []byte(sharedAlias))))
+		reqs = append(reqs, setLink(d.index, 0).Bytes(unix.IFLA_IFALIAS, []byte(sharedAlias)))
 	}
-	if _, err := c.do(append(reqs, setLink(d.index, unix.IFF_UP))...); err != nil {
+	if err := c.do(append(reqs, setLink(d.index, unix.IFF_UP))...); err != nil {
 		return fmt.Errorf("set MTU %d and up: %w", mtu, err)
 	}
 	return nil
@@ -370,8 +370,8 @@ func (b *Bridge) tooLarge(d *device, mtu int) bool {
 	return follows && mtu != 0 && mtu < d.mtu
 }
 
-func setMTU(index, mtu int) *nl.NetlinkRequest {
-	return setLink(index, 0, nl.NewRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(mtu))))
+func setMTU(index, mtu int) *netlink.Request {
+	return setLink(index, 0).Uint32(unix.IFLA_MTU, uint32(mtu))
 }
 
 // randomMAC is a locally administered unicast address (IEEE 802, 48 bits).
@@ -385,7 +385,7 @@ func randomMAC() net.HardwareAddr {
 func (b *Bridge) route(c *conn, d *device, a *attach.Attachment) error {
 	var added []netip.Prefix
 	for _, gw := range gateways(a) {
-		_, err := c.do(newAddress(d.index, gw, false))
+		err := c.do(newAddress(d.index, gw, false))
 		if err != nil && !isErrno(err, unix.EEXIST) {
 			return fmt.Errorf("interface %s: add gateway address %s: %w", d.name, gw, err)
 		}
@@ -396,7 +396,7 @@ func (b *Bridge) route(c *conn, d *device, a *attach.Attachment) error {
 		if gw.IsSingleIP() {
 			continue
 		}
-		if _, err := c.do(connectedRoute(d.index, gw)); err != nil && !isErrno(err, unix.EEXIST) {
+		if err := c.do(connectedRoute(d.index, gw)); err != nil && !isErrno(err, unix.EEXIST) {
 			return fmt.Errorf("interface %s: add route to %s: %w", d.name, gw.Masked(), err)
 		}
 	}
@@ -429,12 +429,12 @@ func (b *Bridge) replaceAddresses(c *conn, d *device, gws, added []netip.Prefix)
 		}
 		if !b.ForceAddress {
 			for _, gw := range added { // leave it as it was
-				_, _ = c.do(deleteAddress(d.index, gw))
+				_ = c.do(deleteAddress(d.index, gw))
 			}
 			return fmt.Errorf("has the address %s already, which is not the gateway %s; "+
 				"forceAddress replaces it", old, gws[clash])
 		}
-		if _, err := c.do(deleteAddress(d.index, old)); err != nil && !isErrno(err, unix.EADDRNOTAVAIL) {
+		if err := c.do(deleteAddress(d.index, old)); err != nil && !isErrno(err, unix.EADDRNOTAVAIL) {
 			return fmt.Errorf("replace address %s: %w", old, err)
 		}
 	}

@@ -3,8 +3,9 @@ package link
 import (
 	"fmt"
 	"net"
+	"slices"
 
-	"github.com/vishvananda/netlink/nl"
+	"github.com/berth-cni/berth/pkg/internal/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -37,124 +38,88 @@ func linkError(name string, err error) error {
 
 // byName asks for one link by its name.
 func (c *conn) byName(name string) (*device, error) {
-	req := nl.NewNetlinkRequest(unix.RTM_GETLINK, 0)
-	req.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
-	req.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(name)))
-	const skipStats = 1 << 3 // RTEXT_FILTER_SKIP_STATS
-	req.AddData(nl.NewRtAttr(unix.IFLA_EXT_MASK, nl.Uint32Attr(skipStats)))
-	replies, err := c.do(req)
+	question := netlink.NewQuestion(unix.RTM_GETLINK, ifinfomsg(unix.AF_UNSPEC, 0, 0)).Text(unix.IFLA_IFNAME, name)
+	d, err := ask(c, question.Uint32(unix.IFLA_EXT_MASK, skipStats), parseDevice)
 	if err != nil {
 		return nil, linkError(name, err)
 	}
-	for _, r := range replies {
-		if r.kind == unix.RTM_NEWLINK {
-			return parseDevice(r.data)
-		}
-	}
-	return nil, fmt.Errorf("interface %s: the kernel sent no answer", name)
+	return d, nil
 }
 
-func parseDevice(data []byte) (*device, error) {
-	if len(data) < unix.SizeofIfInfomsg {
-		return nil, fmt.Errorf("link message of %d bytes", len(data))
-	}
-	info := nl.DeserializeIfInfomsg(data)
-	attrs, err := nl.ParseRouteAttr(data[info.Len():])
+const skipStats = 1 << 3 // RTEXT_FILTER_SKIP_STATS
+
+// byIndex asks for one link by its number.
+func (c *conn) byIndex(index int) (*device, error) {
+	d, err := ask(c, netlink.NewQuestion(unix.RTM_GETLINK, ifinfomsg(unix.AF_UNSPEC, index, 0)), parseDevice)
 	if err != nil {
-		return nil, fmt.Errorf("link message: %w", err)
+		return nil, fmt.Errorf("interface %d: %w", index, err)
 	}
-	d := &device{index: int(info.Index), flags: info.Flags}
-	for _, a := range attrs {
-		switch a.Attr.Type {
+	return d, nil
+}
+
+func parseDevice(m netlink.Message) (*device, error) {
+	if len(m.Body) < unix.SizeofIfInfomsg {
+		return nil, fmt.Errorf("link message of %d bytes", len(m.Body))
+	}
+	d := &device{index: int(int32(netlink.Uint32(m.Body[4:]))), flags: netlink.Uint32(m.Body[8:])}
+	for kind, value := range m.Attrs(unix.SizeofIfInfomsg) {
+		switch kind {
 		case unix.IFLA_IFNAME:
-			d.name = nl.BytesToString(a.Value)
+			d.name = netlink.Text(value)
 		case unix.IFLA_ADDRESS:
-			d.mac = net.HardwareAddr(a.Value)
+			d.mac = slices.Clone(value)
 		case unix.IFLA_MTU:
-			d.mtu = int(uint32Of(a.Value))
+			d.mtu = int(netlink.Uint32(value))
 		case unix.IFLA_MASTER:
-			d.master = int(uint32Of(a.Value))
+			d.master = int(netlink.Uint32(value))
 		case unix.IFLA_LINK:
-			d.link = int(uint32Of(a.Value))
+			d.link = int(netlink.Uint32(value))
 		case unix.IFLA_LINK_NETNSID:
 			d.away = true
 		case unix.IFLA_IFALIAS:
-			d.alias = nl.BytesToString(a.Value)
+			d.alias = netlink.Text(value)
 		case unix.IFLA_OPERSTATE:
-			if len(a.Value) > 0 {
-				d.oper = a.Value[0]
-			}
+			d.oper = netlink.Uint8(value)
 		case unix.IFLA_LINKINFO:
-			parseLinkInfo(d, a.Value)
+			d.parseInfo(value)
 		}
 	}
 	return d, nil
 }
 
-func parseLinkInfo(d *device, data []byte) {
-	attrs, err := nl.ParseRouteAttr(data)
-	if err != nil {
-		return
-	}
-	for _, a := range attrs {
-		switch a.Attr.Type {
-		case nl.IFLA_INFO_KIND:
-			d.kind = nl.BytesToString(a.Value)
-		case nl.IFLA_INFO_DATA:
-			options, err := nl.ParseRouteAttr(a.Value)
-			if err != nil {
-				continue
-			}
-			for _, o := range options {
-				switch {
-				case d.kind == "bridge" && o.Attr.Type == nl.IFLA_BR_VLAN_FILTERING && len(o.Value) > 0:
-					d.vlans = o.Value[0] != 0
-				case d.kind == "macvlan" && o.Attr.Type == nl.IFLA_MACVLAN_MODE:
-					d.mode = uint32Of(o.Value)
-				}
-			}
+func (d *device) parseInfo(b []byte) {
+	d.kind = netlink.Text(netlink.Find(b, unix.IFLA_INFO_KIND))
+	for kind, value := range netlink.Attrs(netlink.Find(b, unix.IFLA_INFO_DATA)) {
+		switch {
+		case d.kind == "bridge" && kind == unix.IFLA_BR_VLAN_FILTERING:
+			d.vlans = netlink.Uint8(value) != 0
+		case d.kind == "macvlan" && kind == unix.IFLA_MACVLAN_MODE:
+			d.mode = netlink.Uint32(value)
 		}
 	}
 }
 
-func uint32Of(b []byte) uint32 {
-	if len(b) < 4 {
-		return 0
-	}
-	return nl.NativeEndian().Uint32(b)
+// newLink is the request that makes a link of a kind, with flags on. data, if any,
+// appends what is the kind's own (IFLA_INFO_DATA).
+func newLink(name, kind string, flags uint32, data func(*netlink.Request)) *netlink.Request {
+	req := netlink.NewRequest(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, ifinfomsg(unix.AF_UNSPEC, 0, flags))
+	return linkInfo(req.Text(unix.IFLA_IFNAME, name), kind, data)
 }
 
-// newLink is the request that makes a link of a kind, with flags on. data fills
-// IFLA_INFO_DATA.
-func newLink(name, kind string, flags uint32, data func(info *nl.RtAttr), attrs ...*nl.RtAttr) *nl.NetlinkRequest {
-	req := nl.NewNetlinkRequest(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
-	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
-	msg.Flags, msg.Change = flags, flags
-	req.AddData(msg)
-	req.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(name)))
-	for _, a := range attrs {
-		req.AddData(a)
-	}
-	info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
-	info.AddRtAttr(nl.IFLA_INFO_KIND, nl.NonZeroTerminated(kind))
-	if data != nil {
-		data(info.AddRtAttr(nl.IFLA_INFO_DATA, nil))
-	}
-	req.AddData(info)
-	return req
+// linkInfo appends what is a kind's own.
+func linkInfo(req *netlink.Request, kind string, data func(*netlink.Request)) *netlink.Request {
+	return req.Nest(unix.IFLA_LINKINFO, func() {
+		req.Bytes(unix.IFLA_INFO_KIND, []byte(kind))
+		if data != nil {
+			req.Nest(unix.IFLA_INFO_DATA, func() { data(req) })
+		}
+	})
 }
 
-// setLink is the request that changes a link. Flags are those to switch on.
-func setLink(index int, flags uint32, attrs ...*nl.RtAttr) *nl.NetlinkRequest {
-	req := nl.NewNetlinkRequest(unix.RTM_SETLINK, 0)
-	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
-	msg.Index = int32(index)
-	msg.Flags, msg.Change = flags, flags
-	req.AddData(msg)
-	for _, a := range attrs {
-		req.AddData(a)
-	}
-	return req
+// setLink is the request that changes a link: to what is appended to it, and the flags
+// on.
+func setLink(index int, flags uint32) *netlink.Request {
+	return netlink.NewRequest(unix.RTM_SETLINK, 0, ifinfomsg(unix.AF_UNSPEC, index, flags))
 }
 
 // Numbers of linux/ip.h: the per-device IPv4 settings that route netlink can set
@@ -163,33 +128,33 @@ const (
 	devconfRPFilter      = 8
 	devconfArpNotify     = 22
 	devconfRouteLocalnet = 26
-	inetConf             = 1 // IFLA_INET_CONF
-	inet6AddrGenMode     = 8 // IFLA_INET6_ADDR_GEN_MODE
 )
 
-// inetSetting switches an IPv4 setting of a device on.
-func inetSetting(setting int) *nl.RtAttr {
-	spec := nl.NewRtAttr(unix.IFLA_AF_SPEC, nil)
-	conf := spec.AddRtAttr(unix.AF_INET, nil).AddRtAttr(inetConf, nil)
-	conf.AddRtAttr(setting, nl.Uint32Attr(1))
-	return spec
+// setInet is the request that gives an IPv4 setting of a link a value.
+func setInet(index int, setting uint16, value uint32) *netlink.Request {
+	req := setLink(index, 0)
+	return req.Nest(unix.IFLA_AF_SPEC, func() {
+		req.Nest(unix.AF_INET, func() {
+			req.Nest(unix.IFLA_INET_CONF, func() { req.Uint32(setting, value) })
+		})
+	})
 }
 
-// noLinkLocal keeps a device from making itself an IPv6 link-local address
-// (IN6_ADDR_GEN_MODE_NONE, kernel 3.17).
-func noLinkLocal() *nl.RtAttr {
-	spec := nl.NewRtAttr(unix.IFLA_AF_SPEC, nil)
-	spec.AddRtAttr(unix.AF_INET6, nil).AddRtAttr(inet6AddrGenMode, nl.Uint8Attr(1))
-	return spec
+// noLinkLocal is the request that keeps a link from making itself an IPv6 link-local
+// address (IN6_ADDR_GEN_MODE_NONE, kernel 3.17).
+func noLinkLocal(index int) *netlink.Request {
+	const none = 1
+	req := setLink(index, 0)
+	return req.Nest(unix.IFLA_AF_SPEC, func() {
+		req.Nest(unix.AF_INET6, func() { req.Uint8(unix.IFLA_INET6_ADDR_GEN_MODE, none) })
+	})
 }
 
 // deleteLink deletes a link by name; nil when there is none. A veth takes its
 // other end with it.
 func (c *conn) deleteLink(name string) error {
-	req := nl.NewNetlinkRequest(unix.RTM_DELLINK, 0)
-	req.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
-	req.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(name)))
-	if _, err := c.do(req); err != nil && !isErrno(err, unix.ENODEV) {
+	req := netlink.NewRequest(unix.RTM_DELLINK, 0, ifinfomsg(unix.AF_UNSPEC, 0, 0)).Text(unix.IFLA_IFNAME, name)
+	if err := c.do(req); err != nil && !isErrno(err, unix.ENODEV) {
 		return fmt.Errorf("delete interface %s: %w", name, err)
 	}
 	return nil

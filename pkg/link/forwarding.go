@@ -150,7 +150,7 @@ func (c *conn) outward(all []*device) (map[int]bool, error) {
 		}
 	}
 	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
-		routes, err := c.routes(family)
+		routes, err := c.routes(family, 0)
 		if err != nil {
 			return nil, err
 		}

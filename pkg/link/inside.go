@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/berth-cni/berth/pkg/attach"
-	"github.com/vishvananda/netlink/nl"
+	"github.com/berth-cni/berth/pkg/internal/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -58,10 +58,10 @@ func (c *conn) configure(a *attach.Attachment, dad, announce bool) error {
 	}
 	var b batch
 	if announce {
-		b.add("announce addresses of "+a.IfName, setLink(index, 0, inetSetting(devconfArpNotify)))
+		b.add("announce addresses of "+a.IfName, setInet(index, devconfArpNotify, 1))
 	}
 	if len(a.Addresses) > 0 && !hasIPv6(a) {
-		b.try(setLink(index, 0, noLinkLocal())) // fails where the interface has no IPv6
+		b.try(noLinkLocal(index)) // fails where the interface has no IPv6
 	}
 	for _, addr := range a.Addresses {
 		b.add(fmt.Sprintf("add address %s to %s", addr.Prefix, a.IfName), newAddress(index, addr.Prefix, dad))
@@ -81,23 +81,23 @@ func (c *conn) addRoutes(index int, a *attach.Attachment) error {
 		return nil
 	}
 	routes := make([]attach.Route, len(a.Routes))
-	reqs := make([]*nl.NetlinkRequest, len(a.Routes))
+	reqs := make([]*netlink.Request, len(a.Routes))
 	for i, r := range a.Routes {
 		routes[i] = withGateway(r, a.Addresses)
 		reqs[i] = newRoute(index, routes[i])
 	}
-	_, err := c.do(reqs...)
-	for _, e := range split(err) {
-		var failed *requestError
-		if !errors.As(e, &failed) {
-			return e
+	err := c.do(reqs...)
+	refused := netlink.Refusals(err)
+	if refused == nil {
+		return err
+	}
+	for _, e := range refused {
+		r, err := routes[e.Index], error(e)
+		if e.Errno == unix.EEXIST && r.Priority == 0 {
+			err = c.addRouteBehind(index, r)
 		}
-		r := routes[failed.index]
-		if isErrno(failed, unix.EEXIST) && r.Priority == 0 {
-			e = c.addRouteBehind(index, r)
-		}
-		if e != nil {
-			return fmt.Errorf("add route to %s by %s: %w", r.Dst, r.Gateway, e)
+		if err != nil {
+			return fmt.Errorf("add route to %s by %s: %w", r.Dst, r.Gateway, err)
 		}
 	}
 	return nil
@@ -112,7 +112,7 @@ func (c *conn) addRouteBehind(index int, r attach.Route) error {
 	var err error
 	for range most {
 		r.Priority++
-		if _, err = c.do(newRoute(index, r)); !isErrno(err, unix.EEXIST) {
+		if err = c.do(newRoute(index, r)); !isErrno(err, unix.EEXIST) {
 			break
 		}
 	}
@@ -218,7 +218,7 @@ func (c *conn) checkRoutes(a *attach.Attachment, index int) error {
 		want = withGateway(want, a.Addresses)
 		v4 := want.Dst.Addr().Is4()
 		if have[v4] == nil {
-			all, err := c.routes(family(want.Dst.Addr()))
+			all, err := c.routes(family(want.Dst.Addr()), 0)
 			if err != nil {
 				return err
 			}

@@ -83,7 +83,7 @@ func Uplink() (attach.Interface, []attach.Address, []attach.Route, error) {
 func (c *conn) defaultRoutes(index int) ([]attach.Route, error) {
 	var found []attach.Route
 	for _, f := range []int{unix.AF_INET, unix.AF_INET6} {
-		all, err := c.routes(f)
+		all, err := c.routes(f, 0)
 		if err != nil {
 			return nil, err
 		}

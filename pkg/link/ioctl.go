@@ -17,7 +17,7 @@ import (
 func (c *conn) index(name string) (int, error) {
 	r, err := unix.NewIfreq(name)
 	if err == nil {
-		err = unix.IoctlIfreq(c.fd, unix.SIOCGIFINDEX, r)
+		err = unix.IoctlIfreq(c.FD(), unix.SIOCGIFINDEX, r)
 	}
 	if err != nil {
 		return 0, fmt.Errorf("interface %s: %w", name, err)
@@ -34,7 +34,7 @@ func (c *conn) glance(name string) (*device, error) {
 	d := &device{name: name}
 	ask := func(what uint, answer func()) {
 		if err == nil {
-			if err = unix.IoctlIfreq(c.fd, what, r); err == nil {
+			if err = unix.IoctlIfreq(c.FD(), what, r); err == nil {
 				answer()
 			}
 		}
@@ -55,7 +55,7 @@ const ifreqLen = 40 // struct ifreq, 64 bits
 func (c *conn) hardwareAddress(name string) (net.HardwareAddr, error) {
 	var r [ifreqLen]byte
 	copy(r[:unix.IFNAMSIZ-1], name)
-	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(c.fd), unix.SIOCGIFHWADDR, uintptr(unsafe.Pointer(&r))); errno != 0 {
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(c.FD()), unix.SIOCGIFHWADDR, uintptr(unsafe.Pointer(&r))); errno != 0 {
 		return nil, fmt.Errorf("MAC of %s: %w", name, errno)
 	}
 	const family = 2 // bytes in front of the address
@@ -66,7 +66,7 @@ func (c *conn) hardwareAddress(name string) (net.HardwareAddr, error) {
 func (c *conn) name(index int) (string, error) {
 	var r [ifreqLen]byte
 	binary.NativeEndian.PutUint32(r[unix.IFNAMSIZ:], uint32(index))
-	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(c.fd), unix.SIOCGIFNAME, uintptr(unsafe.Pointer(&r))); errno != 0 {
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(c.FD()), unix.SIOCGIFNAME, uintptr(unsafe.Pointer(&r))); errno != 0 {
 		return "", fmt.Errorf("interface %d: %w", index, errno)
 	}
 	return unix.ByteSliceToString(r[:unix.IFNAMSIZ]), nil

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"net"
 
-	"github.com/vishvananda/netlink/nl"
+	"github.com/berth-cni/berth/pkg/internal/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -55,25 +55,10 @@ func ByName(all []Link) map[string]Link {
 
 // devices lists the interfaces of the socket's namespace.
 func (c *conn) devices() ([]*device, error) {
-	replies, err := c.dump(func() *nl.NetlinkRequest {
-		req := nl.NewNetlinkRequest(unix.RTM_GETLINK, unix.NLM_F_DUMP)
-		req.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
-		req.AddData(nl.NewRtAttr(unix.IFLA_EXT_MASK, nl.Uint32Attr(1<<3))) // RTEXT_FILTER_SKIP_STATS
-		return req
-	})
+	question := netlink.NewQuestion(unix.RTM_GETLINK, ifinfomsg(unix.AF_UNSPEC, 0, 0)).Uint32(unix.IFLA_EXT_MASK, skipStats)
+	all, err := list(c, question, unix.RTM_NEWLINK, parseDevice)
 	if err != nil {
 		return nil, fmt.Errorf("list interfaces: %w", err)
-	}
-	var all []*device
-	for _, r := range replies {
-		if r.kind != unix.RTM_NEWLINK {
-			continue
-		}
-		d, err := parseDevice(r.data)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, d)
 	}
 	return all, nil
 }

@@ -93,7 +93,7 @@ func (c *conn) loopbackUp(host bool) error {
 	if host {
 		return fmt.Errorf("interface %s of the host is down", loopback)
 	}
-	if _, err := c.do(setLink(d.index, unix.IFF_UP)); err != nil {
+	if err := c.do(setLink(d.index, unix.IFF_UP)); err != nil {
 		return fmt.Errorf("set up %s: %w", loopback, err)
 	}
 	return nil

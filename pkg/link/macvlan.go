@@ -8,7 +8,7 @@ import (
 	"net"
 
 	"github.com/berth-cni/berth/pkg/attach"
-	"github.com/vishvananda/netlink/nl"
+	"github.com/berth-cni/berth/pkg/internal/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -33,17 +33,20 @@ type Macvlan struct {
 	DAD    bool `json:"dad,omitempty"` // IPv6 duplicate address detection
 }
 
+// MACVLAN_MODE_* of linux/if_link.h.
+const macvlanPrivate, macvlanVEPA, macvlanBridge, macvlanPassthru = 1, 2, 4, 8
+
 // MacvlanMode is the kernel's number of a mode; 0 when there is none of that name.
 func MacvlanMode(name string) uint32 {
 	switch name {
 	case "bridge":
-		return nl.MACVLAN_MODE_BRIDGE
+		return macvlanBridge
 	case "private":
-		return nl.MACVLAN_MODE_PRIVATE
+		return macvlanPrivate
 	case "vepa":
-		return nl.MACVLAN_MODE_VEPA
+		return macvlanVEPA
 	case "passthru":
-		return nl.MACVLAN_MODE_PASSTHRU
+		return macvlanPassthru
 	}
 	return 0
 }
@@ -111,20 +114,17 @@ func (m *Macvlan) create(ns *Netns, c *conn, a *attach.Attachment) (master *devi
 	if err != nil {
 		return nil, err
 	}
-	attrs := []*nl.RtAttr{
-		nl.NewRtAttr(unix.IFLA_LINK, nl.Uint32Attr(uint32(master.index))),
-		nl.NewRtAttr(unix.IFLA_NET_NS_FD, nl.Uint32Attr(uint32(ns.fd))),
-		nl.NewRtAttr(unix.IFLA_ADDRESS, mac),
-	}
-	if m.MTU != 0 {
-		attrs = append(attrs, nl.NewRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(m.MTU))))
-	}
-	_, err = c.do(newLink(macvlanName(a), "macvlan", 0, func(data *nl.RtAttr) {
-		data.AddRtAttr(nl.IFLA_MACVLAN_MODE, nl.Uint32Attr(MacvlanMode(m.Mode)))
+	req := newLink(macvlanName(a), "macvlan", 0, func(data *netlink.Request) {
+		data.Uint32(unix.IFLA_MACVLAN_MODE, MacvlanMode(m.Mode))
 		if m.QueueLen != 0 {
-			data.AddRtAttr(nl.IFLA_MACVLAN_BC_QUEUE_LEN, nl.Uint32Attr(m.QueueLen))
+			data.Uint32(unix.IFLA_MACVLAN_BC_QUEUE_LEN, m.QueueLen)
 		}
-	}, attrs...))
+	})
+	req.Uint32(unix.IFLA_LINK, uint32(master.index)).Uint32(unix.IFLA_NET_NS_FD, uint32(ns.fd)).Bytes(unix.IFLA_ADDRESS, mac)
+	if m.MTU != 0 {
+		req.Uint32(unix.IFLA_MTU, uint32(m.MTU))
+	}
+	err = c.do(req)
 	return master, m.explain(err, master)
 }
 
@@ -151,8 +151,7 @@ func (m *Macvlan) explain(err error, master *device) error {
 // child begins with the master's MAC, that the master changes to the child's. The
 // kernel gives the master's own back when the child goes.
 func (m *Macvlan) configure(ns *Netns, c *conn, d, master *device, a *attach.Attachment) error {
-	_, err := c.do(setLink(d.index, 0, nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(a.IfName)),
-		nl.NewRtAttr(unix.IFLA_IFALIAS, []byte(mark(a)))))
+	err := c.do(setLink(d.index, 0).Text(unix.IFLA_IFNAME, a.IfName).Bytes(unix.IFLA_IFALIAS, []byte(mark(a))))
 	if isErrno(err, unix.EEXIST) {
 		return fmt.Errorf("the container has an interface %s already: %w", a.IfName, err)
 	}
@@ -180,7 +179,7 @@ func (m *Macvlan) configure(ns *Netns, c *conn, d, master *device, a *attach.Att
 	if err != nil {
 		return err
 	}
-	if _, err := c.do(setLink(d.index, 0, nl.NewRtAttr(unix.IFLA_ADDRESS, mac))); err != nil {
+	if err := c.do(setLink(d.index, 0).Bytes(unix.IFLA_ADDRESS, mac)); err != nil {
 		return fmt.Errorf("set MAC %s: %w", a.MAC, err)
 	}
 	return nil
@@ -230,11 +229,7 @@ func (c *conn) deleteMacvlan(a *attach.Attachment) error {
 
 // deleteIndex deletes a link by its index: by its name it could be another's by now.
 func (c *conn) deleteIndex(index int) error {
-	req := nl.NewNetlinkRequest(unix.RTM_DELLINK, 0)
-	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
-	msg.Index = int32(index)
-	req.AddData(msg)
-	if _, err := c.do(req); err != nil && !isErrno(err, unix.ENODEV) {
+	if err := c.do(netlink.NewRequest(unix.RTM_DELLINK, 0, ifinfomsg(unix.AF_UNSPEC, index, 0))); err != nil && !isErrno(err, unix.ENODEV) {
 		return fmt.Errorf("delete interface %d: %w", index, err)
 	}
 	return nil

@@ -110,7 +110,7 @@ func (n *Netns) Cookie() (uint64, error) {
 }
 
 func (c *conn) cookie() (uint64, error) {
-	cookie, err := unix.GetsockoptUint64(c.fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
+	cookie, err := unix.GetsockoptUint64(c.FD(), unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
 	if errors.Is(err, unix.ENOPROTOOPT) {
 		return 0, nil
 	}

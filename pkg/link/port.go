@@ -5,11 +5,9 @@ import (
 	"net"
 
 	"github.com/berth-cni/berth/pkg/attach"
-	"github.com/vishvananda/netlink/nl"
+	"github.com/berth-cni/berth/pkg/internal/netlink"
 	"golang.org/x/sys/unix"
 )
-
-const brportLocked = 39 // IFLA_BRPORT_LOCKED, kernel 5.18
 
 // configurePort sets what the host's end is as a port of the bridge. Most
 // networks need nothing here.
@@ -24,7 +22,7 @@ func (v *Veth) configurePort(c *conn, a *attach.Attachment) error {
 		return err
 	}
 	if len(options) > 0 {
-		if _, err := c.do(setPort(port, options)); err != nil {
+		if err := c.do(setPort(port, options)); err != nil {
 			return fmt.Errorf("set port options %v: %w", options, err)
 		}
 	}
@@ -49,17 +47,17 @@ func (v *Veth) configurePort(c *conn, a *attach.Attachment) error {
 // With br_netfilter a published port is translated while the frame is bridged, and
 // the frame stays at layer 2: to come back to its own port it needs hairpin mode,
 // and an isolated port would not let it reach a neighbour.
-func (v *Veth) portOptions(a *attach.Attachment) []int {
+func (v *Veth) portOptions(a *attach.Attachment) []uint16 {
 	bridged := (v.NoICC || len(a.Ports) > 0) && filtersBridged(a)
-	var options []int
+	var options []uint16
 	if v.Hairpin || bridged && len(a.Ports) > 0 {
-		options = append(options, nl.IFLA_BRPORT_MODE)
+		options = append(options, unix.IFLA_BRPORT_MODE)
 	}
 	if v.Isolated || v.NoICC && !bridged {
-		options = append(options, nl.IFLA_BRPORT_ISOLATED)
+		options = append(options, unix.IFLA_BRPORT_ISOLATED)
 	}
 	if v.MACSpoofCheck {
-		options = append(options, brportLocked)
+		options = append(options, unix.IFLA_BRPORT_LOCKED)
 	}
 	return options
 }
@@ -75,17 +73,13 @@ func filtersBridged(a *attach.Attachment) bool {
 	return true
 }
 
-func setPort(index int, options []int) *nl.NetlinkRequest {
-	req := nl.NewNetlinkRequest(unix.RTM_SETLINK, 0)
-	msg := nl.NewIfInfomsg(unix.AF_BRIDGE)
-	msg.Index = int32(index)
-	req.AddData(msg)
-	info := nl.NewRtAttr(unix.IFLA_PROTINFO|unix.NLA_F_NESTED, nil)
-	for _, o := range options {
-		info.AddRtAttr(o, nl.Uint8Attr(1))
-	}
-	req.AddData(info)
-	return req
+func setPort(index int, options []uint16) *netlink.Request {
+	req := netlink.NewRequest(unix.RTM_SETLINK, 0, ifinfomsg(unix.AF_BRIDGE, index, 0))
+	return req.Nest(unix.IFLA_PROTINFO, func() {
+		for _, o := range options {
+			req.Uint8(o, 1)
+		}
+	})
 }
 
 // pinMAC tells the bridge that the MAC is at the port: what a locked port lets
@@ -95,34 +89,13 @@ func (c *conn) pinMAC(port int, mac string, vlan int) error {
 	if err != nil {
 		return err
 	}
-	req := nl.NewNetlinkRequest(unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|unix.NLM_F_REPLACE)
-	req.AddData(&neighbour{int32(port), unix.NUD_NOARP, unix.NTF_MASTER})
-	req.AddData(nl.NewRtAttr(unix.NDA_LLADDR, hw))
+	req := netlink.NewRequest(unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|unix.NLM_F_REPLACE,
+		ndmsg(unix.AF_BRIDGE, port, unix.NUD_NOARP, unix.NTF_MASTER)).Bytes(unix.NDA_LLADDR, hw)
 	if vlan != 0 {
-		req.AddData(nl.NewRtAttr(unix.NDA_VLAN, nl.Uint16Attr(uint16(vlan))))
+		req.Uint16(unix.NDA_VLAN, uint16(vlan))
 	}
-	if _, err := c.do(req); err != nil {
+	if err := c.do(req); err != nil {
 		return fmt.Errorf("pin MAC %s to the port: %w", mac, err)
 	}
 	return nil
-}
-
-const neighbourLen = 12
-
-// neighbour is struct ndmsg (linux/neighbour.h) of an FDB entry.
-type neighbour struct {
-	index int32
-	state uint16 // NUD_*
-	flags uint8  // NTF_*
-}
-
-func (n *neighbour) Len() int { return neighbourLen }
-
-func (n *neighbour) Serialize() []byte {
-	b := make([]byte, n.Len())
-	b[0] = unix.AF_BRIDGE
-	nl.NativeEndian().PutUint32(b[4:], uint32(n.index))
-	nl.NativeEndian().PutUint16(b[8:], n.state)
-	b[10] = n.flags
-	return b
 }

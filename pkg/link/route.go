@@ -4,52 +4,58 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/berth-cni/berth/pkg/attach"
-	"github.com/vishvananda/netlink/nl"
+	"github.com/berth-cni/berth/pkg/internal/netlink"
 	"golang.org/x/sys/unix"
 )
 
 // newRoute is the request that adds a route through a link. Without a gateway the
 // destination is on the link.
-func newRoute(index int, r attach.Route) *nl.NetlinkRequest {
-	req := nl.NewNetlinkRequest(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
-	msg := nl.NewRtMsg()
-	msg.Family = uint8(family(r.Dst.Addr()))
-	msg.Dst_len = uint8(r.Dst.Bits())
-	msg.Protocol = unix.RTPROT_BOOT
-	msg.Scope = unix.RT_SCOPE_UNIVERSE
+func newRoute(index int, r attach.Route) *netlink.Request {
+	return routeRequest(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_EXCL, index, r)
+}
+
+// deleteRoute is the request that deletes that route.
+func deleteRoute(index int, r attach.Route) *netlink.Request {
+	return routeRequest(unix.RTM_DELROUTE, 0, index, r)
+}
+
+func routeRequest(kind, flags uint16, index int, r attach.Route) *netlink.Request {
+	scope, table := uint8(unix.RT_SCOPE_UNIVERSE), uint8(unix.RT_TABLE_MAIN)
 	if !r.Gateway.IsValid() {
-		msg.Scope = unix.RT_SCOPE_LINK
+		scope = unix.RT_SCOPE_LINK
 	}
 	if r.Scope != nil {
-		msg.Scope = uint8(*r.Scope)
+		scope = uint8(*r.Scope)
 	}
-	msg.Table = unix.RT_TABLE_MAIN
-	req.AddData(msg)
 	if r.Table != nil {
-		msg.Table = unix.RT_TABLE_UNSPEC
-		req.AddData(nl.NewRtAttr(unix.RTA_TABLE, nl.Uint32Attr(uint32(*r.Table))))
+		table = unix.RT_TABLE_UNSPEC // an attribute has it, which holds larger ones
+	}
+	req := netlink.NewRequest(kind, flags, rtmsg(r.Dst, table, unix.RTPROT_BOOT, scope, unix.RTN_UNICAST, 0))
+	if r.Table != nil {
+		req.Uint32(unix.RTA_TABLE, uint32(*r.Table))
 	}
 	if r.Dst.Bits() > 0 {
-		req.AddData(nl.NewRtAttr(unix.RTA_DST, r.Dst.Masked().Addr().AsSlice()))
+		req.Addr(unix.RTA_DST, r.Dst.Masked().Addr())
 	}
 	if r.Gateway.IsValid() {
-		req.AddData(nl.NewRtAttr(unix.RTA_GATEWAY, r.Gateway.AsSlice()))
+		req.Addr(unix.RTA_GATEWAY, r.Gateway)
 	}
-	req.AddData(nl.NewRtAttr(unix.RTA_OIF, nl.Uint32Attr(uint32(index))))
+	req.Uint32(unix.RTA_OIF, uint32(index))
 	if r.Priority != 0 {
-		req.AddData(nl.NewRtAttr(unix.RTA_PRIORITY, nl.Uint32Attr(uint32(r.Priority))))
+		req.Uint32(unix.RTA_PRIORITY, uint32(r.Priority))
 	}
 	if r.MTU != 0 || r.AdvMSS != 0 {
-		metrics := nl.NewRtAttr(unix.RTA_METRICS, nil)
-		if r.MTU != 0 {
-			metrics.AddRtAttr(unix.RTAX_MTU, nl.Uint32Attr(uint32(r.MTU)))
-		}
-		if r.AdvMSS != 0 {
-			metrics.AddRtAttr(unix.RTAX_ADVMSS, nl.Uint32Attr(uint32(r.AdvMSS)))
-		}
-		req.AddData(metrics)
+		req.Nest(unix.RTA_METRICS, func() {
+			if r.MTU != 0 {
+				req.Uint32(unix.RTAX_MTU, uint32(r.MTU))
+			}
+			if r.AdvMSS != 0 {
+				req.Uint32(unix.RTAX_ADVMSS, uint32(r.AdvMSS))
+			}
+		})
 	}
 	return req
 }
@@ -66,79 +72,49 @@ type route struct {
 	mtu      int // bytes; 0: the device's
 }
 
-// routes lists the routes of a family, of every table; with a filter (RTA_OIF,
-// kernel 4.20) those that it lets through. Not for the ADD path.
-func (c *conn) routes(family int, filter ...*nl.RtAttr) ([]route, error) {
-	replies, err := c.dump(func() *nl.NetlinkRequest {
-		req := nl.NewNetlinkRequest(unix.RTM_GETROUTE, unix.NLM_F_DUMP)
-		msg := &nl.RtMsg{}
-		msg.Family = uint8(family)
-		req.AddData(msg)
-		for _, f := range filter {
-			req.AddData(f)
-		}
-		return req
-	})
+// routes lists the routes of a family, of every table; through one link alone if its
+// index is not 0. Not for the ADD path.
+func (c *conn) routes(family, index int) ([]route, error) {
+	header := make([]byte, unix.SizeofRtMsg)
+	header[0] = uint8(family)
+	question := netlink.NewQuestion(unix.RTM_GETROUTE, header)
+	if index != 0 {
+		question.Uint32(unix.RTA_OIF, uint32(index))
+	}
+	all, err := list(c, question, unix.RTM_NEWROUTE, parseRoute)
 	if err != nil {
 		return nil, fmt.Errorf("list routes: %w", err)
 	}
-	var all []route
-	for _, r := range replies {
-		if r.kind != unix.RTM_NEWROUTE || len(r.data) < unix.SizeofRtMsg {
-			continue
-		}
-		parsed, err := parseRoute(r.data)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, parsed)
-	}
-	return all, nil
+	return slices.DeleteFunc(all, func(r route) bool { return index != 0 && r.index != index }), nil // a kernel before 4.20 does not filter
 }
 
-func parseRoute(data []byte) (route, error) {
-	msg := nl.DeserializeRtMsg(data)
-	attrs, err := nl.ParseRouteAttr(data[msg.Len():])
-	if err != nil {
-		return route{}, fmt.Errorf("route message: %w", err)
+func parseRoute(m netlink.Message) (route, error) {
+	if len(m.Body) < unix.SizeofRtMsg {
+		return route{}, fmt.Errorf("route message of %d bytes", len(m.Body))
 	}
 	dst := netip.IPv4Unspecified()
-	if msg.Family == unix.AF_INET6 {
+	if m.Body[0] == unix.AF_INET6 {
 		dst = netip.IPv6Unspecified()
 	}
-	r := route{table: int(msg.Table), protocol: int(msg.Protocol), kind: int(msg.Type)}
-	for _, a := range attrs {
-		switch a.Attr.Type {
+	r := route{table: int(m.Body[4]), protocol: int(m.Body[5]), kind: int(m.Body[7])}
+	for kind, value := range m.Attrs(unix.SizeofRtMsg) {
+		switch kind {
 		case unix.RTA_DST:
-			dst, _ = netip.AddrFromSlice(a.Value)
+			dst = netlink.Addr(value)
 		case unix.RTA_GATEWAY:
-			r.gateway, _ = netip.AddrFromSlice(a.Value)
+			r.gateway = netlink.Addr(value)
 		case unix.RTA_OIF:
-			r.index = int(uint32Of(a.Value))
+			r.index = int(netlink.Uint32(value))
 		case unix.RTA_PRIORITY:
-			r.priority = int(uint32Of(a.Value))
+			r.priority = int(netlink.Uint32(value))
 		case unix.RTA_TABLE:
-			r.table = int(uint32Of(a.Value))
+			r.table = int(netlink.Uint32(value))
 		case unix.RTA_METRICS:
-			r.mtu = metricOf(a.Value, unix.RTAX_MTU)
+			r.mtu = int(netlink.Uint32(netlink.Find(value, unix.RTAX_MTU)))
 		}
 	}
-	r.dst = netip.PrefixFrom(dst, int(msg.Dst_len))
+	r.dst = netip.PrefixFrom(dst, int(m.Body[1]))
 	return r, nil
-}
-
-// metricOf is one of a route's metrics (RTAX_*); 0 when it has none.
-func metricOf(data []byte, metric uint16) int {
-	all, err := nl.ParseRouteAttr(data)
-	if err != nil {
-		return 0
-	}
-	for _, m := range all {
-		if m.Attr.Type == metric {
-			return int(uint32Of(m.Value))
-		}
-	}
-	return 0
 }
 
 // defaultDevice returns the device of the default route in the main table, of
@@ -146,7 +122,7 @@ func metricOf(data []byte, metric uint16) int {
 // (local, blackhole) lead nowhere.
 func (c *conn) defaultDevice() (*device, error) {
 	for _, f := range []int{unix.AF_INET, unix.AF_INET6} {
-		all, err := c.routes(f)
+		all, err := c.routes(f, 0)
 		if err != nil {
 			return nil, err
 		}
@@ -164,54 +140,31 @@ func (c *conn) defaultDevice() (*device, error) {
 	return nil, nil
 }
 
-func (c *conn) byIndex(index int) (*device, error) {
-	req := nl.NewNetlinkRequest(unix.RTM_GETLINK, 0)
-	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
-	msg.Index = int32(index)
-	req.AddData(msg)
-	replies, err := c.do(req)
-	if err != nil {
-		return nil, fmt.Errorf("interface %d: %w", index, err)
-	}
-	if len(replies) == 0 {
-		return nil, fmt.Errorf("interface %d: the kernel sent no answer", index)
-	}
-	return parseDevice(replies[0].data)
-}
-
 // ways asks the kernel by which routes it sends to some addresses, as the rules of its
 // routing policy have it: the entry that matches (RTM_F_FIB_MATCH, kernel 4.13), nil for
 // an address that it cannot reach. It asks all in one go, and the answer waits for
 // nobody: route netlink does not take the interface lock for it.
 func (c *conn) ways(to ...netip.Addr) ([]*route, error) {
-	reqs := make([]*nl.NetlinkRequest, len(to))
+	reqs := make([]*netlink.Request, len(to))
 	for i, addr := range to {
-		req := nl.NewNetlinkRequest(unix.RTM_GETROUTE, 0)
-		msg := &nl.RtMsg{}
-		msg.Family, msg.Dst_len, msg.Flags = uint8(family(addr)), uint8(addr.BitLen()), unix.RTM_F_FIB_MATCH
-		req.AddData(msg)
-		req.AddData(nl.NewRtAttr(unix.RTA_DST, addr.AsSlice()))
-		reqs[i] = req
-	}
-	first := c.seq + 1
-	replies, err := c.do(reqs...)
-	for _, e := range split(err) {
-		var refused *requestError
-		if !errors.As(e, &refused) {
-			return nil, fmt.Errorf("ask for routes: %w", e)
-		}
+		header := rtmsg(host(addr), unix.RT_TABLE_UNSPEC, unix.RTPROT_UNSPEC, unix.RT_SCOPE_UNIVERSE, unix.RTN_UNSPEC, unix.RTM_F_FIB_MATCH)
+		reqs[i] = netlink.NewQuestion(unix.RTM_GETROUTE, header).Addr(unix.RTA_DST, addr)
 	}
 	found := make([]*route, len(to))
-	for _, r := range replies {
-		i := int(r.seq - first)
-		if r.kind != unix.RTM_NEWROUTE || len(r.data) < unix.SizeofRtMsg || i >= len(found) {
-			continue
-		}
-		parsed, err := parseRoute(r.data)
+	var bad error
+	err := c.Do(reqs, func(i int, m netlink.Message) {
+		r, err := parseRoute(m)
 		if err != nil {
-			return nil, err
+			bad = err
+			return
 		}
-		found[i] = &parsed
+		found[i] = &r
+	})
+	if netlink.Refusals(err) != nil {
+		err = nil
+	}
+	if err = errors.Join(err, bad); err != nil {
+		return nil, fmt.Errorf("ask for routes: %w", err)
 	}
 	return found, nil
 }
@@ -258,28 +211,22 @@ func (c *conn) outOf(ways []*route) (*device, int, error) {
 
 // connectedRoute is the request for the route to an address's own subnet, as the kernel
 // makes it with the address.
-func connectedRoute(index int, p netip.Prefix) *nl.NetlinkRequest {
-	req := nl.NewNetlinkRequest(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
-	msg := nl.NewRtMsg()
-	msg.Family, msg.Dst_len = uint8(family(p.Addr())), uint8(p.Bits())
-	msg.Table, msg.Protocol, msg.Scope = unix.RT_TABLE_MAIN, unix.RTPROT_KERNEL, unix.RT_SCOPE_LINK
-	req.AddData(msg)
-	req.AddData(nl.NewRtAttr(unix.RTA_DST, p.Masked().Addr().AsSlice()))
-	req.AddData(nl.NewRtAttr(unix.RTA_OIF, nl.Uint32Attr(uint32(index))))
+func connectedRoute(index int, p netip.Prefix) *netlink.Request {
+	header := rtmsg(p, unix.RT_TABLE_MAIN, unix.RTPROT_KERNEL, unix.RT_SCOPE_LINK, unix.RTN_UNICAST, 0)
+	req := netlink.NewRequest(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_EXCL, header)
+	req.Addr(unix.RTA_DST, p.Masked().Addr()).Uint32(unix.RTA_OIF, uint32(index))
 	if p.Addr().Is4() {
-		req.AddData(nl.NewRtAttr(unix.RTA_PREFSRC, p.Addr().AsSlice()))
-	} else {
-		const metric = 256 // IP6_RT_PRIO_ADDRCONF
-		req.AddData(nl.NewRtAttr(unix.RTA_PRIORITY, nl.Uint32Attr(metric)))
+		return req.Addr(unix.RTA_PREFSRC, p.Addr())
 	}
-	return req
+	const metric = 256 // IP6_RT_PRIO_ADDRCONF
+	return req.Uint32(unix.RTA_PRIORITY, metric)
 }
 
 // connected reports whether the main table has that route. It lists the link's routes.
 func (c *conn) connected(index int, p netip.Prefix) (bool, error) {
-	all, err := c.routes(family(p.Addr()), nl.NewRtAttr(unix.RTA_OIF, nl.Uint32Attr(uint32(index))))
+	all, err := c.routes(family(p.Addr()), index)
 	for _, r := range all {
-		if r.index == index && r.dst == p.Masked() && r.table == unix.RT_TABLE_MAIN && r.kind == unix.RTN_UNICAST {
+		if r.dst == p.Masked() && r.table == unix.RT_TABLE_MAIN && r.kind == unix.RTN_UNICAST {
 			return true, nil
 		}
 	}

@@ -30,7 +30,7 @@ func HostRoutes(except ...string) ([]HostRoute, error) {
 	var all []HostRoute
 	names := map[int]string{0: ""}
 	for _, f := range []int{unix.AF_INET, unix.AF_INET6} {
-		routes, err := c.routes(f)
+		routes, err := c.routes(f, 0)
 		if err != nil {
 			return nil, err
 		}

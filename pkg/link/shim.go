@@ -9,7 +9,7 @@ import (
 	"slices"
 
 	"github.com/berth-cni/berth/pkg/attach"
-	"github.com/vishvananda/netlink/nl"
+	"github.com/berth-cni/berth/pkg/internal/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -71,9 +71,9 @@ func (s *HostShim) add(c *conn, a *attach.Adding) error {
 	for _, dst := range hosts(a.Attachment) {
 		req := newRoute(shim.index, attach.Route{Dst: dst})
 		if src := source(sources, dst.Addr()); src.IsValid() {
-			req.AddData(nl.NewRtAttr(unix.RTA_PREFSRC, src.AsSlice()))
+			req.Addr(unix.RTA_PREFSRC, src)
 		}
-		_, err := c.do(req)
+		err := c.do(req)
 		if isErrno(err, unix.EEXIST) {
 			err = s.mine(c, shim, dst, err)
 		}
@@ -100,9 +100,8 @@ func (s *HostShim) ensure(c *conn, master *device) (*device, error) {
 	if isErrno(err, unix.ENODEV) {
 		// Of the master's MAC, since that is what tells two hosts of one network apart.
 		mac := hashMAC("shim", master.mac.String())
-		_, err = c.do(newLink(s.name(), "macvlan", 0, func(data *nl.RtAttr) {
-			data.AddRtAttr(nl.IFLA_MACVLAN_MODE, nl.Uint32Attr(nl.MACVLAN_MODE_BRIDGE))
-		}, nl.NewRtAttr(unix.IFLA_LINK, nl.Uint32Attr(uint32(master.index))), nl.NewRtAttr(unix.IFLA_ADDRESS, mac)))
+		req := newLink(s.name(), "macvlan", 0, func(data *netlink.Request) { data.Uint32(unix.IFLA_MACVLAN_MODE, macvlanBridge) })
+		err = c.do(req.Uint32(unix.IFLA_LINK, uint32(master.index)).Bytes(unix.IFLA_ADDRESS, mac))
 		if err != nil {
 			return nil, (&Macvlan{}).explain(err, master)
 		}
@@ -131,8 +130,8 @@ func (s *HostShim) setUp(c *conn, d *device) error {
 		}
 	}
 	var b batch
-	b.add("accept only what is routed back", setLink(d.index, 0, inetSetting(devconfRPFilter)))
-	b.try(setLink(d.index, 0, noLinkLocal())) // these two fail where there is no IPv6
+	b.add("accept only what is routed back", setInet(d.index, devconfRPFilter, 1))
+	b.try(noLinkLocal(d.index)) // these two fail where there is no IPv6
 	b.try(newAddress(d.index, netip.PrefixFrom(linkLocal(d.mac), 64), false))
 	b.add("set up "+d.name, setLink(d.index, unix.IFF_UP))
 	return b.run(c)
@@ -152,12 +151,12 @@ func (s *HostShim) mine(c *conn, shim *device, dst netip.Prefix, refused error) 
 func (s *HostShim) routes(c *conn, shim *device) ([]netip.Prefix, error) {
 	var all []netip.Prefix
 	for _, f := range []int{unix.AF_INET, unix.AF_INET6} {
-		routes, err := c.routes(f, nl.NewRtAttr(unix.RTA_OIF, nl.Uint32Attr(uint32(shim.index))))
+		routes, err := c.routes(f, shim.index)
 		if err != nil {
 			return nil, err
 		}
 		for _, r := range routes {
-			if r.index == shim.index && r.table == unix.RT_TABLE_MAIN && r.dst.IsSingleIP() {
+			if r.table == unix.RT_TABLE_MAIN && r.dst.IsSingleIP() {
 				all = append(all, r.dst)
 			}
 		}
@@ -184,9 +183,7 @@ func (s *HostShim) remove(c *conn, a *attach.Attachment) error {
 		return err
 	}
 	for _, dst := range hosts(a) {
-		req := newRoute(shim.index, attach.Route{Dst: dst})
-		req.Type, req.Flags = unix.RTM_DELROUTE, unix.NLM_F_REQUEST
-		if _, err := c.do(req); err != nil && !isErrno(err, unix.ESRCH) {
+		if err := c.do(deleteRoute(shim.index, attach.Route{Dst: dst})); err != nil && !isErrno(err, unix.ESRCH) {
 			return fmt.Errorf("delete route to %s: %w", dst, err)
 		}
 	}

@@ -7,7 +7,7 @@ import (
 	"net"
 
 	"github.com/berth-cni/berth/pkg/attach"
-	"github.com/vishvananda/netlink/nl"
+	"github.com/berth-cni/berth/pkg/internal/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -59,13 +59,12 @@ func (s *Subinterface) create(c *conn) (*device, error) {
 	if err != nil {
 		return nil, err
 	}
-	id := func(data *nl.RtAttr) { data.AddRtAttr(nl.IFLA_VLAN_ID, nl.Uint16Attr(uint16(s.VLAN))) }
+	id := func(data *netlink.Request) { data.Uint16(unix.IFLA_VLAN_ID, uint16(s.VLAN)) }
 	// In one go, so that it is never there without saying whose it is.
 	var b batch
 	b.add("add (kernel option VLAN_8021Q)",
-		newLink(s.Name(), "vlan", 0, id, nl.NewRtAttr(unix.IFLA_LINK, nl.Uint32Attr(uint32(parent.index)))))
-	b.add("mark", setLink(0, 0, nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(s.Name())),
-		nl.NewRtAttr(unix.IFLA_IFALIAS, []byte(sharedAlias))))
+		newLink(s.Name(), "vlan", 0, id).Uint32(unix.IFLA_LINK, uint32(parent.index)))
+	b.add("mark", setLink(0, 0).Text(unix.IFLA_IFNAME, s.Name()).Bytes(unix.IFLA_IFALIAS, []byte(sharedAlias)))
 	if err := b.run(c); err != nil {
 		return nil, err
 	}
@@ -73,7 +72,7 @@ func (s *Subinterface) create(c *conn) (*device, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := c.do(setLink(d.index, unix.IFF_UP)); err != nil {
+	if err := c.do(setLink(d.index, unix.IFF_UP)); err != nil {
 		return nil, errors.Join(fmt.Errorf("set up: %w", err), c.deleteLink(s.Name()))
 	}
 	return d, nil
@@ -115,7 +114,7 @@ func (s *Subinterface) Check(context.Context, *attach.Attachment) error {
 func (c *conn) hold(d *device, mac string) error {
 	req, err := filterMAC(unix.RTM_NEWNEIGH, d, mac)
 	if err == nil {
-		_, err = c.do(req)
+		err = c.do(req)
 	}
 	if err != nil && !isErrno(err, unix.EEXIST) {
 		return fmt.Errorf("note MAC %s as a user of %s: %w", mac, d.name, err)
@@ -128,7 +127,7 @@ func (c *conn) hold(d *device, mac string) error {
 func (c *conn) release(d *device, mac string) error {
 	req, err := filterMAC(unix.RTM_DELNEIGH, d, mac)
 	if err == nil {
-		_, err = c.do(req)
+		err = c.do(req)
 	}
 	if err != nil && !isErrno(err, unix.ENOENT) {
 		return fmt.Errorf("remove MAC %s from %s: %w", mac, d.name, err)
@@ -140,44 +139,29 @@ func (c *conn) release(d *device, mac string) error {
 	return c.deleteLink(d.name)
 }
 
-func filterMAC(kind int, d *device, mac string) (*nl.NetlinkRequest, error) {
+func filterMAC(kind uint16, d *device, mac string) (*netlink.Request, error) {
 	hw, err := net.ParseMAC(mac)
 	if err != nil {
 		return nil, err
 	}
-	req := nl.NewNetlinkRequest(kind, 0)
+	flags := uint16(0)
 	if kind == unix.RTM_NEWNEIGH {
-		req.Flags |= unix.NLM_F_CREATE | unix.NLM_F_EXCL
+		flags = unix.NLM_F_CREATE | unix.NLM_F_EXCL
 	}
-	req.AddData(&neighbour{int32(d.index), unix.NUD_PERMANENT, unix.NTF_SELF})
-	req.AddData(nl.NewRtAttr(unix.NDA_LLADDR, hw))
-	return req, nil
+	header := ndmsg(unix.AF_BRIDGE, d.index, unix.NUD_PERMANENT, unix.NTF_SELF)
+	return netlink.NewRequest(kind, flags, header).Bytes(unix.NDA_LLADDR, hw), nil
 }
 
 // held reports whether the device receives for a MAC that is not its own, multicast
 // apart.
 func (c *conn) held(d *device) (bool, error) {
-	replies, err := c.dump(func() *nl.NetlinkRequest {
-		req := nl.NewNetlinkRequest(unix.RTM_GETNEIGH, unix.NLM_F_DUMP)
-		req.AddData(&neighbour{index: int32(d.index)})
-		return req
+	question := netlink.NewQuestion(unix.RTM_GETNEIGH, ndmsg(unix.AF_BRIDGE, d.index, 0, 0))
+	unicast, err := netlink.List(c.Conn, question, nil, func(m netlink.Message) (struct{}, bool) {
+		mac := m.Find(unix.SizeofNdMsg, unix.NDA_LLADDR)
+		return struct{}{}, len(m.Body) >= unix.SizeofNdMsg && int(netlink.Uint32(m.Body[4:])) == d.index && len(mac) == 6 && mac[0]&1 == 0
 	})
 	if err != nil {
 		return false, fmt.Errorf("list MACs of %s: %w", d.name, err)
 	}
-	for _, r := range replies {
-		if r.kind != unix.RTM_NEWNEIGH || len(r.data) < neighbourLen || int(uint32Of(r.data[4:])) != d.index {
-			continue
-		}
-		attrs, err := nl.ParseRouteAttr(r.data[neighbourLen:])
-		if err != nil {
-			return false, fmt.Errorf("list MACs of %s: %w", d.name, err)
-		}
-		for _, a := range attrs {
-			if a.Attr.Type == unix.NDA_LLADDR && len(a.Value) == 6 && a.Value[0]&1 == 0 {
-				return true, nil
-			}
-		}
-	}
-	return false, nil
+	return len(unicast) > 0, nil
 }

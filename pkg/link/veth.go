@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/berth-cni/berth/pkg/attach"
-	"github.com/vishvananda/netlink/nl"
+	"github.com/berth-cni/berth/pkg/internal/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -123,14 +123,14 @@ func (v *Veth) Repair(_ context.Context, a *attach.Adding) error {
 		return err
 	}
 	if host.master != bridge {
-		if _, err := c.do(setLink(host.index, 0, nl.NewRtAttr(unix.IFLA_MASTER, nl.Uint32Attr(uint32(bridge))))); err != nil {
+		if err := c.do(setLink(host.index, 0).Uint32(unix.IFLA_MASTER, uint32(bridge))); err != nil {
 			return fmt.Errorf("make %s a port of bridge %s: %w", host.name, v.Bridge, err)
 		}
 		if err := v.configurePort(c, a.Attachment); err != nil {
 			return fmt.Errorf("veth %s: %w", host.name, err)
 		}
 	}
-	if _, err := c.do(setLink(host.index, unix.IFF_UP)); err != nil {
+	if err := c.do(setLink(host.index, unix.IFF_UP)); err != nil {
 		return fmt.Errorf("set %s up: %w", host.name, err)
 	}
 	return c.awaitUp(host.name)
@@ -149,18 +149,11 @@ func (v *Veth) create(c *conn, ns *Netns, br attach.Interface, a *attach.Attachm
 	if err != nil {
 		return err
 	}
-	mtu := nl.Uint32Attr(uint32(v.mtu(br)))
-	_, err = c.do(newLink(a.HostIfName(), "veth", unix.IFF_UP, func(data *nl.RtAttr) {
-		peer := data.AddRtAttr(nl.VETH_INFO_PEER, nil)
-		peer.AddChild(nl.NewIfInfomsg(unix.AF_UNSPEC))
-		peer.AddRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(a.IfName))
-		peer.AddRtAttr(unix.IFLA_ADDRESS, mac)
-		peer.AddRtAttr(unix.IFLA_MTU, mtu)
-		peer.AddRtAttr(unix.IFLA_NET_NS_FD, nl.Uint32Attr(uint32(ns.fd)))
-	},
-		nl.NewRtAttr(unix.IFLA_ADDRESS, hostMAC(a.Key)),
-		nl.NewRtAttr(unix.IFLA_MTU, mtu),
-		nl.NewRtAttr(unix.IFLA_MASTER, nl.Uint32Attr(uint32(br.Index)))))
+	mtu := uint32(v.mtu(br))
+	req := newLink(a.HostIfName(), "veth", unix.IFF_UP, func(data *netlink.Request) {
+		vethPeer(data, a.IfName, mac, mtu, func() { data.Uint32(unix.IFLA_NET_NS_FD, uint32(ns.fd)) })
+	})
+	err = c.do(req.Bytes(unix.IFLA_ADDRESS, hostMAC(a.Key)).Uint32(unix.IFLA_MTU, mtu).Uint32(unix.IFLA_MASTER, uint32(br.Index)))
 	switch {
 	case isErrno(err, unix.EXFULL):
 		return ErrBridgeFull
@@ -171,6 +164,18 @@ func (v *Veth) create(c *conn, ns *Netns, br attach.Interface, a *attach.Attachm
 		return fmt.Errorf("the container has an interface %s already: %w", a.IfName, unix.EEXIST)
 	}
 	return err
+}
+
+// vethPeer appends what the other end of a pair is; more, if any, what else.
+func vethPeer(data *netlink.Request, name string, mac net.HardwareAddr, mtu uint32, more func()) {
+	const peer = 1 // VETH_INFO_PEER of linux/veth.h
+	data.Nest(peer, func() {
+		data.Raw(ifinfomsg(unix.AF_UNSPEC, 0, 0))
+		data.Text(unix.IFLA_IFNAME, name).Bytes(unix.IFLA_ADDRESS, mac).Uint32(unix.IFLA_MTU, mtu)
+		if more != nil {
+			more()
+		}
+	})
 }
 
 // hostMAC is derived from the key, so that no daemon on the host gives the

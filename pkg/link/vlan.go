@@ -1,6 +1,7 @@
 package link
 
 import (
+	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"os"
@@ -8,21 +9,15 @@ import (
 	"strings"
 
 	"github.com/berth-cni/berth/pkg/attach"
-	"github.com/vishvananda/netlink/nl"
+	"github.com/berth-cni/berth/pkg/internal/netlink"
 	"golang.org/x/sys/unix"
 )
 
 // filterVLANs switches VLAN filtering of an existing bridge on.
 func (b *Bridge) filterVLANs(c *conn, d *device) error {
-	info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
-	info.AddRtAttr(nl.IFLA_INFO_KIND, nl.NonZeroTerminated("bridge"))
-	info.AddRtAttr(nl.IFLA_INFO_DATA, nil).AddRtAttr(nl.IFLA_BR_VLAN_FILTERING, nl.Uint8Attr(1))
-	req := nl.NewNetlinkRequest(unix.RTM_NEWLINK, 0)
-	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
-	msg.Index = int32(d.index)
-	req.AddData(msg)
-	req.AddData(info)
-	if _, err := c.do(req); err != nil {
+	req := netlink.NewRequest(unix.RTM_NEWLINK, 0, ifinfomsg(unix.AF_UNSPEC, d.index, 0))
+	linkInfo(req, "bridge", func(data *netlink.Request) { data.Uint8(unix.IFLA_BR_VLAN_FILTERING, 1) })
+	if err := c.do(req); err != nil {
 		return fmt.Errorf("switch VLAN filtering on (kernel option BRIDGE_VLAN_FILTERING): %w", err)
 	}
 	d.vlans = true
@@ -40,14 +35,9 @@ func (b *Bridge) ensureVLANInterface(c *conn, br *device) (*device, error) {
 		return d, err // one that is down was left half made
 	}
 	port := "vlan" + hex.EncodeToString(attach.Digest([]byte(name)))[:11]
-	mtu := nl.NewRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(br.mtu)))
-	_, err = c.do(newLink(port, "veth", unix.IFF_UP, func(data *nl.RtAttr) {
-		peer := data.AddRtAttr(nl.VETH_INFO_PEER, nil)
-		peer.AddChild(nl.NewIfInfomsg(unix.AF_UNSPEC))
-		peer.AddRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(name))
-		peer.AddRtAttr(unix.IFLA_ADDRESS, randomMAC())
-		peer.AddRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(br.mtu)))
-	}, mtu, nl.NewRtAttr(unix.IFLA_MASTER, nl.Uint32Attr(uint32(br.index)))))
+	mtu := uint32(br.mtu)
+	req := newLink(port, "veth", unix.IFF_UP, func(data *netlink.Request) { vethPeer(data, name, randomMAC(), mtu, nil) })
+	err = c.do(req.Uint32(unix.IFLA_MTU, mtu).Uint32(unix.IFLA_MASTER, uint32(br.index)))
 	if err != nil && !isErrno(err, unix.EEXIST) {
 		return nil, fmt.Errorf("add %s: %w", name, err)
 	}
@@ -66,7 +56,7 @@ func (b *Bridge) ensureVLANInterface(c *conn, br *device) (*device, error) {
 	if d, err = c.byName(name); err != nil {
 		return nil, err
 	}
-	if _, err := c.do(setLink(d.index, unix.IFF_UP)); err != nil {
+	if err := c.do(setLink(d.index, unix.IFF_UP)); err != nil {
 		return nil, fmt.Errorf("set %s up: %w", name, err)
 	}
 	return d, nil
@@ -76,14 +66,14 @@ func (b *Bridge) ensureVLANInterface(c *conn, br *device) (*device, error) {
 // trunk. With a trunk and no vlan, the untagged one is 1, as the reference has it.
 // The VLAN that the bridge gives every port goes, unless it is to be kept.
 func (c *conn) setVLANs(bridge string, port, vlan int, trunk []int, keepDefault bool) error {
-	const untagged = nl.BRIDGE_VLAN_INFO_PVID | nl.BRIDGE_VLAN_INFO_UNTAGGED
+	const untagged = 1<<1 | 1<<2 // BRIDGE_VLAN_INFO_PVID, BRIDGE_VLAN_INFO_UNTAGGED
 	if given := defaultPVID(bridge); !keepDefault && given != 0 && given != vlan {
-		_, err := c.do(bridgeVLAN(unix.RTM_DELLINK, port, given, 0))
+		err := c.do(bridgeVLAN(unix.RTM_DELLINK, port, given, 0))
 		if err != nil && !isErrno(err, unix.ENOENT) {
 			return fmt.Errorf("remove VLAN %d: %w", given, err)
 		}
 	}
-	var reqs []*nl.NetlinkRequest
+	var reqs []*netlink.Request
 	if vlan == 0 {
 		vlan = 1
 	}
@@ -93,7 +83,7 @@ func (c *conn) setVLANs(bridge string, port, vlan int, trunk []int, keepDefault 
 			reqs = append(reqs, bridgeVLAN(unix.RTM_SETLINK, port, v, 0))
 		}
 	}
-	if _, err := c.do(reqs...); err != nil {
+	if err := c.do(reqs...); err != nil {
 		return fmt.Errorf("set VLANs (kernel option BRIDGE_VLAN_FILTERING): %w", err)
 	}
 	return nil
@@ -111,14 +101,11 @@ func defaultPVID(bridge string) int {
 
 // bridgeVLAN is the request that adds (RTM_SETLINK) or removes (RTM_DELLINK) a
 // VLAN of a port.
-func bridgeVLAN(kind, port, vlan int, flags uint16) *nl.NetlinkRequest {
-	req := nl.NewNetlinkRequest(kind, 0)
-	msg := nl.NewIfInfomsg(unix.AF_BRIDGE)
-	msg.Index = int32(port)
-	req.AddData(msg)
-	spec := nl.NewRtAttr(unix.IFLA_AF_SPEC, nil)
-	info := nl.BridgeVlanInfo{Flags: flags, Vid: uint16(vlan)}
-	spec.AddRtAttr(nl.IFLA_BRIDGE_VLAN_INFO, info.Serialize())
-	req.AddData(spec)
-	return req
+func bridgeVLAN(kind uint16, port, vlan int, flags uint16) *netlink.Request {
+	const vlanInfo = 2 // IFLA_BRIDGE_VLAN_INFO, struct bridge_vlan_info of linux/if_bridge.h
+	req := netlink.NewRequest(kind, 0, ifinfomsg(unix.AF_BRIDGE, port, 0))
+	return req.Nest(unix.IFLA_AF_SPEC, func() {
+		info := binary.NativeEndian.AppendUint16(nil, flags)
+		req.Bytes(vlanInfo, binary.NativeEndian.AppendUint16(info, uint16(vlan)))
+	})
 }

@@ -13,7 +13,7 @@ import (
 var ErrInterrupted = errors.New("the list changed while it was read")
 
 // readings is how often a list is read that others change meanwhile.
-const readings = 8
+const readings = 20
 
 // List sends the question after a list (NLM_F_DUMP) and appends to a slice what parse
 // makes of its messages; those that are not ok are left out. The kernel filters by what

@@ -20,6 +20,7 @@ var layers = [][]string{
 	{"pkg/cni", "pkg/overlay"},
 	{"pkg/conflist", "pkg/graph"},
 	{"pkg/host"},
+	{"pkg/doctor"},
 	{"plugins", "cmd"},
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/conflist"
+	"github.com/berth-cni/berth/pkg/names"
 	"github.com/berth-cni/berth/pkg/overlay"
 	"github.com/spf13/cobra"
 )
@@ -40,7 +41,7 @@ func (p *program) completeNetworks(c *cobra.Command, args []string, _ string) ([
 func (p *program) completeContainers(c *cobra.Command, args []string, word string) ([]cobra.Completion, cobra.ShellCompDirective) {
 	found := map[string]string{}
 	p.eachRecord(c, func(a *attach.Attachment) {
-		name := containerName(a)
+		name := names.Called(a)
 		found[name] = "on " + a.Network
 		if word != "" { // the IDs would hide the names
 			found[a.Container] = cmp.Or(found[a.Container], name+" on "+a.Network)

@@ -100,7 +100,7 @@ func (p *program) connect(ctx context.Context, w *connection, network, word stri
 	if err := p.stillThere(ctx, c, k); err != nil {
 		return fmt.Errorf("connect %s to network %s: %w", word, network, err)
 	}
-	a, err := p.attachments().Get(ctx, k)
+	a, err := p.hostStore().Get(ctx, k)
 	if err != nil {
 		return err
 	}
@@ -198,7 +198,7 @@ func (p *program) stillThere(ctx context.Context, c *container, k attach.Key) er
 	if slices.ContainsFunc(all, func(a *attach.Attachment) bool { return a.Container == c.id && byRuntime(a) && !a.Going }) {
 		return nil
 	}
-	return errors.Join(errors.New("the container has ended meanwhile"), p.attachments().Disconnect(ctx, k))
+	return errors.Join(errors.New("the container has ended meanwhile"), p.hostStore().Disconnect(ctx, k))
 }
 
 func byRuntime(a *attach.Attachment) bool { return !a.Connected }

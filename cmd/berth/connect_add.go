@@ -40,9 +40,9 @@ func (p *program) runAdd(ctx context.Context, w *connection, f *conflist.File, c
 	ctx = context.WithoutCancel(ctx)
 	for _, role := range []attach.Role{attach.Chained, attach.Main} {
 		k.Role = role
-		if a, getErr := p.attachments().Get(ctx, k); getErr == nil && a.Connected && a.Cookie == c.cookie {
+		if a, getErr := p.hostStore().Get(ctx, k); getErr == nil && a.Connected && a.Cookie == c.cookie {
 			// The plugin has been killed, or could not take back what it had made; or a later one failed.
-			err = errors.Join(err, p.attachments().Disconnect(ctx, k))
+			err = errors.Join(err, p.hostStore().Disconnect(ctx, k))
 		}
 	}
 	return err

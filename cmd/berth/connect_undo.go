@@ -76,7 +76,7 @@ func (p *program) disconnectOne(ctx context.Context, a *attach.Attachment) error
 	case conflist.Share:
 		return errSharedMode
 	}
-	if err := p.attachments().Disconnect(ctx, a.Key); err != nil && !errors.Is(err, attach.ErrNotFound) {
+	if err := p.hostStore().Disconnect(ctx, a.Key); err != nil && !errors.Is(err, attach.ErrNotFound) {
 		return err
 	}
 	if !a.Connected && a.Role == attach.Main {

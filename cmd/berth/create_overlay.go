@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net/netip"
 	"slices"
 
 	"github.com/berth-cni/berth/pkg/link"
@@ -58,7 +57,7 @@ func inTheWay(n *overlay.Network, state *overlay.State) error {
 	if err != nil {
 		return errors.Join(append(errs, err)...)
 	}
-	for _, r := range overlaps(n.Subnets, routes) {
+	for _, r := range link.Overlaps(n.Subnets, routes) {
 		errs = append(errs, errors.New("subnets: "+r))
 	}
 	return errors.Join(errs...)
@@ -88,22 +87,4 @@ func (p *program) inTheWayHere(ctx context.Context, n *overlay.Network) error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// overlaps says which of the host's routes lead into a subnet.
-func overlaps(subnets []netip.Prefix, routes []link.HostRoute) []string {
-	var found []string
-	for _, s := range subnets {
-		for _, r := range routes {
-			if !s.Overlaps(r.Dst) {
-				continue
-			}
-			through := ""
-			if r.Device != "" {
-				through = " through " + r.Device
-			}
-			found = append(found, fmt.Sprintf("%s: overlaps %s, which this host reaches%s", s, r.Dst, through))
-		}
-	}
-	return found
 }

@@ -6,90 +6,13 @@ import (
 	"io"
 	"strings"
 
+	"github.com/berth-cni/berth/pkg/doctor"
 	"github.com/spf13/cobra"
 )
 
-// problem is what is wrong, why it matters, and what mends it.
-type problem struct {
-	What string `json:"what"`
-	Why  string `json:"why"`
-	Mend string `json:"mend"` // a command, or what to do
-}
-
-// check is one thing that the doctor looks at. look returns an error when it could
-// not look.
-type check struct {
-	name string
-	look func(*facts) ([]problem, error)
-	fix  []remedy // what is safe to do about its problems
-	// overlay says that it is about overlay networks: nothing to look at where there
-	// are none.
-	overlay bool
-}
-
-// checks are all of them, in the order in which they are shown: what causes the
-// others comes first.
-var checks = []check{
-	{"the kernel has what networks need", checkKernel, nil, false},
-	{"the agent runs", checkAgent, nil, true},
-	{"the store answers", checkStore, nil, true},
-	{"this host may use its networks", checkRefused, nil, true},
-	{"networks work", checkNetworks, nil, true},
-	{"VXLAN devices are there and up", checkDevices, nil, true},
-	{"the host forwards packets", checkForwarding, []remedy{remedyForwarding, remedyReload}, false},
-	{"bridged frames are not dropped", checkBridgeNF, []remedy{remedyReload}, false},
-	{"other firewalls let containers through", checkOtherFirewalls, []remedy{remedyReload}, false},
-	{"records have a container", checkRecords, []remedy{remedyGC}, false},
-	{"containers have what their records say", checkFaults, []remedy{remedyReload}, false},
-	{"nothing is left without a record", checkStrangers, []remedy{remedyGC, remedyReload}, false},
-	{"names are answered", checkNames, []remedy{remedyReload}, false},
-	{"the MTU fits the way out", checkMTU, nil, false},
-	{"other hosts are reached", checkProbes, nil, true},
-	{"blocks have free addresses", checkBlocks, nil, true},
-	{"subnets are nobody else's", checkOverlaps, nil, false},
-	{"the store holds valid data", checkStoreData, nil, true},
-}
-
-// report is what the doctor found.
-type report struct {
-	Note string `json:"note,omitempty"`
-	// Done is what --fix has done, before these checks.
-	Done   []string  `json:"done,omitempty"`
-	Checks []finding `json:"checks"`
-}
-
-type finding struct {
-	Check    string    `json:"check"`
-	OK       bool      `json:"ok"`
-	Problems []problem `json:"problems"`
-	Error    string    `json:"error,omitempty"` // why it could not look
-
-	fix []remedy // the check's
-}
-
-// examine runs the checks.
-func examine(f *facts, checks []check) *report {
-	r := &report{Checks: []finding{}}
-	if f.unused() {
-		r.Note = "This host takes no part in overlay networks: " + f.DataDir + " knows of none."
-	}
-	for _, c := range checks {
-		if c.overlay && f.unused() && f.State == nil && f.StoreErr == nil {
-			continue
-		}
-		problems, err := c.look(f)
-		found := finding{Check: c.name, OK: err == nil && len(problems) == 0, Problems: append([]problem{}, problems...), fix: c.fix}
-		if err != nil {
-			found.Error = err.Error()
-		}
-		r.Checks = append(r.Checks, found)
-	}
-	return r
-}
-
-// code is the program's exit code: problems found matter more than what could not
+// exitCode is the program's: problems found matter more than what could not
 // be looked at.
-func (r *report) code() int {
+func exitCode(r *doctor.Report) int {
 	code := exitDone
 	for _, c := range r.Checks {
 		switch {
@@ -107,7 +30,7 @@ const (
 	green, red, yellow, plain = "\x1b[32m", "\x1b[31m", "\x1b[33m", "\x1b[0m"
 )
 
-func (r *report) write(w io.Writer, colours bool) {
+func writeReport(w io.Writer, r *doctor.Report, colours bool) {
 	paint := func(colour, s string) string {
 		if !colours {
 			return s
@@ -180,22 +103,19 @@ at everything, and found no problem in the rest, or the command line is wrong.`,
 }
 
 func (p *program) diagnose(ctx context.Context, asJSON, fix bool) error {
-	facts := p.gather(ctx)
-	r := examine(facts, checks)
-	if fix {
-		if done := p.mend(ctx, facts, r); len(done) > 0 {
-			r = examine(p.gather(ctx), checks)
-			r.Done = done
-		}
-	}
+	s := &p.settings
+	r := doctor.Diagnose(ctx, doctor.Config{
+		Records: p.hostStore(), DataDir: s.dataDir, Listen: s.listen, StoreName: s.storeName(), State: p.readState,
+		Tokens: s.store != storeStatic, Named: s.named, Now: p.now,
+	}, fix)
 	if asJSON {
 		if err := writeJSON(p.out, r); err != nil {
 			return err
 		}
 	} else {
-		r.write(p.out, terminal(p.out))
+		writeReport(p.out, r, terminal(p.out))
 	}
-	if code := r.code(); code != exitDone {
+	if code := exitCode(r); code != exitDone {
 		return exitError(code)
 	}
 	return nil

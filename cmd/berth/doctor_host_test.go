@@ -15,6 +15,7 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/cni"
+	"github.com/berth-cni/berth/pkg/doctor"
 	"github.com/berth-cni/berth/pkg/firewall"
 	"github.com/berth-cni/berth/pkg/link"
 	"github.com/berth-cni/berth/pkg/names"
@@ -126,7 +127,7 @@ func (w *ward) berth(args ...string) (code int, out string) {
 func (w *ward) doctor(args ...string) (code int, bad map[string]string) {
 	w.Helper()
 	code, out := w.berth(append([]string{"doctor", "--format", "json", "--listen", "127.0.0.1:1"}, args...)...)
-	var r report
+	var r doctor.Report
 	if err := json.Unmarshal([]byte(out), &r); err != nil {
 		w.Fatalf("%v\n%s", err, out)
 	}
@@ -231,7 +232,7 @@ func TestDoctorJSON(t *testing.T) {
 // TestDoctorBridgeNF has bridged frames pass a firewall that drops.
 func TestDoctorBridgeNF(t *testing.T) {
 	w := newWard(t)
-	if setting("bridge/bridge-nf-call-iptables") == "" {
+	if _, err := os.Stat("/proc/sys/net/bridge/bridge-nf-call-iptables"); err != nil {
 		t.Skip("the kernel has no br_netfilter")
 	}
 	w.sh("echo 1 > /proc/sys/net/bridge/bridge-nf-call-iptables")

@@ -8,8 +8,8 @@ import (
 	"path/filepath"
 
 	"github.com/berth-cni/berth/pkg/attach"
-	"github.com/berth-cni/berth/pkg/cni"
 	"github.com/berth-cni/berth/pkg/graph"
+	"github.com/berth-cni/berth/pkg/names"
 	"github.com/berth-cni/berth/pkg/overlay"
 	"github.com/spf13/cobra"
 )
@@ -101,7 +101,7 @@ func replaceFile(path string, write func(io.Writer) error) error {
 
 // graphInput looks at everything that is drawn.
 func (p *program) graphInput(ctx context.Context) (*graph.Input, error) {
-	in := &graph.Input{Called: func(a *attach.Attachment) (string, []string) { return containerName(a), registered(a) }}
+	in := &graph.Input{Called: func(a *attach.Attachment) (string, []string) { return names.Called(a), names.Registered(a) }}
 	var err error
 	if in.Host, err = os.Hostname(); err != nil {
 		return nil, err
@@ -112,7 +112,7 @@ func (p *program) graphInput(ctx context.Context) (*graph.Input, error) {
 	if in.Records, err = p.records(ctx); err != nil {
 		return nil, err
 	}
-	err = attach.New(p.settings.stateDir, cni.Decode).View(ctx, func(tx *attach.Tx) (err error) {
+	err = p.hostStore().View(ctx, func(tx *attach.Tx) (err error) {
 		in.Networks, err = tx.Networks()
 		return err
 	})

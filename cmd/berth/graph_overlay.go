@@ -24,7 +24,7 @@ func (p *program) overlays(ctx context.Context) ([]graph.Overlay, error) {
 		return nil, err
 	}
 	state, stateErr := savedState(p.settings.dataDir)
-	status, statusErr := askAgent(ctx, p.settings.listen)
+	status, statusErr := agent.Ask(ctx, p.settings.listen)
 	if runs, _ := overlay.AgentRuns(p.settings.stateDir); !runs {
 		statusErr = nil // nobody expects an answer
 	}

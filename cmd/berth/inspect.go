@@ -10,8 +10,8 @@ import (
 	"strings"
 
 	"github.com/berth-cni/berth/pkg/attach"
-	"github.com/berth-cni/berth/pkg/cni"
 	"github.com/berth-cni/berth/pkg/host"
+	"github.com/berth-cni/berth/pkg/names"
 	"github.com/berth-cni/berth/pkg/overlay"
 	"github.com/spf13/cobra"
 )
@@ -116,7 +116,7 @@ func (p *program) newInspector(ctx context.Context) (*inspector, error) {
 	if i.records, err = p.records(ctx); err != nil {
 		return nil, err
 	}
-	err = attach.New(p.settings.stateDir, cni.Decode).View(ctx, func(tx *attach.Tx) (err error) {
+	err = p.hostStore().View(ctx, func(tx *attach.Tx) (err error) {
 		i.known, err = tx.Networks()
 		return err
 	})
@@ -140,9 +140,9 @@ func findContainer(all []*attach.Attachment, word string) (string, error) {
 	for _, is := range []func(*attach.Attachment) bool{
 		func(a *attach.Attachment) bool { return a.Container == word },
 		func(a *attach.Attachment) bool {
-			return containerName(a) == word || a.Args["K8S_POD_NAMESPACE"] != "" && a.Args["K8S_POD_NAMESPACE"]+"/"+a.Args["K8S_POD_NAME"] == word
+			return names.Called(a) == word || a.Args["K8S_POD_NAMESPACE"] != "" && a.Args["K8S_POD_NAMESPACE"]+"/"+a.Args["K8S_POD_NAME"] == word
 		},
-		func(a *attach.Attachment) bool { return slices.Contains(registered(a), strings.ToLower(word)) },
+		func(a *attach.Attachment) bool { return slices.Contains(names.Registered(a), strings.ToLower(word)) },
 		func(a *attach.Attachment) bool { return strings.HasPrefix(a.Container, word) },
 	} {
 		var ids []string

@@ -9,8 +9,8 @@ import (
 	"strings"
 
 	"github.com/berth-cni/berth/pkg/attach"
-	"github.com/berth-cni/berth/pkg/cni"
 	"github.com/berth-cni/berth/pkg/conflist"
+	"github.com/berth-cni/berth/pkg/names"
 	"github.com/berth-cni/berth/pkg/overlay"
 	"github.com/spf13/cobra"
 )
@@ -55,10 +55,6 @@ type networks struct {
 
 func (p *program) netDir() conflist.Dir { return conflist.Dir(p.settings.netDir) }
 
-func (p *program) attachments() *attach.Store {
-	return attach.New(p.settings.stateDir, cni.Decode)
-}
-
 // networks gathers them. What cannot be read, or a store that is away, is a warning.
 func (p *program) networks(ctx context.Context) (*networks, error) {
 	n, err := p.hostNetworks(ctx)
@@ -86,7 +82,7 @@ func (p *program) hostNetworks(ctx context.Context) (*networks, error) {
 	if n.records, err = p.records(ctx); err != nil {
 		return nil, err
 	}
-	err = p.attachments().View(ctx, func(tx *attach.Tx) error {
+	err = p.hostStore().View(ctx, func(tx *attach.Tx) error {
 		n.known, err = tx.Networks()
 		return err
 	})
@@ -106,20 +102,20 @@ func (n *networks) on(network string) []*attach.Attachment {
 
 // containersOf are the containers of attachments as people call them, each once.
 func containersOf(all []*attach.Attachment) []string {
-	var ids, names []string
+	var ids, called []string
 	for _, a := range all {
 		if slices.Contains(ids, a.Container) {
 			continue
 		}
 		ids = append(ids, a.Container)
-		name := containerName(a)
+		name := names.Called(a)
 		if !namespaceThere(a) {
 			name += " (whose namespace is gone: 'berth gc' removes what is left of it)"
 		}
-		names = append(names, name)
+		called = append(called, name)
 	}
-	slices.Sort(names)
-	return names
+	slices.Sort(called)
+	return called
 }
 
 // shownNetwork is a network as it is shown, of either kind.

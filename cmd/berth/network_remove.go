@@ -137,7 +137,7 @@ func (p *program) removeFile(ctx context.Context, n *networks, f *conflist.File)
 	if err := p.netDir().Remove(f); err != nil {
 		return err
 	}
-	on, err := p.attachments().List(ctx, f.Name) // again: a runtime may have been faster
+	on, err := p.hostStore().List(ctx, f.Name) // again: a runtime may have been faster
 	if err == nil || errors.Is(err, attach.ErrUnreadable) {
 		err = errors.Join(err, inUse(f.Name, on))
 	}
@@ -148,7 +148,7 @@ func (p *program) removeFile(ctx context.Context, n *networks, f *conflist.File)
 	if f.Driver() == driverBridge && !n.shares(f) {
 		errs = append(errs, removeBridge(ctx, f))
 	}
-	errs = append(errs, p.attachments().Update(ctx, func(tx *attach.Tx) error { return tx.ForgetNetwork(f.Name) }))
+	errs = append(errs, p.hostStore().Update(ctx, func(tx *attach.Tx) error { return tx.ForgetNetwork(f.Name) }))
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("network %s is removed, but something is left of it: %w", f.Name, err)
 	}

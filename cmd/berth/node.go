@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/berth-cni/berth/pkg/host"
 	"github.com/berth-cni/berth/pkg/overlay"
 	"github.com/spf13/cobra"
 )
@@ -78,7 +79,7 @@ func (v *nodeView) state(now time.Time) string {
 	if v.Since.IsZero() {
 		return word
 	}
-	return word + " " + age(now.Sub(v.Since))
+	return word + " " + host.Age(now.Sub(v.Since))
 }
 
 // life is whether a node lives, in a word. A store that is a file does not know.

@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"strings"
 	"text/tabwriter"
-	"time"
 	"unicode"
 
 	"github.com/spf13/pflag"
@@ -61,20 +60,6 @@ func list[T any](all []T) string {
 		words[i] = fmt.Sprint(v)
 	}
 	return strings.Join(words, ",")
-}
-
-// age is a duration as people say it: its largest unit, or two.
-func age(d time.Duration) string {
-	const day = 24 * time.Hour
-	switch {
-	case d < time.Minute:
-		return fmt.Sprintf("%ds", max(0, int(d.Seconds())))
-	case d < time.Hour:
-		return fmt.Sprintf("%dm", int(d.Minutes()))
-	case d < 2*day:
-		return fmt.Sprintf("%dh", int(d.Hours()))
-	}
-	return fmt.Sprintf("%dd", int(d/day))
 }
 
 // printable is a text of the store as it is, unless it would do something to the

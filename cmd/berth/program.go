@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/cni"
 	"github.com/berth-cni/berth/pkg/overlay"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -80,6 +82,18 @@ func (p *program) withState(ctx context.Context, fn func(*overlay.State) error) 
 		return fn(state)
 	})
 }
+
+// readState is what the store holds.
+func (p *program) readState(ctx context.Context) (state *overlay.State, err error) {
+	err = p.withState(ctx, func(s *overlay.State) error {
+		state = s
+		return nil
+	})
+	return state, err
+}
+
+// hostStore is where the records of this host are.
+func (p *program) hostStore() *attach.Store { return attach.New(p.settings.stateDir, cni.Decode) }
 
 func (p *program) state(ctx context.Context, s overlay.Store) (state *overlay.State, err error) {
 	err = p.ask(ctx, func(ctx context.Context) error {

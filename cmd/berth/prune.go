@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/berth-cni/berth/pkg/host"
 	"github.com/berth-cni/berth/pkg/overlay"
 	"github.com/spf13/cobra"
 )
@@ -46,7 +47,7 @@ func (p *program) prune(ctx context.Context, away time.Duration, dry, yes bool) 
 			since := p.now().Sub(v.Since)
 			if !v.Alive && !v.Since.IsZero() && since > away {
 				names = append(names, v.Name)
-				fmt.Fprintf(p.err, "%s (%s) was last seen %s ago, at %s; it owns %d blocks\n", v.Name, v.Address, age(since), stamp(v.Since), len(v.Blocks))
+				fmt.Fprintf(p.err, "%s (%s) was last seen %s ago, at %s; it owns %d blocks\n", v.Name, v.Address, host.Age(since), stamp(v.Since), len(v.Blocks))
 			}
 		}
 		return nil

@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/berth-cni/berth/pkg/attach"
-	"github.com/berth-cni/berth/pkg/cni"
 	"github.com/berth-cni/berth/pkg/host"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -23,7 +22,7 @@ func (s *settings) recordsFlag(f *pflag.FlagSet) {
 // records are all attachments of this host. Those that cannot be read are a warning:
 // they keep nobody from seeing the others.
 func (p *program) records(ctx context.Context) ([]*attach.Attachment, error) {
-	all, err := attach.New(p.settings.stateDir, cni.Decode).List(ctx, "")
+	all, err := p.hostStore().List(ctx, "")
 	if errors.Is(err, attach.ErrUnreadable) {
 		p.warn(err)
 		err = nil

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/berth-cni/berth/pkg/attach"
@@ -53,9 +52,9 @@ func (p *program) attachmentViews(records []*attach.Attachment, fits func(*attac
 	all := []attachmentView{}
 	for _, a := range records {
 		v := attachmentView{
-			Name: containerName(a), Container: a.Container, Network: a.Network, Interface: a.IfName, Names: registered(a),
+			Name: names.Called(a), Container: a.Container, Network: a.Network, Interface: a.IfName, Names: names.Registered(a),
 			MAC: a.MAC, HostInterface: hostInterface(a), Plugin: a.Plugin, Netns: a.Netns,
-			Created: a.Created, Age: age(p.now().Sub(a.Created)), Removing: a.Going,
+			Created: a.Created, Age: host.Age(p.now().Sub(a.Created)), Removing: a.Going,
 		}
 		if a.Role != attach.Main {
 			v.Plugin += " (" + string(a.Role) + ")"
@@ -98,28 +97,6 @@ func orDash(s string) string {
 		return "-"
 	}
 	return s
-}
-
-// shortID is the length of a container's short ID, as Docker has it.
-const shortID = 12
-
-// containerName is what people call the container: its own name, else its short ID.
-func containerName(a *attach.Attachment) string {
-	short := a.Container[:min(shortID, len(a.Container))]
-	if all := registered(a); len(all) > 0 && all[0] != strings.ToLower(short) {
-		return all[0]
-	}
-	return cmp.Or(a.Args["K8S_POD_NAME"], short)
-}
-
-// registered are the names that the attachment has on its network.
-func registered(a *attach.Attachment) []string {
-	for _, s := range a.Steps {
-		if r, ok := s.(*names.Register); ok {
-			return r.Names
-		}
-	}
-	return nil
 }
 
 // hostInterface is the name of the host's end of the attachment's interface; empty

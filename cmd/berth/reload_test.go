@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -169,11 +170,11 @@ func BenchmarkDoctor(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
-	p := &program{now: func() time.Time { return noon }}
+	p := &program{now: func() time.Time { return noon }, out: io.Discard}
 	p.settings.dataDir, p.settings.stateDir, p.settings.listen = os.Getenv("BERTH_DATA_DIR"), s.Dir(), "127.0.0.1:1"
 	for b.Loop() {
-		if r := examine(p.gather(b.Context()), checks); r.code() != exitDone {
-			b.Fatalf("%+v", r)
+		if err := p.diagnose(b.Context(), true, false); err != nil {
+			b.Fatal(err)
 		}
 	}
 }

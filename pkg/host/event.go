@@ -1,11 +1,5 @@
 package host
 
-import (
-	"fmt"
-	"slices"
-	"strings"
-)
-
 // Action is what was done, or could not be.
 type Action string
 
@@ -35,23 +29,4 @@ func (e Event) String() string {
 		s += ": " + e.Why
 	}
 	return s
-}
-
-// Summary is the first line of an error, which says most, and how many there are more.
-func Summary(err error) string {
-	first, rest, more := strings.Cut(err.Error(), "\n")
-	if more {
-		return fmt.Sprintf("%s, and %d more", first, strings.Count(rest, "\n")+1)
-	}
-	return first
-}
-
-// Some are the first five of many texts, sorted, each once.
-func Some(all []string) string {
-	all = slices.Compact(slices.Sorted(slices.Values(all)))
-	const most = 5
-	if more := len(all) - most; more > 0 {
-		return fmt.Sprintf("%s and %d more", strings.Join(all[:most], ", "), more)
-	}
-	return strings.Join(all, ", ")
 }

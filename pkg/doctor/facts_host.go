@@ -1,4 +1,4 @@
-package main
+package doctor
 
 import (
 	"context"
@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/berth-cni/berth/pkg/attach"
-	"github.com/berth-cni/berth/pkg/cni"
 	"github.com/berth-cni/berth/pkg/firewall"
 	"github.com/berth-cni/berth/pkg/firewall/ruleset"
 	"github.com/berth-cni/berth/pkg/host"
@@ -23,7 +22,7 @@ import (
 type hostFacts struct {
 	Records    []*attach.Attachment // those that can be read
 	RecordsErr error                // of those that cannot
-	Fates      map[attach.Key]host.State
+	States     map[attach.Key]host.State
 	Whys       map[attach.Key]string // why a record is not alive
 	Faults     []host.Fault          // of those that are
 	Networks   []attach.Network
@@ -37,7 +36,7 @@ type hostFacts struct {
 	FirewallErr error // no backend can be used
 	Filters     *ruleset.Ruleset
 	FiltersErr  error
-	Shut        map[string]error // bridges that other firewalls do not let through
+	Barred      map[string]error // bridges that other firewalls do not let through
 	BridgeNF    map[bool]bool    // whether bridged frames of IPv4 (true) and IPv6 pass the IP firewall
 
 	Names     *names.Status // nil: the agent does not answer
@@ -45,20 +44,17 @@ type hostFacts struct {
 	Questions []question
 }
 
-// hostStore is where the records are.
-func (p *program) hostStore() *attach.Store { return attach.New(p.settings.stateDir, cni.Decode) }
-
 // gatherHost looks at the host once. It runs a few programs, never one for each
 // container.
-func (p *program) gatherHost(ctx context.Context) *hostFacts {
-	h := &hostFacts{Fates: map[attach.Key]host.State{}, Whys: map[attach.Key]string{}, Shut: map[string]error{}}
-	store := p.hostStore()
+func (c *Config) gatherHost(ctx context.Context) *hostFacts {
+	h := &hostFacts{States: map[attach.Key]host.State{}, Whys: map[attach.Key]string{}, Barred: map[string]error{}}
+	store := c.Records
 	listing := ruleset.Start(ctx)
 	links, err := host.ListLinks()
 	h.Links = links
 	h.Records, h.RecordsErr = store.List(ctx, "")
 	h.RecordsErr = errors.Join(h.RecordsErr, err)
-	h.judge(ctx, store, p.now())
+	h.classify(ctx, store, c.Now())
 	err = store.View(ctx, func(tx *attach.Tx) (err error) {
 		h.Networks, err = tx.Networks()
 		return err
@@ -68,17 +64,17 @@ func (p *program) gatherHost(ctx context.Context) *hostFacts {
 	}
 	h.RecordsErr = errors.Join(h.RecordsErr, err)
 	h.lookAround()
-	h.lookAtNetworks(ctx, p.settings.stateDir)
-	h.Faults = host.Confirm(ctx, store, h.Faults, p.now())
+	h.lookAtNetworks(ctx, store.Dir())
+	h.Faults = host.Confirm(ctx, store, h.Faults, c.Now())
 	if h.Filters, h.FiltersErr = listing.Wait(); h.FiltersErr == nil {
 		h.addUnmarked()
 	}
 	return h
 }
 
-// judge tells which records are alive. One that is not is looked at again when nobody
+// classify tells which records are alive. One that is not is looked at again when nobody
 // works on it: an ADD may not have come as far yet.
-func (h *hostFacts) judge(ctx context.Context, store *attach.Store, now time.Time) {
+func (h *hostFacts) classify(ctx context.Context, store *attach.Store, now time.Time) {
 	for _, a := range h.Records {
 		what, why := host.StateOf(a, h.Links, now)
 		if what == host.Gone {
@@ -88,7 +84,7 @@ func (h *hostFacts) judge(ctx context.Context, store *attach.Store, now time.Tim
 				what, why = host.StateOf(again, h.Links, now)
 			}
 		}
-		h.Fates[a.Key], h.Whys[a.Key] = what, why
+		h.States[a.Key], h.Whys[a.Key] = what, why
 	}
 }
 
@@ -96,7 +92,7 @@ func (h *hostFacts) judge(ctx context.Context, store *attach.Store, now time.Tim
 func (h *hostFacts) living() []*attach.Attachment {
 	var all []*attach.Attachment
 	for _, a := range h.Records {
-		if h.Fates[a.Key] == host.Alive && !a.Going {
+		if h.States[a.Key] == host.Alive && !a.Going {
 			all = append(all, a)
 		}
 	}
@@ -122,7 +118,7 @@ func (h *hostFacts) lookAtNetworks(ctx context.Context, stateDir string) {
 	sorted, networks := host.Bridges(living)
 	for _, bridge := range sorted {
 		if err := (&firewall.Forward{Bridge: bridge, Names: networks[bridge].Rules.Names}).Check(ctx, nil); err != nil {
-			h.Shut[bridge] = err
+			h.Barred[bridge] = err
 		}
 	}
 	h.Names, h.NamesErr = names.Call(ctx, stateDir, names.Request{Do: names.DoStatus})

@@ -1,4 +1,4 @@
-package main
+package doctor
 
 import (
 	"fmt"
@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/berth-cni/berth/pkg/host"
+	"github.com/berth-cni/berth/pkg/link"
 	"github.com/berth-cni/berth/pkg/overlay"
 	"github.com/berth-cni/berth/pkg/overlay/agent"
 	"github.com/berth-cni/berth/pkg/overlay/probe"
@@ -19,73 +20,73 @@ func (f *facts) unused() bool {
 	return f.Identity == nil && len(f.Locals) == 0 && f.LocalErr == nil && !f.AgentRuns && f.Status == nil
 }
 
-func checkAgent(f *facts) ([]problem, error) {
+func checkAgent(f *facts) ([]Problem, error) {
 	const why = "hosts and networks that come, go or move are not noticed; containers go on, and are added while this host's blocks last"
 	switch {
 	case f.unused():
 		return nil, nil
 	case f.Status == nil && f.AgentRuns:
-		return []problem{{fmt.Sprintf("an agent runs, and does not answer on %s: %v", f.Listen, f.StatusErr),
+		return []Problem{{fmt.Sprintf("an agent runs, and does not answer on %s: %v", f.Listen, f.StatusErr),
 			"nothing is known of what it does", "say the agent's own --listen, or: systemctl restart berth-agent"}}, nil
 	case f.Status == nil && f.AgentErr != nil:
 		return nil, f.AgentErr
 	case f.Status == nil:
-		return []problem{{"no agent runs on this host", why, "systemctl enable --now berth-agent, or: berth agent"}}, nil
+		return []Problem{{"no agent runs on this host", why, "systemctl enable --now berth-agent, or: berth agent"}}, nil
 	case !f.Status.Ready:
-		return []problem{{"the agent is not ready: " + f.Status.Why, why, "journalctl -u berth-agent says more"}}, nil
+		return []Problem{{"the agent is not ready: " + f.Status.Why, why, "journalctl -u berth-agent says more"}}, nil
 	}
 	return nil, nil
 }
 
-func checkStore(f *facts) ([]problem, error) {
-	var found []problem
+func checkStore(f *facts) ([]Problem, error) {
+	var found []Problem
 	const why = "no network, node or block can be made or removed; what runs goes on, and so do ADDs while blocks last"
 	if f.Status != nil && f.Status.Store.Away {
 		s := f.Status.Store
-		found = append(found, problem{fmt.Sprintf("the agent has lost the store %s ago: %s", age(f.Now.Sub(s.Since)), s.Error),
+		found = append(found, Problem{fmt.Sprintf("the agent has lost the store %s ago: %s", host.Age(f.Now.Sub(s.Since)), s.Error),
 			why, "look after " + f.Store})
 	}
 	if f.StoreErr != nil {
-		found = append(found, problem{fmt.Sprintf("this program cannot use the store: %v", f.StoreErr),
+		found = append(found, Problem{fmt.Sprintf("this program cannot use the store: %v", f.StoreErr),
 			why, "look after " + f.Store + ", or give this program the agent's flags: --config FILE"})
 	}
 	return found, nil
 }
 
-func checkRefused(f *facts) ([]problem, error) {
-	var found []problem
+func checkRefused(f *facts) ([]Problem, error) {
+	var found []Problem
 	for _, l := range f.Locals {
 		if l.Refused != "" {
-			found = append(found, problem{fmt.Sprintf("network %s is refused: %s", l.Network.Name, l.Refused),
+			found = append(found, Problem{fmt.Sprintf("network %s is refused: %s", l.Network.Name, l.Refused),
 				"no container can be added to it on this host: its addresses may be another host's",
 				"if this disk is a copy: rm " + f.DataDir + "/node.json, and start the agent with another --node-name"})
 		}
 	}
 	if f.Identity != nil && f.Identity.Token != "" && f.State != nil {
 		if n, ok := f.State.Nodes[f.Identity.Node]; ok && n.Token != f.Identity.Token {
-			found = append(found, problem{fmt.Sprintf("the store's node %s is another host, at %s", n.Name, n.Address),
+			found = append(found, Problem{fmt.Sprintf("the store's node %s is another host, at %s", n.Name, n.Address),
 				"two hosts with one name would use the same addresses", "start this host's agent with another --node-name"})
 		}
 	}
 	return found, f.LocalErr
 }
 
-func checkNetworks(f *facts) ([]problem, error) {
+func checkNetworks(f *facts) ([]Problem, error) {
 	if f.Status == nil {
 		return nil, nil
 	}
-	var found []problem
+	var found []Problem
 	for _, n := range f.Status.Networks {
 		if n.Problem != "" && n.Refused == "" { // checkRefused tells of the other
-			found = append(found, problem{fmt.Sprintf("network %s: %s", n.Name, n.Problem),
+			found = append(found, Problem{fmt.Sprintf("network %s: %s", n.Name, n.Problem),
 				"its containers on this host may not reach those on others", "journalctl -u berth-agent says more"})
 		}
 	}
 	return found, nil
 }
 
-func checkDevices(f *facts) ([]problem, error) {
-	var found []problem
+func checkDevices(f *facts) ([]Problem, error) {
+	var found []Problem
 	const why = "containers of the network on this host do not reach those on others"
 	const mend = "a running agent makes it again within seconds: systemctl restart berth-agent"
 	for _, l := range f.Locals {
@@ -95,21 +96,21 @@ func checkDevices(f *facts) ([]problem, error) {
 		name := l.Network.Device()
 		switch d, ok := f.Devices[name]; {
 		case !ok:
-			found = append(found, problem{fmt.Sprintf("network %s: there is no device %s", l.Network.Name, name), why, mend})
+			found = append(found, Problem{fmt.Sprintf("network %s: there is no device %s", l.Network.Name, name), why, mend})
 		case !d.Up:
-			found = append(found, problem{fmt.Sprintf("network %s: device %s is down", l.Network.Name, name), why, "ip link set " + name + " up"})
+			found = append(found, Problem{fmt.Sprintf("network %s: device %s is down", l.Network.Name, name), why, "ip link set " + name + " up"})
 		}
 		// The first ADD makes the bridge.
 		if d, ok := f.Devices[l.Network.Bridge()]; ok && !d.Up {
-			found = append(found, problem{fmt.Sprintf("network %s: bridge %s is down", l.Network.Name, l.Network.Bridge()),
+			found = append(found, Problem{fmt.Sprintf("network %s: bridge %s is down", l.Network.Name, l.Network.Bridge()),
 				"its containers on this host reach nobody", "ip link set " + l.Network.Bridge() + " up"})
 		}
 	}
 	return found, nil
 }
 
-func checkForwarding(f *facts) ([]problem, error) {
-	var found []problem
+func checkForwarding(f *facts) ([]Problem, error) {
+	var found []Problem
 	v4, v6 := f.Host.families()
 	for _, family := range []struct {
 		v4, used    bool
@@ -122,19 +123,19 @@ func checkForwarding(f *facts) ([]problem, error) {
 			used = used || has && made
 		}
 		if used && f.Forwards[family.v4] == "0" {
-			found = append(found, problem{"this host does not forward " + family.name,
+			found = append(found, Problem{"this host does not forward " + family.name,
 				"containers reach nobody beyond their own bridge, and their published ports nobody", "sysctl -w " + family.write + "=1"})
 		}
 	}
 	return found, nil
 }
 
-func checkMTU(f *facts) ([]problem, error) {
-	var found []problem
+func checkMTU(f *facts) ([]Problem, error) {
+	var found []Problem
 	for _, l := range f.Locals {
 		d, ok := f.Devices[l.Network.Device()]
 		if ok && l.MTU != 0 && d.MTU != l.MTU {
-			found = append(found, problem{fmt.Sprintf("network %s: device %s has MTU %d, not %d", l.Network.Name, l.Network.Device(), d.MTU, l.MTU),
+			found = append(found, Problem{fmt.Sprintf("network %s: device %s has MTU %d, not %d", l.Network.Name, l.Network.Device(), d.MTU, l.MTU),
 				"packets are too large for the way, or smaller than they could be", fmt.Sprintf("ip link set %s mtu %d", l.Network.Device(), l.MTU)})
 		}
 		if f.Status == nil || !f.Status.Underlay.Address.IsValid() {
@@ -142,7 +143,7 @@ func checkMTU(f *facts) ([]problem, error) {
 		}
 		u := f.Status.Underlay
 		if room := u.MTU - overlay.Overhead(u.Address); l.MTU > room {
-			found = append(found, problem{fmt.Sprintf("network %s has MTU %d, and %s (MTU %d) leaves %d", l.Network.Name, l.MTU, u.Device, u.MTU, room),
+			found = append(found, Problem{fmt.Sprintf("network %s has MTU %d, and %s (MTU %d) leaves %d", l.Network.Name, l.MTU, u.Device, u.MTU, room),
 				"large packets are lost or cut up on their way to other hosts", fmt.Sprintf("ip link set %s mtu %d, or a network with --mtu %d", u.Device, l.MTU+overlay.Overhead(u.Address), room)})
 		}
 	}
@@ -150,19 +151,19 @@ func checkMTU(f *facts) ([]problem, error) {
 }
 
 // checkProbes tells of the black holes that the agent found.
-func checkProbes(f *facts) ([]problem, error) {
+func checkProbes(f *facts) ([]Problem, error) {
 	if f.Status == nil {
 		return nil, nil
 	}
-	var found []problem
+	var found []Problem
 	for _, n := range f.Status.Networks {
 		peers, states := map[string][]string{}, map[string]string{} // by verdict
 		for _, x := range n.Probes.Failing {
 			states[x.Verdict] = x.State
-			peers[x.Verdict] = append(peers[x.Verdict], fmt.Sprintf("%s (for %s)", x.Peer, age(f.Now.Sub(x.Since))))
+			peers[x.Verdict] = append(peers[x.Verdict], fmt.Sprintf("%s (for %s)", x.Peer, host.Age(f.Now.Sub(x.Since))))
 		}
 		for _, verdict := range slices.Sorted(maps.Keys(peers)) {
-			found = append(found, problem{fmt.Sprintf("network %s: to %s: %s", n.Name, host.Some(peers[verdict]), verdict),
+			found = append(found, Problem{fmt.Sprintf("network %s: to %s: %s", n.Name, host.Some(peers[verdict]), verdict),
 				"containers here and there do not reach each other, or not with all packets",
 				mendProbe(states[verdict], &n, f.Status.Underlay.MTU)})
 		}
@@ -188,8 +189,8 @@ const (
 	nearlyOwned = 0.95
 )
 
-func checkBlocks(f *facts) ([]problem, error) {
-	var found []problem
+func checkBlocks(f *facts) ([]Problem, error) {
+	var found []Problem
 	if f.Status != nil {
 		for _, n := range f.Status.Networks {
 			for _, v4 := range []bool{true, false} {
@@ -200,7 +201,7 @@ func checkBlocks(f *facts) ([]problem, error) {
 					}
 				}
 				if size > 0 && free < fewFree*size {
-					found = append(found, problem{fmt.Sprintf("network %s: %.0f of the %.0f addresses of this host's blocks are free", n.Name, free, size),
+					found = append(found, Problem{fmt.Sprintf("network %s: %.0f of the %.0f addresses of this host's blocks are free", n.Name, free, size),
 						"soon no container can be added: the agent could not claim another block",
 						"berth node prune --away 720h gives the blocks of hosts that are gone back"})
 				}
@@ -217,8 +218,8 @@ func checkBlocks(f *facts) ([]problem, error) {
 }
 
 // scarce tells which subnets of a network have few blocks left.
-func scarce(n *overlay.Network, s *overlay.State) []problem {
-	var found []problem
+func scarce(n *overlay.Network, s *overlay.State) []Problem {
+	var found []Problem
 	for i, subnet := range n.Subnets {
 		bits := n.NodePrefix[i] - subnet.Bits()
 		taken := 0
@@ -229,36 +230,36 @@ func scarce(n *overlay.Network, s *overlay.State) []problem {
 		}
 		const wide = 20 // bits: more blocks than any store holds
 		if total := 1 << min(bits, wide); bits < wide && taken > 1 && float64(taken) >= nearlyOwned*float64(total) {
-			found = append(found, problem{fmt.Sprintf("network %s: %d of the %d blocks of %s are owned", n.Name, taken, total, subnet),
+			found = append(found, Problem{fmt.Sprintf("network %s: %d of the %d blocks of %s are owned", n.Name, taken, total, subnet),
 				"a host that comes, or one whose block is full, gets none", "berth node prune --away 720h, or another network with a wider subnet or a longer --node-prefix"})
 		}
 	}
 	return found
 }
 
-func checkOverlaps(f *facts) ([]problem, error) {
-	var found []problem
+func checkOverlaps(f *facts) ([]Problem, error) {
+	var found []Problem
 	for _, l := range f.Locals {
-		for _, what := range overlaps(l.Network.Subnets, f.Routes) {
-			found = append(found, problem{fmt.Sprintf("network %s: %s", l.Network.Name, what),
+		for _, what := range link.Overlaps(l.Network.Subnets, f.Routes) {
+			found = append(found, Problem{fmt.Sprintf("network %s: %s", l.Network.Name, what),
 				"packets for one of the two go to the other", "take the route away (ip route), or make the network again with another --subnet"})
 		}
 	}
 	return append(found, checkHostOverlaps(&f.Host, f.Routes)...), f.RoutesErr
 }
 
-func checkStoreData(f *facts) ([]problem, error) {
+func checkStoreData(f *facts) ([]Problem, error) {
 	if f.State == nil {
 		return nil, nil // checkStore says why
 	}
-	var found []problem
+	var found []Problem
 	for _, key := range slices.Sorted(maps.Keys(f.State.Bad)) {
-		found = append(found, problem{fmt.Sprintf("key %s: %v", key, f.State.Bad[key]),
+		found = append(found, Problem{fmt.Sprintf("key %s: %v", key, f.State.Bad[key]),
 			"no host uses what it says", "remove what is not Berth's: etcdctl del " + quote(key)})
 	}
 	conflicts := f.State.Conflicts()
 	for _, name := range slices.Sorted(maps.Keys(conflicts)) {
-		found = append(found, problem{fmt.Sprintf("network %s: %s", name, strings.ReplaceAll(conflicts[name].Error(), "\n", "; ")),
+		found = append(found, Problem{fmt.Sprintf("network %s: %s", name, strings.ReplaceAll(conflicts[name].Error(), "\n", "; ")),
 			"no host uses it, the older network wins", "berth network rm " + name})
 	}
 	return found, nil

@@ -1,4 +1,4 @@
-package main
+package doctor
 
 import (
 	"errors"
@@ -22,16 +22,16 @@ const (
 	mendGC     = "berth gc"
 )
 
-func checkKernel(f *facts) ([]problem, error) {
-	var found []problem
+func checkKernel(f *facts) ([]Problem, error) {
+	var found []Problem
 	if err := f.Host.FirewallErr; err != nil {
-		found = append(found, problem{host.Summary(err),
+		found = append(found, Problem{host.Summary(err),
 			"no container with a port, masquerade or isolation can be added",
 			"load nf_tables (modprobe nf_tables), or install iptables"})
 	}
 	tunnels := slices.ContainsFunc(f.Locals, func(l *overlay.Local) bool { return len(l.Blocks) > 0 })
 	if tunnels && f.Host.NoVXLAN {
-		found = append(found, problem{"the kernel has no module vxlan", "networks that span hosts cannot be made on this one",
+		found = append(found, Problem{"the kernel has no module vxlan", "networks that span hosts cannot be made on this one",
 			"install the modules of the running kernel, then: modprobe vxlan"})
 	}
 	return found, nil
@@ -40,8 +40,8 @@ func checkKernel(f *facts) ([]problem, error) {
 // checkBridgeNF is about br_netfilter, which has bridged frames pass the firewall that
 // routed packets pass: then a firewall that drops also keeps neighbours on one bridge
 // from each other.
-func checkBridgeNF(f *facts) ([]problem, error) {
-	var found []problem
+func checkBridgeNF(f *facts) ([]Problem, error) {
+	var found []Problem
 	for _, family := range []struct {
 		v4      bool
 		setting string
@@ -53,8 +53,8 @@ func checkBridgeNF(f *facts) ([]problem, error) {
 			if family.v4 && !d.V4() || !family.v4 && !d.V6() {
 				continue
 			}
-			for _, bridge := range f.Host.shutBy(d) {
-				found = append(found, problem{fmt.Sprintf("bridged frames pass the firewall (%s), and %s drops those of bridge %s", family.setting, d, bridge),
+			for _, bridge := range f.Host.barredBy(d) {
+				found = append(found, Problem{fmt.Sprintf("bridged frames pass the firewall (%s), and %s drops those of bridge %s", family.setting, d, bridge),
 					"containers of one network do not reach each other", mendReload + ", or: sysctl -w " + family.setting + "=0"})
 			}
 		}
@@ -70,35 +70,35 @@ func (h *hostFacts) drops(hook string) []ruleset.Chain {
 	return slices.DeleteFunc(slices.Clone(h.Filters.Drops), func(d ruleset.Chain) bool { return d.Hook != hook })
 }
 
-// shutBy are the bridges of living containers that the chain does not let through. Of
+// barredBy are the bridges of living containers that the chain does not let through. Of
 // iptables and firewalld the firewall's own step knows; of others it is read from the
 // rules.
-func (h *hostFacts) shutBy(d ruleset.Chain) (shut []string) {
+func (h *hostFacts) barredBy(d ruleset.Chain) (barred []string) {
 	sorted, _ := host.Bridges(h.living())
 	for _, bridge := range sorted {
-		known := h.Shut[bridge] != nil
+		known := h.Barred[bridge] != nil
 		if !d.IsIPTables() {
 			known = !d.Accepts(bridge)
 		}
 		if known {
-			shut = append(shut, bridge)
+			barred = append(barred, bridge)
 		}
 	}
-	return shut
+	return barred
 }
 
-func checkOtherFirewalls(f *facts) ([]problem, error) {
-	var found []problem
+func checkOtherFirewalls(f *facts) ([]Problem, error) {
+	var found []Problem
 	h := &f.Host
-	for _, bridge := range slices.Sorted(maps.Keys(h.Shut)) {
-		found = append(found, problem{host.Summary(h.Shut[bridge]), "containers behind it reach nobody outside, and nobody their published ports", mendReload})
+	for _, bridge := range slices.Sorted(maps.Keys(h.Barred)) {
+		found = append(found, Problem{host.Summary(h.Barred[bridge]), "containers behind it reach nobody outside, and nobody their published ports", mendReload})
 	}
 	for _, d := range h.drops("forward") {
 		if d.IsIPTables() || d.Table == "firewalld" {
 			continue // told of above
 		}
-		for _, bridge := range h.shutBy(d) {
-			found = append(found, problem{fmt.Sprintf("%s drops what it does not accept, and no rule there names bridge %s", d, bridge),
+		for _, bridge := range h.barredBy(d) {
+			found = append(found, Problem{fmt.Sprintf("%s drops what it does not accept, and no rule there names bridge %s", d, bridge),
 				"containers behind it reach nobody outside, and nobody their published ports: of several firewalls each has to accept a packet",
 				fmt.Sprintf("nft add rule %s %s %s iifname %s accept; nft add rule %s %s %s oifname %s ct state established,related accept",
 					d.Family, d.Table, d.Name, bridge, d.Family, d.Table, d.Name, bridge)})
@@ -108,21 +108,21 @@ func checkOtherFirewalls(f *facts) ([]problem, error) {
 }
 
 // checkInput is about the ports that this host's own programs answer on.
-func checkInput(f *facts) []problem {
-	var found []problem
+func checkInput(f *facts) []Problem {
+	var found []Problem
 	for _, d := range f.Host.drops("input") {
 		for _, q := range f.Host.Questions {
 			if q.Err == nil || q.Server.Is4() && !d.V4() || q.Server.Is6() && !d.V6() || d.Accepts(fmt.Sprint(names.Port), q.Bridge) {
 				continue
 			}
-			found = append(found, problem{fmt.Sprintf("%s drops what it does not accept, and no rule there names port %d or bridge %s", d, names.Port, q.Bridge),
+			found = append(found, Problem{fmt.Sprintf("%s drops what it does not accept, and no rule there names port %d or bridge %s", d, names.Port, q.Bridge),
 				"containers of network " + q.Network + " get no answer when they ask for names", openInput(d, "udp", names.Port, q.Bridge)})
 		}
 		for _, l := range f.Locals {
 			if len(l.Blocks) == 0 || d.Accepts(fmt.Sprint(l.Network.Port)) {
 				continue
 			}
-			found = append(found, problem{fmt.Sprintf("%s drops what it does not accept, and no rule there names port %d", d, l.Network.Port),
+			found = append(found, Problem{fmt.Sprintf("%s drops what it does not accept, and no rule there names port %d", d, l.Network.Port),
 				"network " + l.Network.Name + " gets no packets of other hosts", openInput(d, "udp", l.Network.Port, "")})
 		}
 	}
@@ -146,22 +146,22 @@ func openInput(d ruleset.Chain, protocol string, port int, bridge string) string
 }
 
 // checkRecords tells of records whose container is gone.
-func checkRecords(f *facts) ([]problem, error) {
+func checkRecords(f *facts) ([]Problem, error) {
 	h := &f.Host
 	by := map[host.State][]string{}
 	one := map[host.State]string{}
 	for _, a := range h.Records {
-		what := h.Fates[a.Key]
+		what := h.States[a.Key]
 		by[what] = append(by[what], a.Key.String())
 		one[what] = h.Whys[a.Key]
 	}
-	var found []problem
+	var found []Problem
 	if all := by[host.Gone]; len(all) > 0 {
-		found = append(found, problem{fmt.Sprintf("%d of %d records have no container: %s (%s)", len(all), len(h.Records), host.Some(all), one[host.Gone]),
+		found = append(found, Problem{fmt.Sprintf("%d of %d records have no container: %s (%s)", len(all), len(h.Records), host.Some(all), one[host.Gone]),
 			"their addresses and ports are kept from others, and packets for their ports go nowhere", mendGC})
 	}
 	if all := by[host.Detached]; len(all) > 0 {
-		found = append(found, problem{fmt.Sprintf("%d containers go on without the path of their namespace: %s (%s)", len(all), host.Some(all), one[host.Detached]),
+		found = append(found, Problem{fmt.Sprintf("%d containers go on without the path of their namespace: %s (%s)", len(all), host.Some(all), one[host.Detached]),
 			"their runtime cannot remove them any more", "remove them with their runtime, or end their processes, then: " + mendGC})
 	}
 	return found, h.RecordsErr
@@ -175,7 +175,7 @@ var stepsOf = map[string]string{
 }
 
 // checkFaults tells what is missing, together for each network and kind.
-func checkFaults(f *facts) ([]problem, error) {
+func checkFaults(f *facts) ([]Problem, error) {
 	type group struct{ network, kind string }
 	by := map[group][]string{}
 	first := map[group]error{}
@@ -186,9 +186,9 @@ func checkFaults(f *facts) ([]problem, error) {
 			first[g] = x.Err
 			groups = append(groups, g)
 		}
-		by[g] = append(by[g], containerName(x.Attachment))
+		by[g] = append(by[g], names.Called(x.Attachment))
 	}
-	var found []problem
+	var found []Problem
 	for _, g := range groups {
 		what := stepsOf[g.kind]
 		if what == "" {
@@ -198,15 +198,15 @@ func checkFaults(f *facts) ([]problem, error) {
 		if g.kind == "firewall" && len(by[g]) >= host.MaxRuleFaults {
 			more = " and perhaps others"
 		}
-		found = append(found, problem{fmt.Sprintf("network %s: %s of %s%s: %s", g.network, what, host.Some(by[g]), more, host.Summary(first[g])),
+		found = append(found, Problem{fmt.Sprintf("network %s: %s of %s%s: %s", g.network, what, host.Some(by[g]), more, host.Summary(first[g])),
 			"what these containers were given does not work", mendReload})
 	}
 	return found, nil
 }
 
 // checkStrangers tells of what is ours, and nobody's on record.
-func checkStrangers(f *facts) ([]problem, error) {
-	var found []problem
+func checkStrangers(f *facts) ([]Problem, error) {
+	var found []Problem
 	h := &f.Host
 	var stray []string
 	for _, l := range host.StrayLinks(h.Links, h.Records) {
@@ -216,18 +216,18 @@ func checkStrangers(f *facts) ([]problem, error) {
 		return nil, nil
 	}
 	if len(stray) > 0 {
-		found = append(found, problem{"interfaces of attachments without a record: " + host.Some(stray),
+		found = append(found, Problem{"interfaces of attachments without a record: " + host.Some(stray),
 			"the containers behind them have addresses that others may get, too", mendGC})
 	}
 	alive := host.Unrecorded(h.Links, h.Records)
 	if len(alive) > 0 {
-		found = append(found, problem{"containers live behind " + host.Some(alive) + ", and have no record",
+		found = append(found, Problem{"containers live behind " + host.Some(alive) + ", and have no record",
 			"they were added with another state folder, or their records are lost: nobody keeps their addresses from others",
 			"say --state-dir, or start these containers anew"})
 	}
 	if h.Filters != nil && len(alive) == 0 {
 		if strangers := h.Filters.Unrecorded(h.Records); len(strangers) > 0 {
-			found = append(found, problem{"firewall elements of attachments without a record: " + host.Some(strangers),
+			found = append(found, Problem{"firewall elements of attachments without a record: " + host.Some(strangers),
 				"packets for published ports may go to nobody, or to a container that has the address by now", mendReload})
 		}
 	}
@@ -236,11 +236,11 @@ func checkStrangers(f *facts) ([]problem, error) {
 		lost = append(lost, fmt.Sprintf("%s on %s", l.Address, l.Holder.Network))
 	}
 	if len(lost) > 0 {
-		found = append(found, problem{"leases without a record: " + host.Some(lost), "no container can have these addresses", mendGC})
+		found = append(found, Problem{"leases without a record: " + host.Some(lost), "no container can have these addresses", mendGC})
 	}
 	for _, path := range h.HostMounts {
 		if !slices.ContainsFunc(h.Records, func(a *attach.Attachment) bool { return samePath(a.Netns, path) }) {
-			found = append(found, problem{path + " leads to this host's own namespace, and no container on record has that path",
+			found = append(found, Problem{path + " leads to this host's own namespace, and no container on record has that path",
 				"whatever is started with that path has the host's network: one of mode host may have left it", "umount " + quote(path) + " && rm " + quote(path)})
 		}
 	}
@@ -253,8 +253,8 @@ func samePath(a, b string) bool {
 }
 
 // checkBridgeMTU compares bridges with the way out.
-func checkBridgeMTU(f *facts) []problem {
-	var found []problem
+func checkBridgeMTU(f *facts) []Problem {
+	var found []Problem
 	h := &f.Host
 	sorted, networks := host.Bridges(h.living())
 	for _, bridge := range sorted {
@@ -266,10 +266,10 @@ func checkBridgeMTU(f *facts) []problem {
 		name := networks[bridge].Newest.Network
 		switch over, tunnel := h.Links[rules.Overlay]; {
 		case tunnel && br.MTU > over.MTU:
-			found = append(found, problem{fmt.Sprintf("network %s: bridge %s has MTU %d, and its VXLAN device %s %d", name, bridge, br.MTU, over.Name, over.MTU),
+			found = append(found, Problem{fmt.Sprintf("network %s: bridge %s has MTU %d, and its VXLAN device %s %d", name, bridge, br.MTU, over.Name, over.MTU),
 				"large packets to other hosts are lost", fmt.Sprintf("ip link set %s mtu %d", bridge, over.MTU)})
 		case rules.Overlay == "" && !rules.Internal && h.Uplink.MTU != 0 && h.Uplink.Name != "lo" && br.MTU > h.Uplink.MTU:
-			found = append(found, problem{fmt.Sprintf("network %s: bridge %s has MTU %d, and %s, the way out, %d", name, bridge, br.MTU, h.Uplink.Name, h.Uplink.MTU),
+			found = append(found, Problem{fmt.Sprintf("network %s: bridge %s has MTU %d, and %s, the way out, %d", name, bridge, br.MTU, h.Uplink.Name, h.Uplink.MTU),
 				"large packets to the outside are cut up, or lost where that is forbidden", fmt.Sprintf("ip link set %s mtu %d, and \"mtu\": %d in the network's configuration", bridge, h.Uplink.MTU, h.Uplink.MTU)})
 		}
 	}
@@ -278,16 +278,16 @@ func checkBridgeMTU(f *facts) []problem {
 
 // checkHostOverlaps compares the networks of this host with its routes, and with each
 // other.
-func checkHostOverlaps(h *hostFacts, routes []link.HostRoute) []problem {
-	var found []problem
+func checkHostOverlaps(h *hostFacts, routes []link.HostRoute) []Problem {
+	var found []Problem
 	const why = "packets for one of the two go to the other"
 	for i, n := range h.Networks {
-		for _, what := range overlaps(n.Subnets, routes) {
-			found = append(found, problem{fmt.Sprintf("network %s: %s", n.Name, what), why, "take the route away (ip route), or give the network another subnet"})
+		for _, what := range link.Overlaps(n.Subnets, routes) {
+			found = append(found, Problem{fmt.Sprintf("network %s: %s", n.Name, what), why, "take the route away (ip route), or give the network another subnet"})
 		}
 		for _, o := range h.Networks[i+1:] {
 			if o.Link != n.Link && prefixesOverlap(n.Subnets, o.Subnets) {
-				found = append(found, problem{fmt.Sprintf("networks %s and %s have the same addresses: %s and %s", n.Name, o.Name, list(n.Subnets), list(o.Subnets)),
+				found = append(found, Problem{fmt.Sprintf("networks %s and %s have the same addresses: %s and %s", n.Name, o.Name, joined(n.Subnets), joined(o.Subnets)),
 					why, "give one of them another subnet"})
 			}
 		}
@@ -295,12 +295,20 @@ func checkHostOverlaps(h *hostFacts, routes []link.HostRoute) []problem {
 	return found
 }
 
+func joined[T any](all []T) string {
+	words := make([]string, len(all))
+	for i, v := range all {
+		words[i] = fmt.Sprint(v)
+	}
+	return strings.Join(words, ",")
+}
+
 func prefixesOverlap(a, b []netip.Prefix) bool {
 	return slices.ContainsFunc(a, func(p netip.Prefix) bool { return slices.ContainsFunc(b, p.Overlaps) })
 }
 
 // checkNames tells whether names resolve.
-func checkNames(f *facts) ([]problem, error) {
+func checkNames(f *facts) ([]Problem, error) {
 	h := &f.Host
 	needed := slices.ContainsFunc(h.living(), hasNames)
 	const why = "containers cannot be reached by their names"
@@ -308,17 +316,17 @@ func checkNames(f *facts) ([]problem, error) {
 	case !needed:
 		return nil, nil
 	case errors.Is(h.NamesErr, names.ErrNoAgent):
-		return []problem{{"no agent answers for the names of this host's containers", why + ", and find no others", mendReload + " starts one"}}, nil
+		return []Problem{{"no agent answers for the names of this host's containers", why + ", and find no others", mendReload + " starts one"}}, nil
 	case h.NamesErr != nil:
-		return []problem{{host.Summary(h.NamesErr), why, "systemctl restart berth-agent"}}, nil
+		return []Problem{{host.Summary(h.NamesErr), why, "systemctl restart berth-agent"}}, nil
 	}
-	var found []problem
+	var found []Problem
 	for _, bridge := range slices.Sorted(maps.Keys(h.Names.Deaf)) {
-		found = append(found, problem{fmt.Sprintf("the agent cannot listen on bridge %s: %s", bridge, h.Names.Deaf[bridge]), why, mendReload})
+		found = append(found, Problem{fmt.Sprintf("the agent cannot listen on bridge %s: %s", bridge, h.Names.Deaf[bridge]), why, mendReload})
 	}
 	for _, q := range h.Questions {
 		if _, deaf := h.Names.Deaf[q.Bridge]; q.Err != nil && !deaf {
-			found = append(found, problem{fmt.Sprintf("network %s: container %s asked %s for %s: %v", q.Network, q.Container, q.Server, q.Name, q.Err),
+			found = append(found, Problem{fmt.Sprintf("network %s: container %s asked %s for %s: %v", q.Network, q.Container, q.Server, q.Name, q.Err),
 				why, mendReload + "; if it stays, a firewall on the way drops UDP port 53 or " + fmt.Sprint(names.Port)})
 		}
 	}

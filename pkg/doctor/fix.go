@@ -1,4 +1,4 @@
-package main
+package doctor
 
 import (
 	"context"
@@ -23,11 +23,11 @@ const (
 
 // mend uses the remedies of the checks that found a problem, each once. It returns what
 // was done, in lines.
-func (p *program) mend(ctx context.Context, f *facts, r *report) (done []string) {
+func (c *Config) mend(ctx context.Context, f *facts, r *Report) (done []string) {
 	var wanted []remedy
-	for _, c := range r.Checks {
-		if len(c.Problems) > 0 {
-			wanted = append(wanted, c.fix...)
+	for _, found := range r.Checks {
+		if len(found.Problems) > 0 {
+			wanted = append(wanted, found.fix...)
 		}
 	}
 	slices.Sort(wanted)
@@ -38,12 +38,12 @@ func (p *program) mend(ctx context.Context, f *facts, r *report) (done []string)
 		case remedyForwarding:
 			lines, err = switchForwardingOn(f)
 		case remedyGC:
-			lines, err = said(func(report func(host.Event)) error {
-				return host.Collect(ctx, p.hostStore(), host.CollectOptions{Now: p.now}, report)
+			lines, err = did(func(report func(host.Event)) error {
+				return host.Collect(ctx, c.Records, host.CollectOptions{Now: c.Now}, report)
 			})
 		case remedyReload:
-			lines, err = said(func(report func(host.Event)) error {
-				return host.Reload(ctx, p.hostStore(), host.ReloadOptions{Now: p.now()}, report)
+			lines, err = did(func(report func(host.Event)) error {
+				return host.Reload(ctx, c.Records, host.ReloadOptions{Now: c.Now()}, report)
 			})
 		}
 		done = append(done, lines...)
@@ -54,8 +54,8 @@ func (p *program) mend(ctx context.Context, f *facts, r *report) (done []string)
 	return done
 }
 
-// said are the lines about what was done, without those about what was left alone.
-func said(do func(report func(host.Event)) error) (lines []string, err error) {
+// did are the lines about what was done, without those about what was left alone.
+func did(do func(report func(host.Event)) error) (lines []string, err error) {
 	err = do(func(e host.Event) {
 		if e.Action != host.Left {
 			lines = append(lines, strings.Split(e.String(), "\n")...)

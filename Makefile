@@ -13,8 +13,8 @@ export CGO_ENABLED := 0
 LDFLAGS := -s -w -X github.com/berth-cni/berth/pkg/cni.Version=$(VERSION)
 
 # What the tests and the demo run, in Debian's packages.
-DEMO_PACKAGES := iproute2 nftables iptables curl iputils-ping procps
-TEST_PACKAGES := $(DEMO_PACKAGES) conntrack strace containerd runc podman conmon busybox-static \
+DEMO_PACKAGES := iproute2 nftables iptables conntrack curl iputils-ping procps
+TEST_PACKAGES := $(DEMO_PACKAGES) strace containerd runc podman conmon busybox-static \
 	etcd-server etcd-client ethtool redis-server
 BENCH_PACKAGES := $(TEST_PACKAGES) dnsperf dnsmasq-base aardvark-dns
 

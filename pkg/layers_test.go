@@ -20,7 +20,7 @@ var layers = [][]string{
 	{"pkg/cni", "pkg/overlay"},
 	{"pkg/conflist", "pkg/graph"},
 	{"pkg/host"},
-	{"pkg/doctor"},
+	{"pkg/doctor", "pkg/agent"},
 	{"plugins", "cmd"},
 }
 

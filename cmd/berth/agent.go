@@ -2,25 +2,10 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"io"
 	"log/slog"
-	"net"
-	"net/http"
-	"os"
-	"runtime"
-	"runtime/debug"
-	"sync"
-	"time"
 
-	"github.com/berth-cni/berth/pkg/attach"
-	"github.com/berth-cni/berth/pkg/cni"
-	"github.com/berth-cni/berth/pkg/names/server"
-	"github.com/berth-cni/berth/pkg/overlay"
-	"github.com/berth-cni/berth/pkg/overlay/agent"
-	"github.com/berth-cni/berth/pkg/overlay/roster"
-	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/berth-cni/berth/pkg/agent"
 	"github.com/spf13/cobra"
 )
 
@@ -64,151 +49,25 @@ at once. On --listen it serves:
 	return c
 }
 
-// gcPercent keeps the heap at 1.5 times of what lives on it: the agent has much
-// memory and few changes. The environment's GOGC wins.
-const gcPercent = 50
-
-// overlayPart is the agent's part in overlay networks.
-type overlayPart interface {
-	statuser
-	Run(context.Context) error
-}
-
 func (p *program) runAgent(ctx context.Context) error {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
-	}
-	if os.Getenv("GOMAXPROCS") == "" {
-		runtime.GOMAXPROCS(server.Processors())
-	}
 	s := &p.settings
-	log := newLog(p.err, s.logLevel, s.logFormat)
-	onDemand := s.onDemand && !s.named
-	records := attach.New(s.stateDir, cni.Decode)
-	names := server.New(server.Config{StateDir: s.stateDir, Records: records, OnDemand: onDemand, Log: log})
-	part, end, err := p.overlayPart(records, names, log)
-	if err != nil {
-		return err
+	c := agent.Config{
+		Node: s.node, Underlay: s.underlay, StateDir: s.stateDir, DataDir: s.dataDir, ConfDir: s.confDir, Listen: s.listen,
+		Records: p.hostStore(), Firewall: s.firewall, Resync: s.resync, Probe: !s.noProbe,
+		OnDemand: s.onDemand && !s.named, Log: newLog(p.err, s.logLevel, s.logFormat),
 	}
-	defer end()
-	var l net.Listener
-	if !onDemand { // one that comes and goes has nothing to say
-		if l, err = net.Listen("tcp", s.listen); err != nil {
-			return fmt.Errorf("%w: does another agent run, or should --listen be another?", err)
+	if c.Underlay == underlayAuto {
+		c.Underlay = ""
+	}
+	if s.named {
+		store, err := p.open(s, c.Log)
+		if err != nil {
+			return usageError{err}
 		}
-		defer l.Close()
+		defer store.Close()
+		c.Store, c.StoreName = store, s.storeName()
 	}
-	// The last thing that may fail: one that was started on demand ends for it.
-	unlock, err := lockNames(ctx, s.stateDir, onDemand)
-	if errors.Is(err, errServed) && onDemand {
-		return nil // as was demanded
-	}
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	log.Info("berth agent", "version", cni.Version, "node", s.node, "store", s.storeName(), "on-demand", onDemand)
-	return p.runParts(ctx, names, part, l, log)
-}
-
-// overlayPart opens the store, if somebody has said that there is one.
-func (p *program) overlayPart(records *attach.Store, names *server.Server, log *slog.Logger) (part overlayPart, end func(), err error) {
-	s := &p.settings
-	if !s.named {
-		return alone{s.node, s.dataDir, s.firewall, records, log}, func() {}, nil
-	}
-	store, err := p.open(s, log)
-	if err != nil {
-		return nil, nil, usageError{err}
-	}
-	underlay := s.underlay
-	if underlay == underlayAuto {
-		underlay = ""
-	}
-	var shared *roster.Roster
-	heard := store
-	if told, ok := store.(overlay.Roster); ok {
-		shared = roster.New(roster.Config{Node: s.node, Names: told, Directory: names.Directory(), Ready: names.Ready(), Log: log})
-		heard = shared.Store(store)
-	}
-	a, err := agent.New(agent.Config{
-		Store: heard, Node: s.node, Underlay: underlay, DataDir: s.dataDir, StateDir: s.stateDir, ConfDir: s.confDir,
-		FirewallBackend: s.firewall, Resync: s.resync, Probe: !s.noProbe, Log: log, Records: records,
-	})
-	if err != nil {
-		store.Close()
-		return nil, nil, err
-	}
-	return sharing{a, shared}, func() { store.Close() }, nil
-}
-
-// sharing is a part in overlay networks that shares names with the other hosts, if the
-// store can do that.
-type sharing struct {
-	*agent.Agent
-	names *roster.Roster // nil: it cannot
-}
-
-func (s sharing) Run(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
-	var names sync.WaitGroup
-	if s.names != nil {
-		names.Go(func() { s.names.Run(ctx) })
-	}
-	defer names.Wait()
-	defer cancel()
-	return s.Agent.Run(ctx)
-}
-
-// runParts runs the agent's parts, until all are told to end or one has. Without a
-// listener nothing is told about them.
-func (p *program) runParts(ctx context.Context, names *server.Server, part overlayPart, l net.Listener, log *slog.Logger) error {
-	running, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
-	if l != nil {
-		log.Info("status and metrics", "listen", l.Addr().String())
-		defer serve(l, part, stop).Close()
-	}
-	var parts sync.WaitGroup
-	for _, run := range []func(context.Context) error{names.Run, part.Run} {
-		parts.Go(func() { stop(run(running)) })
-	}
-	select {
-	case <-names.Ready():
-		tell(log, daemon.SdNotifyReady)
-	case <-running.Done():
-	}
-	<-running.Done()
-	tell(log, daemon.SdNotifyStopping)
-	parts.Wait()
-	if cause := context.Cause(running); !errors.Is(cause, context.Canceled) {
-		return cause
-	}
-	return nil
-}
-
-// tell tells systemd, where it has started the agent (sd_notify(3)).
-func tell(log *slog.Logger, what string) {
-	if _, err := daemon.SdNotify(false, what); err != nil {
-		log.Warn("tell systemd", "state", what, "error", err)
-	}
-}
-
-// serve answers on a listener. What ends it is given to failed.
-func serve(l net.Listener, a statuser, failed func(error)) *http.Server {
-	server := &http.Server{
-		Handler:           handler(a),
-		ReadHeaderTimeout: 5 * time.Second,
-		WriteTimeout:      30 * time.Second,
-		IdleTimeout:       time.Minute,
-		MaxHeaderBytes:    16 << 10,
-	}
-	go func() {
-		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-			failed(fmt.Errorf("serve on %s: %w", l.Addr(), err))
-		}
-	}()
-	return server
+	return agent.Run(ctx, c)
 }
 
 func newLog(w io.Writer, level, format string) *slog.Logger {

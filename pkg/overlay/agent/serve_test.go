@@ -1,45 +1,50 @@
-package main
+package agent
 
 import (
 	"encoding/json"
+	"flag"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"os"
 	"regexp"
 	"strings"
 	"testing"
-
-	"github.com/berth-cni/berth/pkg/overlay/agent"
+	"time"
 )
 
-// still is an agent that says the same always.
-type still agent.Status
+var update = flag.Bool("update", false, "write the golden files")
 
-func (s *still) Status() agent.Status { return agent.Status(*s) }
+var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
+// still is an agent that says the same always.
+type still Status
+
+func (s *still) Status() Status { return Status(*s) }
 
 // healthy is an agent with two networks.
 func healthy() *still {
 	p := netip.MustParsePrefix
 	return &still{
 		Node: "host-a", Ready: true,
-		Underlay: agent.UnderlayStatus{Address: netip.MustParseAddr("192.0.2.1"), Device: "eth0", MTU: 1500},
-		Store:    agent.StoreStatus{Registered: true, Nodes: 3},
-		Networks: []agent.NetworkStatus{
+		Underlay: UnderlayStatus{Address: netip.MustParseAddr("192.0.2.1"), Device: "eth0", MTU: 1500},
+		Store:    StoreStatus{Registered: true, Nodes: 3},
+		Networks: []NetworkStatus{
 			{Name: "blue", VNI: 4097, Device: "vxlan4097", Bridge: "overlay4097", MTU: 1450, Port: 4789, Peers: 2,
-				Blocks:  []agent.BlockStatus{{Prefix: p("10.42.3.0/24"), Size: 253, Free: 200}},
-				Repairs: map[string]uint64{"route": 3, "fdb": 1}, Probes: agent.ProbeStatus{OK: 2}},
+				Blocks:  []BlockStatus{{Prefix: p("10.42.3.0/24"), Size: 253, Free: 200}},
+				Repairs: map[string]uint64{"route": 3, "fdb": 1}, Probes: ProbeStatus{OK: 2}},
 			{Name: "green", VNI: 77, Device: "vxlan77", Bridge: "overlay77", MTU: 1400, Port: 8472,
-				Blocks:  []agent.BlockStatus{{Prefix: p("10.44.0.128/25"), Size: 125, Free: 125}, {Prefix: p("fd00:44:0:7::/64"), Size: 4e18, Free: 4e18}},
+				Blocks:  []BlockStatus{{Prefix: p("10.44.0.128/25"), Size: 125, Free: 125}, {Prefix: p("fd00:44:0:7::/64"), Size: 4e18, Free: 4e18}},
 				Repairs: map[string]uint64{}},
 		},
 		Counters: map[string]uint64{"store_updates": 7, "kernel_repairs": 4},
 	}
 }
 
-func get(t *testing.T, a statuser, path string) (*http.Response, string) {
+func get(t *testing.T, a Statuser, path string) (*http.Response, string) {
 	t.Helper()
-	server := httptest.NewServer(handler(a))
+	server := httptest.NewServer(handler(a, "devel"))
 	defer server.Close()
 	resp, err := http.Get(server.URL + path)
 	if err != nil {
@@ -56,7 +61,7 @@ func get(t *testing.T, a statuser, path string) (*http.Response, string) {
 func TestHealth(t *testing.T) {
 	ill := &still{Why: "the store has not been read yet"}
 	for _, c := range []struct {
-		agent statuser
+		agent Statuser
 		path  string
 		code  int
 		body  string
@@ -74,7 +79,7 @@ func TestHealth(t *testing.T) {
 }
 
 func TestNothingIsWritten(t *testing.T) {
-	server := httptest.NewServer(handler(healthy()))
+	server := httptest.NewServer(handler(healthy(), "devel"))
 	defer server.Close()
 	for _, path := range []string{"/healthz", "/readyz", "/status"} {
 		resp, err := http.Post(server.URL+path, "text/plain", nil)
@@ -90,7 +95,7 @@ func TestNothingIsWritten(t *testing.T) {
 
 func TestStatus(t *testing.T) {
 	resp, body := get(t, healthy(), "/status")
-	var s agent.Status
+	var s Status
 	if err := json.Unmarshal([]byte(body), &s); err != nil || resp.Header.Get("Content-Type") != "application/json" {
 		t.Fatal(err, resp.Header)
 	}
@@ -103,14 +108,23 @@ func TestMetrics(t *testing.T) {
 	a := healthy()
 	a.Store.Away, a.Store.Since = true, noon
 	a.Networks[1].Problem = "no block is left"
-	a.Networks[0].Probes.Failing = []agent.FailedPeer{{Peer: "host-c", State: "no-answer", Verdict: "no answer", Since: noon}}
-	a.Bad = []agent.BadStatus{{Key: "/berth/v1/nodes/x", Error: "not JSON"}}
+	a.Networks[0].Probes.Failing = []FailedPeer{{Peer: "host-c", State: "no-answer", Verdict: "no answer", Since: noon}}
+	a.Bad = []BadStatus{{Key: "/berth/v1/nodes/x", Error: "not JSON"}}
 	resp, body := get(t, a, "/metrics")
 	if resp.StatusCode != http.StatusOK {
 		t.Fatalf("%s: %s", resp.Status, body)
 	}
 	ours := regexp.MustCompile(`(?m)^(# (HELP|TYPE) )?berth_.*\n`).FindAllString(body, -1)
-	golden(t, "metrics.txt", strings.Join(ours, ""))
+	got := strings.Join(ours, "")
+	const path = "testdata/metrics.txt"
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if want, err := os.ReadFile(path); err != nil || got != string(want) {
+		t.Errorf("%v, or not as in %s (-update writes it):\n%s", err, path, got)
+	}
 	for _, other := range []string{"go_goroutines", "process_resident_memory_bytes"} {
 		if !strings.Contains(body, "\n"+other+" ") {
 			t.Errorf("no %s", other)

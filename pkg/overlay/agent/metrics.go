@@ -1,17 +1,18 @@
-package main
+package agent
 
 import (
 	"strings"
 
-	"github.com/berth-cni/berth/pkg/cni"
-	"github.com/berth-cni/berth/pkg/overlay/agent"
 	"github.com/berth-cni/berth/pkg/overlay/probe"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
 // metrics makes samples of the agent's status when somebody asks for them: at rest
 // they cost nothing.
-type metrics struct{ agent statuser }
+type metrics struct {
+	agent   Statuser
+	version string // of Berth
+}
 
 // metric is the name and the meaning of a metric, and its labels.
 func metric(name, help string, labels ...string) *prometheus.Desc {
@@ -28,7 +29,7 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
-	gauge(metric("build_info", "Always 1; the label is the version.", "version"), 1, cni.Version)
+	gauge(metric("build_info", "Always 1; the label is the version.", "version"), 1, m.version)
 	gauge(metric("ready", "Whether this host can use its networks."), bit(s.Ready))
 	gauge(metric("underlay_mtu_bytes", "MTU of the device that VXLAN packets use.", "device"), float64(s.Underlay.MTU), s.Underlay.Device)
 	gauge(metric("store_up", "Whether the store answers."), bit(!s.Store.Away))
@@ -51,7 +52,7 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	}
 }
 
-func collectNetwork(n *agent.NetworkStatus, gauge func(d *prometheus.Desc, v float64, labels ...string)) {
+func collectNetwork(n *NetworkStatus, gauge func(d *prometheus.Desc, v float64, labels ...string)) {
 	gauge(metric("network_healthy", "Whether the network has no problem.", "network"), bit(n.Problem == ""), n.Name)
 	gauge(metric("network_mtu_bytes", "MTU of the network's VXLAN device.", "network"), float64(n.MTU), n.Name)
 	gauge(metric("network_peers", "Other hosts with blocks of the network.", "network"), float64(n.Peers), n.Name)

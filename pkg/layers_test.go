@@ -18,9 +18,10 @@ var layers = [][]string{
 	{"pkg/attach", "pkg/internal"},
 	{"pkg/link", "pkg/firewall", "pkg/ipam", "pkg/shape", "pkg/names"},
 	{"pkg/cni", "pkg/overlay"},
-	{"pkg/conflist", "pkg/graph"},
+	{"pkg/conflist"},
 	{"pkg/host"},
-	{"pkg/doctor", "pkg/agent"},
+	{"pkg/inspect"},
+	{"pkg/graph", "pkg/doctor", "pkg/agent"},
 	{"plugins", "cmd"},
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/conflist"
+	"github.com/berth-cni/berth/pkg/host"
 	"github.com/berth-cni/berth/pkg/names"
 	"github.com/berth-cni/berth/pkg/overlay"
 	"github.com/spf13/cobra"
@@ -96,7 +97,7 @@ func completions(found map[string]string, given []string) ([]cobra.Completion, c
 	var all []cobra.Completion
 	for _, name := range slices.Sorted(maps.Keys(found)) {
 		if !slices.Contains(given, name) {
-			all = append(all, cobra.CompletionWithDesc(name, printable(found[name])))
+			all = append(all, cobra.CompletionWithDesc(name, host.Printable(found[name])))
 		}
 	}
 	return all, cobra.ShellCompDirectiveNoFileComp

@@ -11,6 +11,7 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/conflist"
+	"github.com/berth-cni/berth/pkg/inspect"
 	"github.com/berth-cni/berth/pkg/link"
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -104,10 +105,10 @@ func (p *program) connect(ctx context.Context, w *connection, network, word stri
 	if err != nil {
 		return err
 	}
-	views := p.attachmentViews([]*attach.Attachment{a}, func(*attachmentView) bool { return true }, nil)
+	views := inspect.Attachments([]*attach.Attachment{a}, func(*inspect.Attachment) bool { return true }, nil, p.now())
 	return writeShape(p.out, &w.shape, views, func(out io.Writer) {
 		row(out, "CONTAINER", "NETWORK", "INTERFACE", "ADDRESSES", "PORTS", "NAMES")
-		cells := views[0].cells(false)
+		cells := cells(&views[0], false)
 		row(out, cells[:6]...)
 	})
 }

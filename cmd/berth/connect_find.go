@@ -10,6 +10,7 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/conflist"
+	"github.com/berth-cni/berth/pkg/inspect"
 	"github.com/berth-cni/berth/pkg/link"
 )
 
@@ -26,7 +27,7 @@ type container struct {
 // start of its ID, among the records; else a process in it, or the path of its
 // namespace.
 func meantContainer(records []*attach.Attachment, word string) (*container, error) {
-	id, err := findContainer(records, word)
+	id, err := inspect.Find(records, word)
 	if err != nil {
 		return nil, err
 	}

@@ -7,10 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/graph"
-	"github.com/berth-cni/berth/pkg/names"
-	"github.com/berth-cni/berth/pkg/overlay"
 	"github.com/spf13/cobra"
 )
 
@@ -60,7 +57,7 @@ type graphOptions struct {
 const graphMost = 24
 
 func (p *program) graph(ctx context.Context, o *graphOptions) error {
-	in, err := p.graphInput(ctx)
+	in, err := graph.Look(ctx, graph.Config{Store: p.hostStore(), DataDir: p.settings.dataDir, Listen: p.settings.listen, Now: p.now(), Warn: p.warn})
 	if err != nil {
 		return err
 	}
@@ -97,31 +94,4 @@ func replaceFile(path string, write func(io.Writer) error) error {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return os.Rename(f.Name(), path)
-}
-
-// graphInput looks at everything that is drawn.
-func (p *program) graphInput(ctx context.Context) (*graph.Input, error) {
-	in := &graph.Input{Called: func(a *attach.Attachment) (string, []string) { return names.Called(a), names.Registered(a) }}
-	var err error
-	if in.Host, err = os.Hostname(); err != nil {
-		return nil, err
-	}
-	if id, err := overlay.ReadIdentity(p.settings.dataDir); err == nil {
-		in.Host = id.Node
-	}
-	if in.Records, err = p.records(ctx); err != nil {
-		return nil, err
-	}
-	err = p.hostStore().View(ctx, func(tx *attach.Tx) (err error) {
-		in.Networks, err = tx.Networks()
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	if in.Overlays, err = p.overlays(ctx); err != nil {
-		p.warn(err)
-	}
-	in.Kernel, err = newHostKernel(p.now())
-	return in, err
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,7 +10,6 @@ import (
 	"github.com/berth-cni/berth/pkg/graph"
 	"github.com/berth-cni/berth/pkg/nstest"
 	"github.com/berth-cni/berth/pkg/overlay"
-	"github.com/berth-cni/berth/pkg/overlay/agent"
 )
 
 // savedOverlay is what an agent leaves behind of [example], on host-a.
@@ -59,33 +57,6 @@ func TestGraphOverlay(t *testing.T) {
 	}
 	if strings.Contains(out+errs, "secret") || errs != "" {
 		t.Error(out, errs)
-	}
-}
-
-func TestReach(t *testing.T) {
-	state := example().state
-	l := &overlay.Local{Network: state.Networks["blue"], Node: "host-a"}
-	status := &agent.Status{Underlay: agent.UnderlayStatus{Device: "eth1"}, Networks: []agent.NetworkStatus{{Name: "blue",
-		Probes: agent.ProbeStatus{OK: 1, Failing: []agent.FailedPeer{{Peer: "host-c", Verdict: "no answer"}}}}}}
-	reach := func(o graph.Overlay) string {
-		var b strings.Builder
-		for _, p := range o.Peers {
-			b.WriteString(p.Name + " " + p.Reach + " ")
-			if p.Bad {
-				b.WriteString("BAD ")
-			}
-		}
-		return b.String()
-	}
-	if got := reach(overlayView(l, state, status)); got != "host-b reached host-c no answer BAD " {
-		t.Error(got)
-	}
-	status.Networks[0].Probes = agent.ProbeStatus{} // of an agent without probes
-	if got := reach(overlayView(l, state, status)); got != "host-b  host-c  " {
-		t.Error(got)
-	}
-	if o := overlayView(l, state, nil); reach(o) != "host-b  host-c  " || o.Peers[0].Address != netip.MustParseAddr("192.0.2.2") {
-		t.Errorf("%+v", o)
 	}
 }
 

@@ -6,13 +6,10 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
-	"strings"
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/host"
-	"github.com/berth-cni/berth/pkg/names"
-	"github.com/berth-cni/berth/pkg/overlay"
+	"github.com/berth-cni/berth/pkg/inspect"
 	"github.com/spf13/cobra"
 )
 
@@ -43,7 +40,7 @@ of the firewall it runs nft or iptables-save.
 		RunE: func(c *cobra.Command, args []string) error { return p.inspect(c.Context(), &o, args) },
 	}
 	flags := c.Flags()
-	addFlag(flags, oneOf(&o.kind, "any", kindContainer, kindNetwork), "type", "what the words name")
+	addFlag(flags, oneOf(&o.kind, "any", inspect.KindContainer, inspect.KindNetwork), "type", "what the words name")
 	addFlag(flags, o.shape.value(formatJSON), "format", "how to write")
 	p.settings.hostFlags(flags)
 	return c
@@ -54,14 +51,13 @@ type inspectOptions struct {
 	shape shape
 }
 
-const (
-	kindContainer = "container"
-	kindNetwork   = "network"
-)
-
 // inspect shows what the words name. One that names nothing does not keep the others.
 func (p *program) inspect(ctx context.Context, o *inspectOptions, words []string) error {
-	i, err := p.newInspector(ctx)
+	// The check of names asks the agent of the folder that the environment names.
+	if err := os.Setenv(attach.DirEnv, p.settings.stateDir); err != nil {
+		return err
+	}
+	i, err := inspect.Look(ctx, inspect.Config{Store: p.hostStore(), DataDir: p.settings.dataDir, Now: p.now(), Warn: p.warn})
 	if err != nil {
 		return err
 	}
@@ -69,18 +65,18 @@ func (p *program) inspect(ctx context.Context, o *inspectOptions, words []string
 	var errs []error
 	for _, word := range words {
 		found := len(all)
-		if o.kind != kindNetwork {
-			id, err := findContainer(i.records, word)
+		if o.kind != inspect.KindNetwork {
+			id, err := inspect.Find(i.Records, word)
 			if err != nil {
 				errs = append(errs, err)
 				continue
 			}
 			if id != "" {
-				all = append(all, i.container(ctx, id))
+				all = append(all, i.Container(ctx, id))
 			}
 		}
-		if o.kind != kindContainer {
-			if n := i.network(word); n != nil {
+		if o.kind != inspect.KindContainer {
+			if n := i.Network(word); n != nil {
 				all = append(all, n)
 			}
 		}
@@ -89,74 +85,9 @@ func (p *program) inspect(ctx context.Context, o *inspectOptions, words []string
 			if what == "" {
 				what = o.kind
 			}
-			errs = append(errs, fmt.Errorf("%s: this host has no such %s", printable(word), what))
+			errs = append(errs, fmt.Errorf("%s: this host has no such %s", host.Printable(word), what))
 		}
 	}
 	err = writeShape(p.out, &o.shape, all, func(io.Writer) {})
 	return errors.Join(append(errs, err)...)
-}
-
-// inspector has what is looked at once.
-type inspector struct {
-	*program
-	records  []*attach.Attachment
-	known    []attach.Network
-	locals   []*overlay.Local
-	links    host.Links
-	counters map[string]counters
-}
-
-func (p *program) newInspector(ctx context.Context) (*inspector, error) {
-	i := &inspector{program: p}
-	// The check of names asks the agent of the folder that the environment names.
-	if err := os.Setenv(attach.DirEnv, p.settings.stateDir); err != nil {
-		return nil, err
-	}
-	var err error
-	if i.records, err = p.records(ctx); err != nil {
-		return nil, err
-	}
-	err = p.hostStore().View(ctx, func(tx *attach.Tx) (err error) {
-		i.known, err = tx.Networks()
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	if i.locals, err = overlay.ListLocal(p.settings.dataDir); err != nil {
-		p.warn(err)
-	}
-	if i.links, err = host.ListLinks(); err != nil {
-		return nil, err
-	}
-	i.counters, err = readCounters()
-	return i, err
-}
-
-// findContainer returns the ID of the container that a word names: its ID, else its
-// name, else one of its names, else the start of its ID. Empty when there is none, an
-// error when there are several.
-func findContainer(all []*attach.Attachment, word string) (string, error) {
-	for _, is := range []func(*attach.Attachment) bool{
-		func(a *attach.Attachment) bool { return a.Container == word },
-		func(a *attach.Attachment) bool {
-			return names.Called(a) == word || a.Args["K8S_POD_NAMESPACE"] != "" && a.Args["K8S_POD_NAMESPACE"]+"/"+a.Args["K8S_POD_NAME"] == word
-		},
-		func(a *attach.Attachment) bool { return slices.Contains(names.Registered(a), strings.ToLower(word)) },
-		func(a *attach.Attachment) bool { return strings.HasPrefix(a.Container, word) },
-	} {
-		var ids []string
-		for _, a := range all {
-			if is(a) && !slices.Contains(ids, a.Container) {
-				ids = append(ids, a.Container)
-			}
-		}
-		switch {
-		case len(ids) > 1:
-			return "", fmt.Errorf("%s: %d containers have it: %s", printable(word), len(ids), host.Some(ids))
-		case len(ids) == 1:
-			return ids[0], nil
-		}
-	}
-	return "", nil
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/firewall"
 	"github.com/berth-cni/berth/pkg/firewall/ruleset"
+	"github.com/berth-cni/berth/pkg/inspect"
 	"github.com/berth-cni/berth/pkg/link"
 	"github.com/berth-cni/berth/pkg/names"
 	"github.com/berth-cni/berth/pkg/nstest"
@@ -28,9 +29,9 @@ func TestHostIsDrawnAndInspected(t *testing.T) {
 		Attachments     []struct {
 			Namespace string
 			Record    struct{ Steps []struct{ Kind string } }
-			HostEnd   *linkView
+			HostEnd   *inspect.Link
 			Firewall  []ruleset.Element
-			Check     checkView
+			Check     inspect.Check
 		}
 	}
 	if err := json.Unmarshal([]byte(out), &all); err != nil || code != exitDone || len(all) != 1 || len(all[0].Attachments) != 1 {

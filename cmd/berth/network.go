@@ -10,6 +10,7 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/conflist"
+	"github.com/berth-cni/berth/pkg/inspect"
 	"github.com/berth-cni/berth/pkg/names"
 	"github.com/berth-cni/berth/pkg/overlay"
 	"github.com/spf13/cobra"
@@ -160,8 +161,8 @@ func (p *program) shown(n *networks) []shownNetwork {
 }
 
 // containersOn are the attachments to a network as 'berth ps' shows them.
-func (p *program) containersOn(n *networks, network string) []attachmentView {
-	return p.attachmentViews(n.on(network), func(*attachmentView) bool { return true }, nil)
+func (p *program) containersOn(n *networks, network string) []inspect.Attachment {
+	return inspect.Attachments(n.on(network), func(*inspect.Attachment) bool { return true }, nil, p.now())
 }
 
 // labelFits tells whether labels have what a filter wants: KEY, or KEY=VALUE.

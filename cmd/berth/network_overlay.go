@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/berth-cni/berth/pkg/host"
+	"github.com/berth-cni/berth/pkg/inspect"
 	"github.com/berth-cni/berth/pkg/overlay"
 )
 
@@ -19,7 +21,7 @@ type networkView struct {
 	Scope  string      `json:"scope"`
 	Nodes  []nodeShare `json:"nodes"`
 	// Containers are those of this host.
-	Containers []attachmentView `json:"containers,omitempty"`
+	Containers []inspect.Attachment `json:"containers,omitempty"`
 	// Problem is why no host uses the network.
 	Problem string `json:"problem,omitempty"`
 }
@@ -78,7 +80,7 @@ func (v *networkView) options() []string {
 func (v *networkView) table(w io.Writer) {
 	row(w, "name:", v.Name)
 	row(w, "driver:", v.Driver)
-	row(w, "id:", printable(v.ID))
+	row(w, "id:", host.Printable(v.ID))
 	row(w, "created:", stamp(v.Created))
 	for i, s := range v.Subnets {
 		row(w, "subnet:", fmt.Sprintf("%s in blocks of /%d", s, v.NodePrefix[i]))
@@ -93,7 +95,7 @@ func (v *networkView) table(w io.Writer) {
 	row(w, "mtu:", mtu)
 	row(w, "options:", list(v.options()))
 	for _, key := range slices.Sorted(maps.Keys(v.Labels)) {
-		row(w, "label:", printable(key+"="+v.Labels[key]))
+		row(w, "label:", host.Printable(key+"="+v.Labels[key]))
 	}
 	if v.Problem != "" {
 		row(w, "problem:", strings.ReplaceAll(v.Problem, "\n", "; "))

@@ -11,6 +11,8 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/conflist"
+	"github.com/berth-cni/berth/pkg/host"
+	"github.com/berth-cni/berth/pkg/inspect"
 	"github.com/berth-cni/berth/pkg/overlay"
 )
 
@@ -22,25 +24,25 @@ const (
 
 // hostNetworkView is a network of this host as it is shown.
 type hostNetworkView struct {
-	Name       string            `json:"name"`
-	Driver     string            `json:"driver"`
-	Scope      string            `json:"scope"`
-	Predefined bool              `json:"predefined,omitempty"`
-	Berth      bool              `json:"berth"` // made by this program
-	File       string            `json:"file,omitempty"`
-	Versions   []string          `json:"cniVersions,omitempty"`
-	Created    time.Time         `json:"created,omitzero"`
-	Link       string            `json:"link,omitempty"` // the bridge, or macvlan's parent
-	Subnets    []netip.Prefix    `json:"subnets,omitempty"`
-	Ranges     []rangeView       `json:"ranges,omitempty"`
-	MTU        int               `json:"mtu,omitempty"`
-	Internal   bool              `json:"internal,omitempty"`
-	Isolate    bool              `json:"isolate,omitempty"`
-	NoICC      bool              `json:"noicc,omitempty"`
-	Names      bool              `json:"names,omitempty"`
-	Chain      []string          `json:"chain,omitempty"` // plugins behind the first
-	Labels     map[string]string `json:"labels,omitempty"`
-	Containers []attachmentView  `json:"containers,omitempty"`
+	Name       string               `json:"name"`
+	Driver     string               `json:"driver"`
+	Scope      string               `json:"scope"`
+	Predefined bool                 `json:"predefined,omitempty"`
+	Berth      bool                 `json:"berth"` // made by this program
+	File       string               `json:"file,omitempty"`
+	Versions   []string             `json:"cniVersions,omitempty"`
+	Created    time.Time            `json:"created,omitzero"`
+	Link       string               `json:"link,omitempty"` // the bridge, or macvlan's parent
+	Subnets    []netip.Prefix       `json:"subnets,omitempty"`
+	Ranges     []rangeView          `json:"ranges,omitempty"`
+	MTU        int                  `json:"mtu,omitempty"`
+	Internal   bool                 `json:"internal,omitempty"`
+	Isolate    bool                 `json:"isolate,omitempty"`
+	NoICC      bool                 `json:"noicc,omitempty"`
+	Names      bool                 `json:"names,omitempty"`
+	Chain      []string             `json:"chain,omitempty"` // plugins behind the first
+	Labels     map[string]string    `json:"labels,omitempty"`
+	Containers []inspect.Attachment `json:"containers,omitempty"`
 
 	mode string
 }
@@ -127,7 +129,7 @@ func (v *hostNetworkView) line() *networkLine {
 }
 
 // containers counts those of attachments.
-func containers(all []attachmentView) int {
+func containers(all []inspect.Attachment) int {
 	ids := map[string]bool{}
 	for _, a := range all {
 		ids[a.Container] = true
@@ -157,7 +159,7 @@ func (v *hostNetworkView) table(w io.Writer) {
 	row(w, "name:", v.Name)
 	row(w, "driver:", v.Driver)
 	if v.File != "" {
-		row(w, "file:", printable(v.File))
+		row(w, "file:", host.Printable(v.File))
 	}
 	if !v.Created.IsZero() {
 		row(w, "created:", stamp(v.Created))
@@ -175,25 +177,25 @@ func (v *hostNetworkView) table(w io.Writer) {
 		}
 		row(w, "subnet:", text+fmt.Sprintf(", %d used", r.Used))
 		for _, name := range slices.Sorted(maps.Keys(r.Aux)) {
-			row(w, "reserved:", printable(name)+" "+r.Aux[name].String())
+			row(w, "reserved:", host.Printable(name)+" "+r.Aux[name].String())
 		}
 	}
 	row(w, "options:", list(v.options()))
 	for _, key := range slices.Sorted(maps.Keys(v.Labels)) {
-		row(w, "label:", printable(key+"="+v.Labels[key]))
+		row(w, "label:", host.Printable(key+"="+v.Labels[key]))
 	}
 	containerTable(w, v.Containers)
 }
 
 // containerTable are the containers of a network, if it has some.
-func containerTable(w io.Writer, all []attachmentView) {
+func containerTable(w io.Writer, all []inspect.Attachment) {
 	if len(all) == 0 {
 		return
 	}
 	row(w, "")
 	row(w, "CONTAINER", "INTERFACE", "ADDRESSES", "PORTS", "NAMES", "AGE")
 	for _, a := range all {
-		cells := a.cells(false)
+		cells := cells(&a, false)
 		row(w, append(cells[:1:1], cells[2:]...)...)
 	}
 }

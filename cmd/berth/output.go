@@ -4,10 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"strconv"
 	"strings"
 	"text/tabwriter"
-	"unicode"
 
 	"github.com/spf13/pflag"
 )
@@ -60,13 +58,4 @@ func list[T any](all []T) string {
 		words[i] = fmt.Sprint(v)
 	}
 	return strings.Join(words, ",")
-}
-
-// printable is a text of the store as it is, unless it would do something to the
-// terminal.
-func printable(s string) string {
-	if strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
-		return strconv.Quote(s)
-	}
-	return s
 }

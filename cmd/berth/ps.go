@@ -2,13 +2,13 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"strings"
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/host"
+	"github.com/berth-cni/berth/pkg/inspect"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
@@ -19,15 +19,9 @@ func (s *settings) recordsFlag(f *pflag.FlagSet) {
 	addFlag(f, text(&s.stateDir, "folder", dir, nil), "state-dir", "what a reboot takes away: records and leases")
 }
 
-// records are all attachments of this host. Those that cannot be read are a warning:
-// they keep nobody from seeing the others.
+// records are all attachments of this host that can be read.
 func (p *program) records(ctx context.Context) ([]*attach.Attachment, error) {
-	all, err := p.hostStore().List(ctx, "")
-	if errors.Is(err, attach.ErrUnreadable) {
-		p.warn(err)
-		err = nil
-	}
-	return all, err
+	return inspect.Records(ctx, p.hostStore(), p.warn)
 }
 
 // warn tells a person what does not end the command.
@@ -93,7 +87,7 @@ func (p *program) ps(ctx context.Context, o *psOptions) error {
 			return err
 		}
 	}
-	all := p.attachmentViews(records, o.filter.fits, links)
+	all := inspect.Attachments(records, o.filter.fits, links, p.now())
 	if o.quiet {
 		last := ""
 		for _, v := range all { // sorted: those of a container are together
@@ -111,7 +105,7 @@ func (p *program) ps(ctx context.Context, o *psOptions) error {
 		}
 		row(w, head...)
 		for _, v := range all {
-			row(w, v.cells(o.wide)...)
+			row(w, cells(&v, o.wide)...)
 		}
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/berth-cni/berth/pkg/inspect"
 	"github.com/spf13/pflag"
 )
 
@@ -30,7 +31,7 @@ func (f *psFilter) set(s string) error {
 }
 
 // fits tells whether an attachment is wanted.
-func (f *psFilter) fits(v *attachmentView) bool {
+func (f *psFilter) fits(v *inspect.Attachment) bool {
 	if len(f.network) > 0 && !slices.Contains(f.network, v.Network) {
 		return false
 	}

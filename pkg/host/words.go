@@ -3,8 +3,10 @@ package host
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
+	"unicode"
 )
 
 // Summary is the first line of an error, which says most, and how many there are more.
@@ -38,4 +40,13 @@ func Age(d time.Duration) string {
 		return fmt.Sprintf("%dh", int(d.Hours()))
 	}
 	return fmt.Sprintf("%dd", int(d/day))
+}
+
+// Printable is a text of the store as it is, unless it would do something to the
+// terminal.
+func Printable(s string) string {
+	if strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return strconv.Quote(s)
+	}
+	return s
 }

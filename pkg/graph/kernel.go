@@ -1,4 +1,4 @@
-package main
+package graph
 
 import (
 	"net"
@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/berth-cni/berth/pkg/attach"
-	"github.com/berth-cni/berth/pkg/graph"
 	"github.com/berth-cni/berth/pkg/host"
 	"github.com/berth-cni/berth/pkg/link"
 )
@@ -26,14 +25,14 @@ func newHostKernel(now time.Time) (*hostKernel, error) {
 	return k, err
 }
 
-// Device implements [graph.Kernel]. Only interfaces with addresses of the host are
+// Device implements [Kernel]. Only interfaces with addresses of the host are
 // asked for them: not the ends of pairs.
-func (k *hostKernel) Device(name string) (graph.Device, bool) {
+func (k *hostKernel) Device(name string) (Device, bool) {
 	l, ok := k.links[name]
 	if !ok {
-		return graph.Device{}, false
+		return Device{}, false
 	}
-	d := graph.Device{Name: name, Up: l.Up, MTU: l.MTU}
+	d := Device{Name: name, Up: l.Up, MTU: l.MTU}
 	if l.Kind != "veth" || l.Master == 0 {
 		d.Addresses = k.addressesOf(name)
 	}
@@ -58,11 +57,11 @@ func (k *hostKernel) addressesOf(name string) []netip.Prefix {
 	return all
 }
 
-// Uplink implements [graph.Kernel].
-func (k *hostKernel) Uplink() (graph.Device, bool) {
+// Uplink implements [Kernel].
+func (k *hostKernel) Uplink() (Device, bool) {
 	i, _, routes, err := link.Uplink()
 	if err != nil || len(routes) == 0 {
-		return graph.Device{}, false
+		return Device{}, false
 	}
 	d, ok := k.Device(i.Name)
 	for _, r := range routes {
@@ -71,7 +70,7 @@ func (k *hostKernel) Uplink() (graph.Device, bool) {
 	return d, ok
 }
 
-// Netns implements [graph.Kernel].
+// Netns implements [Kernel].
 func (k *hostKernel) Netns(a *attach.Attachment) string {
 	if what, why := host.StateOf(a, k.links, k.now); what != host.Alive {
 		return why

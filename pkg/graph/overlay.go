@@ -1,4 +1,4 @@
-package main
+package graph
 
 import (
 	"cmp"
@@ -11,24 +11,23 @@ import (
 	"path/filepath"
 	"slices"
 
-	"github.com/berth-cni/berth/pkg/graph"
 	"github.com/berth-cni/berth/pkg/overlay"
 	"github.com/berth-cni/berth/pkg/overlay/agent"
 )
 
 // overlays are the overlay networks of this host, from its own files; and from the
 // agent, when it answers, whether the other hosts are reached.
-func (p *program) overlays(ctx context.Context) ([]graph.Overlay, error) {
-	locals, err := overlay.ListLocal(p.settings.dataDir)
+func (c *Config) overlays(ctx context.Context) ([]Overlay, error) {
+	locals, err := overlay.ListLocal(c.DataDir)
 	if len(locals) == 0 {
 		return nil, err
 	}
-	state, stateErr := savedState(p.settings.dataDir)
-	status, statusErr := agent.Ask(ctx, p.settings.listen)
-	if runs, _ := overlay.AgentRuns(p.settings.stateDir); !runs {
+	state, stateErr := savedState(c.DataDir)
+	status, statusErr := agent.Ask(ctx, c.Listen)
+	if runs, _ := overlay.AgentRuns(c.Store.Dir()); !runs {
 		statusErr = nil // nobody expects an answer
 	}
-	var all []graph.Overlay
+	var all []Overlay
 	for _, l := range locals {
 		all = append(all, overlayView(l, state, status))
 	}
@@ -36,9 +35,9 @@ func (p *program) overlays(ctx context.Context) ([]graph.Overlay, error) {
 }
 
 // overlayView is one network. status is nil when the agent does not answer.
-func overlayView(l *overlay.Local, state *overlay.State, status *agent.Status) graph.Overlay {
+func overlayView(l *overlay.Local, state *overlay.State, status *agent.Status) Overlay {
 	n := &l.Network
-	o := graph.Overlay{Name: n.Name, VNI: n.VNI, Port: n.Port, Device: n.Device(), Bridge: n.Bridge(), Internal: n.Internal,
+	o := Overlay{Name: n.Name, VNI: n.VNI, Port: n.Port, Device: n.Device(), Bridge: n.Bridge(), Internal: n.Internal,
 		Blocks: l.Blocks, Problem: l.Refused}
 	failing := map[string]string{}
 	if status != nil {
@@ -60,7 +59,7 @@ func overlayView(l *overlay.Local, state *overlay.State, status *agent.Status) g
 		if node == l.Node {
 			continue
 		}
-		r := graph.Remote{Name: node, Address: state.Nodes[node].Address, Blocks: blocks}
+		r := Remote{Name: node, Address: state.Nodes[node].Address, Blocks: blocks}
 		if verdict, bad := failing[node]; bad {
 			r.Reach, r.Bad = verdict, true
 		} else if status != nil {
@@ -68,7 +67,7 @@ func overlayView(l *overlay.Local, state *overlay.State, status *agent.Status) g
 		}
 		o.Peers = append(o.Peers, r)
 	}
-	slices.SortFunc(o.Peers, func(a, b graph.Remote) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortFunc(o.Peers, func(a, b Remote) int { return cmp.Compare(a.Name, b.Name) })
 	return o
 }
 

@@ -1,4 +1,4 @@
-package main
+package inspect
 
 import (
 	"context"
@@ -13,44 +13,50 @@ import (
 	"github.com/berth-cni/berth/pkg/overlay"
 )
 
-// containerView is a container with all of its attachments.
-type containerView struct {
-	Kind        string       `json:"kind"`
-	Name        string       `json:"name"`
-	Container   string       `json:"container"`
-	Attachments []detailView `json:"attachments"`
+// What [Container.Kind] and [Network.Kind] say.
+const (
+	KindContainer = "container"
+	KindNetwork   = "network"
+)
+
+// Container is a container with all of its attachments.
+type Container struct {
+	Kind        string   `json:"kind"`
+	Name        string   `json:"name"`
+	Container   string   `json:"container"`
+	Attachments []Detail `json:"attachments"`
 }
 
-// detailView is everything of one attachment.
-type detailView struct {
-	attachmentView
+// Detail is everything of one attachment.
+type Detail struct {
+	Attachment
 	Record *attach.Attachment `json:"record"` // with its steps
 	// HostEnd is the host's end of the interface; null where there is none.
-	HostEnd       *linkView         `json:"hostEnd"`
+	HostEnd       *Link             `json:"hostEnd"`
 	Firewall      []ruleset.Element `json:"firewall"`
 	FirewallError string            `json:"firewallError,omitempty"` // why the elements are not known
-	Check         checkView         `json:"check"`
+	Check         Check             `json:"check"`
 }
 
-// checkView is what [attach.Check] says.
-type checkView struct {
+// Check is what [attach.Check] says.
+type Check struct {
 	OK       bool     `json:"ok"`
 	Problems []string `json:"problems,omitempty"`
 }
 
-// linkView is an interface of the host.
-type linkView struct {
+// Link is an interface of the host.
+type Link struct {
 	Name     string   `json:"name"`
 	Index    int      `json:"index"`
 	MTU      int      `json:"mtu"` // bytes
 	Up       bool     `json:"up"`
 	Master   string   `json:"master,omitempty"` // the bridge that it is a port of
-	Counters counters `json:"counters"`
+	Counters Counters `json:"counters"`
 }
 
-// counters count since the interface was made. What the host's end of a pair receives,
+// Counters count since the interface was made. What the host's end of a pair receives,
 // its container has sent.
-type counters struct {
+type Counters struct {
 	ReceivedBytes   uint64 `json:"receivedBytes"`
 	ReceivedPackets uint64 `json:"receivedPackets"`
 	ReceivedErrors  uint64 `json:"receivedErrors"`
@@ -63,12 +69,12 @@ type counters struct {
 
 // readCounters reads those of all interfaces of the calling thread's namespace
 // (proc_pid_net(5), dev).
-func readCounters() (map[string]counters, error) {
+func readCounters() (map[string]Counters, error) {
 	data, err := os.ReadFile("/proc/thread-self/net/dev")
 	if err != nil {
 		return nil, err
 	}
-	all := map[string]counters{}
+	all := map[string]Counters{}
 	for line := range strings.Lines(string(data)) {
 		name, rest, ok := strings.Cut(line, ":")
 		fields := strings.Fields(rest)
@@ -79,19 +85,19 @@ func readCounters() (map[string]counters, error) {
 			v, _ := strconv.ParseUint(fields[i], 10, 64)
 			return v
 		}
-		all[strings.TrimSpace(name)] = counters{n(0), n(1), n(2), n(3), n(8), n(9), n(10), n(11)}
+		all[strings.TrimSpace(name)] = Counters{n(0), n(1), n(2), n(3), n(8), n(9), n(10), n(11)}
 	}
 	return all, nil
 }
 
 // link is an interface of the host; nil when there is none.
-func (i *inspector) link(name string) *linkView {
-	l, ok := i.links[name]
+func (h *Host) link(name string) *Link {
+	l, ok := h.links[name]
 	if !ok {
 		return nil
 	}
-	v := &linkView{Name: l.Name, Index: l.Index, MTU: l.MTU, Up: l.Up, Counters: i.counters[name]}
-	for _, m := range i.links {
+	v := &Link{Name: l.Name, Index: l.Index, MTU: l.MTU, Up: l.Up, Counters: h.counters[name]}
+	for _, m := range h.links {
 		if l.Master != 0 && m.Index == l.Master {
 			v.Master = m.Name
 		}
@@ -99,15 +105,15 @@ func (i *inspector) link(name string) *linkView {
 	return v
 }
 
-// container is everything of the container of an ID.
-func (i *inspector) container(ctx context.Context, id string) *containerView {
-	v := &containerView{Kind: kindContainer, Container: id}
-	for _, a := range i.records {
+// Container is everything of the container of an ID.
+func (h *Host) Container(ctx context.Context, id string) *Container {
+	v := &Container{Kind: KindContainer, Container: id}
+	for _, a := range h.Records {
 		if a.Container != id {
 			continue
 		}
-		d := detailView{attachmentView: i.view(a), Record: a, Firewall: []ruleset.Element{}, Check: checked(ctx, a)}
-		d.HostEnd = i.link(d.HostInterface)
+		d := Detail{Attachment: h.view(a), Record: a, Firewall: []ruleset.Element{}, Check: checked(ctx, a)}
+		d.HostEnd = h.link(d.HostInterface)
 		if found, err := ruleset.Elements(ctx, a); err != nil {
 			d.FirewallError = err.Error()
 		} else {
@@ -119,44 +125,44 @@ func (i *inspector) container(ctx context.Context, id string) *containerView {
 	return v
 }
 
-func (i *inspector) view(a *attach.Attachment) attachmentView {
-	return i.attachmentViews([]*attach.Attachment{a}, new(psFilter).fits, i.links)[0]
+func (h *Host) view(a *attach.Attachment) Attachment {
+	return Attachments([]*attach.Attachment{a}, func(*Attachment) bool { return true }, h.links, h.now)[0]
 }
 
 // checked runs the checks of all steps.
-func checked(ctx context.Context, a *attach.Attachment) checkView {
+func checked(ctx context.Context, a *attach.Attachment) Check {
 	err := attach.Check(ctx, a)
 	if err == nil {
-		return checkView{OK: true}
+		return Check{OK: true}
 	}
-	return checkView{Problems: strings.Split(err.Error(), "\n")}
+	return Check{Problems: strings.Split(err.Error(), "\n")}
 }
 
-// networkDetail is what this host knows of a network.
-type networkDetail struct {
+// Network is what this host knows of a network.
+type Network struct {
 	Kind string `json:"kind"`
 	Name string `json:"name"`
 	// Known is what the host remembers; null before the first ADD.
 	Known *attach.Network `json:"known"`
 	// Link is the bridge, or macvlan's parent; null where there is none.
-	Link *linkView `json:"link"`
+	Link *Link `json:"link"`
 	// Overlay is what an overlay network is on this host, and Tunnel its VXLAN device.
-	Overlay     *overlay.Local   `json:"overlay,omitempty"`
-	Tunnel      *linkView        `json:"tunnel,omitempty"`
-	Problems    []string         `json:"problems,omitempty"`
-	Attachments []attachmentView `json:"attachments"`
+	Overlay     *overlay.Local `json:"overlay,omitempty"`
+	Tunnel      *Link          `json:"tunnel,omitempty"`
+	Problems    []string       `json:"problems,omitempty"`
+	Attachments []Attachment   `json:"attachments"`
 }
 
-// network is everything of the network of a name; nil when the host knows none.
-func (i *inspector) network(name string) *networkDetail {
-	v := &networkDetail{Kind: kindNetwork, Name: name}
+// Network is everything of the network of a name; nil when the host knows none.
+func (h *Host) Network(name string) *Network {
+	v := &Network{Kind: KindNetwork, Name: name}
 	device := ""
-	if k := slices.IndexFunc(i.known, func(n attach.Network) bool { return n.Name == name }); k >= 0 {
-		v.Known, device = &i.known[k], i.known[k].Link
+	if k := slices.IndexFunc(h.known, func(n attach.Network) bool { return n.Name == name }); k >= 0 {
+		v.Known, device = &h.known[k], h.known[k].Link
 	}
-	if k := slices.IndexFunc(i.locals, func(l *overlay.Local) bool { return l.Network.Name == name }); k >= 0 {
-		v.Overlay, device = i.locals[k], i.locals[k].Network.Bridge()
-		v.Tunnel = i.link(v.Overlay.Network.Device())
+	if k := slices.IndexFunc(h.locals, func(l *overlay.Local) bool { return l.Network.Name == name }); k >= 0 {
+		v.Overlay, device = h.locals[k], h.locals[k].Network.Bridge()
+		v.Tunnel = h.link(v.Overlay.Network.Device())
 		if v.Tunnel == nil {
 			v.Problems = append(v.Problems, fmt.Sprintf("there is no device %s", v.Overlay.Network.Device()))
 		}
@@ -164,12 +170,11 @@ func (i *inspector) network(name string) *networkDetail {
 			v.Problems = append(v.Problems, v.Overlay.Refused)
 		}
 	}
-	on := psFilter{network: []string{name}}
-	v.Attachments = i.attachmentViews(i.records, on.fits, i.links)
+	v.Attachments = Attachments(h.Records, func(a *Attachment) bool { return a.Network == name }, h.links, h.now)
 	if v.Known == nil && v.Overlay == nil && len(v.Attachments) == 0 {
 		return nil
 	}
-	v.Link = i.link(device)
+	v.Link = h.link(device)
 	switch {
 	case device == "":
 	case v.Link == nil && len(v.Attachments) > 0:

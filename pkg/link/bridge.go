@@ -11,6 +11,7 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/internal/netlink"
+	"github.com/berth-cni/berth/pkg/internal/rtnl"
 	"golang.org/x/sys/unix"
 )
 
@@ -61,7 +62,7 @@ func (b *Bridge) Add(_ context.Context, a *attach.Adding) error {
 	defer c.close()
 	found, fault := b.look(c, a.Attachment)
 	if errors.Is(fault, errChanged) {
-		if d, err := c.byName(b.Name); err == nil && d.alias != sharedAlias {
+		if d, err := c.LinkByName(b.Name); err == nil && d.Alias != sharedAlias {
 			fault = nil // its MAC and MTU are those of whoever made it
 		}
 	}
@@ -71,7 +72,7 @@ func (b *Bridge) Add(_ context.Context, a *attach.Adding) error {
 		}
 	}
 	for _, d := range found {
-		a.Interfaces = append(a.Interfaces, attach.Interface{Name: d.name, MAC: d.mac.String(), MTU: d.mtu, Index: d.index})
+		a.Interfaces = append(a.Interfaces, attach.Interface{Name: d.Name, MAC: d.MAC.String(), MTU: d.MTU, Index: d.Index})
 	}
 	return nil
 }
@@ -86,18 +87,18 @@ func (b *Bridge) Check(_ context.Context, a *attach.Attachment) error {
 		return err
 	}
 	defer c.close()
-	d, err := c.byName(b.Name)
+	d, err := c.LinkByName(b.Name)
 	if err != nil {
 		return err
 	}
-	if d.kind != "bridge" {
+	if d.Kind != "bridge" {
 		return fmt.Errorf("bridge %s: %w", b.Name, ErrWrongKind)
 	}
-	if b.VLANs && !d.vlans {
+	if b.VLANs && !d.VLANs {
 		return fmt.Errorf("bridge %s does not filter VLANs", b.Name)
 	}
 	_, fault := b.look(c, a)
-	if errors.Is(fault, errChanged) && d.alias != sharedAlias {
+	if errors.Is(fault, errChanged) && d.Alias != sharedAlias {
 		return nil
 	}
 	return fault
@@ -109,28 +110,28 @@ var errChanged = errors.New("is not as Berth made it")
 // look returns the bridge, and behind it the interface with the gateway of a VLAN, and
 // the first thing that is not as Add would make it. It asks what the kernel answers
 // without its interface lock, so that an ADD can.
-func (b *Bridge) look(c *conn, a *attach.Attachment) (found []*device, fault error) {
-	d, err := c.glance(b.Name)
+func (b *Bridge) look(c *conn, a *attach.Attachment) (found []*rtnl.Link, fault error) {
+	d, err := c.Glance(b.Name)
 	if err != nil {
 		return nil, err
 	}
 	gateway := d
-	found = []*device{d}
+	found = []*rtnl.Link{d}
 	if b.Gateway && b.GatewayVLAN != 0 {
-		if gateway, err = c.glance(b.vlanInterface()); err != nil {
+		if gateway, err = c.Glance(b.vlanInterface()); err != nil {
 			return nil, err
 		}
 		found = append(found, gateway)
 	}
 	for _, i := range found {
-		if i.flags&unix.IFF_UP == 0 {
-			return found, fmt.Errorf("bridge %s is down", i.name)
+		if i.Flags&unix.IFF_UP == 0 {
+			return found, fmt.Errorf("bridge %s is down", i.Name)
 		}
 	}
-	if b.Promisc && d.flags&unix.IFF_PROMISC == 0 {
+	if b.Promisc && d.Flags&unix.IFF_PROMISC == 0 {
 		return found, fmt.Errorf("bridge %s is not promiscuous", b.Name)
 	}
-	for _, s := range b.settings(gateway.name, a) {
+	for _, s := range b.settings(gateway.Name, a) {
 		if have, err := readSysctl(s.path); err != nil || have != s.value && have != "" {
 			return found, errors.Join(err, fmt.Errorf("%s is %q, want %s", s.path, have, s.value))
 		}
@@ -138,14 +139,14 @@ func (b *Bridge) look(c *conn, a *attach.Attachment) (found []*device, fault err
 	if fault := b.lookOutward(c, d, gateway, a); fault != nil {
 		return found, fault
 	}
-	if want := bridgeMAC(b.Name); !slices.Equal(d.mac, want) {
-		return found, fmt.Errorf("bridge %s has the MAC %s, and %w, with %s", b.Name, d.mac, errChanged, want)
+	if want := bridgeMAC(b.Name); !slices.Equal(d.MAC, want) {
+		return found, fmt.Errorf("bridge %s has the MAC %s, and %w, with %s", b.Name, d.MAC, errChanged, want)
 	}
 	return found, nil
 }
 
 // lookOutward looks at the routes that the bridge has to have and at its MTU.
-func (b *Bridge) lookOutward(c *conn, d, gateway *device, a *attach.Attachment) error {
+func (b *Bridge) lookOutward(c *conn, d, gateway *rtnl.Link, a *attach.Attachment) error {
 	to := []netip.Addr{outside4, outside6}
 	gws := gateways(a)
 	if !b.Gateway {
@@ -154,26 +155,26 @@ func (b *Bridge) lookOutward(c *conn, d, gateway *device, a *attach.Attachment) 
 	for _, gw := range gws {
 		to = append(to, gw.Addr(), neighbourIn(gw))
 	}
-	found, err := c.ways(to...)
+	found, err := c.RoutesTo(to...)
 	if err != nil {
 		return err
 	}
 	for i, gw := range gws {
 		own, beside := found[2+2*i], found[3+2*i]
-		there := own != nil && own.kind == unix.RTN_LOCAL && own.index == gateway.index
+		there := own != nil && own.Type == unix.RTN_LOCAL && own.Index == gateway.Index
 		if gw.Addr().Is6() { // whose route comes a moment after the address
-			if there, err = c.hasAddress6(gateway.index, gw.Addr()); err != nil {
+			if there, err = c.HasAddress6(gateway.Index, gw.Addr()); err != nil {
 				return err
 			}
 		}
 		if !there {
-			return fmt.Errorf("bridge %s lacks its gateway address %s", gateway.name, gw)
+			return fmt.Errorf("bridge %s lacks its gateway address %s", gateway.Name, gw)
 		}
-		if gw.IsSingleIP() || beside != nil && beside.index == gateway.index {
+		if gw.IsSingleIP() || beside != nil && beside.Index == gateway.Index {
 			continue
 		}
-		if there, err := c.connected(gateway.index, gw); err != nil || !there { // else the host's own routing policy has another way
-			return errors.Join(err, fmt.Errorf("the host has no route to %s by bridge %s", gw.Masked(), gateway.name))
+		if there, err := c.connected(gateway.Index, gw); err != nil || !there { // else the host's own routing policy has another way
+			return errors.Join(err, fmt.Errorf("the host has no route to %s by bridge %s", gw.Masked(), gateway.Name))
 		}
 	}
 	mtu := b.MTU
@@ -183,7 +184,7 @@ func (b *Bridge) lookOutward(c *conn, d, gateway *device, a *attach.Attachment) 
 		}
 	}
 	if b.tooLarge(d, mtu) {
-		return fmt.Errorf("bridge %s has MTU %d, more than the %d of the way out, and %w", b.Name, d.mtu, mtu, errChanged)
+		return fmt.Errorf("bridge %s has MTU %d, more than the %d of the way out, and %w", b.Name, d.MTU, mtu, errChanged)
 	}
 	return nil
 }
@@ -216,12 +217,12 @@ func (b *Bridge) settings(on string, a *attach.Attachment) []setting {
 
 // ensure makes the bridge, or brings one that is there to what the step says. It returns
 // what [Bridge.look] does.
-func (b *Bridge) ensure(c *conn, a *attach.Attachment) ([]*device, error) {
+func (b *Bridge) ensure(c *conn, a *attach.Attachment) ([]*rtnl.Link, error) {
 	d, err := b.ensureLink(c)
 	if err != nil {
 		return nil, err
 	}
-	found := []*device{d}
+	found := []*rtnl.Link{d}
 	gateway := d
 	if b.Gateway && b.GatewayVLAN != 0 {
 		if gateway, err = b.ensureVLANInterface(c, d); err != nil {
@@ -229,7 +230,7 @@ func (b *Bridge) ensure(c *conn, a *attach.Attachment) ([]*device, error) {
 		}
 		found = append(found, gateway)
 	}
-	for _, s := range b.settings(gateway.name, a) {
+	for _, s := range b.settings(gateway.Name, a) {
 		if _, err := setSysctl(s.path, s.value); err != nil {
 			return nil, err
 		}
@@ -241,45 +242,45 @@ func (b *Bridge) ensure(c *conn, a *attach.Attachment) ([]*device, error) {
 }
 
 // ensureLink returns the bridge, made or found, and up.
-func (b *Bridge) ensureLink(c *conn) (*device, error) {
-	d, err := c.byName(b.Name)
+func (b *Bridge) ensureLink(c *conn) (*rtnl.Link, error) {
+	d, err := c.LinkByName(b.Name)
 	if isErrno(err, unix.ENODEV) {
 		return b.create(c)
 	}
 	if err != nil {
 		return nil, err
 	}
-	if d.kind != "bridge" {
+	if d.Kind != "bridge" {
 		return nil, fmt.Errorf("%w (it is %s)", ErrWrongKind, kindOf(d))
 	}
-	if d.flags&unix.IFF_UP == 0 { // as whoever made it left it, perhaps half-way
+	if d.Flags&unix.IFF_UP == 0 { // as whoever made it left it, perhaps half-way
 		if err := b.finish(c, d); err != nil {
 			return nil, err
 		}
 	}
-	if b.Promisc && d.flags&unix.IFF_PROMISC == 0 {
-		if err := c.do(setLink(d.index, unix.IFF_PROMISC)); err != nil {
+	if b.Promisc && d.Flags&unix.IFF_PROMISC == 0 {
+		if err := c.Send(rtnl.SetLink(d.Index, unix.IFF_PROMISC)); err != nil {
 			return nil, fmt.Errorf("set promiscuous: %w", err)
 		}
 	}
-	if b.VLANs && !d.vlans {
+	if b.VLANs && !d.VLANs {
 		if err := b.filterVLANs(c, d); err != nil {
 			return nil, err
 		}
 	}
-	if d.alias == sharedAlias {
+	if d.Alias == sharedAlias {
 		if err := b.restore(c, d); err != nil {
 			return nil, err
 		}
 	}
-	return c.byName(b.Name)
+	return c.LinkByName(b.Name)
 }
 
 // restore gives a bridge that Berth made its MAC again, and an MTU that fits the way
 // out: never a larger one, which ports that are there could not take.
-func (b *Bridge) restore(c *conn, d *device) error {
-	if mac := bridgeMAC(b.Name); !slices.Equal(d.mac, mac) {
-		if err := c.do(setLink(d.index, 0).Bytes(unix.IFLA_ADDRESS, mac)); err != nil {
+func (b *Bridge) restore(c *conn, d *rtnl.Link) error {
+	if mac := bridgeMAC(b.Name); !slices.Equal(d.MAC, mac) {
+		if err := c.Send(rtnl.SetLink(d.Index, 0).Bytes(unix.IFLA_ADDRESS, mac)); err != nil {
 			return fmt.Errorf("set MAC %s: %w", mac, err)
 		}
 	}
@@ -287,32 +288,32 @@ func (b *Bridge) restore(c *conn, d *device) error {
 	if err != nil || !b.tooLarge(d, mtu) {
 		return err
 	}
-	if err := c.do(setMTU(d.index, mtu)); err != nil {
+	if err := c.Send(setMTU(d.Index, mtu)); err != nil {
 		return fmt.Errorf("set MTU %d: %w", mtu, err)
 	}
 	return nil
 }
 
-func kindOf(d *device) string {
-	if d.kind == "" {
+func kindOf(d *rtnl.Link) string {
+	if d.Kind == "" {
 		return "a device of the machine"
 	}
-	return "a " + d.kind
+	return "a " + d.Kind
 }
 
 // create makes the bridge right at birth. Its MAC is set, so that neither a port
 // nor udev changes it. STP is off, as the kernel has it. It is down until
 // [Bridge.finish] is done with it.
-func (b *Bridge) create(c *conn) (*device, error) {
+func (b *Bridge) create(c *conn) (*rtnl.Link, error) {
 	mtu, err := b.wantedMTU(c)
 	if err != nil {
 		return nil, err
 	}
-	req := newLink(b.Name, "bridge", 0, nil).Bytes(unix.IFLA_ADDRESS, bridgeMAC(b.Name))
+	req := rtnl.NewLink(b.Name, "bridge", 0, nil).Bytes(unix.IFLA_ADDRESS, bridgeMAC(b.Name))
 	if mtu != 0 {
 		req.Uint32(unix.IFLA_MTU, uint32(mtu))
 	}
-	err = c.do(req)
+	err = c.Send(req)
 	if err != nil && !isErrno(err, unix.EEXIST) { // EEXIST: another ADD was faster
 		return nil, fmt.Errorf("add: %w", err)
 	}
@@ -325,13 +326,13 @@ func (b *Bridge) create(c *conn) (*device, error) {
 //
 // The MTU given at creation is lost when the first port joins. The kernel keeps one
 // that was changed, so it is changed and changed back.
-func (b *Bridge) finish(c *conn, d *device) error {
+func (b *Bridge) finish(c *conn, d *rtnl.Link) error {
 	mtu, err := b.wantedMTU(c)
 	if err != nil {
 		return err
 	}
 	if mtu == 0 {
-		mtu = d.mtu
+		mtu = d.MTU
 	}
 	other := mtu - 1 // never more than the ports may have
 	if mtu <= 1280 {
@@ -342,11 +343,11 @@ func (b *Bridge) finish(c *conn, d *device) error {
 	if _, err := setSysctl(sysctl("ipv6", "conf", b.Name, "accept_dad"), "0"); err != nil {
 		return err
 	}
-	reqs := []*netlink.Request{setMTU(d.index, other), setMTU(d.index, mtu)}
-	if slices.Equal(d.mac, bridgeMAC(b.Name)) { // made by Berth: the alias says so, whatever becomes of the MAC
-		reqs = append(reqs, setLink(d.index, 0).Bytes(unix.IFLA_IFALIAS, []byte(sharedAlias)))
+	reqs := []*netlink.Request{setMTU(d.Index, other), setMTU(d.Index, mtu)}
+	if slices.Equal(d.MAC, bridgeMAC(b.Name)) { // made by Berth: the alias says so, whatever becomes of the MAC
+		reqs = append(reqs, rtnl.SetLink(d.Index, 0).Bytes(unix.IFLA_IFALIAS, []byte(sharedAlias)))
 	}
-	if err := c.do(append(reqs, setLink(d.index, unix.IFF_UP))...); err != nil {
+	if err := c.Send(append(reqs, rtnl.SetLink(d.Index, unix.IFF_UP))...); err != nil {
 		return fmt.Errorf("set MTU %d and up: %w", mtu, err)
 	}
 	return nil
@@ -365,13 +366,13 @@ func (b *Bridge) wantedMTU(c *conn) (int, error) {
 }
 
 // tooLarge tells whether the MTU of a bridge that is there has to become this one.
-func (b *Bridge) tooLarge(d *device, mtu int) bool {
+func (b *Bridge) tooLarge(d *rtnl.Link, mtu int) bool {
 	follows := b.FollowMTU || b.MTU == 0 && b.Gateway
-	return follows && mtu != 0 && mtu < d.mtu
+	return follows && mtu != 0 && mtu < d.MTU
 }
 
 func setMTU(index, mtu int) *netlink.Request {
-	return setLink(index, 0).Uint32(unix.IFLA_MTU, uint32(mtu))
+	return rtnl.SetLink(index, 0).Uint32(unix.IFLA_MTU, uint32(mtu))
 }
 
 // randomMAC is a locally administered unicast address (IEEE 802, 48 bits).
@@ -382,12 +383,12 @@ func randomMAC() net.HardwareAddr {
 
 // route puts the gateway's addresses on the device, with the routes to their subnets.
 // What is there already costs one answer, EEXIST.
-func (b *Bridge) route(c *conn, d *device, a *attach.Attachment) error {
+func (b *Bridge) route(c *conn, d *rtnl.Link, a *attach.Attachment) error {
 	var added []netip.Prefix
 	for _, gw := range gateways(a) {
-		err := c.do(newAddress(d.index, gw, false))
+		err := c.Send(newAddress(d.Index, gw, false))
 		if err != nil && !isErrno(err, unix.EEXIST) {
-			return fmt.Errorf("interface %s: add gateway address %s: %w", d.name, gw, err)
+			return fmt.Errorf("interface %s: add gateway address %s: %w", d.Name, gw, err)
 		}
 		if err == nil {
 			added = append(added, gw) // and the kernel its route
@@ -396,15 +397,15 @@ func (b *Bridge) route(c *conn, d *device, a *attach.Attachment) error {
 		if gw.IsSingleIP() {
 			continue
 		}
-		if err := c.do(connectedRoute(d.index, gw)); err != nil && !isErrno(err, unix.EEXIST) {
-			return fmt.Errorf("interface %s: add route to %s: %w", d.name, gw.Masked(), err)
+		if err := c.Send(connectedRoute(d.Index, gw)); err != nil && !isErrno(err, unix.EEXIST) {
+			return fmt.Errorf("interface %s: add route to %s: %w", d.Name, gw.Masked(), err)
 		}
 	}
 	if len(added) == 0 || b.MoreAddresses {
 		return nil
 	}
 	if err := b.replaceAddresses(c, d, gateways(a), added); err != nil {
-		return fmt.Errorf("interface %s: %w", d.name, err)
+		return fmt.Errorf("interface %s: %w", d.Name, err)
 	}
 	return nil
 }
@@ -412,8 +413,8 @@ func (b *Bridge) route(c *conn, d *device, a *attach.Attachment) error {
 // replaceAddresses settles with the addresses that the device had before the
 // gateway's were added to it: another IPv4 address, or one of an overlapping IPv6
 // subnet, goes with forceAddress and is an error without.
-func (b *Bridge) replaceAddresses(c *conn, d *device, gws, added []netip.Prefix) error {
-	have, err := c.addresses(d.index)
+func (b *Bridge) replaceAddresses(c *conn, d *rtnl.Link, gws, added []netip.Prefix) error {
+	have, err := c.addresses(d.Index)
 	if err != nil {
 		return err
 	}
@@ -429,12 +430,12 @@ func (b *Bridge) replaceAddresses(c *conn, d *device, gws, added []netip.Prefix)
 		}
 		if !b.ForceAddress {
 			for _, gw := range added { // leave it as it was
-				_ = c.do(deleteAddress(d.index, gw))
+				_ = c.Send(deleteAddress(d.Index, gw))
 			}
 			return fmt.Errorf("has the address %s already, which is not the gateway %s; "+
 				"forceAddress replaces it", old, gws[clash])
 		}
-		if err := c.do(deleteAddress(d.index, old)); err != nil && !isErrno(err, unix.EADDRNOTAVAIL) {
+		if err := c.Send(deleteAddress(d.Index, old)); err != nil && !isErrno(err, unix.EADDRNOTAVAIL) {
 			return fmt.Errorf("replace address %s: %w", old, err)
 		}
 	}

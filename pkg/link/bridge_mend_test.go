@@ -73,11 +73,11 @@ func TestBridgeMTUFollows(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer c.close()
-		d, err := c.byName(name)
+		d, err := c.LinkByName(name)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return d.mtu
+		return d.MTU
 	}
 	a := &attach.Adding{Attachment: attachment(t, "c1", 2)}
 	b := &Bridge{Name: "berth0", Gateway: true}

@@ -44,15 +44,15 @@ func TestBridgeAtBirth(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.close()
-	d, err := c.byName("berth0")
+	d, err := c.LinkByName("berth0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d.mtu != 1400 {
-		t.Errorf("MTU %d, want that of the default route's device, 1400", d.mtu)
+	if d.MTU != 1400 {
+		t.Errorf("MTU %d, want that of the default route's device, 1400", d.MTU)
 	}
-	if d.mac.String() != mac {
-		t.Errorf("the first port changed the MAC from %s to %s", mac, d.mac)
+	if d.MAC.String() != mac {
+		t.Errorf("the first port changed the MAC from %s to %s", mac, d.MAC)
 	}
 	for path, want := range map[string]string{
 		sysctl("ipv6", "conf", "berth0", "accept_ra"): "0",

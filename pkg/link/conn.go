@@ -1,5 +1,5 @@
-// Package link speaks route netlink (RFC 3549): bridges, veth pairs, addresses,
-// routes and what belongs to them in /proc/sys. Its steps make the interface of
+// Package link makes links by route netlink: bridges, veth pairs, their addresses
+// and routes, and what belongs to them in /proc/sys. Its steps make the interface of
 // an attachment.
 //
 // Nothing on the ADD path lists or dumps: links are asked for by name, and what
@@ -13,16 +13,16 @@ import (
 	"os"
 
 	"github.com/berth-cni/berth/pkg/internal/netlink"
+	"github.com/berth-cni/berth/pkg/internal/rtnl"
 	"golang.org/x/sys/unix"
 )
 
-// conn is a route netlink socket. It stays in the network namespace it was made
-// in, whatever thread uses it. Not for concurrent use.
-type conn struct{ *netlink.Conn }
+// conn is a route netlink socket of a step. Not for concurrent use.
+type conn struct{ *rtnl.Conn }
 
 // dial opens a socket in the calling thread's network namespace.
 func dial() (*conn, error) {
-	c, err := netlink.Dial(unix.NETLINK_ROUTE)
+	c, err := rtnl.Dial()
 	if err != nil {
 		return nil, err
 	}
@@ -30,37 +30,6 @@ func dial() (*conn, error) {
 }
 
 func (c *conn) close() { _ = c.Close() }
-
-// do sends the requests together. The kernel runs them in order, and goes on after one
-// that fails; the error then has the [netlink.Refusals].
-func (c *conn) do(reqs ...*netlink.Request) error { return c.Do(reqs, nil) }
-
-// ask sends a question and returns what parse makes of the answer.
-func ask[T any](c *conn, question *netlink.Request, parse func(netlink.Message) (T, error)) (T, error) {
-	var answer T
-	var bad error
-	err := c.Do([]*netlink.Request{question}, func(_ int, m netlink.Message) { answer, bad = parse(m) })
-	if err == nil {
-		err = bad
-	}
-	return answer, err
-}
-
-// list asks for a list of one kind of messages. Only for what is not on the ADD path.
-func list[T any](c *conn, question *netlink.Request, kind uint16, parse func(netlink.Message) (T, error)) ([]T, error) {
-	var bad error
-	all, err := netlink.List(c.Conn, question, nil, func(m netlink.Message) (t T, ok bool) {
-		if m.Kind != kind {
-			return t, false
-		}
-		t, err := parse(m)
-		if err != nil {
-			bad = err
-		}
-		return t, err == nil
-	})
-	return all, errors.Join(err, bad)
-}
 
 // batch is requests that go out together, each with what it is for.
 type batch struct {
@@ -77,7 +46,7 @@ func (b *batch) try(req *netlink.Request) { b.add("", req) }
 
 // run sends the batch. The error is the first failure that matters.
 func (b *batch) run(c *conn) error {
-	err := c.do(b.reqs...)
+	err := c.Send(b.reqs...)
 	refused := netlink.Refusals(err)
 	if refused == nil {
 		return err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/internal/rtnl"
 	"golang.org/x/sys/unix"
 )
 
@@ -112,7 +113,7 @@ func keepAdvertisements() error {
 		return err
 	}
 	defer c.close()
-	all, err := c.devices()
+	all, err := c.Links()
 	if err != nil {
 		return err
 	}
@@ -121,10 +122,10 @@ func keepAdvertisements() error {
 		return err
 	}
 	for _, d := range all {
-		if d.master != 0 || d.flags&unix.IFF_LOOPBACK != 0 || d.kind == "bridge" && !outward[d.index] {
+		if d.Master != 0 || d.Flags&unix.IFF_LOOPBACK != 0 || d.Kind == "bridge" && !outward[d.Index] {
 			continue
 		}
-		if err := keepAdvertisementsOf(d.name); err != nil {
+		if err := keepAdvertisementsOf(d.Name); err != nil {
 			return err
 		}
 	}
@@ -142,21 +143,21 @@ func keepAdvertisementsOf(name string) error {
 
 // outward are the links with a default route, of either family, and those with hardware
 // for a port.
-func (c *conn) outward(all []*device) (map[int]bool, error) {
+func (c *conn) outward(all []*rtnl.Link) (map[int]bool, error) {
 	found := map[int]bool{}
 	for _, d := range all {
-		if d.master != 0 && d.hardware() {
-			found[d.master] = true
+		if d.Master != 0 && hardware(d) {
+			found[d.Master] = true
 		}
 	}
-	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
+	for _, family := range rtnl.Families {
 		routes, err := c.routes(family, 0)
 		if err != nil {
 			return nil, err
 		}
 		for _, r := range routes {
-			if r.dst.Bits() == 0 && r.kind == unix.RTN_UNICAST {
-				found[r.index] = true
+			if r.Dst.Bits() == 0 && r.Type == unix.RTN_UNICAST {
+				found[r.Index] = true
 			}
 		}
 	}
@@ -164,10 +165,10 @@ func (c *conn) outward(all []*device) (map[int]bool, error) {
 }
 
 // hardware tells whether the link is a device of the machine, or stands for one.
-func (d *device) hardware() bool {
-	switch d.kind {
+func hardware(d *rtnl.Link) bool {
+	switch d.Kind {
 	case "", "vlan", "bond", "team":
-		return d.flags&unix.IFF_LOOPBACK == 0
+		return d.Flags&unix.IFF_LOOPBACK == 0
 	}
 	return false
 }
@@ -184,8 +185,8 @@ func KeepAdvertisements(name string) error {
 		return err
 	}
 	defer c.close()
-	d, err := c.byName(name)
-	if err != nil || d.master != 0 || !d.hardware() {
+	d, err := c.LinkByName(name)
+	if err != nil || d.Master != 0 || !hardware(d) {
 		return err
 	}
 	return keepAdvertisementsOf(name)

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/internal/rtnl"
 	"github.com/berth-cni/berth/pkg/nstest"
 	"github.com/berth-cni/berth/pkg/steptest"
 )
@@ -121,8 +122,8 @@ func TestKeepAdvertisementsOfWhatComesLater(t *testing.T) {
 			t.Errorf("accept_ra of %s is %s, want %s", name, got, want)
 		}
 	}
-	d := &device{kind: "vlan"}
-	if !d.hardware() || (&device{kind: "veth"}).hardware() {
+	d := &rtnl.Link{Kind: "vlan"}
+	if !hardware(d) || hardware(&rtnl.Link{Kind: "veth"}) {
 		t.Error("a VLAN stands for hardware, a veth does not")
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/internal/netlink"
+	"github.com/berth-cni/berth/pkg/internal/rtnl"
 	"golang.org/x/sys/unix"
 )
 
@@ -52,21 +53,21 @@ func configureInside(ns *Netns, a *attach.Attachment, dad bool) error {
 // namespace. announce tells the neighbours the IPv4 addresses, as the interface
 // comes up.
 func (c *conn) configure(a *attach.Attachment, dad, announce bool) error {
-	index, err := c.index(a.IfName)
+	index, err := c.Index(a.IfName)
 	if err != nil {
 		return err
 	}
 	var b batch
 	if announce {
-		b.add("announce addresses of "+a.IfName, setInet(index, devconfArpNotify, 1))
+		b.add("announce addresses of "+a.IfName, rtnl.SetInet(index, rtnl.ArpNotify, 1))
 	}
 	if len(a.Addresses) > 0 && !hasIPv6(a) {
-		b.try(noLinkLocal(index)) // fails where the interface has no IPv6
+		b.try(rtnl.NoLinkLocal(index)) // fails where the interface has no IPv6
 	}
 	for _, addr := range a.Addresses {
 		b.add(fmt.Sprintf("add address %s to %s", addr.Prefix, a.IfName), newAddress(index, addr.Prefix, dad))
 	}
-	b.add("set up "+a.IfName, setLink(index, unix.IFF_UP))
+	b.add("set up "+a.IfName, rtnl.SetLink(index, unix.IFF_UP))
 	if err := b.run(c); err != nil {
 		return err
 	}
@@ -86,7 +87,7 @@ func (c *conn) addRoutes(index int, a *attach.Attachment) error {
 		routes[i] = withGateway(r, a.Addresses)
 		reqs[i] = newRoute(index, routes[i])
 	}
-	err := c.do(reqs...)
+	err := c.Send(reqs...)
 	refused := netlink.Refusals(err)
 	if refused == nil {
 		return err
@@ -112,7 +113,7 @@ func (c *conn) addRouteBehind(index int, r attach.Route) error {
 	var err error
 	for range most {
 		r.Priority++
-		if err = c.do(newRoute(index, r)); !isErrno(err, unix.EEXIST) {
+		if err = c.Send(newRoute(index, r)); !isErrno(err, unix.EEXIST) {
 			break
 		}
 	}
@@ -122,22 +123,22 @@ func (c *conn) addRouteBehind(index int, r attach.Route) error {
 // settle waits until no address of the interface is tentative any more (RFC 4862,
 // section 5.4). A duplicate is an error.
 func (c *conn) settle(name string) error {
-	index, err := c.index(name)
+	index, err := c.Index(name)
 	if err != nil {
 		return err
 	}
 	const limit, pause = 10 * time.Second, 20 * time.Millisecond
 	for start := time.Now(); time.Since(start) < limit; time.Sleep(pause) {
-		all, err := c.addressFlags(index)
+		all, err := c.Addresses(index)
 		if err != nil {
 			return err
 		}
 		waiting := false
 		for _, addr := range all {
-			if addr.flags&unix.IFA_F_DADFAILED != 0 {
-				return fmt.Errorf("another host has the address %s (duplicate address detection)", addr.prefix)
+			if addr.Flags&unix.IFA_F_DADFAILED != 0 {
+				return fmt.Errorf("another host has the address %s (duplicate address detection)", addr.Prefix)
 			}
-			waiting = waiting || addr.flags&unix.IFA_F_TENTATIVE != 0
+			waiting = waiting || addr.Flags&unix.IFA_F_TENTATIVE != 0
 		}
 		if !waiting {
 			return nil
@@ -193,14 +194,14 @@ func checkInside(a *attach.Attachment, up bool) error {
 		return err
 	}
 	defer c.close()
-	d, err := c.byName(a.IfName)
+	d, err := c.LinkByName(a.IfName)
 	if err != nil {
 		return fmt.Errorf("in the container: %w", err)
 	}
-	if up && d.flags&unix.IFF_UP == 0 {
+	if up && d.Flags&unix.IFF_UP == 0 {
 		return fmt.Errorf("interface %s in the container is down", a.IfName)
 	}
-	have, err := c.addresses(d.index)
+	have, err := c.addresses(d.Index)
 	if err != nil {
 		return err
 	}
@@ -209,23 +210,23 @@ func checkInside(a *attach.Attachment, up bool) error {
 			return fmt.Errorf("interface %s in the container lacks its address %s", a.IfName, addr.Prefix)
 		}
 	}
-	return c.checkRoutes(a, d.index)
+	return c.checkRoutes(a, d.Index)
 }
 
 func (c *conn) checkRoutes(a *attach.Attachment, index int) error {
-	have := map[bool][]route{}
+	have := map[bool][]rtnl.Route{}
 	for _, want := range a.Routes {
 		want = withGateway(want, a.Addresses)
 		v4 := want.Dst.Addr().Is4()
 		if have[v4] == nil {
-			all, err := c.routes(family(want.Dst.Addr()), 0)
+			all, err := c.routes(rtnl.Family(want.Dst.Addr()), 0)
 			if err != nil {
 				return err
 			}
 			have[v4] = all
 		}
-		found := slices.ContainsFunc(have[v4], func(r route) bool {
-			return r.dst == want.Dst.Masked() && r.gateway == want.Gateway && r.index == index
+		found := slices.ContainsFunc(have[v4], func(r rtnl.Route) bool {
+			return r.Dst == want.Dst.Masked() && r.Gateway == want.Gateway && r.Index == index
 		})
 		if !found {
 			return fmt.Errorf("the container lacks its route to %s by %s on %s", want.Dst, want.Gateway, a.IfName)

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/internal/rtnl"
 	"golang.org/x/sys/unix"
 )
 
@@ -13,11 +14,11 @@ func isLoopback(p netip.Prefix) bool { return p.Addr().IsLoopback() }
 // inspect returns an interface, without a sandbox, and its addresses but the
 // link-local ones.
 func (c *conn) inspect(name string) (attach.Interface, []netip.Prefix, error) {
-	d, err := c.byName(name)
+	d, err := c.LinkByName(name)
 	if err != nil {
 		return attach.Interface{}, nil, err
 	}
-	all, err := c.addresses(d.index)
+	all, err := c.addresses(d.Index)
 	if err != nil {
 		return attach.Interface{}, nil, err
 	}
@@ -27,7 +28,7 @@ func (c *conn) inspect(name string) (attach.Interface, []netip.Prefix, error) {
 			prefixes = append(prefixes, p)
 		}
 	}
-	return attach.Interface{Name: d.name, MAC: d.mac.String(), MTU: d.mtu, Index: d.index}, prefixes, nil
+	return attach.Interface{Name: d.Name, MAC: d.MAC.String(), MTU: d.MTU, Index: d.Index}, prefixes, nil
 }
 
 // Inspect returns an interface of the namespace, with the namespace's path for its
@@ -62,7 +63,7 @@ func Uplink() (attach.Interface, []attach.Address, []attach.Route, error) {
 		return attach.Interface{}, nil, nil, fmt.Errorf("find the default route: %w", err)
 	}
 	if d != nil {
-		name = d.name
+		name = d.Name
 	}
 	i, prefixes, err := c.inspect(name)
 	if err != nil {
@@ -82,14 +83,14 @@ func Uplink() (attach.Interface, []attach.Address, []attach.Route, error) {
 // defaultRoutes are those of the main table through a gateway on one link.
 func (c *conn) defaultRoutes(index int) ([]attach.Route, error) {
 	var found []attach.Route
-	for _, f := range []int{unix.AF_INET, unix.AF_INET6} {
+	for _, f := range rtnl.Families {
 		all, err := c.routes(f, 0)
 		if err != nil {
 			return nil, err
 		}
 		for _, r := range all {
-			if r.table == unix.RT_TABLE_MAIN && r.dst.Bits() == 0 && r.index == index && r.gateway.IsValid() {
-				found = append(found, attach.Route{Dst: r.dst, Gateway: r.gateway})
+			if r.Table == unix.RT_TABLE_MAIN && r.Dst.Bits() == 0 && r.Index == index && r.Gateway.IsValid() {
+				found = append(found, attach.Route{Dst: r.Dst, Gateway: r.Gateway})
 			}
 		}
 	}
@@ -109,10 +110,10 @@ func gatewayOf(subnet netip.Prefix, routes []attach.Route) netip.Addr {
 // busy returns the name of an interface of the namespace that is up and not lo;
 // empty when there is none. (The kernel's own tunnel devices are down.)
 func (c *conn) busy() (string, error) {
-	all, err := c.devices()
+	all, err := c.Links()
 	for _, d := range all {
-		if d.flags&unix.IFF_UP != 0 && d.flags&unix.IFF_LOOPBACK == 0 {
-			return d.name, nil
+		if d.Up() && d.Flags&unix.IFF_LOOPBACK == 0 {
+			return d.Name, nil
 		}
 	}
 	return "", err

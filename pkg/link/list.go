@@ -1,12 +1,6 @@
 package link
 
-import (
-	"fmt"
-	"net"
-
-	"github.com/berth-cni/berth/pkg/internal/netlink"
-	"golang.org/x/sys/unix"
-)
+import "net"
 
 // Link is an interface as the kernel tells of it (rtnetlink(7), RTM_GETLINK).
 type Link struct {
@@ -32,14 +26,14 @@ func List() ([]Link, error) {
 		return nil, err
 	}
 	defer c.close()
-	devices, err := c.devices()
+	devices, err := c.Links()
 	if err != nil {
 		return nil, err
 	}
 	all := make([]Link, len(devices))
 	for i, d := range devices {
-		all[i] = Link{Index: d.index, Name: d.name, Kind: d.kind, Alias: d.alias, MAC: d.mac, MTU: d.mtu,
-			Master: d.master, Up: d.flags&unix.IFF_UP != 0, PeerAway: d.away}
+		all[i] = Link{Index: d.Index, Name: d.Name, Kind: d.Kind, Alias: d.Alias, MAC: d.MAC, MTU: d.MTU,
+			Master: d.Master, Up: d.Up(), PeerAway: d.Away}
 	}
 	return all, nil
 }
@@ -51,14 +45,4 @@ func ByName(all []Link) map[string]Link {
 		by[l.Name] = l
 	}
 	return by
-}
-
-// devices lists the interfaces of the socket's namespace.
-func (c *conn) devices() ([]*device, error) {
-	question := netlink.NewQuestion(unix.RTM_GETLINK, ifinfomsg(unix.AF_UNSPEC, 0, 0)).Uint32(unix.IFLA_EXT_MASK, skipStats)
-	all, err := list(c, question, unix.RTM_NEWLINK, parseDevice)
-	if err != nil {
-		return nil, fmt.Errorf("list interfaces: %w", err)
-	}
-	return all, nil
 }

@@ -58,6 +58,6 @@ func IsBridge(name string) bool {
 		return false
 	}
 	defer c.close()
-	d, err := c.byName(name)
-	return err == nil && d.kind == "bridge"
+	d, err := c.LinkByName(name)
+	return err == nil && d.Kind == "bridge"
 }

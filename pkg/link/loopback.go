@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/internal/rtnl"
 	"golang.org/x/sys/unix"
 )
 
@@ -67,14 +68,14 @@ func (*Loopback) Check(_ context.Context, a *attach.Attachment) error {
 		return err
 	}
 	defer c.close()
-	d, err := c.byName(loopback)
+	d, err := c.LinkByName(loopback)
 	if err != nil {
 		return err
 	}
-	if d.flags&unix.IFF_UP == 0 {
+	if d.Flags&unix.IFF_UP == 0 {
 		return fmt.Errorf("interface %s in the container is down", loopback)
 	}
-	have, err := c.addresses(d.index)
+	have, err := c.addresses(d.Index)
 	if err != nil {
 		return err
 	}
@@ -86,14 +87,14 @@ func (*Loopback) Check(_ context.Context, a *attach.Attachment) error {
 
 // loopbackUp sets lo up where it is down. The host's is not ours to set.
 func (c *conn) loopbackUp(host bool) error {
-	d, err := c.byName(loopback)
-	if err != nil || d.flags&unix.IFF_UP != 0 {
+	d, err := c.LinkByName(loopback)
+	if err != nil || d.Flags&unix.IFF_UP != 0 {
 		return err
 	}
 	if host {
 		return fmt.Errorf("interface %s of the host is down", loopback)
 	}
-	if err := c.do(setLink(d.index, unix.IFF_UP)); err != nil {
+	if err := c.Send(rtnl.SetLink(d.Index, unix.IFF_UP)); err != nil {
 		return fmt.Errorf("set up %s: %w", loopback, err)
 	}
 	return nil

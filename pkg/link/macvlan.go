@@ -9,6 +9,7 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/internal/netlink"
+	"github.com/berth-cni/berth/pkg/internal/rtnl"
 	"golang.org/x/sys/unix"
 )
 
@@ -73,20 +74,20 @@ func (m *Macvlan) Add(_ context.Context, a *attach.Adding) error {
 	if err != nil {
 		return fmt.Errorf("add macvlan on %s: %w", m.Master, err)
 	}
-	d, err := inside.byName(macvlanName(a.Attachment))
+	d, err := inside.LinkByName(macvlanName(a.Attachment))
 	if err != nil {
 		return errors.Join(err, attach.ErrLeft)
 	}
 	if err := m.configure(ns, inside, d, master, a.Attachment); err != nil {
 		err = fmt.Errorf("macvlan on %s: %w", m.Master, err)
-		if undo := inside.deleteIndex(d.index); undo != nil {
+		if undo := inside.deleteIndex(d.Index); undo != nil {
 			return errors.Join(err, undo, attach.ErrLeft)
 		}
 		return err
 	}
 	mtu := m.MTU
 	if mtu == 0 {
-		mtu = master.mtu
+		mtu = master.MTU
 	}
 	a.Interfaces = append(a.Interfaces, attach.Interface{Name: a.IfName, MAC: a.MAC, MTU: mtu, Sandbox: a.Netns})
 	return nil
@@ -100,45 +101,45 @@ func macvlanName(a *attach.Attachment) string { return "macv" + a.Hash() }
 func mark(a *attach.Attachment) string { return "berth " + a.Hash() }
 
 // create makes the interface with one request, under its first name.
-func (m *Macvlan) create(ns *Netns, c *conn, a *attach.Attachment) (master *device, err error) {
+func (m *Macvlan) create(ns *Netns, c *conn, a *attach.Attachment) (master *rtnl.Link, err error) {
 	if !m.Inside {
 		if c, err = dial(); err != nil {
 			return nil, err
 		}
 		defer c.close()
 	}
-	if master, err = c.byName(m.Master); err != nil {
+	if master, err = c.LinkByName(m.Master); err != nil {
 		return nil, err
 	}
 	mac, err := net.ParseMAC(a.MAC)
 	if err != nil {
 		return nil, err
 	}
-	req := newLink(macvlanName(a), "macvlan", 0, func(data *netlink.Request) {
+	req := rtnl.NewLink(macvlanName(a), "macvlan", 0, func(data *netlink.Request) {
 		data.Uint32(unix.IFLA_MACVLAN_MODE, MacvlanMode(m.Mode))
 		if m.QueueLen != 0 {
 			data.Uint32(unix.IFLA_MACVLAN_BC_QUEUE_LEN, m.QueueLen)
 		}
 	})
-	req.Uint32(unix.IFLA_LINK, uint32(master.index)).Uint32(unix.IFLA_NET_NS_FD, uint32(ns.fd)).Bytes(unix.IFLA_ADDRESS, mac)
+	req.Uint32(unix.IFLA_LINK, uint32(master.Index)).Uint32(unix.IFLA_NET_NS_FD, uint32(ns.fd)).Bytes(unix.IFLA_ADDRESS, mac)
 	if m.MTU != 0 {
 		req.Uint32(unix.IFLA_MTU, uint32(m.MTU))
 	}
-	err = c.do(req)
+	err = c.Send(req)
 	return master, m.explain(err, master)
 }
 
 // explain says what the kernel means by its bare numbers.
-func (m *Macvlan) explain(err error, master *device) error {
+func (m *Macvlan) explain(err error, master *rtnl.Link) error {
 	switch {
 	case isErrno(err, unix.EBUSY):
-		return fmt.Errorf("%s %w: it is a port of a bridge or a bond, or has children of another kind: %w", master.name, ErrMaster, err)
-	case isErrno(err, unix.EINVAL) && m.MTU > master.mtu:
-		return fmt.Errorf("MTU %d is larger than the master's, %d: %w", m.MTU, master.mtu, err)
+		return fmt.Errorf("%s %w: it is a port of a bridge or a bond, or has children of another kind: %w", master.Name, ErrMaster, err)
+	case isErrno(err, unix.EINVAL) && m.MTU > master.MTU:
+		return fmt.Errorf("MTU %d is larger than the master's, %d: %w", m.MTU, master.MTU, err)
 	case isErrno(err, unix.EINVAL) && m.Mode == "passthru":
-		return fmt.Errorf("%s %w: passthru wants an Ethernet interface without other children: %w", master.name, ErrMaster, err)
+		return fmt.Errorf("%s %w: passthru wants an Ethernet interface without other children: %w", master.Name, ErrMaster, err)
 	case isErrno(err, unix.EINVAL):
-		return fmt.Errorf("%s %w: it is not an Ethernet interface, or has a child in mode passthru: %w", master.name, ErrMaster, err)
+		return fmt.Errorf("%s %w: it is not an Ethernet interface, or has a child in mode passthru: %w", master.Name, ErrMaster, err)
 	case isErrno(err, unix.EEXIST):
 		return fmt.Errorf("left over from an attachment that is not on record; a DEL removes it: %w", err)
 	}
@@ -150,8 +151,8 @@ func (m *Macvlan) explain(err error, master *device) error {
 // (RFC 5227 section 3, RFC 4861 section 7.2.6); and in passthru mode, where the
 // child begins with the master's MAC, that the master changes to the child's. The
 // kernel gives the master's own back when the child goes.
-func (m *Macvlan) configure(ns *Netns, c *conn, d, master *device, a *attach.Attachment) error {
-	err := c.do(setLink(d.index, 0).Text(unix.IFLA_IFNAME, a.IfName).Bytes(unix.IFLA_IFALIAS, []byte(mark(a))))
+func (m *Macvlan) configure(ns *Netns, c *conn, d, master *rtnl.Link, a *attach.Attachment) error {
+	err := c.Send(rtnl.SetLink(d.Index, 0).Text(unix.IFLA_IFNAME, a.IfName).Bytes(unix.IFLA_IFALIAS, []byte(mark(a))))
 	if isErrno(err, unix.EEXIST) {
 		return fmt.Errorf("the container has an interface %s already: %w", a.IfName, err)
 	}
@@ -170,7 +171,7 @@ func (m *Macvlan) configure(ns *Netns, c *conn, d, master *device, a *attach.Att
 	if err := c.configure(a, m.DAD, false); err != nil {
 		return err
 	}
-	if hasIPv6(a) && master.oper == operUp {
+	if hasIPv6(a) && master.Oper == rtnl.OperUp {
 		if err := c.awaitUp(a.IfName); err != nil {
 			return err
 		}
@@ -179,7 +180,7 @@ func (m *Macvlan) configure(ns *Netns, c *conn, d, master *device, a *attach.Att
 	if err != nil {
 		return err
 	}
-	if err := c.do(setLink(d.index, 0).Bytes(unix.IFLA_ADDRESS, mac)); err != nil {
+	if err := c.Send(rtnl.SetLink(d.Index, 0).Bytes(unix.IFLA_ADDRESS, mac)); err != nil {
 		return fmt.Errorf("set MAC %s: %w", a.MAC, err)
 	}
 	return nil
@@ -217,9 +218,9 @@ func (m *Macvlan) Del(_ context.Context, a *attach.Attachment) error {
 // deleteMacvlan deletes the attachment's interface, whichever name it has got to;
 // nil when there is none. One of the same name that is another's stays.
 func (c *conn) deleteMacvlan(a *attach.Attachment) error {
-	d, err := c.byName(a.IfName)
-	if err == nil && d.kind == "macvlan" && d.alias == mark(a) {
-		return c.deleteIndex(d.index)
+	d, err := c.LinkByName(a.IfName)
+	if err == nil && d.Kind == "macvlan" && d.Alias == mark(a) {
+		return c.deleteIndex(d.Index)
 	}
 	if err != nil && !notExist(err) {
 		return err
@@ -229,7 +230,7 @@ func (c *conn) deleteMacvlan(a *attach.Attachment) error {
 
 // deleteIndex deletes a link by its index: by its name it could be another's by now.
 func (c *conn) deleteIndex(index int) error {
-	if err := c.do(netlink.NewRequest(unix.RTM_DELLINK, 0, ifinfomsg(unix.AF_UNSPEC, index, 0))); err != nil && !isErrno(err, unix.ENODEV) {
+	if err := c.Send(rtnl.DeleteLink(index)); err != nil && !isErrno(err, unix.ENODEV) {
 		return fmt.Errorf("delete interface %d: %w", index, err)
 	}
 	return nil
@@ -243,7 +244,7 @@ func (m *Macvlan) Check(_ context.Context, a *attach.Attachment) error {
 		return err
 	}
 	defer c.close()
-	d, err := c.byName(a.IfName)
+	d, err := c.LinkByName(a.IfName)
 	if err != nil {
 		return fmt.Errorf("in the container: %w", err)
 	}
@@ -254,18 +255,18 @@ func (m *Macvlan) Check(_ context.Context, a *attach.Attachment) error {
 		}
 		defer outside.close()
 	}
-	master, err := outside.byName(m.Master)
+	master, err := outside.LinkByName(m.Master)
 	switch {
 	case err != nil:
 		return err
-	case d.kind != "macvlan" || d.alias != mark(a):
+	case d.Kind != "macvlan" || d.Alias != mark(a):
 		return fmt.Errorf("interface %s in the container is not the attachment's macvlan", a.IfName)
-	case d.link != master.index:
+	case d.Parent != master.Index:
 		return fmt.Errorf("interface %s in the container is not on %s", a.IfName, m.Master)
-	case d.mode != MacvlanMode(m.Mode):
+	case d.Mode != MacvlanMode(m.Mode):
 		return fmt.Errorf("interface %s in the container is not in mode %s", a.IfName, m.Mode)
-	case d.mac.String() != a.MAC:
-		return fmt.Errorf("interface %s in the container has the MAC %s, not %s", a.IfName, d.mac, a.MAC)
+	case d.MAC.String() != a.MAC:
+		return fmt.Errorf("interface %s in the container has the MAC %s, not %s", a.IfName, d.MAC, a.MAC)
 	}
 	return checkInside(a, true)
 }

@@ -1,6 +1,10 @@
 package link
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/berth-cni/berth/pkg/internal/rtnl"
+)
 
 // Parent is an interface that others can be made on.
 type Parent struct {
@@ -19,18 +23,18 @@ func FindParent(netns, name string) (*Parent, error) {
 		return nil, err
 	}
 	defer c.close()
-	var d *device
+	var d *rtnl.Link
 	if name == "" {
 		if d, err = c.defaultDevice(); err != nil {
 			return nil, fmt.Errorf("find the default route's device: %w", err)
 		}
-	} else if d, err = c.byName(name); notExist(err) {
+	} else if d, err = c.LinkByName(name); notExist(err) {
 		return nil, nil
 	}
 	if err != nil || d == nil {
 		return nil, err
 	}
-	return &Parent{d.name, d.mac.String(), d.mtu}, nil
+	return &Parent{d.Name, d.MAC.String(), d.MTU}, nil
 }
 
 // dialAt opens a socket in the namespace of a path; in the host's when it is empty.

@@ -6,6 +6,7 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/internal/netlink"
+	"github.com/berth-cni/berth/pkg/internal/rtnl"
 	"golang.org/x/sys/unix"
 )
 
@@ -17,12 +18,12 @@ func (v *Veth) configurePort(c *conn, a *attach.Attachment) error {
 	if len(options) == 0 && !vlans {
 		return nil
 	}
-	port, err := c.index(a.HostIfName())
+	port, err := c.Index(a.HostIfName())
 	if err != nil {
 		return err
 	}
 	if len(options) > 0 {
-		if err := c.do(setPort(port, options)); err != nil {
+		if err := c.Send(setPort(port, options)); err != nil {
 			return fmt.Errorf("set port options %v: %w", options, err)
 		}
 	}
@@ -74,7 +75,7 @@ func filtersBridged(a *attach.Attachment) bool {
 }
 
 func setPort(index int, options []uint16) *netlink.Request {
-	req := netlink.NewRequest(unix.RTM_SETLINK, 0, ifinfomsg(unix.AF_BRIDGE, index, 0))
+	req := netlink.NewRequest(unix.RTM_SETLINK, 0, rtnl.Ifinfomsg(unix.AF_BRIDGE, index, 0))
 	return req.Nest(unix.IFLA_PROTINFO, func() {
 		for _, o := range options {
 			req.Uint8(o, 1)
@@ -90,11 +91,11 @@ func (c *conn) pinMAC(port int, mac string, vlan int) error {
 		return err
 	}
 	req := netlink.NewRequest(unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|unix.NLM_F_REPLACE,
-		ndmsg(unix.AF_BRIDGE, port, unix.NUD_NOARP, unix.NTF_MASTER)).Bytes(unix.NDA_LLADDR, hw)
+		rtnl.Ndmsg(unix.AF_BRIDGE, port, unix.NUD_NOARP, unix.NTF_MASTER)).Bytes(unix.NDA_LLADDR, hw)
 	if vlan != 0 {
 		req.Uint16(unix.NDA_VLAN, uint16(vlan))
 	}
-	if err := c.do(req); err != nil {
+	if err := c.Send(req); err != nil {
 		return fmt.Errorf("pin MAC %s to the port: %w", mac, err)
 	}
 	return nil

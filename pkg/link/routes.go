@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/berth-cni/berth/pkg/internal/rtnl"
 	"golang.org/x/sys/unix"
 )
 
@@ -29,7 +30,7 @@ func HostRoutes(except ...string) ([]HostRoute, error) {
 	defer c.close()
 	var all []HostRoute
 	names := map[int]string{0: ""}
-	for _, f := range []int{unix.AF_INET, unix.AF_INET6} {
+	for _, f := range rtnl.Families {
 		routes, err := c.routes(f, 0)
 		if err != nil {
 			return nil, err
@@ -38,20 +39,20 @@ func HostRoutes(except ...string) ([]HostRoute, error) {
 			if !hasNetwork(r) {
 				continue
 			}
-			name, known := names[r.index]
+			name, known := names[r.Index]
 			if !known {
-				d, err := c.byIndex(r.index)
+				d, err := c.LinkByIndex(r.Index)
 				if isErrno(err, unix.ENODEV) {
 					continue // gone since, and its routes with it
 				}
 				if err != nil {
 					return nil, err
 				}
-				name = d.name
-				names[r.index] = name
+				name = d.Name
+				names[r.Index] = name
 			}
 			if !slices.Contains(except, name) {
-				all = append(all, HostRoute{r.dst.Masked(), name})
+				all = append(all, HostRoute{r.Dst.Masked(), name})
 			}
 		}
 	}
@@ -59,9 +60,9 @@ func HostRoutes(except ...string) ([]HostRoute, error) {
 }
 
 // hasNetwork tells whether a network of somebody else is behind the route.
-func hasNetwork(r route) bool {
-	a := r.dst.Addr()
-	return r.dst.Bits() > 0 && r.protocol != protocolBerth &&
+func hasNetwork(r rtnl.Route) bool {
+	a := r.Dst.Addr()
+	return r.Dst.Bits() > 0 && r.Protocol != protocolBerth &&
 		!a.IsLoopback() && !a.IsLinkLocalUnicast() && !a.IsMulticast() && a != netip.AddrFrom4([4]byte{255, 255, 255, 255})
 }
 

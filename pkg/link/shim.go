@@ -10,6 +10,7 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/internal/netlink"
+	"github.com/berth-cni/berth/pkg/internal/rtnl"
 	"golang.org/x/sys/unix"
 )
 
@@ -56,7 +57,7 @@ func (s *HostShim) Add(ctx context.Context, a *attach.Adding) error {
 }
 
 func (s *HostShim) add(c *conn, a *attach.Adding) error {
-	master, err := c.byName(s.Master)
+	master, err := c.LinkByName(s.Master)
 	if err != nil {
 		return err
 	}
@@ -64,16 +65,14 @@ func (s *HostShim) add(c *conn, a *attach.Adding) error {
 	if err != nil {
 		return err
 	}
-	sources, err := c.addresses(master.index)
+	sources, err := c.addresses(master.Index)
 	if err != nil {
 		return err
 	}
 	for _, dst := range hosts(a.Attachment) {
-		req := newRoute(shim.index, attach.Route{Dst: dst})
-		if src := source(sources, dst.Addr()); src.IsValid() {
-			req.Addr(unix.RTA_PREFSRC, src)
-		}
-		err := c.do(req)
+		r := routeOf(shim.Index, attach.Route{Dst: dst})
+		r.Source = source(sources, dst.Addr())
+		err := c.Send(r.Add())
 		if isErrno(err, unix.EEXIST) {
 			err = s.mine(c, shim, dst, err)
 		}
@@ -85,7 +84,7 @@ func (s *HostShim) add(c *conn, a *attach.Adding) error {
 		return nil
 	}
 	for _, p := range sources {
-		back := attach.Route{Dst: host(p.Addr()), Gateway: linkLocal(shim.mac)}
+		back := attach.Route{Dst: rtnl.HostPrefix(p.Addr()), Gateway: linkLocal(shim.MAC)}
 		if p.Addr().Is6() && !p.Addr().IsLinkLocalUnicast() && !slices.Contains(a.Routes, back) {
 			a.Routes = append(a.Routes, back)
 			a.Changed()
@@ -95,25 +94,25 @@ func (s *HostShim) add(c *conn, a *attach.Adding) error {
 }
 
 // ensure returns the shim, up. That it is up says that the rest is done.
-func (s *HostShim) ensure(c *conn, master *device) (*device, error) {
-	d, err := c.byName(s.name())
+func (s *HostShim) ensure(c *conn, master *rtnl.Link) (*rtnl.Link, error) {
+	d, err := c.LinkByName(s.name())
 	if isErrno(err, unix.ENODEV) {
 		// Of the master's MAC, since that is what tells two hosts of one network apart.
-		mac := hashMAC("shim", master.mac.String())
-		req := newLink(s.name(), "macvlan", 0, func(data *netlink.Request) { data.Uint32(unix.IFLA_MACVLAN_MODE, macvlanBridge) })
-		err = c.do(req.Uint32(unix.IFLA_LINK, uint32(master.index)).Bytes(unix.IFLA_ADDRESS, mac))
+		mac := hashMAC("shim", master.MAC.String())
+		req := rtnl.NewLink(s.name(), "macvlan", 0, func(data *netlink.Request) { data.Uint32(unix.IFLA_MACVLAN_MODE, macvlanBridge) })
+		err = c.Send(req.Uint32(unix.IFLA_LINK, uint32(master.Index)).Bytes(unix.IFLA_ADDRESS, mac))
 		if err != nil {
 			return nil, (&Macvlan{}).explain(err, master)
 		}
-		d, err = c.byName(s.name())
+		d, err = c.LinkByName(s.name())
 	}
 	if err != nil {
 		return nil, err
 	}
-	if d.kind != "macvlan" || d.link != master.index {
-		return nil, fmt.Errorf("interface %s is not a macvlan on %s: %w", d.name, s.Master, unix.EEXIST)
+	if d.Kind != "macvlan" || d.Parent != master.Index {
+		return nil, fmt.Errorf("interface %s is not a macvlan on %s: %w", d.Name, s.Master, unix.EEXIST)
 	}
-	if d.flags&unix.IFF_UP != 0 {
+	if d.Flags&unix.IFF_UP != 0 {
 		return d, nil
 	}
 	return d, s.setUp(c, d)
@@ -123,23 +122,23 @@ func (s *HostShim) ensure(c *conn, master *device) (*device, error) {
 // master's network has many who send to all, and the master hears them, too. With
 // rp_filter what comes from where the host has another way to is dropped, ARP requests
 // included.
-func (s *HostShim) setUp(c *conn, d *device) error {
+func (s *HostShim) setUp(c *conn, d *rtnl.Link) error {
 	for _, setting := range []string{"accept_ra", "autoconf", "accept_dad", "disable_ipv6"} {
-		if _, err := setSysctl(sysctl("ipv6", "conf", d.name, setting), "0"); err != nil {
+		if _, err := setSysctl(sysctl("ipv6", "conf", d.Name, setting), "0"); err != nil {
 			return err
 		}
 	}
 	var b batch
-	b.add("accept only what is routed back", setInet(d.index, devconfRPFilter, 1))
-	b.try(noLinkLocal(d.index)) // these two fail where there is no IPv6
-	b.try(newAddress(d.index, netip.PrefixFrom(linkLocal(d.mac), 64), false))
-	b.add("set up "+d.name, setLink(d.index, unix.IFF_UP))
+	b.add("accept only what is routed back", rtnl.SetInet(d.Index, rtnl.RPFilter, 1))
+	b.try(rtnl.NoLinkLocal(d.Index)) // these two fail where there is no IPv6
+	b.try(newAddress(d.Index, netip.PrefixFrom(linkLocal(d.MAC), 64), false))
+	b.add("set up "+d.Name, rtnl.SetLink(d.Index, unix.IFF_UP))
 	return b.run(c)
 }
 
 // mine tells whether a route that is there already is one of the shim's, left over
 // from an ADD that was killed; else it returns why it is refused.
-func (s *HostShim) mine(c *conn, shim *device, dst netip.Prefix, refused error) error {
+func (s *HostShim) mine(c *conn, shim *rtnl.Link, dst netip.Prefix, refused error) error {
 	all, err := s.routes(c, shim)
 	if err != nil || slices.Contains(all, dst) {
 		return err
@@ -148,16 +147,16 @@ func (s *HostShim) mine(c *conn, shim *device, dst netip.Prefix, refused error) 
 }
 
 // routes are the destinations that the host reaches through the shim.
-func (s *HostShim) routes(c *conn, shim *device) ([]netip.Prefix, error) {
+func (s *HostShim) routes(c *conn, shim *rtnl.Link) ([]netip.Prefix, error) {
 	var all []netip.Prefix
-	for _, f := range []int{unix.AF_INET, unix.AF_INET6} {
-		routes, err := c.routes(f, shim.index)
+	for _, f := range rtnl.Families {
+		routes, err := c.routes(f, shim.Index)
 		if err != nil {
 			return nil, err
 		}
 		for _, r := range routes {
-			if r.table == unix.RT_TABLE_MAIN && r.dst.IsSingleIP() {
-				all = append(all, r.dst)
+			if r.Index == shim.Index && r.Table == unix.RT_TABLE_MAIN && r.Dst.IsSingleIP() {
+				all = append(all, r.Dst)
 			}
 		}
 	}
@@ -175,15 +174,15 @@ func (s *HostShim) Del(_ context.Context, a *attach.Attachment) error {
 }
 
 func (s *HostShim) remove(c *conn, a *attach.Attachment) error {
-	shim, err := c.byName(s.name())
+	shim, err := c.LinkByName(s.name())
 	if notExist(err) {
 		return nil
 	}
-	if err != nil || shim.kind != "macvlan" {
+	if err != nil || shim.Kind != "macvlan" {
 		return err
 	}
 	for _, dst := range hosts(a) {
-		if err := c.do(deleteRoute(shim.index, attach.Route{Dst: dst})); err != nil && !isErrno(err, unix.ESRCH) {
+		if err := c.Send(routeOf(shim.Index, attach.Route{Dst: dst}).Delete()); err != nil && !isErrno(err, unix.ESRCH) {
 			return fmt.Errorf("delete route to %s: %w", dst, err)
 		}
 	}
@@ -201,19 +200,19 @@ func (s *HostShim) Check(_ context.Context, a *attach.Attachment) error {
 		return err
 	}
 	defer c.close()
-	shim, err := c.byName(s.name())
+	shim, err := c.LinkByName(s.name())
 	if err != nil {
 		return err
 	}
-	master, err := c.byName(s.Master)
+	master, err := c.LinkByName(s.Master)
 	if err != nil {
 		return err
 	}
-	if shim.link != master.index {
-		return fmt.Errorf("interface %s is not on %s", shim.name, s.Master)
+	if shim.Parent != master.Index {
+		return fmt.Errorf("interface %s is not on %s", shim.Name, s.Master)
 	}
-	if shim.flags&unix.IFF_UP == 0 {
-		return fmt.Errorf("interface %s is down", shim.name)
+	if shim.Flags&unix.IFF_UP == 0 {
+		return fmt.Errorf("interface %s is down", shim.Name)
 	}
 	have, err := s.routes(c, shim)
 	if err != nil {
@@ -221,7 +220,7 @@ func (s *HostShim) Check(_ context.Context, a *attach.Attachment) error {
 	}
 	for _, dst := range hosts(a) {
 		if !slices.Contains(have, dst) {
-			return fmt.Errorf("the host lacks its route to %s by %s", dst, shim.name)
+			return fmt.Errorf("the host lacks its route to %s by %s", dst, shim.Name)
 		}
 	}
 	return nil
@@ -231,12 +230,10 @@ func (s *HostShim) Check(_ context.Context, a *attach.Attachment) error {
 func hosts(a *attach.Attachment) []netip.Prefix {
 	var all []netip.Prefix
 	for _, addr := range a.Addresses {
-		all = append(all, host(addr.Prefix.Addr()))
+		all = append(all, rtnl.HostPrefix(addr.Prefix.Addr()))
 	}
 	return all
 }
-
-func host(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
 
 // source chooses the address that the host talks to dst from: one of dst's subnet,
 // else the first of its family. The zero Addr leaves it to the kernel.

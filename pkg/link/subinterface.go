@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/internal/netlink"
+	"github.com/berth-cni/berth/pkg/internal/rtnl"
 	"golang.org/x/sys/unix"
 )
 
@@ -38,14 +40,14 @@ func (s *Subinterface) Add(_ context.Context, a *attach.Adding) error {
 		return err
 	}
 	defer unlock()
-	d, err := c.byName(s.Name())
+	d, err := c.LinkByName(s.Name())
 	if isErrno(err, unix.ENODEV) {
 		d, err = s.create(c)
 	}
 	if err != nil {
 		return fmt.Errorf("VLAN interface %s: %w", s.Name(), err)
 	}
-	if d.alias != sharedAlias {
+	if d.Alias != sharedAlias {
 		return nil
 	}
 	if err := c.hold(d, a.MAC); err != nil {
@@ -54,8 +56,8 @@ func (s *Subinterface) Add(_ context.Context, a *attach.Adding) error {
 	return nil
 }
 
-func (s *Subinterface) create(c *conn) (*device, error) {
-	parent, err := c.byName(s.Parent)
+func (s *Subinterface) create(c *conn) (*rtnl.Link, error) {
+	parent, err := c.LinkByName(s.Parent)
 	if err != nil {
 		return nil, err
 	}
@@ -63,16 +65,16 @@ func (s *Subinterface) create(c *conn) (*device, error) {
 	// In one go, so that it is never there without saying whose it is.
 	var b batch
 	b.add("add (kernel option VLAN_8021Q)",
-		newLink(s.Name(), "vlan", 0, id).Uint32(unix.IFLA_LINK, uint32(parent.index)))
-	b.add("mark", setLink(0, 0).Text(unix.IFLA_IFNAME, s.Name()).Bytes(unix.IFLA_IFALIAS, []byte(sharedAlias)))
+		rtnl.NewLink(s.Name(), "vlan", 0, id).Uint32(unix.IFLA_LINK, uint32(parent.Index)))
+	b.add("mark", rtnl.SetLink(0, 0).Text(unix.IFLA_IFNAME, s.Name()).Bytes(unix.IFLA_IFALIAS, []byte(sharedAlias)))
 	if err := b.run(c); err != nil {
 		return nil, err
 	}
-	d, err := c.byName(s.Name())
+	d, err := c.LinkByName(s.Name())
 	if err != nil {
 		return nil, err
 	}
-	if err := c.do(setLink(d.index, unix.IFF_UP)); err != nil {
+	if err := c.Send(rtnl.SetLink(d.Index, unix.IFF_UP)); err != nil {
 		return nil, errors.Join(fmt.Errorf("set up: %w", err), c.deleteLink(s.Name()))
 	}
 	return d, nil
@@ -86,11 +88,11 @@ func (s *Subinterface) Del(_ context.Context, a *attach.Attachment) error {
 		return err
 	}
 	defer unlock()
-	d, err := c.byName(s.Name())
+	d, err := c.LinkByName(s.Name())
 	if notExist(err) {
 		return nil
 	}
-	if err != nil || d.alias != sharedAlias {
+	if err != nil || d.Alias != sharedAlias {
 		return err
 	}
 	return c.release(d, a.MAC)
@@ -103,43 +105,43 @@ func (s *Subinterface) Check(context.Context, *attach.Attachment) error {
 		return err
 	}
 	defer c.close()
-	d, err := c.byName(s.Name())
-	if err == nil && d.flags&unix.IFF_UP == 0 {
-		err = fmt.Errorf("interface %s is down", d.name)
+	d, err := c.LinkByName(s.Name())
+	if err == nil && d.Flags&unix.IFF_UP == 0 {
+		err = fmt.Errorf("interface %s is down", d.Name)
 	}
 	return err
 }
 
 // hold adds a MAC to those that the device receives.
-func (c *conn) hold(d *device, mac string) error {
+func (c *conn) hold(d *rtnl.Link, mac string) error {
 	req, err := filterMAC(unix.RTM_NEWNEIGH, d, mac)
 	if err == nil {
-		err = c.do(req)
+		err = c.Send(req)
 	}
 	if err != nil && !isErrno(err, unix.EEXIST) {
-		return fmt.Errorf("note MAC %s as a user of %s: %w", mac, d.name, err)
+		return fmt.Errorf("note MAC %s as a user of %s: %w", mac, d.Name, err)
 	}
 	return nil
 }
 
 // release takes a MAC from those that the device receives, and deletes the device
 // if none is left.
-func (c *conn) release(d *device, mac string) error {
+func (c *conn) release(d *rtnl.Link, mac string) error {
 	req, err := filterMAC(unix.RTM_DELNEIGH, d, mac)
 	if err == nil {
-		err = c.do(req)
+		err = c.Send(req)
 	}
 	if err != nil && !isErrno(err, unix.ENOENT) {
-		return fmt.Errorf("remove MAC %s from %s: %w", mac, d.name, err)
+		return fmt.Errorf("remove MAC %s from %s: %w", mac, d.Name, err)
 	}
 	held, err := c.held(d)
 	if err != nil || held {
 		return err
 	}
-	return c.deleteLink(d.name)
+	return c.deleteLink(d.Name)
 }
 
-func filterMAC(kind uint16, d *device, mac string) (*netlink.Request, error) {
+func filterMAC(kind uint16, d *rtnl.Link, mac string) (*netlink.Request, error) {
 	hw, err := net.ParseMAC(mac)
 	if err != nil {
 		return nil, err
@@ -148,20 +150,16 @@ func filterMAC(kind uint16, d *device, mac string) (*netlink.Request, error) {
 	if kind == unix.RTM_NEWNEIGH {
 		flags = unix.NLM_F_CREATE | unix.NLM_F_EXCL
 	}
-	header := ndmsg(unix.AF_BRIDGE, d.index, unix.NUD_PERMANENT, unix.NTF_SELF)
+	header := rtnl.Ndmsg(unix.AF_BRIDGE, d.Index, unix.NUD_PERMANENT, unix.NTF_SELF)
 	return netlink.NewRequest(kind, flags, header).Bytes(unix.NDA_LLADDR, hw), nil
 }
 
 // held reports whether the device receives for a MAC that is not its own, multicast
 // apart.
-func (c *conn) held(d *device) (bool, error) {
-	question := netlink.NewQuestion(unix.RTM_GETNEIGH, ndmsg(unix.AF_BRIDGE, d.index, 0, 0))
-	unicast, err := netlink.List(c.Conn, question, nil, func(m netlink.Message) (struct{}, bool) {
-		mac := m.Find(unix.SizeofNdMsg, unix.NDA_LLADDR)
-		return struct{}{}, len(m.Body) >= unix.SizeofNdMsg && int(netlink.Uint32(m.Body[4:])) == d.index && len(mac) == 6 && mac[0]&1 == 0
-	})
+func (c *conn) held(d *rtnl.Link) (bool, error) {
+	all, err := c.FDB(nil, d.Index)
 	if err != nil {
-		return false, fmt.Errorf("list MACs of %s: %w", d.name, err)
+		return false, fmt.Errorf("list MACs of %s: %w", d.Name, err)
 	}
-	return len(unicast) > 0, nil
+	return slices.ContainsFunc(all, func(e rtnl.FDBEntry) bool { return e.MAC[0]&1 == 0 }), nil
 }

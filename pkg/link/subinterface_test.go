@@ -52,7 +52,7 @@ func TestUsers(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.close()
-	d, err := c.byName("shared")
+	d, err := c.LinkByName("shared")
 	if err != nil {
 		t.Fatal(err)
 	}

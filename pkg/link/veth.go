@@ -9,6 +9,7 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/internal/netlink"
+	"github.com/berth-cni/berth/pkg/internal/rtnl"
 	"golang.org/x/sys/unix"
 )
 
@@ -50,11 +51,11 @@ func (v *Veth) Add(_ context.Context, a *attach.Adding) error {
 	defer c.close()
 	br, ok := a.Interface(v.Bridge)
 	if !ok {
-		d, err := c.byName(v.Bridge)
+		d, err := c.LinkByName(v.Bridge)
 		if err != nil {
 			return err
 		}
-		br = attach.Interface{Index: d.index, MTU: d.mtu}
+		br = attach.Interface{Index: d.Index, MTU: d.MTU}
 	}
 	ns, err := OpenNetns(a.Netns)
 	if err != nil {
@@ -89,19 +90,19 @@ func (v *Veth) Check(_ context.Context, a *attach.Attachment) error {
 		return err
 	}
 	defer c.close()
-	host, err := c.byName(a.HostIfName())
+	host, err := c.LinkByName(a.HostIfName())
 	if err != nil {
 		return err
 	}
-	br, err := c.byName(v.Bridge)
+	br, err := c.LinkByName(v.Bridge)
 	if err != nil {
 		return err
 	}
-	if host.master != br.index {
-		return fmt.Errorf("interface %s is not a port of bridge %s", host.name, v.Bridge)
+	if host.Master != br.Index {
+		return fmt.Errorf("interface %s is not a port of bridge %s", host.Name, v.Bridge)
 	}
-	if host.flags&unix.IFF_UP == 0 {
-		return fmt.Errorf("interface %s is down", host.name)
+	if host.Flags&unix.IFF_UP == 0 {
+		return fmt.Errorf("interface %s is down", host.Name)
 	}
 	return checkInside(a, !v.Down)
 }
@@ -114,26 +115,26 @@ func (v *Veth) Repair(_ context.Context, a *attach.Adding) error {
 		return err
 	}
 	defer c.close()
-	host, err := c.byName(a.HostIfName())
+	host, err := c.LinkByName(a.HostIfName())
 	if err != nil {
 		return err
 	}
-	bridge, err := c.index(v.Bridge)
+	bridge, err := c.Index(v.Bridge)
 	if err != nil {
 		return err
 	}
-	if host.master != bridge {
-		if err := c.do(setLink(host.index, 0).Uint32(unix.IFLA_MASTER, uint32(bridge))); err != nil {
-			return fmt.Errorf("make %s a port of bridge %s: %w", host.name, v.Bridge, err)
+	if host.Master != bridge {
+		if err := c.Send(rtnl.SetLink(host.Index, 0).Uint32(unix.IFLA_MASTER, uint32(bridge))); err != nil {
+			return fmt.Errorf("make %s a port of bridge %s: %w", host.Name, v.Bridge, err)
 		}
 		if err := v.configurePort(c, a.Attachment); err != nil {
-			return fmt.Errorf("veth %s: %w", host.name, err)
+			return fmt.Errorf("veth %s: %w", host.Name, err)
 		}
 	}
-	if err := c.do(setLink(host.index, unix.IFF_UP)); err != nil {
-		return fmt.Errorf("set %s up: %w", host.name, err)
+	if err := c.Send(rtnl.SetLink(host.Index, unix.IFF_UP)); err != nil {
+		return fmt.Errorf("set %s up: %w", host.Name, err)
 	}
-	return c.awaitUp(host.name)
+	return c.awaitUp(host.Name)
 }
 
 func (v *Veth) mtu(br attach.Interface) int {
@@ -150,15 +151,15 @@ func (v *Veth) create(c *conn, ns *Netns, br attach.Interface, a *attach.Attachm
 		return err
 	}
 	mtu := uint32(v.mtu(br))
-	req := newLink(a.HostIfName(), "veth", unix.IFF_UP, func(data *netlink.Request) {
+	req := rtnl.NewLink(a.HostIfName(), "veth", unix.IFF_UP, func(data *netlink.Request) {
 		vethPeer(data, a.IfName, mac, mtu, func() { data.Uint32(unix.IFLA_NET_NS_FD, uint32(ns.fd)) })
 	})
-	err = c.do(req.Bytes(unix.IFLA_ADDRESS, hostMAC(a.Key)).Uint32(unix.IFLA_MTU, mtu).Uint32(unix.IFLA_MASTER, uint32(br.Index)))
+	err = c.Send(req.Bytes(unix.IFLA_ADDRESS, hostMAC(a.Key)).Uint32(unix.IFLA_MTU, mtu).Uint32(unix.IFLA_MASTER, uint32(br.Index)))
 	switch {
 	case isErrno(err, unix.EXFULL):
 		return ErrBridgeFull
 	case isErrno(err, unix.EEXIST):
-		if _, err := c.byName(a.HostIfName()); err == nil {
+		if _, err := c.LinkByName(a.HostIfName()); err == nil {
 			return fmt.Errorf("left over from an attachment that is not on record; a DEL removes it: %w", unix.EEXIST)
 		}
 		return fmt.Errorf("the container has an interface %s already: %w", a.IfName, unix.EEXIST)
@@ -170,7 +171,7 @@ func (v *Veth) create(c *conn, ns *Netns, br attach.Interface, a *attach.Attachm
 func vethPeer(data *netlink.Request, name string, mac net.HardwareAddr, mtu uint32, more func()) {
 	const peer = 1 // VETH_INFO_PEER of linux/veth.h
 	data.Nest(peer, func() {
-		data.Raw(ifinfomsg(unix.AF_UNSPEC, 0, 0))
+		data.Raw(rtnl.Ifinfomsg(unix.AF_UNSPEC, 0, 0))
 		data.Text(unix.IFLA_IFNAME, name).Bytes(unix.IFLA_ADDRESS, mac).Uint32(unix.IFLA_MTU, mtu)
 		if more != nil {
 			more()
@@ -199,7 +200,7 @@ func (v *Veth) configure(c *conn, ns *Netns, a *attach.Attachment) error {
 	}
 	// The first port gives the bridge its carrier, and only then does IPv6 listen
 	// there. A bridge with STP takes half a minute: that is its administrator's will.
-	if d, err := c.glance(v.Bridge); err == nil && d.flags&unix.IFF_UP != 0 && d.flags&unix.IFF_RUNNING == 0 {
+	if d, err := c.Glance(v.Bridge); err == nil && d.Up() && d.Flags&unix.IFF_RUNNING == 0 {
 		_ = c.awaitUp(v.Bridge)
 	}
 	return nil
@@ -210,11 +211,11 @@ func (v *Veth) configure(c *conn, ns *Netns, a *attach.Attachment) error {
 // after, when its worker gets the interface lock.
 func (c *conn) awaitUp(name string) error {
 	for wait := 200 * time.Microsecond; wait < time.Second; wait *= 2 {
-		d, err := c.byName(name)
+		d, err := c.LinkByName(name)
 		if err != nil {
 			return err
 		}
-		if d.oper == operUp {
+		if d.Oper == rtnl.OperUp {
 			return nil
 		}
 		time.Sleep(wait)

@@ -10,17 +10,17 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/internal/netlink"
+	"github.com/berth-cni/berth/pkg/internal/rtnl"
 	"golang.org/x/sys/unix"
 )
 
 // filterVLANs switches VLAN filtering of an existing bridge on.
-func (b *Bridge) filterVLANs(c *conn, d *device) error {
-	req := netlink.NewRequest(unix.RTM_NEWLINK, 0, ifinfomsg(unix.AF_UNSPEC, d.index, 0))
-	linkInfo(req, "bridge", func(data *netlink.Request) { data.Uint8(unix.IFLA_BR_VLAN_FILTERING, 1) })
-	if err := c.do(req); err != nil {
+func (b *Bridge) filterVLANs(c *conn, d *rtnl.Link) error {
+	req := rtnl.ChangeKind(d.Index, "bridge", func(data *netlink.Request) { data.Uint8(unix.IFLA_BR_VLAN_FILTERING, 1) })
+	if err := c.Send(req); err != nil {
 		return fmt.Errorf("switch VLAN filtering on (kernel option BRIDGE_VLAN_FILTERING): %w", err)
 	}
-	d.vlans = true
+	d.VLANs = true
 	return nil
 }
 
@@ -28,20 +28,20 @@ func (b *Bridge) vlanInterface() string { return fmt.Sprintf("%s.%d", b.Name, b.
 
 // ensureVLANInterface returns the interface that holds the gateway of a VLAN: one
 // end of a veth pair whose other end is a port of the bridge in that VLAN.
-func (b *Bridge) ensureVLANInterface(c *conn, br *device) (*device, error) {
+func (b *Bridge) ensureVLANInterface(c *conn, br *rtnl.Link) (*rtnl.Link, error) {
 	name := b.vlanInterface()
-	d, err := c.byName(name)
-	if err == nil && d.flags&unix.IFF_UP != 0 || err != nil && !isErrno(err, unix.ENODEV) {
+	d, err := c.LinkByName(name)
+	if err == nil && d.Flags&unix.IFF_UP != 0 || err != nil && !isErrno(err, unix.ENODEV) {
 		return d, err // one that is down was left half made
 	}
 	port := "vlan" + hex.EncodeToString(attach.Digest([]byte(name)))[:11]
-	mtu := uint32(br.mtu)
-	req := newLink(port, "veth", unix.IFF_UP, func(data *netlink.Request) { vethPeer(data, name, randomMAC(), mtu, nil) })
-	err = c.do(req.Uint32(unix.IFLA_MTU, mtu).Uint32(unix.IFLA_MASTER, uint32(br.index)))
+	mtu := uint32(br.MTU)
+	req := rtnl.NewLink(port, "veth", unix.IFF_UP, func(data *netlink.Request) { vethPeer(data, name, randomMAC(), mtu, nil) })
+	err = c.Send(req.Uint32(unix.IFLA_MTU, mtu).Uint32(unix.IFLA_MASTER, uint32(br.Index)))
 	if err != nil && !isErrno(err, unix.EEXIST) {
 		return nil, fmt.Errorf("add %s: %w", name, err)
 	}
-	p, err := c.index(port)
+	p, err := c.Index(port)
 	if err != nil {
 		return nil, err
 	}
@@ -53,10 +53,10 @@ func (b *Bridge) ensureVLANInterface(c *conn, br *device) (*device, error) {
 			return nil, err
 		}
 	}
-	if d, err = c.byName(name); err != nil {
+	if d, err = c.LinkByName(name); err != nil {
 		return nil, err
 	}
-	if err := c.do(setLink(d.index, unix.IFF_UP)); err != nil {
+	if err := c.Send(rtnl.SetLink(d.Index, unix.IFF_UP)); err != nil {
 		return nil, fmt.Errorf("set %s up: %w", name, err)
 	}
 	return d, nil
@@ -68,7 +68,7 @@ func (b *Bridge) ensureVLANInterface(c *conn, br *device) (*device, error) {
 func (c *conn) setVLANs(bridge string, port, vlan int, trunk []int, keepDefault bool) error {
 	const untagged = 1<<1 | 1<<2 // BRIDGE_VLAN_INFO_PVID, BRIDGE_VLAN_INFO_UNTAGGED
 	if given := defaultPVID(bridge); !keepDefault && given != 0 && given != vlan {
-		err := c.do(bridgeVLAN(unix.RTM_DELLINK, port, given, 0))
+		err := c.Send(bridgeVLAN(unix.RTM_DELLINK, port, given, 0))
 		if err != nil && !isErrno(err, unix.ENOENT) {
 			return fmt.Errorf("remove VLAN %d: %w", given, err)
 		}
@@ -83,7 +83,7 @@ func (c *conn) setVLANs(bridge string, port, vlan int, trunk []int, keepDefault 
 			reqs = append(reqs, bridgeVLAN(unix.RTM_SETLINK, port, v, 0))
 		}
 	}
-	if err := c.do(reqs...); err != nil {
+	if err := c.Send(reqs...); err != nil {
 		return fmt.Errorf("set VLANs (kernel option BRIDGE_VLAN_FILTERING): %w", err)
 	}
 	return nil
@@ -103,7 +103,7 @@ func defaultPVID(bridge string) int {
 // VLAN of a port.
 func bridgeVLAN(kind uint16, port, vlan int, flags uint16) *netlink.Request {
 	const vlanInfo = 2 // IFLA_BRIDGE_VLAN_INFO, struct bridge_vlan_info of linux/if_bridge.h
-	req := netlink.NewRequest(kind, 0, ifinfomsg(unix.AF_BRIDGE, port, 0))
+	req := netlink.NewRequest(kind, 0, rtnl.Ifinfomsg(unix.AF_BRIDGE, port, 0))
 	return req.Nest(unix.IFLA_AF_SPEC, func() {
 		info := binary.NativeEndian.AppendUint16(nil, flags)
 		req.Bytes(vlanInfo, binary.NativeEndian.AppendUint16(info, uint16(vlan)))

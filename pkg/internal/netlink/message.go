@@ -119,3 +119,6 @@ func Addr(b []byte) netip.Addr {
 	a, _ := netip.AddrFromSlice(b)
 	return a
 }
+
+// AppendUint32 appends a number in the machine's byte order.
+func AppendUint32(b []byte, v uint32) []byte { return binary.NativeEndian.AppendUint32(b, v) }

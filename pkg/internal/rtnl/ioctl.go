@@ -1,4 +1,4 @@
-package link
+package rtnl
 
 import (
 	"encoding/binary"
@@ -13,8 +13,8 @@ import (
 // which every route netlink request takes, and which a busy host holds for
 // milliseconds at a time.
 
-// index returns the number of the interface in the socket's namespace.
-func (c *conn) index(name string) (int, error) {
+// Index returns the number of the interface in the socket's namespace.
+func (c *Conn) Index(name string) (int, error) {
 	r, err := unix.NewIfreq(name)
 	if err == nil {
 		err = unix.IoctlIfreq(c.FD(), unix.SIOCGIFINDEX, r)
@@ -25,13 +25,13 @@ func (c *conn) index(name string) (int, error) {
 	return int(r.Uint32()), nil
 }
 
-// glance returns the interface's number, flags (IFF_UP), MTU and MAC; not its kind.
-func (c *conn) glance(name string) (*device, error) {
+// Glance returns the interface's number, flags (IFF_UP), MTU and MAC; not its kind.
+func (c *Conn) Glance(name string) (*Link, error) {
 	r, err := unix.NewIfreq(name)
 	if err != nil {
 		return nil, fmt.Errorf("interface %s: %w", name, err)
 	}
-	d := &device{name: name}
+	d := &Link{Name: name}
 	ask := func(what uint, answer func()) {
 		if err == nil {
 			if err = unix.IoctlIfreq(c.FD(), what, r); err == nil {
@@ -39,20 +39,20 @@ func (c *conn) glance(name string) (*device, error) {
 			}
 		}
 	}
-	ask(unix.SIOCGIFINDEX, func() { d.index = int(r.Uint32()) })
-	ask(unix.SIOCGIFFLAGS, func() { d.flags = uint32(r.Uint16()) })
-	ask(unix.SIOCGIFMTU, func() { d.mtu = int(r.Uint32()) })
+	ask(unix.SIOCGIFINDEX, func() { d.Index = int(r.Uint32()) })
+	ask(unix.SIOCGIFFLAGS, func() { d.Flags = uint32(r.Uint16()) })
+	ask(unix.SIOCGIFMTU, func() { d.MTU = int(r.Uint32()) })
 	if err != nil {
 		return nil, fmt.Errorf("interface %s: %w", name, err)
 	}
-	d.mac, err = c.hardwareAddress(name)
+	d.MAC, err = c.hardwareAddress(name)
 	return d, err
 }
 
 const ifreqLen = 40 // struct ifreq, 64 bits
 
 // hardwareAddress asks for the MAC, which is a struct sockaddr in the answer.
-func (c *conn) hardwareAddress(name string) (net.HardwareAddr, error) {
+func (c *Conn) hardwareAddress(name string) (net.HardwareAddr, error) {
 	var r [ifreqLen]byte
 	copy(r[:unix.IFNAMSIZ-1], name)
 	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(c.FD()), unix.SIOCGIFHWADDR, uintptr(unsafe.Pointer(&r))); errno != 0 {
@@ -62,8 +62,8 @@ func (c *conn) hardwareAddress(name string) (net.HardwareAddr, error) {
 	return net.HardwareAddr(r[unix.IFNAMSIZ+family:][:6]), nil
 }
 
-// name returns the name of the interface with a number.
-func (c *conn) name(index int) (string, error) {
+// Name returns the name of the interface with a number.
+func (c *Conn) Name(index int) (string, error) {
 	var r [ifreqLen]byte
 	binary.NativeEndian.PutUint32(r[unix.IFNAMSIZ:], uint32(index))
 	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(c.FD()), unix.SIOCGIFNAME, uintptr(unsafe.Pointer(&r))); errno != 0 {

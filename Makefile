@@ -18,7 +18,7 @@ TEST_PACKAGES := $(DEMO_PACKAGES) strace containerd runc podman conmon busybox-s
 	etcd-server etcd-client ethtool redis-server
 BENCH_PACKAGES := $(TEST_PACKAGES) dnsperf dnsmasq-base aardvark-dns
 
-.PHONY: build demo demo-overlay test unit integration bench lint install clean test-deps demo-deps
+.PHONY: build demo demo-overlay test unit integration bench fresh lint install clean test-deps demo-deps
 
 build: $(PLUGINS:%=bin/%) bin/berth
 
@@ -48,6 +48,10 @@ integration: build test-deps
 bench: build bench-deps
 	$(MAKE) -C integration bench
 	go test -run xxx -bench Servers -benchtime 3x ./pkg/names/server
+
+# The first commands of a new user, each on a new Debian (integration/fresh).
+fresh: fresh-deps
+	@cd integration && go run ./fresh 'make demo' 'make demo-overlay' 'make build install && berth --version'
 
 lint:
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; exit 1; }
@@ -87,6 +91,9 @@ overlay-deps:
 
 demo-deps:
 	$(call apt,$(DEMO_PACKAGES))
+
+fresh-deps:
+	$(call apt,debootstrap)
 
 bench-deps:
 	$(call apt,$(BENCH_PACKAGES))

@@ -17,14 +17,14 @@ import (
 // debian has each program's package.
 var debian = map[string]string{
 	"aardvark-dns": "aardvark-dns", "busybox": "busybox-static", "conntrack": "conntrack", "containerd": "containerd",
-	"curl": "curl", "dnsmasq": "dnsmasq-base", "dnsperf": "dnsperf", "etcd": "etcd-server", "etcdctl": "etcd-client",
+	"curl": "curl", "debootstrap": "debootstrap", "dnsmasq": "dnsmasq-base", "dnsperf": "dnsperf", "etcd": "etcd-server", "etcdctl": "etcd-client",
 	"ethtool": "ethtool", "podman": "podman", "redis-server": "redis-server", "strace": "strace",
 	"ip": "iproute2", "bridge": "iproute2", "tc": "iproute2", "ss": "iproute2", "ping": "iputils-ping", "nft": "nftables",
 	"iptables": "iptables", "iptables-nft": "iptables", "iptables-legacy": "iptables", "iptables-save": "iptables", "iptables-legacy-save": "iptables", "iptables-nft-save": "iptables",
 	"ip6tables": "iptables", "ip6tables-nft": "iptables", "ip6tables-legacy": "iptables", "ip6tables-save": "iptables", "ip6tables-legacy-save": "iptables", "ip6tables-nft-save": "iptables",
 	"kill": "procps", "sysctl": "procps",
 	// Every Debian has these.
-	"bash": "bash", "sh": "dash", "dpkg-query": "dpkg", "apt-get": "apt", "grep": "grep", "getent": "libc-bin", "mount": "mount", "umount": "mount",
+	"bash": "bash", "sh": "dash", "dpkg-query": "dpkg", "apt-get": "apt", "apt-config": "apt", "grep": "grep", "getent": "libc-bin", "mount": "mount", "umount": "mount",
 	"nsenter": "util-linux", "unshare": "util-linux", "flock": "util-linux",
 	"cat": "coreutils", "cut": "coreutils", "env": "coreutils", "head": "coreutils", "install": "coreutils", "ls": "coreutils", "mkdir": "coreutils",
 	"mv": "coreutils", "rm": "coreutils", "seq": "coreutils", "sleep": "coreutils", "stat": "coreutils", "tail": "coreutils", "touch": "coreutils",
@@ -58,6 +58,7 @@ var (
 	targets = map[string]target{
 		"build":        {},
 		"install":      {},
+		"fresh":        {programs: []string{"integration/fresh"}},
 		"demo":         {programs: append([]string{"integration/demo"}, berth...)},
 		"demo-overlay": {programs: append([]string{"integration/demo-overlay"}, berth...)},
 		"test":         {programs: berth, tests: true},
@@ -145,7 +146,7 @@ func (t target) uses(code []*source) map[use]bool {
 				if dir == "integration/packages" {
 					return // which looks for all that it knows
 				}
-				if imported[dir] && !strings.HasSuffix(file, "_test.go") || t.tests && (t.bench || !benchmark(file)) {
+				if imported[dir] && !strings.HasSuffix(file, "_test.go") || t.tests && !strings.HasPrefix(file, "integration/fresh/") && (t.bench || !benchmark(file)) {
 					all[use{program, file}] = true
 				}
 			})

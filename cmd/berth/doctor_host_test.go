@@ -84,25 +84,26 @@ func (w *ward) container(n int, named bool) *attach.Attachment {
 	}
 	a.MAC = link.MAC(a)
 	rules := &firewall.Rules{Backend: w.backend, Bridge: "br-web", Masquerade: true, Isolate: true, Names: named}
-	err = w.store.Add(w.Context(), &attach.Adding{Attachment: a}, func(tx *attach.Tx) error {
-		network := attach.Network{Name: "web", Plugin: "bridge", Link: "br-web",
-			Subnets: []netip.Prefix{netip.MustParsePrefix("10.81.0.0/24"), netip.MustParsePrefix("fd00:81::/64")}}
-		if _, err := tx.EnsureNetwork(network); err != nil {
-			return err
-		}
+	a.Steps = []attach.Step{
+		&attach.Network{Name: "web", Plugin: "bridge", Link: "br-web", Settings: []string{"isolate"},
+			Subnets: []netip.Prefix{netip.MustParsePrefix("10.81.0.0/24"), netip.MustParsePrefix("fd00:81::/64")}},
+		&firewall.Ports{Ports: []attach.Port{{HostPort: uint16(8000 + n), ContainerPort: 80, Protocol: "tcp"}}},
+		&link.Forwarding{Gateway: true}, &link.Bridge{Name: "br-web", Gateway: true}, &link.Veth{Bridge: "br-web"}, rules}
+	if named {
+		a.Steps = append(a.Steps, &names.Register{Bridge: "br-web", Names: []string{fmt.Sprintf("web%d", n)}})
+	}
+	err = w.store.Update(w.Context(), func(tx *attach.Tx) error {
 		for _, addr := range a.Addresses {
 			a.Leases = append(a.Leases, addr.Prefix.Addr())
 			if err := tx.Lease(addr.Prefix.Addr(), a.Key); err != nil {
 				return err
 			}
 		}
-		a.Ports = []attach.Port{{HostPort: uint16(8000 + n), ContainerPort: 80, Protocol: "tcp"}}
-		a.Steps = []attach.Step{&link.Forwarding{Gateway: true}, &link.Bridge{Name: "br-web", Gateway: true}, &link.Veth{Bridge: "br-web"}, rules}
-		if named {
-			a.Steps = append(a.Steps, &names.Register{Bridge: "br-web", Names: []string{fmt.Sprintf("web%d", n)}})
-		}
-		return tx.ClaimPort(a.Ports[0], a.Key)
+		return nil
 	})
+	if err == nil {
+		err = w.store.Add(w.Context(), &attach.Adding{Attachment: a})
+	}
 	if err != nil {
 		w.Fatal(err)
 	}

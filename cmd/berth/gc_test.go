@@ -68,10 +68,8 @@ func TestGCBesideAdd(t *testing.T) {
 		}
 	}
 	a := &attach.Attachment{Key: attach.Key{Network: "host", Container: "h", IfName: "eth0"}, Netns: path, Cookie: host, Created: noon.Add(-time.Hour)}
-	err = w.store.Add(t.Context(), &attach.Adding{Attachment: a}, func(*attach.Tx) error {
-		a.Steps = []attach.Step{slow{collect}, &link.Rebind{}}
-		return nil
-	})
+	a.Steps = []attach.Step{slow{collect}, &link.Rebind{}}
+	err = w.store.Add(t.Context(), &attach.Adding{Attachment: a})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -140,10 +138,8 @@ func (mystery) Check(context.Context, *attach.Attachment) error { return nil }
 func TestUnreadable(t *testing.T) {
 	w := newWard(t)
 	b := &attach.Attachment{Key: attach.Key{Network: "web", Container: "later", IfName: "eth0"}}
-	err := w.store.Add(t.Context(), &attach.Adding{Attachment: b}, func(*attach.Tx) error {
-		b.Steps = []attach.Step{mystery{}}
-		return nil
-	})
+	b.Steps = []attach.Step{mystery{}}
+	err := w.store.Add(t.Context(), &attach.Adding{Attachment: b})
 	if err != nil {
 		t.Fatal(err)
 	}

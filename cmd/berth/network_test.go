@@ -83,7 +83,7 @@ func (p *desk) attach(a *attach.Attachment) {
 		a.Netns = nstest.Namespace(p.t)
 	}
 	a.Created = noon.Add(-time.Hour)
-	err := attach.New(p.state, cni.Decode).Add(p.t.Context(), &attach.Adding{Attachment: a}, func(*attach.Tx) error { return nil })
+	err := attach.New(p.state, cni.Decode).Add(p.t.Context(), &attach.Adding{Attachment: a})
 	if err != nil {
 		p.t.Fatal(err)
 	}

@@ -37,7 +37,13 @@ func stateOf(t *testing.T, networks []attach.Network, all ...*attach.Attachment)
 	}
 	s := attach.New(dir, cni.Decode)
 	for _, a := range all {
-		err := s.Add(t.Context(), &attach.Adding{Attachment: a}, func(tx *attach.Tx) error {
+		err := s.Add(t.Context(), &attach.Adding{Attachment: a})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(all) > 0 {
+		err := s.Update(t.Context(), func(tx *attach.Tx) error {
 			for _, n := range networks {
 				if err := tx.PutNetwork(n); err != nil {
 					return err

@@ -85,9 +85,9 @@ func TestReloadSettings(t *testing.T) {
 	}
 	a.Created = a.Created.Add(time.Minute)
 	firewall.RulesOf(a).Isolate = false
-	steps := a.Steps
-	a.Leases, a.Ports = nil, nil
-	if err := w.store.Add(t.Context(), &attach.Adding{Attachment: a, NetworkChanged: true}, func(*attach.Tx) error { a.Steps = steps; return nil }); err != nil {
+	a.Leases = nil
+	a.Steps = append([]attach.Step{&attach.Network{Name: "web", Plugin: "bridge", Link: "br-web"}}, a.Steps...)
+	if err := w.store.Add(t.Context(), &attach.Adding{Attachment: a}); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
@@ -159,13 +159,12 @@ func BenchmarkDoctor(b *testing.B) {
 			Routes: []attach.Route{link.DefaultRoute(gw)}, Leases: []netip.Addr{addr},
 			Ports: []attach.Port{{HostPort: uint16(10000 + i), ContainerPort: 80, Protocol: "tcp"}}}
 		a.MAC = link.MAC(a)
-		err = s.Add(b.Context(), &attach.Adding{Attachment: a}, func(tx *attach.Tx) error {
-			if _, err := tx.EnsureNetwork(attach.Network{Name: "web", Plugin: "bridge", Link: "br-web"}); err != nil {
-				return err
-			}
-			a.Steps = []attach.Step{&link.Forwarding{Gateway: true}, &link.Bridge{Name: "br-web", Gateway: true}, &link.Veth{Bridge: "br-web"}, rules}
-			return tx.Lease(addr, a.Key)
-		})
+		a.Steps = []attach.Step{&attach.Network{Name: "web", Plugin: "bridge", Link: "br-web"},
+			&link.Forwarding{Gateway: true}, &link.Bridge{Name: "br-web", Gateway: true}, &link.Veth{Bridge: "br-web"}, rules}
+		err = s.Update(b.Context(), func(tx *attach.Tx) error { return tx.Lease(addr, a.Key) })
+		if err == nil {
+			err = s.Add(b.Context(), &attach.Adding{Attachment: a})
+		}
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -85,16 +85,9 @@ func (p *pool) sample(t *times, rounds int, rewind bool) error {
 				return err
 			}
 		}
-		a := &attach.Attachment{Key: p.next()}
+		a := &attach.Attachment{Key: p.next(), Steps: []attach.Step{&ipam.Lease{Conf: p.config}}}
 		start := time.Now()
-		err := p.store.Add(ctx, &attach.Adding{Attachment: a}, func(tx *attach.Tx) error {
-			got, err := p.config.Allocate(tx, a.Key, nil)
-			for _, g := range got {
-				a.Leases = append(a.Leases, g.Prefix.Addr())
-			}
-			return err
-		})
-		if err != nil {
+		if err := p.store.Add(ctx, &attach.Adding{Attachment: a}); err != nil {
 			return err
 		}
 		t.took(time.Since(start))

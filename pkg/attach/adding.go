@@ -9,19 +9,22 @@ type Adding struct {
 
 	// Interfaces is filled by the steps as they add: the CNI result's list.
 	Interfaces []Interface
-	// NetworkKnown says that the network has been made, with the same settings, by an
-	// attachment before this one. NetworkChanged says that it has been made with
-	// others: a step that keeps state per network has to replace it. Set by the
-	// claim.
-	NetworkKnown   bool
+	// NetworkChanged says that no attachment before this one has made the network with
+	// these settings: a step that keeps state per network has to replace it. Set by
+	// [Network.Claim].
 	NetworkChanged bool
 	// All, if set, returns every record of the host, this one too: for a step that
 	// finds that something all of them share is gone.
 	All func(context.Context) ([]*Attachment, error)
+	// Delegated says that the addresses are not claimed: a step gives them when it adds.
+	Delegated bool
+	// Warned, if set, is told what a person should know that is no error.
+	Warned func(format string, args ...any)
 	// Did, if set, is told what Add has done: "claim", then the kind of each step.
 	Did func(what string)
 
 	dirty bool
+	atEnd []func(*Tx) error
 }
 
 // Interface is an interface of the CNI result. Sandbox is the namespace's path,
@@ -37,6 +40,26 @@ type Interface struct {
 // Changed has the record written again after the step that calls it: for what is
 // known only when a step has run (the addresses of a delegated IPAM).
 func (a *Adding) Changed() { a.dirty = true }
+
+// AtEnd has fn run in a transaction of its own when all steps have been added: for
+// what must not be said before. If it fails, so does the ADD.
+func (a *Adding) AtEnd(fn func(*Tx) error) { a.atEnd = append(a.atEnd, fn) }
+
+func (a *Adding) finish(tx *Tx) error {
+	for _, fn := range a.atEnd {
+		if err := fn(tx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Warn says what a person should know that is no error.
+func (a *Adding) Warn(format string, args ...any) {
+	if a.Warned != nil {
+		a.Warned(format, args...)
+	}
+}
 
 func (a *Adding) did(what string) {
 	if a.Did != nil {

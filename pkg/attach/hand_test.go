@@ -15,7 +15,7 @@ func hand(t *testing.T, s *Store, container, network string, connected bool) Key
 	t.Helper()
 	k := Key{network, container, "if-" + network, Main}
 	a := &Attachment{Key: k, Connected: connected, Steps: []Step{&file{s.Dir(), container + "." + network}}}
-	if err := s.Add(t.Context(), &Adding{Attachment: a}, func(*Tx) error { return nil }); err != nil {
+	if err := s.Add(t.Context(), &Adding{Attachment: a}); err != nil {
 		t.Fatal(err)
 	}
 	return k
@@ -151,7 +151,7 @@ func TestConnectFails(t *testing.T) {
 	one := hand(t, s, "c", "one", false)
 	trap(t, s, "x", "error")
 	a := &Attachment{Key: Key{"two", "c", "eth1", Main}, Connected: true, Steps: []Step{&file{s.Dir(), "x"}}}
-	if err := s.Add(t.Context(), &Adding{Attachment: a}, func(*Tx) error { return nil }); err == nil {
+	if err := s.Add(t.Context(), &Adding{Attachment: a}); err == nil {
 		t.Fatal("was added")
 	}
 	want(t, s, "c.one; 1")
@@ -260,7 +260,7 @@ func BenchmarkDel(b *testing.B) {
 		b.Run(fmt.Sprintf("%d connected", connected), func(b *testing.B) {
 			s := New(stateDir(b), decodeFile)
 			add := func(a *Attachment) {
-				if err := s.Add(b.Context(), &Adding{Attachment: a}, func(*Tx) error { return nil }); err != nil {
+				if err := s.Add(b.Context(), &Adding{Attachment: a}); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -8,42 +8,65 @@ import (
 
 // Add claims what the attachment needs and then adds its steps.
 //
-// claim runs in one write transaction that also writes the record: it takes
-// leases and ports, and sets the attachment's steps. When it fails, or the key
-// is in use ([ErrExists]), nothing has changed. When a step fails, what was added
-// is deleted again and the record dropped; should that deletion fail too, the
-// record stays, for a later DEL or GC.
-func (s *Store) Add(ctx context.Context, a *Adding, claim func(*Tx) error) error {
+// The claims of the steps ([Claimer]) run in one write transaction that also writes
+// the record. When one fails, or the key is in use ([ErrExists]), nothing has changed.
+// When a step fails, what was added is deleted again and the record dropped; should
+// that deletion fail too, the record stays, for a later DEL or GC.
+func (s *Store) Add(ctx context.Context, a *Adding) error {
 	unlock, err := s.lockKey(ctx, a.Key)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	err = s.Update(ctx, func(tx *Tx) error {
-		if tx.has(a.Key) {
-			return fmt.Errorf("%s: %w", a.Key, ErrExists)
-		}
-		if err := claim(tx); err != nil {
-			return err
-		}
-		a.dirty = false
-		return tx.put(a.Attachment)
-	})
+	err = s.claim(ctx, a)
 	a.did("claim")
 	if err != nil {
 		return err
 	}
 	a.All = s.readable
-	save := func() error { return s.save(ctx, a.Attachment) }
-	going := func() error {
-		_, err := s.going(context.WithoutCancel(ctx), a.Attachment)
+	undo, err := addSteps(ctx, a, func() error { return s.save(ctx, a.Attachment) })
+	if err == nil && len(a.atEnd) > 0 {
+		undo, err = a.Steps, s.Update(ctx, a.finish)
+	}
+	if err == nil {
+		return nil
+	}
+	return errors.Join(err, s.rollback(context.WithoutCancel(ctx), a.Attachment, undo))
+}
+
+func (s *Store) claim(ctx context.Context, a *Adding) error {
+	return s.Update(ctx, func(tx *Tx) error {
+		if tx.has(a.Key) {
+			return fmt.Errorf("%s: %w", a.Key, ErrExists)
+		}
+		a.dirty, a.atEnd = false, nil
+		for _, st := range a.Steps {
+			c, ok := st.(Claimer)
+			if !ok {
+				continue
+			}
+			if err := c.Claim(tx, a); err != nil {
+				return err
+			}
+		}
+		return tx.put(a.Attachment)
+	})
+}
+
+// AddUnrecorded adds the steps of what leaves nothing to be deleted, and so needs no
+// record. They claim nothing.
+func AddUnrecorded(ctx context.Context, a *Adding) error {
+	undo, err := addSteps(ctx, a, func() error { return nil })
+	return errors.Join(err, delSteps(context.WithoutCancel(ctx), a.Attachment, undo))
+}
+
+// rollback deletes the steps of an ADD that failed, and then the record.
+func (s *Store) rollback(ctx context.Context, a *Attachment, steps []Step) error {
+	_, err := s.going(ctx, a)
+	if err := errors.Join(err, delSteps(ctx, a, steps)); err != nil {
 		return err
 	}
-	rolledBack, err := addSteps(ctx, a, save, going)
-	if rolledBack {
-		err = errors.Join(err, s.drop(context.WithoutCancel(ctx), a.Attachment))
-	}
-	return err
+	return s.drop(ctx, a)
 }
 
 // Del deletes the attachment's steps in reverse and then its record, leases and

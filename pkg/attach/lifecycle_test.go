@@ -16,7 +16,7 @@ import (
 func TestAddCheckDel(t *testing.T) {
 	s := testStore(t)
 	a := attachment(s.Dir(), 3)
-	if err := s.Add(t.Context(), &Adding{Attachment: a}, claimAll); err != nil {
+	if err := s.Add(t.Context(), claiming(a)); err != nil {
 		t.Fatal(err)
 	}
 	if got := made(t, s); got != "0 1 2" {
@@ -62,12 +62,12 @@ func TestFault(t *testing.T) {
 				s := testStore(t)
 				other := attachment(s.Dir(), 0)
 				other.Key, other.Leases, other.Ports = testKey("other"), nil, nil
-				if err := s.Add(t.Context(), &Adding{Attachment: other}, func(*Tx) error { return nil }); err != nil {
+				if err := s.Add(t.Context(), &Adding{Attachment: other}); err != nil {
 					t.Fatal(err)
 				}
 				before := dump(t, s)
 				trap(t, s, fmt.Sprint(k), how)
-				err := s.Add(t.Context(), &Adding{Attachment: attachment(s.Dir(), steps)}, claimAll)
+				err := s.Add(t.Context(), claiming(attachment(s.Dir(), steps)))
 				if err == nil || !strings.Contains(err.Error(), "trapped") && !strings.Contains(err.Error(), "encode record") {
 					t.Errorf("got %v", err)
 				}
@@ -76,7 +76,7 @@ func TestFault(t *testing.T) {
 				}
 				same(t, dump(t, s), before)
 				untrap(t, s, fmt.Sprint(k))
-				if err := s.Add(t.Context(), &Adding{Attachment: attachment(s.Dir(), steps)}, claimAll); err != nil {
+				if err := s.Add(t.Context(), claiming(attachment(s.Dir(), steps))); err != nil {
 					t.Errorf("second try: %v", err)
 				}
 			})
@@ -112,7 +112,7 @@ func TestCancelled(t *testing.T) {
 		ctx, end := context.WithCancelCause(t.Context())
 		a := attachment(s.Dir(), steps)
 		a.Steps[k] = &cancel{*a.Steps[k].(*file), end}
-		err := s.Add(ctx, &Adding{Attachment: a}, claimAll)
+		err := s.Add(ctx, claiming(a))
 		if k == steps-1 { // nothing is left to be cancelled
 			if err != nil {
 				t.Errorf("in the last step: %v", err)
@@ -156,9 +156,9 @@ func TestKilled(t *testing.T) {
 func TestClaimFails(t *testing.T) {
 	s := testStore(t)
 	no := errors.New("no")
-	err := s.Add(t.Context(), &Adding{Attachment: attachment(s.Dir(), 2)}, func(tx *Tx) error {
-		return errors.Join(claimAll(tx), no)
-	})
+	a := claiming(attachment(s.Dir(), 2))
+	a.Steps[0].(*claims).fault = no
+	err := s.Add(t.Context(), a)
 	if !errors.Is(err, no) {
 		t.Errorf("got %v", err)
 	}
@@ -171,11 +171,11 @@ func TestClaimFails(t *testing.T) {
 // TestSecondAdd is refused and does no harm.
 func TestSecondAdd(t *testing.T) {
 	s := testStore(t)
-	if err := s.Add(t.Context(), &Adding{Attachment: attachment(s.Dir(), 3)}, claimAll); err != nil {
+	if err := s.Add(t.Context(), claiming(attachment(s.Dir(), 3))); err != nil {
 		t.Fatal(err)
 	}
 	before := dump(t, s)
-	err := s.Add(t.Context(), &Adding{Attachment: attachment(s.Dir(), 3)}, func(*Tx) error { return nil })
+	err := s.Add(t.Context(), &Adding{Attachment: attachment(s.Dir(), 3)})
 	if !errors.Is(err, ErrExists) || !strings.HasPrefix(err.Error(), "container c (network net, eth0): ") {
 		t.Errorf("got %v", err)
 	}
@@ -186,7 +186,7 @@ func TestSecondAdd(t *testing.T) {
 	// Another role of the same interface is another attachment.
 	a := attachment(s.Dir(), 0)
 	a.Role, a.Leases, a.Ports = Chained, nil, nil
-	if err := s.Add(t.Context(), &Adding{Attachment: a}, func(*Tx) error { return nil }); err != nil {
+	if err := s.Add(t.Context(), &Adding{Attachment: a}); err != nil {
 		t.Error(err)
 	}
 }
@@ -196,7 +196,7 @@ func TestSecondAdd(t *testing.T) {
 func TestDelGoesOn(t *testing.T) {
 	s := testStore(t)
 	a := attachment(s.Dir(), 4)
-	if err := s.Add(t.Context(), &Adding{Attachment: a}, claimAll); err != nil {
+	if err := s.Add(t.Context(), claiming(a)); err != nil {
 		t.Fatal(err)
 	}
 	before := dump(t, s)
@@ -232,7 +232,7 @@ func TestRollbackFails(t *testing.T) {
 		s := testStore(t)
 		trap(t, s, "0", "del")
 		trap(t, s, "2", how)
-		err := s.Add(t.Context(), &Adding{Attachment: attachment(s.Dir(), 3)}, claimAll)
+		err := s.Add(t.Context(), claiming(attachment(s.Dir(), 3)))
 		if err == nil || !strings.Contains(err.Error(), "add 2") || !strings.Contains(err.Error(), "delete 0") {
 			t.Errorf("got %v", err)
 		}
@@ -254,7 +254,7 @@ func TestRollbackFails(t *testing.T) {
 func TestChanged(t *testing.T) {
 	s := testStore(t)
 	trap(t, s, "1", "changed")
-	if err := s.Add(t.Context(), &Adding{Attachment: attachment(s.Dir(), 3)}, claimAll); err != nil {
+	if err := s.Add(t.Context(), claiming(attachment(s.Dir(), 3))); err != nil {
 		t.Fatal(err)
 	}
 	if a, err := s.Get(t.Context(), testKey("c")); err != nil || a.MAC != "of 1" {
@@ -264,7 +264,7 @@ func TestChanged(t *testing.T) {
 
 func TestReload(t *testing.T) {
 	s := testStore(t)
-	if err := s.Add(t.Context(), &Adding{Attachment: attachment(s.Dir(), 3)}, claimAll); err != nil {
+	if err := s.Add(t.Context(), claiming(attachment(s.Dir(), 3))); err != nil {
 		t.Fatal(err)
 	}
 	a, err := s.Get(t.Context(), testKey("c"))
@@ -289,7 +289,7 @@ func TestGC(t *testing.T) {
 		{"net", "dead", "eth0", IPAM}, {"net2", "dead", "eth0", Main}, {"ne", "dead", "eth0", Main},
 	} {
 		a := &Attachment{Key: k, Steps: []Step{&file{s.Dir(), k.Hash()}}}
-		if err := s.Add(t.Context(), &Adding{Attachment: a}, func(*Tx) error { return nil }); err != nil {
+		if err := s.Add(t.Context(), &Adding{Attachment: a}); err != nil {
 			t.Fatal(err)
 		}
 	}

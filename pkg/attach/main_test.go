@@ -45,11 +45,11 @@ func childMain(what, dir string, n int) error {
 		}
 		return count(s, 1)
 	case "add":
-		return s.Add(context.Background(), &Adding{Attachment: attachment(dir, 4)}, claimAll)
+		return s.Add(context.Background(), claiming(attachment(dir, 4)))
 	case "connect":
 		a := attachment(dir, n)
 		a.IfName, a.Connected, a.Leases, a.Ports = "eth1", true, nil, nil
-		return s.Add(context.Background(), &Adding{Attachment: a}, func(*Tx) error { return nil })
+		return s.Add(context.Background(), &Adding{Attachment: a})
 	}
 	return fmt.Errorf("child: what is %q?", what)
 }
@@ -93,10 +93,13 @@ type file struct {
 }
 
 func decodeFile(kind string) Step {
-	if kind != "file" {
-		return nil
+	switch kind {
+	case "file":
+		return &file{}
+	case "claims":
+		return &claims{}
 	}
-	return &file{}
+	return nil
 }
 
 func (f *file) Kind() string { return "file" }
@@ -220,9 +223,16 @@ func attachment(dir string, n int) *Attachment {
 	return a
 }
 
-// claimAll claims what attachment says.
-func claimAll(tx *Tx) error {
-	a := attachment("", 0)
+// claims is a step that claims what attachment says, and then fails if it is to.
+type claims struct{ fault error }
+
+func (*claims) Kind() string                             { return "claims" }
+func (*claims) Add(context.Context, *Adding) error       { return nil }
+func (*claims) Del(context.Context, *Attachment) error   { return nil }
+func (*claims) Check(context.Context, *Attachment) error { return nil }
+func (c *claims) Claim(tx *Tx, a *Adding) error {
+	from := attachment("", 0)
+	a.Leases, a.Ports = from.Leases, from.Ports
 	for _, addr := range a.Leases {
 		if err := tx.Lease(addr, a.Key); err != nil {
 			return err
@@ -233,7 +243,13 @@ func claimAll(tx *Tx) error {
 			return err
 		}
 	}
-	return nil
+	return c.fault
+}
+
+// claiming is an ADD that claims what the attachment says.
+func claiming(a *Attachment) *Adding {
+	a.Steps = append([]Step{&claims{}}, a.Steps...)
+	return &Adding{Attachment: a}
 }
 
 // dump is all that the database has.

@@ -5,10 +5,15 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"slices"
 )
 
-// Network is what the host remembers of a network that it has seen an ADD for.
+// Network is what the host remembers of a network that it has seen an ADD for. It is
+// also the step by which each attachment has it remembered, which takes its place in
+// the store and makes nothing.
 type Network struct {
+	Claiming `json:"-"`
+
 	Name    string         `json:"name"`
 	Plugin  string         `json:"plugin"`
 	Link    string         `json:"link,omitempty"`    // the bridge, or macvlan's master
@@ -21,6 +26,24 @@ type Network struct {
 	// Made says that an ADD has succeeded on this link: other firewalls on this host
 	// have been told to let the network's traffic through.
 	Made bool `json:"made,omitempty"`
+}
+
+// Kind implements [Step].
+func (n *Network) Kind() string { return "network" }
+
+// Claim implements [Claimer]: an [*OverlapError] when the addresses are also another
+// network's. It finds out whether the settings have changed; what they are now is
+// said when all steps have been added.
+func (n *Network) Claim(tx *Tx, a *Adding) error {
+	known, err := tx.EnsureNetwork(*n)
+	if err != nil {
+		return err
+	}
+	a.NetworkChanged = !known.Made || !slices.Equal(known.Settings, n.Settings)
+	if a.NetworkChanged && a.Role == Main {
+		a.AtEnd(func(tx *Tx) error { return tx.MadeNetwork(n.Name, n.Settings) })
+	}
+	return nil
 }
 
 // OverlapError: a network has addresses of another one.

@@ -16,7 +16,7 @@ func allSteps(a *Attachment) []Step { return a.Steps }
 func TestStoreReload(t *testing.T) {
 	s := testStore(t)
 	a := attachment(s.Dir(), 3)
-	if err := s.Add(t.Context(), &Adding{Attachment: a}, claimAll); err != nil {
+	if err := s.Add(t.Context(), claiming(a)); err != nil {
 		t.Fatal(err)
 	}
 	if missing, err := s.Reload(t.Context(), a.Key, allSteps); missing != nil || err != nil {
@@ -82,7 +82,7 @@ func TestStoreReloadBusy(t *testing.T) {
 		}
 	}
 	a.Steps[1] = &during{a.Steps[1].(*file), busy}
-	if err := s.Add(t.Context(), &Adding{Attachment: a}, claimAll); err != nil || !asked {
+	if err := s.Add(t.Context(), claiming(a)); err != nil || !asked {
 		t.Fatal(err)
 	}
 	if now, err := s.Settle(t.Context(), a.Key); err != nil || now.Key != a.Key {

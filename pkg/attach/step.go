@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"runtime/debug"
 )
 
 // Step adds, deletes and checks one thing of an attachment. It is a plain struct
@@ -32,6 +31,46 @@ type Restorable interface {
 	Restorable()
 }
 
+// Claimer is a step that takes something of the store for the attachment: an address,
+// a port, a network's place. Claim runs in the one transaction that also writes the
+// record, before any step adds, so it asks nobody but the store. What one Claim takes
+// goes with the transaction when another one fails. It may run again with the same
+// Adding: what it sets, it sets anew. What the attachment holds is given back with
+// its record.
+type Claimer interface {
+	Step
+	Claim(*Tx, *Adding) error
+}
+
+// Ephemeral is a step that has nothing to delete or to check later: what it claimed is
+// in the record, and the record does not keep the step.
+type Ephemeral interface {
+	Step
+	Ephemeral() bool
+}
+
+// Claiming is embedded by a step that is [Ephemeral], for what it has nothing to do in.
+type Claiming struct{}
+
+// Ephemeral implements [Ephemeral].
+func (Claiming) Ephemeral() bool { return true }
+
+// Add implements [Step].
+func (Claiming) Add(context.Context, *Adding) error { return nil }
+
+// Del implements [Step]: what was claimed goes with the record.
+func (Claiming) Del(context.Context, *Attachment) error { return nil }
+
+// Check implements [Step].
+func (Claiming) Check(context.Context, *Attachment) error { return nil }
+
+// Statuser is a step that can tell before any ADD whether its own would work now
+// (CNI's STATUS) on a network.
+type Statuser interface {
+	Step
+	Status(ctx context.Context, s *Store, network string) error
+}
+
 // ErrLeft is joined to the error of an Add that could not take back what it had
 // made. The rollback deletes that step too, and keeps the record if it cannot.
 var ErrLeft = errors.New("something may be left of it")
@@ -54,9 +93,11 @@ type taggedStep struct {
 }
 
 func (a *Attachment) record() record {
-	r := record{plain: (*plain)(a), Steps: make([]taggedStep, len(a.Steps))}
-	for i, s := range a.Steps {
-		r.Steps[i] = taggedStep{s.Kind(), s}
+	r := record{plain: (*plain)(a), Steps: make([]taggedStep, 0, len(a.Steps))}
+	for _, s := range a.Steps {
+		if e, ok := s.(Ephemeral); !ok || !e.Ephemeral() {
+			r.Steps = append(r.Steps, taggedStep{s.Kind(), s})
+		}
 	}
 	return r
 }
@@ -89,11 +130,11 @@ func decodeAttachment(data []byte, decode Decoder) (*Attachment, error) {
 	return a, nil
 }
 
-// addSteps adds in order. On an error, a panic or a cancelled context it deletes
-// what was added, in reverse. rolledBack reports whether nothing is left.
-func addSteps(ctx context.Context, a *Adding, save, going func() error) (rolledBack bool, err error) {
+// addSteps adds in order. With an error, also that of a panic or of a cancelled
+// context, it returns the steps that have to be deleted.
+func addSteps(ctx context.Context, a *Adding, save func() error) (undo []Step, err error) {
 	for i, s := range a.Steps {
-		err, panicked := addStep(ctx, s, a)
+		err := addStep(ctx, s, a)
 		a.did(s.Kind())
 		if err == nil && a.dirty {
 			a.dirty = false
@@ -104,7 +145,7 @@ func addSteps(ctx context.Context, a *Adding, save, going func() error) (rolledB
 		if err == nil {
 			continue
 		}
-		if panicked || errors.Is(err, ErrLeft) {
+		if bug := (*PanicError)(nil); errors.As(err, &bug) || errors.Is(err, ErrLeft) {
 			i++ // a step that panicked kept no promise
 		}
 		undo := a.Steps[:i:i]
@@ -113,22 +154,17 @@ func addSteps(ctx context.Context, a *Adding, save, going func() error) (rolledB
 				undo = append(undo, r)
 			}
 		}
-		left := errors.Join(going(), delSteps(context.WithoutCancel(ctx), a.Attachment, undo))
-		return left == nil, errors.Join(err, left)
+		return undo, err
 	}
-	return false, nil
+	return nil, nil
 }
 
-func addStep(ctx context.Context, s Step, a *Adding) (err error, panicked bool) {
-	defer func() {
-		if p := recover(); p != nil {
-			err, panicked = fmt.Errorf("step %s: panic: %v\n%s", s.Kind(), p, debug.Stack()), true
-		}
-	}()
+func addStep(ctx context.Context, s Step, a *Adding) (err error) {
+	defer Recover(&err, "step "+s.Kind())
 	if err := context.Cause(ctx); err != nil {
-		return err, false
+		return err
 	}
-	return s.Add(ctx, a), false
+	return s.Add(ctx, a)
 }
 
 // delSteps deletes in reverse, all of them whatever fails, and joins the errors.

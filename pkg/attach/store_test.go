@@ -32,8 +32,8 @@ func TestRecord(t *testing.T) {
 		Ports:  []Port{{netip.MustParseAddr("::"), 80, 8080, "tcp"}, {HostPort: 53, ContainerPort: 53, Protocol: "udp"}},
 		Steps:  []Step{&file{s.Dir(), "b"}, &file{s.Dir(), "a"}},
 	}
-	err := s.Add(t.Context(), &Adding{Attachment: want}, func(tx *Tx) error { return tx.Lease(want.Leases[0], want.Key) })
-	if err != nil {
+	update(t, s, func(tx *Tx) error { return tx.Lease(want.Leases[0], want.Key) })
+	if err := s.Add(t.Context(), &Adding{Attachment: want}); err != nil {
 		t.Fatal(err)
 	}
 	got, err := s.Get(t.Context(), want.Key)
@@ -177,7 +177,7 @@ func TestCutOff(t *testing.T) {
 		if _, err := s.Get(t.Context(), testKey("c")); !errors.Is(err, ErrNotFound) {
 			t.Errorf("%d bytes: read: %v", n, err)
 		}
-		if err := s.Add(t.Context(), &Adding{Attachment: attachment(s.Dir(), 1)}, claimAll); err != nil {
+		if err := s.Add(t.Context(), claiming(attachment(s.Dir(), 1))); err != nil {
 			t.Errorf("%d bytes: %v", n, err)
 		}
 	}

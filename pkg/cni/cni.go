@@ -23,68 +23,21 @@ var Version = "devel"
 // oldest first.
 var Versions = []string{"0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"}
 
-// Mode is what one plugin says of itself.
-type Mode struct {
-	// Name is the plugin's name in the records, and the CNI type.
-	Name string
-	// Config returns an empty configuration, with the mode's defaults.
-	Config func() Config
-}
-
-// Config is a mode's configuration: a struct that embeds [Conf].
-type Config interface {
-	// Common is the part that all modes share; [Conf] has it.
-	Common() *Conf
-	// Plan turns the configuration into what an ADD is to make. It notes what is
-	// wrong with it by [Request.Refuse]; its own errors are about the host.
-	Plan(*Request) (*Plan, error)
-}
-
-// Verifier is a [Config] that knows more of the host than its steps do.
-type Verifier interface {
-	// Verify tells whether what the attachment stands on is there.
-	Verify(*Request, *attach.Attachment) error
-	// Available tells whether an ADD could work now. What is only worth a warning, it
-	// says by [Warn].
-	Available(*Request) error
-}
-
-// Plan is what an ADD is to make.
-type Plan struct {
-	// Network is what the host remembers: the link and the settings.
-	Network attach.Network
-	// Gateway gives each address a gateway, the first of its subnet, where IPAM gave
-	// none; DefaultRoute adds a route to everywhere by it, unless IPAM gave one.
-	Gateway, DefaultRoute bool
-	// Internal drops every default route.
-	Internal bool
-	// NamesBridge is the host's interface by which the containers' questions for names
-	// come in, to a gateway that is the host's. Empty: the mode has no names.
-	NamesBridge string
-	// NoPorts says why published ports are ignored; empty: they are not.
-	NoPorts string
-	// MAC is that of the container's interface when nobody asked for one; empty: one
-	// that follows from the address.
-	MAC string
-	// Steps make the interface, after IPAM has given the addresses.
-	Steps []attach.Step
-	// Chained are the steps for an interface that an earlier plugin of the chain
-	// made. hostIf is that interface's name on the host, if it has one. nil: the mode
-	// makes the interface itself.
-	Chained func(hostIf string) []attach.Step
-	// Once are steps of the network, before the others.
-	Once []attach.Step
-}
-
 // Main runs a plugin: one verb, from the environment and stdin, with the answer
 // on stdout. It does not return.
+//
+// The CNI library has a dispatcher, too. It decodes the configuration twice before
+// the plugin does, compiles regular expressions at start, and compares the
+// namespaces after the work is done; that takes 0.15 ms, and is too late.
 func Main(m Mode) {
-	p := &plugin{Mode: m, trace: newTrace()}
-	p.main(verbs{add: p.add, del: p.del, check: p.check, gc: p.gc, status: p.status})
+	debug.SetGCPercent(-1) // the process ends before a collection would pay
+	p := &plugin{Mode: m, trace: newTrace(), ctx: newInterruptible(context.Background())}
+	if err := p.dispatch(); err != nil {
+		printError(p.cniVersion, code(err))
+		os.Exit(1)
+	}
+	os.Exit(0)
 }
-
-// verbs are what a plugin does.
-type verbs struct{ add, del, check, gc, status func(*Request) error }
 
 // plugin is one run of a mode.
 type plugin struct {
@@ -94,39 +47,20 @@ type plugin struct {
 	cniVersion string
 }
 
-// main runs the verb of CNI_COMMAND and ends the process.
-//
-// The CNI library has a dispatcher, too. It decodes the configuration twice before
-// the plugin does, compiles regular expressions at start, and compares the
-// namespaces after the work is done; that takes 0.15 ms, and is too late.
-func (p *plugin) main(v verbs) {
-	debug.SetGCPercent(-1) // the process ends before a collection would pay
-	p.ctx = newInterruptible(context.Background())
-	if err := p.dispatch(v); err != nil {
-		printError(p.cniVersion, code(err))
-		os.Exit(1)
-	}
-	os.Exit(0)
-}
-
-func (p *plugin) dispatch(v verbs) (err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("bug in %s: %v\n%s", p.Name, r, debug.Stack())
-		}
-	}()
+func (p *plugin) dispatch() (err error) {
+	defer attach.Recover(&err, p.Name)
 	command := os.Getenv("CNI_COMMAND")
 	switch command {
 	case "ADD":
-		return p.run(v.add, needs{container: true, netns: true}, "0.1.0")
+		return p.run(p.add, needs{container: true, netns: true}, "0.1.0")
 	case "DEL":
-		return p.run(v.del, needs{container: true, lenient: true}, "0.1.0")
+		return p.run(p.del, needs{container: true, lenient: true}, "0.1.0")
 	case "CHECK":
-		return p.run(v.check, needs{container: true, netns: true}, "0.4.0")
+		return p.run(p.check, needs{container: true, netns: true}, "0.4.0")
 	case "GC":
-		return p.run(v.gc, needs{}, "1.1.0")
+		return p.run(p.gc, needs{}, "1.1.0")
 	case "STATUS":
-		return p.run(v.status, needs{}, "1.1.0")
+		return p.run(p.status, needs{}, "1.1.0")
 	case "VERSION":
 		return json.NewEncoder(os.Stdout).Encode(map[string]any{
 			"cniVersion": Versions[len(Versions)-1], "supportedVersions": Versions})
@@ -145,7 +79,7 @@ func (p *plugin) run(verb func(*Request) error, n needs, since string) error {
 	if err != nil {
 		return err
 	}
-	r, err := NewRequest(args, p.Config())
+	r, err := p.Request(p.ctx, args)
 	p.cniVersion = r.Conf.CNIVersion
 	if err != nil && !(n.lenient && validName(r.Conf.Name) == nil) {
 		return err
@@ -156,8 +90,6 @@ func (p *plugin) run(verb func(*Request) error, n needs, since string) error {
 	p.did("read")
 	return verb(r)
 }
-
-func (p *plugin) store() *attach.Store { return attach.New("", Decode) }
 
 // checkVersion tells whether this plugin speaks the configuration's version, and
 // that version has the verb.
@@ -189,8 +121,8 @@ func printError(cniVersion string, err *types.Error) {
 	}{cniVersion, err})
 }
 
-// warn tells the person behind the runtime something that is not an error.
-// Warn tells the runtime's log something that is no error.
+// Warn tells the runtime's log, and so the person behind the runtime, something that
+// is no error.
 func Warn(format string, args ...any) {
 	fmt.Fprintf(os.Stderr, "berth: "+format+"\n", args...)
 }

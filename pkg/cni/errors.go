@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/firewall"
 	"github.com/berth-cni/berth/pkg/ipam"
 	"github.com/berth-cni/berth/pkg/link"
 	"github.com/containernetworking/cni/pkg/types"
@@ -22,7 +23,7 @@ const (
 	CodeMissing   uint = 103 // CHECK: something is not as ADD left it
 )
 
-// environment marks an error of the environment or of CNI_ARGS: code 4.
+// environmentError marks an error of the environment or of CNI_ARGS: code 4.
 type environmentError struct{ error }
 
 func (e environmentError) Unwrap() error { return e.error }
@@ -35,6 +36,10 @@ func badEnvironment(format string, args ...any) error {
 type configError struct{ error }
 
 func (e configError) Unwrap() error { return e.error }
+
+func badConfig(format string, args ...any) error {
+	return configError{fmt.Errorf(format, args...)}
+}
 
 // laterError marks what passes by itself: code 11 (SPEC section 5).
 type laterError struct{ error }
@@ -57,7 +62,7 @@ func code(err error) *types.Error {
 		later     laterError
 		overlap   *attach.OverlapError
 		held      *attach.HeldError
-		taken     *takenError
+		taken     *firewall.TakenError
 		exhausted *ipam.ExhaustedError
 		syntax    *json.SyntaxError
 		badType   *json.UnmarshalTypeError
@@ -67,7 +72,8 @@ func code(err error) *types.Error {
 		number = types.ErrInvalidEnvironmentVariables
 	case errors.As(err, &syntax), errors.As(err, &badType):
 		number = types.ErrDecodingFailure
-	case errors.As(err, &config), errors.As(err, &overlap), errors.Is(err, link.ErrWrongKind), errors.Is(err, link.ErrMaster):
+	case errors.As(err, &config), errors.As(err, &overlap), errors.Is(err, link.ErrWrongKind), errors.Is(err, link.ErrMaster),
+		errors.Is(err, firewall.ErrNotLocal):
 		number = types.ErrInvalidNetworkConfig
 	case errors.As(err, &later), errors.As(err, &exhausted) && exhausted.Grows:
 		number = types.ErrTryAgainLater
@@ -90,3 +96,7 @@ func code(err error) *types.Error {
 
 // errMissing marks what CHECK found.
 var errMissing = errors.New("the attachment is not as ADD left it")
+
+func missing(format string, args ...any) error {
+	return fmt.Errorf("%w: %w", errMissing, fmt.Errorf(format, args...))
+}

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/names"
 	"github.com/containernetworking/cni/pkg/types"
 )
@@ -15,36 +16,31 @@ func (r *Request) WantsNames() bool {
 	return r.Conf.Names || len(r.args.CNI.Links) > 0
 }
 
-// readNames reads what the container is called on the network, and what it calls
-// others. Networks without names may have links, which only their container sees.
-func (r *Request) readNames(plan *Plan) {
-	raw := r.Conf.Runtime.Aliases
-	if !r.Conf.Names {
-		r.refuseCapability("aliases", raw, `want "names": true in the configuration`)
-		raw = nil
-	}
+// Names is the step that gives the container its names, by the host's interface that
+// its questions come in by, to a gateway that is the host's; nil when the network has no
+// names and the container no links. Networks without names may have links, which only
+// their container sees. subnets are the network's, beside those of the addresses.
+func (r *Request) Names(bridge string, internal bool, subnets []netip.Prefix) attach.Step {
+	r.served.names = true
 	if !r.WantsNames() {
-		return
+		return nil
 	}
-	set, err := names.FromArgs(names.Source{Network: r.Conf.Name, Container: r.ContainerID, Args: r.Args, Aliases: raw, CNI: rawCNI(r.Conf.Args)})
+	var aliases json.RawMessage
+	if r.Conf.Names {
+		aliases = r.Conf.Runtime.Aliases
+	}
+	set, err := names.FromArgs(names.Source{Network: r.Conf.Name, Container: r.ContainerID, Args: r.Args, Aliases: aliases, CNI: rawCNI(r.Conf.Args)})
 	if err != nil {
 		r.problems = append(r.problems, err)
-		return
+		return nil
 	}
 	if !r.Conf.Names {
 		set.Names = nil
 	}
-	if plan.NamesBridge == "" {
-		r.Refuse("names", r.Conf.Names, "this network has no gateway on the host, where names are asked for: want false, and no args.cni.links")
-		return
-	}
 	for _, left := range set.Left {
 		Warn("network %s, container %s: %s", r.Conf.Name, r.ContainerID, left)
 	}
-	r.names = &names.Register{
-		Bridge: plan.NamesBridge, Names: set.Names, Links: set.Links, Internal: plan.Internal,
-		Subnets: plan.Network.Subnets,
-	}
+	r.names = &names.Register{Bridge: bridge, Names: set.Names, Links: set.Links, Internal: internal, Subnets: subnets}
 	// Who gives nameservers means those that are asked for what is not here.
 	for i, s := range r.dns.Nameservers {
 		server, err := netip.ParseAddr(s)
@@ -54,22 +50,37 @@ func (r *Request) readNames(plan *Plan) {
 		}
 		r.names.Upstreams = append(r.names.Upstreams, server.Unmap())
 	}
+	return r.names
+}
+
+// refuseNames refuses names where the mode gives none.
+func (r *Request) refuseNames() {
+	if !r.Conf.Names {
+		r.refuseCapability("aliases", r.Conf.Runtime.Aliases, `want "names": true in the configuration`)
+	}
+	switch {
+	case r.served.names || !r.WantsNames():
+	case r.Chained():
+		r.Refuse("names", r.Conf.Names, "another plugin of the chain has made the interface: want false, and no args.cni.links")
+	default:
+		r.Refuse("names", r.Conf.Names, "this network has no gateway on the host, where names are asked for: want false, and no args.cni.links")
+	}
 }
 
 // resolver is what the container is to have in its resolv.conf: with names, the
 // gateway, and the network as the domain that a bare name is looked for in first.
-func (add *addition) resolver() types.DNS {
-	dns := add.dns
-	if add.names == nil {
+func (r *Request) resolver(a *attach.Attachment) types.DNS {
+	dns := r.dns
+	if r.names == nil {
 		return dns
 	}
 	dns.Nameservers = nil
-	for _, a := range add.a.Addresses {
-		if a.Gateway.IsValid() && len(dns.Nameservers) == 0 {
-			dns.Nameservers = []string{a.Gateway.String()}
+	for _, addr := range a.Addresses {
+		if addr.Gateway.IsValid() && len(dns.Nameservers) == 0 {
+			dns.Nameservers = []string{addr.Gateway.String()}
 		}
 	}
-	if d := names.Domain(add.Conf.Name); add.Conf.Names && d != "" && !slices.Contains(dns.Search, d) {
+	if d := names.Domain(r.Conf.Name); r.Conf.Names && d != "" && !slices.Contains(dns.Search, d) {
 		dns.Search = append([]string{d}, dns.Search...)
 	}
 	return dns

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/firewall"
+	"github.com/berth-cni/berth/pkg/ipam"
 )
 
 // PortMapping is an entry of the capability portMappings (CONVENTIONS.md). Runtimes
@@ -17,6 +19,52 @@ type PortMapping struct {
 	Protocol      string `json:"protocol"`
 	HostIP        string `json:"hostIP"`
 	Range         int    `json:"range"`
+}
+
+// Ports is the step that claims the ports to publish to addresses of the IPAM; nil when
+// none are asked for. A chained plugin publishes to those of the plugin before it.
+func (r *Request) Ports(conf *ipam.Config) attach.Step {
+	r.served.ports = true
+	n := len(r.Conf.Runtime.PortMappings)
+	if n == 0 {
+		return nil
+	}
+	v4, v6 := true, true // of a delegated IPAM nobody knows
+	switch {
+	case r.Chained():
+		v4, v6 = families(r.prev.prefixes())
+	case conf.BuiltIn():
+		v4, v6 = families(conf.Subnets())
+	case conf.Empty():
+		r.Refuse("runtimeConfig.portMappings", n, "want an ipam section, since a port is published to an address")
+		return nil
+	}
+	return &firewall.Ports{Ports: r.ports(v4, v6)}
+}
+
+// IgnorePorts says why ports that are asked for are not published.
+func (r *Request) IgnorePorts(why string) {
+	r.served.ports = true
+	if len(r.Conf.Runtime.PortMappings) > 0 {
+		Warn("published ports of network %s are ignored: %s", r.Conf.Name, why)
+	}
+}
+
+// RefusePorts refuses ports that are asked for.
+func (r *Request) RefusePorts(why string) {
+	r.served.ports = true
+	if n := len(r.Conf.Runtime.PortMappings); n > 0 {
+		r.Refuse("runtimeConfig.portMappings", n, "%s", why)
+	}
+}
+
+// families tells which address families a network's containers have.
+func families(subnets []netip.Prefix) (v4, v6 bool) {
+	for _, s := range subnets {
+		v4 = v4 || s.Addr().Is4()
+		v6 = v6 || s.Addr().Is6()
+	}
+	return v4, v6
 }
 
 // ports returns the ports to publish for a container that has addresses of the

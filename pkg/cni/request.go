@@ -1,98 +1,47 @@
 package cni
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
-	"net"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/firewall"
 	"github.com/berth-cni/berth/pkg/ipam"
-	"github.com/berth-cni/berth/pkg/link"
 	"github.com/berth-cni/berth/pkg/names"
 	"github.com/containernetworking/cni/pkg/types"
 )
-
-// Conf is the part of the configuration that all modes share. JSON keys match
-// without regard to case, since runtimes differ (containerd: HostPort). What most
-// configurations do not have is decoded when it is there: learning a type takes
-// encoding/json tens of microseconds, in a process that lives for four thousand.
-type Conf struct {
-	CNIVersion string          `json:"cniVersion"`
-	Name       string          `json:"name"`
-	Type       string          `json:"type"`
-	IPAM       json.RawMessage `json:"ipam"`
-	DNS        json.RawMessage `json:"dns"`
-	PrevResult json.RawMessage `json:"prevResult"`
-
-	Internal        bool   `json:"internal"`
-	ICC             *bool  `json:"icc"`
-	Isolate         bool   `json:"isolate"`
-	Names           bool   `json:"names"`
-	FirewallBackend string `json:"firewallBackend"`
-
-	Args    json.RawMessage `json:"args"`
-	Runtime RuntimeConfig   `json:"runtimeConfig"`
-
-	// For GC: absent (nil) and null are not the same.
-	Valid    json.RawMessage `json:"cni.dev/valid-attachments"`
-	ValidOld json.RawMessage `json:"cni.dev/attachments"`
-}
-
-// RuntimeConfig is what the runtime gives for the capabilities that the
-// configuration declares (CONVENTIONS.md).
-type RuntimeConfig struct {
-	PortMappings []PortMapping   `json:"portMappings"`
-	IPs          []string        `json:"ips"`
-	MAC          string          `json:"mac"`
-	DNS          json.RawMessage `json:"dns"`
-	Aliases      json.RawMessage `json:"aliases"`
-	Bandwidth    json.RawMessage `json:"bandwidth"`
-	IPRanges     json.RawMessage `json:"ipRanges"`
-}
-
-// networkArgs is the args section (CONVENTIONS.md).
-type networkArgs struct {
-	CNI struct {
-		IPs []string `json:"ips"`
-		MAC string   `json:"mac"`
-
-		Links []string `json:"links"`
-	} `json:"cni"`
-}
-
-// Common returns c, so that a structure that embeds Conf is a [Config].
-func (c *Conf) Common() *Conf { return c }
 
 // Request is one verb with its environment and configuration.
 type Request struct {
 	*CmdArgs
 	Conf *Conf
 	Args map[string]string // CNI_ARGS
-	IPAM *ipam.Config      // set before [Config.Plan]; empty when it is wrong
+	IPAM *ipam.Config      // of the ipam section, set before [Config.Plan]; empty when it is wrong
 
+	ctx    context.Context
+	mode   *Mode
 	config Config
-	// leaseOnly is set for the IPAM plugin, which gets another plugin's whole
-	// configuration: what that one has to do with it is no business of ours.
-	leaseOnly bool
+	prev   *previous
 
 	args      networkArgs
 	dns       types.DNS
 	wantedMAC string
 	wantedIPs []netip.Addr
 	names     *names.Register // nil: none
+	served    served
 	problems  []error
 }
 
-// NewRequest reads the configuration and CNI_ARGS. The request is usable in spite
-// of an error, as far as it could be read: for DEL, which must not fail on them.
+// served is what the plan has taken care of. What is asked for beside that is refused.
+type served struct{ ips, ports, names bool }
+
+// NewRequest is [Mode.Request] for a mode that has nothing but a configuration.
 func NewRequest(args *CmdArgs, config Config) (*Request, error) {
-	r := &Request{CmdArgs: args, Conf: config.Common(), config: config}
+	r := &Request{CmdArgs: args, Conf: config.Common(), config: config, mode: &Mode{}, ctx: context.Background()}
 	err := json.Unmarshal(args.StdinData, config)
 	if err != nil {
 		err = fmt.Errorf("decode configuration: %w", err)
@@ -101,7 +50,7 @@ func NewRequest(args *CmdArgs, config Config) (*Request, error) {
 		err = r.decodeOptional()
 	}
 	if bad := validName(r.Conf.Name); bad != nil && err == nil {
-		err = configError{fmt.Errorf("name: %q: %w", r.Conf.Name, bad)}
+		err = badConfig("name: %q: %w", r.Conf.Name, bad)
 	}
 	var bad error
 	r.Args, bad = parseArgs(args.Args)
@@ -115,6 +64,27 @@ func (r *Request) Refuse(key string, value any, format string, args ...any) {
 		value = fmt.Sprintf("%q", s)
 	}
 	r.problems = append(r.problems, fmt.Errorf("%s: %v: %s", key, value, fmt.Sprintf(format, args...)))
+}
+
+// Refused tells whether there is a problem already.
+func (r *Request) Refused() bool { return len(r.problems) > 0 }
+
+// Chained tells whether an earlier plugin of the chain has made the interface, which
+// the mode then only adds to: see [Mode.Chains].
+func (r *Request) Chained() bool { return r.prev.chained() }
+
+// HostIfName is the host's interface that leads to a container of an earlier plugin;
+// empty when its result has none.
+func (r *Request) HostIfName() string { return r.prev.hostIf() }
+
+// Records are those of all attachments of this host.
+func (r *Request) Records() ([]*attach.Attachment, error) {
+	return attach.New("", Decode).List(r.ctx, "")
+}
+
+// Record is that of one attachment; [attach.ErrNotFound] when there is none.
+func (r *Request) Record(k attach.Key) (*attach.Attachment, error) {
+	return attach.New("", Decode).Get(r.ctx, k)
 }
 
 // decodeOptional decodes what most configurations do not have. The runtime's dns
@@ -145,35 +115,52 @@ func optional(key string, raw json.RawMessage, v any) error {
 	return nil
 }
 
-// Plan reads the ipam section, has the mode make its plan and reports every
+// Plan reads what all modes share, has the mode make its plan and reports every
 // problem of the configuration together.
-func (r *Request) Plan() (*Plan, error) {
+func (r *Request) Plan() ([]attach.Step, error) {
 	var err error
+	if r.prev, err = r.previous(); err != nil {
+		return nil, err
+	}
+	if r.Chained() && !r.mode.Chains && !r.mode.Unrecorded {
+		return nil, badConfig("prevResult: an earlier plugin of the chain has made %s: %s cannot", r.IfName, r.mode.Name)
+	}
+	if n := r.prev.interfaces(); n > 0 && r.mode.Joins {
+		r.Refuse("prevResult.interfaces", n, "want %s to be the first plugin of its chain", r.mode.Name)
+	}
 	if r.IPAM, err = ipam.Parse(r.Conf.IPAM); err != nil {
 		r.IPAM = &ipam.Config{}
 		r.problems = append(r.problems, err)
 	}
-	plan, err := r.config.Plan(r)
+	r.wantedMAC, r.wantedIPs = r.mac(), r.ips()
+	steps, err := r.config.Plan(r)
 	if err != nil {
 		return nil, err
 	}
-	r.wantedMAC, r.wantedIPs = r.mac(), r.requestedIPs()
-	if !r.leaseOnly {
-		r.readNames(plan)
+	r.refuseUnserved()
+	if err := errors.Join(r.problems...); err != nil {
+		return nil, configError{err}
 	}
-	return plan, r.validate()
+	return present(steps), nil
 }
 
-// validate checks what all modes share, with the problems that were noted.
-func (r *Request) validate() error {
+// refuseUnserved refuses what is asked for and no step of the plan gives. What is
+// asked of the plugin that makes the interface is no business of one that works beside
+// it.
+func (r *Request) refuseUnserved() {
 	r.refuseCapability("ipRanges", r.Conf.Runtime.IPRanges, notBuilt)
-	if !r.leaseOnly {
-		r.refuseCapability("bandwidth", r.Conf.Runtime.Bandwidth, notBuilt)
+	if r.mode.Leases {
+		return
 	}
-	if err := errors.Join(r.problems...); err != nil {
-		return configError{err}
+	r.refuseCapability("bandwidth", r.Conf.Runtime.Bandwidth, notBuilt)
+	r.refuseNames()
+	if r.mode.Unrecorded {
+		return
 	}
-	return nil
+	r.refuseIPs()
+	if n := len(r.Conf.Runtime.PortMappings); n > 0 && !r.served.ports {
+		r.Refuse("runtimeConfig.portMappings", n, "%s publishes no ports", r.mode.Name)
+	}
 }
 
 // FirewallBackend resolves firewallBackend, or the word of another key that was
@@ -227,67 +214,4 @@ func isZero(v any) bool {
 // key names the attachment of the request.
 func (r *Request) key(role attach.Role) attach.Key {
 	return attach.Key{Network: r.Conf.Name, Container: r.ContainerID, IfName: r.IfName, Role: role}
-}
-
-// openNetns opens CNI_NETNS and makes sure that it is not the host's, which is the
-// one that the plugin runs in.
-func (r *Request) openNetns() (*link.Netns, error) {
-	ns, err := link.OpenNetns(r.Netns)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, badEnvironment("CNI_NETNS: %q: there is no such namespace", r.Netns)
-	}
-	if err != nil {
-		return nil, err
-	}
-	own, err := ns.IsOwn()
-	if err == nil && own {
-		err = badEnvironment("CNI_NETNS: %q is the host's own namespace, want a container's", r.Netns)
-	}
-	if err != nil {
-		ns.Close()
-		return nil, err
-	}
-	return ns, nil
-}
-
-// requestedIPs are the addresses asked for: by the capability, else by args.cni,
-// else by CNI_ARGS.
-func (r *Request) requestedIPs() []netip.Addr {
-	key, ips := "runtimeConfig.ips", r.Conf.Runtime.IPs
-	if len(ips) == 0 {
-		key, ips = "args.cni.ips", r.args.CNI.IPs
-	}
-	if len(ips) == 0 && r.Args["IP"] != "" {
-		key, ips = "CNI_ARGS IP", strings.Split(r.Args["IP"], ",")
-	}
-	if len(ips) == 0 {
-		return nil
-	}
-	addrs, err := ipam.ParseRequested(ips)
-	if err != nil {
-		r.problems = append(r.problems, fmt.Errorf("%s: %w", key, err))
-	} else if _, lo := r.config.(*Loopback); r.IPAM.Empty() && len(r.problems) == 0 && !lo { // lo is beside the interface that the address is for
-		r.Refuse(key, strings.Join(ips, ", "), "the network has no ipam section")
-	}
-	return addrs
-}
-
-// mac is the MAC asked for, in the same order as the reference bridge; empty when
-// none is.
-func (r *Request) mac() string {
-	key, mac := "runtimeConfig.mac", r.Conf.Runtime.MAC
-	if mac == "" {
-		key, mac = "args.cni.mac", r.args.CNI.MAC
-	}
-	if mac == "" {
-		key, mac = "CNI_ARGS MAC", r.Args["MAC"]
-	}
-	if mac == "" {
-		return ""
-	}
-	hw, err := net.ParseMAC(mac)
-	if err != nil || len(hw) != 6 || hw[0]&1 != 0 || hw.String() == "00:00:00:00:00:00" {
-		r.Refuse(key, mac, "want a unicast MAC of six bytes such as 02:42:ac:11:00:02")
-	}
-	return hw.String()
 }

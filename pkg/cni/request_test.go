@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/firewall"
 	"github.com/berth-cni/berth/pkg/link"
 	"github.com/containernetworking/cni/pkg/types"
 )
@@ -15,7 +16,7 @@ import (
 // bare is the configuration of a mode that has nothing of its own.
 type bare struct{ Conf }
 
-func (*bare) Plan(*Request) (*Plan, error) { return &Plan{}, nil }
+func (*bare) Plan(*Request) ([]attach.Step, error) { return nil, nil }
 
 func request(t testing.TB, conf, args string) *Request {
 	t.Helper()
@@ -127,7 +128,7 @@ func TestCodes(t *testing.T) {
 		{fmt.Errorf("open: %w", link.ErrNotNetns), types.ErrInvalidEnvironmentVariables},
 		{configError{errors.New("x")}, types.ErrInvalidNetworkConfig},
 		{fmt.Errorf("add: %w", &attach.HeldError{}), CodeTaken},
-		{&takenError{}, CodeTaken},
+		{&firewall.TakenError{}, CodeTaken},
 		{fmt.Errorf("add: %w", link.ErrBridgeFull), CodeExhausted},
 		{fmt.Errorf("x: %w", attach.ErrExists), CodeAttached},
 		{fmt.Errorf("x: %w", attach.ErrNotFound), types.ErrUnknownContainer},

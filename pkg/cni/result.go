@@ -11,18 +11,19 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/ipam"
+	"github.com/berth-cni/berth/pkg/link"
 	"github.com/containernetworking/cni/pkg/types"
 	current "github.com/containernetworking/cni/pkg/types/100"
 	"github.com/containernetworking/cni/pkg/types/create"
 )
 
 // print writes the result in the version of the configuration (SPEC section 5).
-func (add *addition) print(w io.Writer) error {
-	version := add.Conf.CNIVersion
+func (r *Request) print(w io.Writer, a *attach.Adding) error {
+	version := r.Conf.CNIVersion
 	if version == "" {
 		version = "0.1.0" // SPEC 0.1.0 had no such key
 	}
-	res := add.result()
+	res := r.result(a)
 	if version != "1.1.0" {
 		forget110(res)
 	}
@@ -31,7 +32,7 @@ func (add *addition) print(w io.Writer) error {
 		return encode(w, res)
 	}
 	if len(res.IPs) == 0 && strings.HasPrefix(version, "0.") && version < "0.3" {
-		return configError{fmt.Errorf("cniVersion: %q: a result without an address needs 0.3.0 or later", version)}
+		return badConfig("cniVersion: %q: a result without an address needs 0.3.0 or later", version)
 	}
 	old, err := res.GetAsVersion(version)
 	if err != nil {
@@ -57,42 +58,49 @@ func encode(w io.Writer, res *current.Result) error {
 }
 
 // result is the previous plugin's result with what this one added.
-func (add *addition) result() *current.Result {
+func (r *Request) result(a *attach.Adding) *current.Result {
 	res := &current.Result{CNIVersion: current.ImplementedSpecVersion}
-	if add.prev.result != nil {
-		res = add.prev.result
+	if r.prev.result != nil {
+		res = r.prev.result
 	}
-	res.DNS = add.resultDNS(res.DNS)
-	if add.prev.chained() {
+	res.DNS = r.resultDNS(a.Attachment, res.DNS)
+	if r.Chained() || r.mode.Unrecorded && r.prev.result != nil {
 		return res
 	}
-	sandbox := -1
-	for _, i := range add.a.Interfaces {
-		if i.Sandbox != "" {
-			sandbox = len(res.Interfaces)
+	inside := -1
+	for _, i := range a.Interfaces {
+		if i.Sandbox != "" && r.answersFor(a.Attachment, i) {
+			inside = len(res.Interfaces)
 		}
 		res.Interfaces = append(res.Interfaces, &current.Interface{Name: i.Name, Mac: i.MAC, Mtu: i.MTU, Sandbox: i.Sandbox})
 	}
-	for _, addr := range add.a.Addresses {
+	for _, addr := range a.Addresses {
 		ip := &current.IPConfig{Address: toIPNet(addr.Prefix), Gateway: toIP(addr.Gateway)}
-		if sandbox >= 0 {
-			ip.Interface = current.Int(sandbox)
+		if inside >= 0 {
+			ip.Interface = current.Int(inside)
 		}
 		res.IPs = append(res.IPs, ip)
 	}
-	for _, r := range add.a.Routes {
+	for _, r := range a.Routes {
 		res.Routes = append(res.Routes, &types.Route{Dst: toIPNet(r.Dst), GW: toIP(r.Gateway), MTU: r.MTU,
 			AdvMSS: r.AdvMSS, Priority: r.Priority, Table: r.Table, Scope: r.Scope})
 	}
 	return res
 }
 
+// answersFor tells whether the addresses are said to be the interface's. containerd
+// wants an address of CNI_IFNAME, and takes those of no interface for it: so they are
+// in a namespace that was joined, where the interface has another name.
+func (r *Request) answersFor(a *attach.Attachment, i attach.Interface) bool {
+	return link.RebindOf(a) == nil || i.Name == r.IfName
+}
+
 // resultDNS is what the runtime gave, else the configuration, else the delegated IPAM.
-func (add *addition) resultDNS(before types.DNS) types.DNS {
-	if d := add.resolver(); !d.IsEmpty() {
+func (r *Request) resultDNS(a *attach.Attachment, before types.DNS) types.DNS {
+	if d := r.resolver(a); !d.IsEmpty() {
 		return d
 	}
-	for _, s := range add.a.Steps {
+	for _, s := range a.Steps {
 		if d, ok := s.(*ipam.Delegate); ok && !d.DNS.IsEmpty() {
 			return d.DNS
 		}
@@ -136,7 +144,7 @@ func (r *Request) previous(paths ...string) (*previous, error) {
 		p.result, err = current.NewResultFromResult(res)
 	}
 	if err != nil {
-		return nil, configError{fmt.Errorf("prevResult: %w", err)}
+		return nil, badConfig("prevResult: %w", err)
 	}
 	p.index = slices.IndexFunc(p.result.Interfaces, func(i *current.Interface) bool {
 		return i.Name == r.IfName && i.Sandbox != "" && (i.Sandbox == r.Netns || slices.Contains(paths, i.Sandbox))
@@ -145,7 +153,15 @@ func (r *Request) previous(paths ...string) (*previous, error) {
 }
 
 // chained reports whether an earlier plugin made the request's interface.
-func (p *previous) chained() bool { return p.index >= 0 }
+func (p *previous) chained() bool { return p != nil && p.index >= 0 }
+
+// interfaces counts those of the previous plugins.
+func (p *previous) interfaces() int {
+	if p.result == nil {
+		return 0
+	}
+	return len(p.result.Interfaces)
+}
 
 // hostIf is the host's interface that leads to the container: the first one that
 // is in no sandbox.
@@ -158,10 +174,12 @@ func (p *previous) hostIf() string {
 	return ""
 }
 
+// addresses are those of the request's interface; all of them when the result does not
+// have that.
 func (p *previous) addresses() []attach.Address {
 	var all []attach.Address
 	for _, ip := range p.result.IPs {
-		if ip.Interface != nil && *ip.Interface != p.index {
+		if p.chained() && ip.Interface != nil && *ip.Interface != p.index {
 			continue
 		}
 		gw, _ := netip.AddrFromSlice(ip.Gateway)
@@ -178,13 +196,14 @@ func (p *previous) prefixes() []netip.Prefix {
 	return all
 }
 
-// compare tells whether the runtime's result still has the record's addresses.
-// Later plugins may add to the result, not take away.
-func (p *previous) compare(a *attach.Attachment) error {
+// compare tells whether the runtime's result still has the record's addresses, and the
+// interface, if the attachment has one of its own. Later plugins may add to the result,
+// not take away.
+func (p *previous) compare(a *attach.Attachment, own bool) error {
 	if p.result == nil {
 		return nil
 	}
-	if !p.chained() {
+	if own && !p.chained() {
 		return fmt.Errorf("prevResult has no interface %s in %s", a.IfName, a.Netns)
 	}
 	have := p.prefixes()

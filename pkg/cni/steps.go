@@ -30,10 +30,10 @@ func Decode(kind string) attach.Step {
 		return &link.Rebind{}
 	case "localnet":
 		return &link.Localnet{}
-	case "ipam":
+	case ipam.DelegateKind:
 		return &ipam.Delegate{}
-	case "gateway":
-		return &gateway{}
+	case "gateway": // of records that kept it
+		return &link.Gateway{}
 	case "forward":
 		return &firewall.Forward{}
 	case "firewall":

@@ -3,104 +3,98 @@ package cni
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/ipam"
 	"github.com/berth-cni/berth/pkg/link"
-	"github.com/berth-cni/berth/pkg/names"
 	"github.com/containernetworking/cni/pkg/types"
 )
 
+func (p *plugin) store() *attach.Store { return attach.New("", Decode) }
+
 // del deletes what the record says, whatever the configuration, the namespace or
-// the previous result say today. It never enters the namespace.
+// the previous result say today.
 func (p *plugin) del(r *Request) error {
-	if _, nothing := r.config.(*Loopback); nothing {
-		return nil
+	var errs []error
+	var last error
+	for _, role := range p.roles() {
+		if last = p.store().Del(p.ctx, r.key(role)); !errors.Is(last, attach.ErrNotFound) {
+			errs = append(errs, last)
+		}
 	}
-	s := p.store()
-	chained := s.Del(p.ctx, r.key(attach.Chained))
-	if errors.Is(chained, attach.ErrNotFound) {
-		chained = nil
+	if errors.Is(last, attach.ErrNotFound) && !p.Leases {
+		errs = append(errs, p.delUnknown(r))
 	}
-	err := s.Del(p.ctx, r.key(attach.Main))
-	if !errors.Is(err, attach.ErrNotFound) {
-		return errors.Join(chained, err)
-	}
-	return errors.Join(chained, p.delUnknown(r))
+	return errors.Join(errs...)
 }
 
 // delUnknown deletes an attachment that there is no record of: what is found by
 // its name, and what a delegated IPAM may hold for it.
 func (p *plugin) delUnknown(r *Request) error {
 	err := link.Delete(r.key(attach.Main).HostIfName())
-	if conf, bad := ipam.Parse(r.Conf.IPAM); bad == nil && delegated(conf) {
-		d := r.delegate(conf)
+	if d := r.delegate(); d != nil {
 		err = errors.Join(err, d.Del(p.ctx, &attach.Attachment{Key: r.key(attach.Main), Netns: r.Netns}))
 	}
 	return err
 }
 
-func (r *Request) delegate(conf *ipam.Config) *ipam.Delegate {
-	return &ipam.Delegate{Type: conf.Type, Conf: r.StdinData, Path: r.Path, Args: r.CmdArgs.Args}
-}
-
 // check compares the kernel, and what the runtime remembers, with the record.
 func (p *plugin) check(r *Request) error {
-	switch r.config.(type) {
-	case Joiner:
-		return p.checkJoined(r)
-	case *Loopback:
-		return p.checkLoopback(r)
-	}
-	ns, err := r.openNetns()
+	a, err := p.attached(r)
 	if err != nil {
 		return err
 	}
-	defer ns.Close()
-	s := p.store()
-	a, err := s.Get(p.ctx, r.key(attach.Main))
-	chained, errChained := s.Get(p.ctx, r.key(attach.Chained))
-	if errors.Is(err, attach.ErrNotFound) && errChained == nil {
-		a, err = chained, nil
+	if !p.Leases && !p.Unrecorded {
+		if err := r.sameNetns(a); err != nil {
+			return err
+		}
 	}
-	if err != nil {
-		return err
-	}
-	cookie, err := ns.Cookie()
-	if err != nil {
-		return err
-	}
-	if a.Cookie != 0 && cookie != a.Cookie {
-		return fmt.Errorf("%w: CNI_NETNS %q is not the namespace that was attached", errMissing, r.Netns)
-	}
-	attached := a.Netns
+	was := a.Netns
 	a.Netns = r.Netns // the same namespace, perhaps by another path
 	for _, st := range a.Steps {
 		if d, ok := st.(*ipam.Delegate); ok {
 			d.Conf = r.StdinData // with the prevResult that its CHECK wants
 		}
 	}
-	prev, err := r.previous(attached)
+	prev, err := r.previous(was)
 	if err != nil {
 		return err
 	}
-	err = errors.Join(prev.compare(a), attach.Check(p.ctx, a))
+	if !p.Unrecorded {
+		err = prev.compare(a, !p.Leases && !p.Joins)
+	}
+	err = errors.Join(err, attach.Check(p.ctx, a))
 	if v, ok := r.config.(Verifier); ok {
 		err = errors.Join(err, v.Verify(r, a))
 	}
 	if err != nil {
-		return fmt.Errorf("%w: %w", errMissing, err)
+		return missing("%w", err)
 	}
 	return nil
+}
+
+// attached returns the record. A mode that keeps none is checked by its plan.
+func (p *plugin) attached(r *Request) (*attach.Attachment, error) {
+	if p.Unrecorded {
+		a, err := r.Adding()
+		if err != nil {
+			return nil, err
+		}
+		return a.Attachment, nil
+	}
+	a, err := p.store().Get(p.ctx, r.key(p.roles()[len(p.roles())-1]))
+	if errors.Is(err, attach.ErrNotFound) && p.Chains {
+		return p.store().Get(p.ctx, r.key(attach.Chained))
+	}
+	return a, err
 }
 
 // gc deletes what the list of valid attachments does not name, here and at a
 // delegated IPAM.
 func (p *plugin) gc(r *Request) error {
-	err := p.collect(r, attach.Chained, attach.Main)
-	if conf, bad := ipam.Parse(r.Conf.IPAM); bad == nil && delegated(conf) {
-		err = errors.Join(err, ipam.ExecGC(p.ctx, conf.Type, r.StdinData, r.Path))
+	err := p.collect(r)
+	if d := r.delegate(); d != nil && !p.Leases {
+		err = errors.Join(err, ipam.ExecGC(p.ctx, d.Type, d.Conf, d.Path))
 	}
 	return err
 }
@@ -108,29 +102,38 @@ func (p *plugin) gc(r *Request) error {
 // collect deletes every attachment of this network that is not in the list of
 // valid ones. A list that is null or empty says that none is valid; without the
 // key nobody has said anything, and nothing is deleted.
-func (p *plugin) collect(r *Request, roles ...attach.Role) error {
-	raw := r.Conf.Valid
-	if raw == nil {
-		raw = r.Conf.ValidOld
-	}
-	if raw == nil {
-		return nil
-	}
-	var list []types.GCAttachment
-	if err := json.Unmarshal(raw, &list); err != nil {
-		return configError{fmt.Errorf("cni.dev/valid-attachments: %s: want a list of {containerID, ifname}: %w", raw, err)}
-	}
-	valid := make(map[types.GCAttachment]bool, len(list))
-	for _, v := range list {
-		valid[v] = true
+func (p *plugin) collect(r *Request) error {
+	valid, given, err := r.valid()
+	if err != nil || !given {
+		return err
 	}
 	var errs []error
-	for _, role := range roles {
+	for _, role := range p.roles() {
 		errs = append(errs, p.store().GC(p.ctx, r.Conf.Name, role, func(a *attach.Attachment) bool {
 			return valid[types.GCAttachment{ContainerID: a.Container, IfName: a.IfName}] || a.Connected && alive(a)
 		}))
 	}
 	return errors.Join(errs...)
+}
+
+// valid is the list of valid attachments; given tells whether there is one.
+func (r *Request) valid() (valid map[types.GCAttachment]bool, given bool, err error) {
+	raw := r.Conf.Valid
+	if raw == nil {
+		raw = r.Conf.ValidOld
+	}
+	if raw == nil {
+		return nil, false, nil
+	}
+	var list []types.GCAttachment
+	if err := json.Unmarshal(raw, &list); err != nil {
+		return nil, true, badConfig("cni.dev/valid-attachments: %s: want a list of {containerID, ifname}: %w", raw, err)
+	}
+	valid = make(map[types.GCAttachment]bool, len(list))
+	for _, v := range list {
+		valid[v] = true
+	}
+	return valid, true, nil
 }
 
 // alive tells whether the path of an attachment is still the namespace that was
@@ -145,30 +148,26 @@ func alive(a *attach.Attachment) bool {
 	return err == nil && (a.Cookie == 0 || cookie == a.Cookie)
 }
 
-// status tells whether an ADD could work now: the configuration and a firewall,
-// which the plan asks for, who answers for names, and a free address.
+// status tells whether an ADD could work now: what the plan asks the host for, and
+// what the steps know of it.
 func (p *plugin) status(r *Request) error {
-	if _, err := r.Plan(); err != nil {
+	steps, err := r.Plan()
+	if err != nil {
 		return unavailable(err)
 	}
-	if v, ok := r.config.(Verifier); ok {
-		if err := v.Available(r); err != nil {
+	if s, ok := r.config.(Statuser); ok {
+		if err := s.Status(r); err != nil {
 			return unavailable(err)
 		}
 	}
-	if r.Conf.Names {
-		if err := names.Available(p.ctx); err != nil {
-			return unavailable(err)
+	for _, step := range steps {
+		if s, ok := step.(attach.Statuser); ok {
+			if err := s.Status(p.ctx, p.store(), r.Conf.Name); err != nil {
+				return unavailable(err)
+			}
 		}
 	}
-	if delegated(r.IPAM) {
-		return unavailable(ipam.ExecStatus(p.ctx, r.IPAM.Type, r.StdinData, r.Path))
-	}
-	return p.freeAddress(r)
-}
-
-func (p *plugin) freeAddress(r *Request) error {
-	return unavailable(p.store().View(p.ctx, func(tx *attach.Tx) error { return r.IPAM.Free(tx, r.Conf.Name) }))
+	return nil
 }
 
 // unavailable gives an error code 50 (SPEC section 2, STATUS): no ADD now. The code

@@ -16,13 +16,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// ErrNotLocal: a port is to be published on an address of another host.
+var ErrNotLocal = errors.New("is not an address of this host")
+
 // Listener tells whether a process of this network namespace listens on the host
 // port: "nginx (pid 812)", or empty when none does. Publishing such a port would
 // take it away from the process without a word.
 //
 // It tries to bind the port. Only when it is in use does it look who uses it: a
-// port that only an established connection holds is free to be published. An
-// error when the port's host address is not one of this host's.
+// port that only an established connection holds is free to be published.
+// [ErrNotLocal] when the port's host address is not one of this host's.
 //
 // A process with the container's ID in its command line is the container's own:
 // podman's conmon keeps the ports that it asks for bound.
@@ -48,7 +51,7 @@ func listenerOn(proto uint8, at netip.AddrPort, container string) (string, error
 		errors.Is(err, unix.ESOCKTNOSUPPORT):
 		return "", nil // nobody can listen
 	case errors.Is(err, unix.EADDRNOTAVAIL):
-		return "", fmt.Errorf("%s is not an address of this host", at.Addr())
+		return "", fmt.Errorf("%s %w", at.Addr(), ErrNotLocal)
 	case !errors.Is(err, unix.EADDRINUSE):
 		return "", fmt.Errorf("try the port: %w", err)
 	}

@@ -170,7 +170,7 @@ func (c *collector) lost(ctx context.Context) ([]leftover, error) {
 			fmt.Sprintf("its holder, %s, has no record", l.Holder), func(ctx context.Context) error {
 				a := &attach.Attachment{Key: l.Holder, Plugin: "berth gc", Created: c.Now().UTC()}
 				a.Leases = append(a.Leases, l.Address)
-				if err := c.store.Add(ctx, &attach.Adding{Attachment: a}, func(*attach.Tx) error { return nil }); err != nil {
+				if err := c.store.Add(ctx, &attach.Adding{Attachment: a}); err != nil {
 					return err
 				}
 				return c.store.Del(ctx, a.Key)

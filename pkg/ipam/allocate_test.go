@@ -24,7 +24,7 @@ func store(t testing.TB) *attach.Store {
 		dir = t.TempDir()
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	return attach.New(dir, func(string) attach.Step { return nil })
+	return attach.New(dir, func(string) attach.Step { return &Lease{} })
 }
 
 func key(container string) attach.Key {
@@ -34,16 +34,8 @@ func key(container string) attach.Key {
 // add attaches a container as a main plugin does: lease and record in one
 // transaction.
 func add(s *attach.Store, c *Config, container string, requested ...netip.Addr) ([]attach.Address, error) {
-	a := &attach.Attachment{Key: key(container)}
-	err := s.Add(context.Background(), &attach.Adding{Attachment: a}, func(tx *attach.Tx) (err error) {
-		if a.Addresses, err = c.Allocate(tx, a.Key, requested); err != nil {
-			return err
-		}
-		for _, got := range a.Addresses {
-			a.Leases = append(a.Leases, got.Prefix.Addr())
-		}
-		return nil
-	})
+	a := &attach.Attachment{Key: key(container), Steps: []attach.Step{&Lease{Conf: c, Wanted: requested}}}
+	err := s.Add(context.Background(), &attach.Adding{Attachment: a})
 	return a.Addresses, err
 }
 

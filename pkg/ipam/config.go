@@ -60,3 +60,14 @@ func (c *Config) gateways() []netip.Addr {
 	}
 	return all
 }
+
+// Spans are the first and last addresses of the ranges.
+func (c *Config) Spans() [][2]netip.Addr {
+	var all [][2]netip.Addr
+	for _, set := range c.Ranges {
+		for _, r := range set {
+			all = append(all, [2]netip.Addr{r.Start, r.End})
+		}
+	}
+	return all
+}

@@ -41,6 +41,12 @@ const DelegateKind = "ipam"
 // Kind is [DelegateKind].
 func (d *Delegate) Kind() string { return DelegateKind }
 
+// Claim implements [attach.Claimer]: it says that the addresses come later.
+func (d *Delegate) Claim(_ *attach.Tx, a *attach.Adding) error {
+	a.Delegated = true
+	return nil
+}
+
 // Add runs the plugin's ADD, sets the attachment's addresses and appends to its
 // routes. What a failed ADD may have left is removed with a DEL. The plugin's own
 // error is in the chain as a [*types.Error], with its code.
@@ -105,6 +111,12 @@ func (d *Delegate) Check(ctx context.Context, a *attach.Attachment) error {
 		return nil
 	}
 	return d.run(ctx, a, "CHECK")
+}
+
+// Status implements [attach.Statuser] by the plugin's STATUS, which exists from
+// cniVersion 1.1.0 on.
+func (d *Delegate) Status(ctx context.Context, _ *attach.Store, _ string) error {
+	return ExecStatus(ctx, d.Type, d.Conf, d.Path)
 }
 
 func (d *Delegate) run(ctx context.Context, a *attach.Attachment, command string) error {

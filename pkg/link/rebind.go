@@ -24,11 +24,58 @@ type Rebind struct {
 	// Owner is the attachment whose namespace it is; zero when none is on record.
 	Owner attach.Key `json:"owner,omitzero"`
 
+	// Sees is what the container finds in the namespace, which becomes the attachment's
+	// when it is claimed; nil for a step that the record has had.
+	Sees *View `json:"-"`
+
 	old *Netns // what the path referred to, while the process that added runs
+}
+
+// View is what a container finds in a namespace that it joins.
+type View struct {
+	Cookie    uint64 // of the namespace
+	Interface attach.Interface
+	Addresses []attach.Address
+	Routes    []attach.Route
+}
+
+// ViewHost is the view of this process's own namespace: what leads outside, the
+// interface of the default route.
+func ViewHost() (*View, error) {
+	cookie, err := HostCookie()
+	if err != nil {
+		return nil, err
+	}
+	v := &View{Cookie: cookie}
+	v.Interface, v.Addresses, v.Routes, err = Uplink()
+	return v, err
+}
+
+// RebindOf is the step by which the attachment is in a namespace that was there
+// already; nil for one that has its own.
+func RebindOf(a *attach.Attachment) *Rebind {
+	for _, s := range a.Steps {
+		if r, ok := s.(*Rebind); ok {
+			return r
+		}
+	}
+	return nil
 }
 
 // Kind implements [attach.Step].
 func (r *Rebind) Kind() string { return "rebind" }
+
+// Claim implements [attach.Claimer].
+func (r *Rebind) Claim(_ *attach.Tx, a *attach.Adding) error {
+	if r.Sees == nil {
+		return nil
+	}
+	v := *r.Sees
+	v.Interface.Sandbox = a.Netns
+	a.Cookie, a.MAC, a.Addresses, a.Routes = v.Cookie, v.Interface.MAC, v.Addresses, v.Routes
+	a.Interfaces = []attach.Interface{v.Interface}
+	return nil
+}
 
 // Add replaces the mount at the path. It is refused when the path refers to the
 // namespace already.

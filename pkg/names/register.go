@@ -62,6 +62,11 @@ func (r *Register) Del(ctx context.Context, a *attach.Attachment) error {
 	return nil
 }
 
+// Status implements [attach.Statuser]: whether an agent answers, or could be started.
+func (r *Register) Status(ctx context.Context, _ *attach.Store, _ string) error {
+	return Available(ctx)
+}
+
 // Check asks the agent whether it has the names as the record says, and listens for
 // the container's queries.
 func (r *Register) Check(ctx context.Context, a *attach.Attachment) error {

@@ -2,6 +2,23 @@
 // "ipam": {"type": "berth-ipam"}. Berth's own plugins have it built in.
 package main
 
-import "github.com/berth-cni/berth/pkg/cni"
+import (
+	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/cni"
+	"github.com/berth-cni/berth/pkg/ipam"
+)
 
-func main() { cni.MainIPAM() }
+var mode = cni.Mode{Name: ipam.BuiltInType, Leases: true, Config: func() cni.Config { return &config{} }}
+
+func main() { cni.Main(mode) }
+
+// config is all of the main plugin's configuration that the IPAM reads.
+type config struct{ cni.Conf }
+
+// Plan implements [cni.Config].
+func (*config) Plan(r *cni.Request) ([]attach.Step, error) {
+	if !r.IPAM.BuiltIn() && !r.Refused() {
+		r.Refuse("ipam.type", r.IPAM.Type, "want %q and a subnet", ipam.BuiltInType)
+	}
+	return []attach.Step{r.Addresses(r.IPAM)}, nil
+}

@@ -11,47 +11,69 @@ import (
 	"github.com/berth-cni/berth/pkg/link"
 )
 
-func main() {
-	cni.Main(cni.Mode{Name: "bridge", Config: func() cni.Config { return &config{Bridge: "cni0"} }})
-}
+var mode = cni.Mode{Name: "bridge", Chains: true, Config: func() cni.Config { return &config{Bridge: "cni0"} }}
+
+func main() { cni.Main(mode) }
 
 // Plan implements [cni.Config].
-func (c *config) Plan(r *cni.Request) (*cni.Plan, error) {
+func (c *config) Plan(r *cni.Request) ([]attach.Step, error) {
 	c.validate(r)
-	backend, err := r.FirewallBackend("ipMasqBackend", c.IPMasqBackend)
+	policy := c.policy()
+	rules, err := c.Rules(r, c.hostInterface(), policy)
 	if err != nil {
 		return nil, err
 	}
-	rules := func(hostIf string) *firewall.Rules {
-		return &firewall.Rules{Backend: backend, Bridge: hostIf,
-			Masquerade: c.IPMasq && !c.Internal, Internal: c.Internal, Isolate: c.Isolate, NoICC: c.noICC(), Names: r.WantsNames()}
+	if r.Chained() {
+		return c.chained(r, rules), nil
 	}
-	plan := &cni.Plan{
-		Network:      attach.Network{Name: c.Name, Plugin: "bridge", Link: c.Bridge, Settings: c.settings()},
-		Gateway:      c.gateway(),
-		DefaultRoute: c.IsDefaultGateway && !c.Internal,
-		Internal:     c.Internal,
-		Once:         []attach.Step{&firewall.Forward{Bridge: c.Bridge, Names: r.WantsNames()}},
-		Steps: []attach.Step{
-			&link.Forwarding{Gateway: c.gateway()},
-			&link.Bridge{Name: c.Bridge, MTU: c.MTU, Gateway: c.gateway(), ForceAddress: c.ForceAddress,
-				Promisc: c.PromiscMode, VLANs: c.filtersVLANs(), GatewayVLAN: c.VLAN, KeepDefaults: c.PreserveDefaultVLAN},
-			&link.Veth{Bridge: c.Bridge, MTU: c.MTU, Hairpin: c.HairpinMode, Isolated: c.PortIsolation,
-				NoICC: c.noICC(), MACSpoofCheck: c.MACSpoofCheck, VLAN: c.VLAN, Trunk: c.trunk,
-				KeepDefaults: c.PreserveDefaultVLAN, DAD: c.EnableDAD, Down: c.DisableContainerInterface},
-			rules(c.hostInterface()),
-		},
-		Chained: func(hostIf string) []attach.Step {
-			if hostIf == "" {
-				hostIf = c.Bridge
-			}
-			r := rules(hostIf)
-			r.Own = !link.IsBridge(hostIf) // a veth that leads to this container alone
-			return []attach.Step{&link.Forwarding{}, &link.Localnet{Interface: hostIf}, &firewall.Forward{Bridge: hostIf, Own: r.Own}, r}
-		},
+	return []attach.Step{
+		c.network(r),
+		r.Addresses(r.IPAM),
+		&link.Gateway{Gateway: c.gateway(), DefaultRoute: c.IsDefaultGateway && !c.Internal, NoDefault: c.Internal || r.KeepsDefaultRoute()},
+		c.Ports(r, policy, r.IPAM),
+		&firewall.Forward{Bridge: c.Bridge, Names: r.WantsNames()},
+		&link.Forwarding{Gateway: c.gateway()},
+		&link.Bridge{Name: c.Bridge, MTU: c.MTU, Gateway: c.gateway(), ForceAddress: c.ForceAddress,
+			Promisc: c.PromiscMode, VLANs: c.filtersVLANs(), GatewayVLAN: c.VLAN, KeepDefaults: c.PreserveDefaultVLAN},
+		&link.Veth{Bridge: c.Bridge, MTU: c.MTU, Hairpin: c.HairpinMode, Isolated: c.PortIsolation,
+			NoICC: policy.NoICC, MACSpoofCheck: c.MACSpoofCheck, VLAN: c.VLAN, Trunk: c.trunk,
+			KeepDefaults: c.PreserveDefaultVLAN, DAD: c.EnableDAD, Down: c.DisableContainerInterface},
+		rules,
+		c.names(r),
+	}, nil
+}
+
+// chained are the steps for an interface that an earlier plugin of the chain has made.
+func (c *config) chained(r *cni.Request, rules *firewall.Rules) []attach.Step {
+	if hostIf := r.HostIfName(); hostIf != "" {
+		rules.Bridge = hostIf
+	} else {
+		rules.Bridge = c.Bridge
 	}
+	rules.Own = !link.IsBridge(rules.Bridge) // a veth that leads to this container alone
+	return []attach.Step{
+		c.network(r),
+		c.Ports(r, c.policy(), nil),
+		&link.Forwarding{},
+		&link.Localnet{Interface: rules.Bridge},
+		&firewall.Forward{Bridge: rules.Bridge, Own: rules.Own},
+		rules,
+	}
+}
+
+// network is what the host remembers.
+func (c *config) network(r *cni.Request) *attach.Network {
+	n := &attach.Network{Name: c.Name, Plugin: "bridge", Link: c.Bridge, Ranges: r.IPAM.Spans(), Settings: c.Settings(c.policy())}
 	if c.gateway() {
-		plan.NamesBridge = c.hostInterface()
+		n.Subnets = r.IPAM.Subnets()
 	}
-	return plan, nil
+	return n
+}
+
+// names come in by the gateway.
+func (c *config) names(r *cni.Request) attach.Step {
+	if !c.gateway() {
+		return nil
+	}
+	return r.Names(c.hostInterface(), c.Internal, nil)
 }

@@ -5,7 +5,6 @@ import (
 	"path/filepath"
 
 	"github.com/berth-cni/berth/pkg/cni"
-	"github.com/berth-cni/berth/pkg/link"
 )
 
 type config struct {
@@ -14,8 +13,6 @@ type config struct {
 	Container string `json:"container"`
 	// NetnsPath is the target's namespace, in place of Container.
 	NetnsPath string `json:"netnsPath"`
-
-	rebind link.Rebind
 }
 
 // validate notes every problem at the request. Without a target STATUS is good: the
@@ -23,9 +20,7 @@ type config struct {
 func (c *config) validate(r *cni.Request) {
 	const why = "a container that shares another's namespace has the other's"
 	r.RefuseAddress(why + " addresses")
-	if n := len(c.Runtime.PortMappings); n > 0 {
-		r.Refuse("runtimeConfig.portMappings", n, why+" ports: publish them on that container")
-	}
+	r.RefusePorts(why + " ports: publish them on that container")
 	var args struct {
 		CNI struct {
 			Container string `json:"container"`

@@ -5,7 +5,6 @@ import (
 	"testing"
 
 	"github.com/berth-cni/berth/pkg/attach"
-	"github.com/berth-cni/berth/pkg/cni"
 	"github.com/berth-cni/berth/pkg/cni/cnitest"
 	"github.com/berth-cni/berth/pkg/link"
 	"github.com/berth-cni/berth/pkg/nstest"
@@ -14,7 +13,7 @@ import (
 func TestMain(m *testing.M) { nstest.Main(m) }
 
 func TestFaultLeavesNothing(t *testing.T) {
-	cnitest.Joined{Plugin: "container-share", Conf: conf, Config: func() cni.Joiner { return &config{} }, Prepare: prepare, Harm: harm}.FaultLeavesNothing(t)
+	cnitest.Joined{Mode: mode, Conf: conf, Prepare: prepare, Harm: harm}.FaultLeavesNothing(t)
 }
 
 const conf = `{"cniVersion": "1.1.0", "name": "n", "type": "container-share", "container": "owner"}`
@@ -31,7 +30,7 @@ func prepare(t *testing.T, s *attach.Store) {
 		t.Fatal(err)
 	}
 	a := &attach.Attachment{Key: attach.Key{Network: "web", Container: "owner", IfName: "eth0"}, Netns: ns.Path(), Cookie: cookie}
-	if err := s.Add(t.Context(), &attach.Adding{Attachment: a}, func(*attach.Tx) error { return nil }); err != nil {
+	if err := s.Add(t.Context(), &attach.Adding{Attachment: a}); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -3,48 +3,52 @@
 package main
 
 import (
-	"context"
+	"errors"
+	"fmt"
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/cni"
+	"github.com/berth-cni/berth/pkg/link"
 )
 
-func main() {
-	cni.Main(cni.Mode{Name: "container-share", Config: func() cni.Config { return &config{} }})
-}
+var mode = cni.Mode{Name: "container-share", Joins: true, Config: func() cni.Config { return &config{} }}
 
-// Plan implements [cni.Config].
-func (c *config) Plan(r *cni.Request) (*cni.Plan, error) {
+func main() { cni.Main(mode) }
+
+// Plan implements [cni.Config]: the container gets what the target has.
+func (c *config) Plan(r *cni.Request) ([]attach.Step, error) {
 	c.validate(r)
-	return &cni.Plan{Steps: []attach.Step{&c.rebind}}, nil
-}
-
-// Join implements [cni.Joiner]: the container gets what the target has.
-func (c *config) Join(ctx context.Context, r *cni.Request, s *attach.Store, a *attach.Adding) error {
-	if err := r.RefusePath(); err != nil {
-		return err
+	if r.Netns == "" || r.Refused() { // STATUS: the runtime may name the target at ADD
+		return nil, nil
 	}
-	all, err := s.List(ctx, "")
+	if err := r.RefusePath(); err != nil {
+		return nil, err
+	}
+	all, err := r.Records()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	t := c.find(r, all)
 	if t == nil {
-		return nil // refused
+		return nil, nil // refused
 	}
-	ns, cookie, err := t.open(r)
-	if ns == nil {
-		return err
+	rebind, err := t.join(r, all)
+	if rebind == nil {
+		return nil, err
 	}
-	defer ns.Close()
-	host, err := ns.IsOwn()
-	if err != nil {
-		return err
+	return []attach.Step{rebind}, nil
+}
+
+// Verify implements [cni.Verifier]: the attachment whose namespace was joined is still
+// on record.
+func (c *config) Verify(r *cni.Request, a *attach.Attachment) error {
+	rebind := link.RebindOf(a)
+	if rebind == nil || rebind.Owner == (attach.Key{}) {
+		return nil
 	}
-	if host { // the target is on host
-		return cni.JoinHost(a)
+	owner, err := r.Record(rebind.Owner)
+	if errors.Is(err, attach.ErrNotFound) || err == nil && owner.Cookie != a.Cookie {
+		return fmt.Errorf("the owner of the namespace is gone: %s", rebind.Owner)
 	}
-	t.recognise(all, cookie)
-	c.rebind.From, c.rebind.Owner = t.path, t.owner()
-	return t.describe(ns, cookie, a)
+	return err
 }

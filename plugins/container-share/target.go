@@ -43,7 +43,7 @@ func (c *config) find(r *cni.Request, all []*attach.Attachment) *target {
 		return nil
 	}
 	t.record = choose(all, ids[0], r.IfName)
-	if shared := rebindOf(t.record); shared != nil && shared.Owner != (attach.Key{}) {
+	if shared := link.RebindOf(t.record); shared != nil && shared.Owner != (attach.Key{}) {
 		owner := shared.Owner
 		i := slices.IndexFunc(all, func(a *attach.Attachment) bool { return a.Key == owner && a.Cookie == t.record.Cookie })
 		if i < 0 {
@@ -101,15 +101,27 @@ func choose(all []*attach.Attachment, container, ifName string) *attach.Attachme
 	return first
 }
 
-// rebindOf is the step by which a container shares a namespace; nil for one that
-// does not.
-func rebindOf(a *attach.Attachment) *link.Rebind {
-	for _, s := range a.Steps {
-		if r, ok := s.(*link.Rebind); ok {
-			return r
-		}
+// join is the step that puts the request's container into the target's namespace; nil
+// when that was refused.
+func (t *target) join(r *cni.Request, all []*attach.Attachment) (*link.Rebind, error) {
+	ns, cookie, err := t.open(r)
+	if ns == nil {
+		return nil, err
 	}
-	return nil
+	defer ns.Close()
+	host, err := ns.IsOwn()
+	if err != nil {
+		return nil, err
+	}
+	rebind := &link.Rebind{}
+	if host { // the target is on host
+		rebind.Sees, err = link.ViewHost()
+		return rebind, err
+	}
+	t.recognise(all, cookie)
+	rebind.From, rebind.Owner = t.path, t.owner()
+	rebind.Sees, err = t.view(ns, cookie, r.IfName)
+	return rebind, err
 }
 
 // open opens the target's namespace and returns its cookie; nil when it was refused.
@@ -152,7 +164,7 @@ func (t *target) open(r *cni.Request) (ns *link.Netns, cookie uint64, err error)
 // recognise finds the owner of a namespace that was given by its path.
 func (t *target) recognise(all []*attach.Attachment, cookie uint64) {
 	i := slices.IndexFunc(all, func(a *attach.Attachment) bool {
-		return cookie != 0 && a.Cookie == cookie && a.Role != attach.IPAM && rebindOf(a) == nil
+		return cookie != 0 && a.Cookie == cookie && a.Role != attach.IPAM && link.RebindOf(a) == nil
 	})
 	if t.record == nil && i >= 0 {
 		t.record = all[i]
@@ -162,29 +174,25 @@ func (t *target) recognise(all []*attach.Attachment, cookie uint64) {
 // owner is the attachment that goes with the namespace: none when nobody has it on
 // record, or for the host's.
 func (t *target) owner() attach.Key {
-	if t.record == nil || rebindOf(t.record) != nil {
+	if t.record == nil || link.RebindOf(t.record) != nil {
 		return attach.Key{}
 	}
 	return t.record.Key
 }
 
-// describe notes what the container is to see: the target's interface as its record
-// has it, or lo where there is none.
-func (t *target) describe(ns *link.Netns, cookie uint64, a *attach.Adding) error {
-	name := a.IfName
+// view is what the container is to see: the target's interface as its record has it, or
+// the one of that name, or lo where there is none.
+func (t *target) view(ns *link.Netns, cookie uint64, name string) (*link.View, error) {
 	if t.record != nil {
 		name = t.record.IfName
 	}
-	i, addrs, err := ns.Inspect(name)
+	v := &link.View{Cookie: cookie}
+	var err error
+	v.Interface, v.Addresses, err = ns.Inspect(name)
 	if errors.Is(err, syscall.ENODEV) {
-		i, addrs, err = ns.Inspect("lo")
+		v.Interface, v.Addresses, err = ns.Inspect("lo")
 	} else if err == nil && t.record != nil {
-		addrs, a.Routes = t.record.Addresses, t.record.Routes
+		v.Addresses, v.Routes = t.record.Addresses, t.record.Routes
 	}
-	if err != nil {
-		return err
-	}
-	i.Sandbox = a.Netns
-	a.Cookie, a.MAC, a.Addresses, a.Interfaces = cookie, i.MAC, addrs, []attach.Interface{i}
-	return nil
+	return v, err
 }

@@ -4,7 +4,6 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/berth-cni/berth/pkg/cni"
 	"github.com/berth-cni/berth/pkg/cni/cnitest"
 	"github.com/berth-cni/berth/pkg/nstest"
 )
@@ -12,7 +11,7 @@ import (
 func TestMain(m *testing.M) { nstest.Main(m) }
 
 func TestFaultLeavesNothing(t *testing.T) {
-	cnitest.Joined{Plugin: "host", Conf: conf, Config: func() cni.Joiner { return &config{} }, Harm: harm}.FaultLeavesNothing(t)
+	cnitest.Joined{Mode: mode, Conf: conf, Harm: harm}.FaultLeavesNothing(t)
 }
 
 const conf = `{"cniVersion": "1.1.0", "name": "n", "type": "host"}`

@@ -3,33 +3,30 @@
 package main
 
 import (
-	"context"
-
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/cni"
 	"github.com/berth-cni/berth/pkg/link"
 )
 
-func main() {
-	cni.Main(cni.Mode{Name: "host", Config: func() cni.Config { return &config{} }})
-}
+var mode = cni.Mode{Name: "host", Joins: true, Config: func() cni.Config { return &config{} }}
+
+func main() { cni.Main(mode) }
 
 type config struct{ cni.Conf }
 
 // Plan implements [cni.Config].
-func (*config) Plan(r *cni.Request) (*cni.Plan, error) {
+func (*config) Plan(r *cni.Request) ([]attach.Step, error) {
 	r.RefuseAddress("a container on host has the addresses of the host")
-	return &cni.Plan{
-		NoPorts: "a container on host has the host's own ports",
-		Steps:   []attach.Step{&link.Rebind{}},
-	}, nil
-}
-
-// Join implements [cni.Joiner]: the container gets the host's interface of the
-// default route.
-func (*config) Join(_ context.Context, r *cni.Request, _ *attach.Store, a *attach.Adding) error {
-	if err := r.RefusePath(); err != nil {
-		return err
+	r.IgnorePorts("a container on host has the host's own ports")
+	if r.Netns == "" || r.Refused() { // STATUS asks for no container
+		return nil, nil
 	}
-	return cni.JoinHost(a)
+	if err := r.RefusePath(); err != nil {
+		return nil, err
+	}
+	host, err := link.ViewHost()
+	if err != nil {
+		return nil, err
+	}
+	return []attach.Step{&link.Rebind{Sees: host}}, nil
 }

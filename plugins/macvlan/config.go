@@ -1,12 +1,10 @@
 package main
 
 import (
-	"net"
-	"net/netip"
-	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/cni"
 	"github.com/berth-cni/berth/pkg/link"
 )
@@ -23,8 +21,6 @@ type config struct {
 	BcQueueLen      uint32 `json:"bcqueuelen"`
 	EnableDAD       bool   `json:"enabledad"`
 	HostShim        bool   `json:"hostShim"`
-
-	vlan *link.Subinterface // to be ensured, if Master is in a VLAN
 }
 
 // validate notes every problem that shows without a look at the host.
@@ -40,20 +36,7 @@ func (c *config) validate(r *cni.Request) {
 	if link.MacvlanMode(c.Mode) == 0 {
 		r.Refuse("mode", c.Mode, "want bridge, private, vepa or passthru")
 	}
-	const minMTU, minMTU6 = 68, 1280 // RFC 791, RFC 8200
-	if c.MTU != 0 && c.MTU < minMTU {
-		r.Refuse("mtu", c.MTU, "want at least %d bytes, or 0 for the master's", minMTU)
-	} else if c.MTU != 0 && c.MTU < minMTU6 && slices.ContainsFunc(r.IPAM.Subnets(), func(p netip.Prefix) bool { return p.Addr().Is6() }) {
-		r.Refuse("mtu", c.MTU, "want at least %d bytes for IPv6", minMTU6)
-	}
-	if c.MAC != "" {
-		hw, err := net.ParseMAC(c.MAC)
-		if err != nil || len(hw) != 6 || hw[0]&1 != 0 || hw.String() == "00:00:00:00:00:00" {
-			r.Refuse("mac", c.MAC, "want a unicast MAC of six bytes such as 02:42:ac:11:00:02")
-		} else {
-			c.MAC = hw.String()
-		}
-	}
+	r.ValidMTU(c.MTU, link.MaxMTU, "the master's", r.IPAM.Subnets())
 	if c.HostShim {
 		c.validateShim(r)
 	}
@@ -81,52 +64,71 @@ func (c *config) refuseFirewall(r *cni.Request) {
 	if c.Isolate {
 		r.Refuse("isolate", true, "a macvlan is on the master's network, past the host's firewall")
 	}
-	if c.ICC != nil && !*c.ICC {
+	if c.NoICC() {
 		r.Refuse("icc", false, "want mode private, which keeps containers from each other")
 	}
 }
 
+// master is the interface that the container's is a child of.
+type master struct {
+	name string
+	mac  string             // of the child when nobody asks for one; empty: what follows from its address
+	vlan *link.Subinterface // to be ensured, if the master is in a VLAN
+}
+
+// subinterface is the step that ensures the master, if there is one.
+func (m *master) subinterface() attach.Step {
+	if m.vlan == nil {
+		return nil
+	}
+	return m.vlan
+}
+
 // findMaster looks for the master and compares what is wanted with it. Errors are
 // about the look; a master that is not there or does not fit is noted.
-func (c *config) findMaster(r *cni.Request) error {
+func (c *config) findMaster(r *cni.Request) (*master, error) {
+	m := &master{name: c.Master}
+	if c.MAC != "" {
+		m.mac = r.MAC("mac", c.MAC)
+	}
 	netns := ""
 	if c.LinkInContainer {
 		if netns = r.Netns; netns == "" {
-			return nil // STATUS asks for no container
+			return m, nil // STATUS asks for no container
 		}
 	}
 	parent, err := link.FindParent(netns, c.Master)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if !c.LinkInContainer {
-		c.vlan = subinterface(c.Master)
+		m.vlan = subinterface(c.Master)
 	}
-	if c.vlan != nil && parent == nil {
-		if parent, err = link.FindParent("", c.vlan.Parent); err != nil {
-			return err
+	if m.vlan != nil && parent == nil {
+		if parent, err = link.FindParent("", m.vlan.Parent); err != nil {
+			return nil, err
 		}
 		if parent == nil {
-			r.Refuse("master", c.Master, "there is neither this interface nor %s, for it to be made on", c.vlan.Parent)
-			return nil
+			r.Refuse("master", c.Master, "there is neither this interface nor %s, for it to be made on", m.vlan.Parent)
+			return m, nil
 		}
 	} else if parent != nil {
-		c.Master = parent.Name
+		m.name = parent.Name
 	}
 	switch {
 	case parent == nil && c.Master == "":
 		r.Refuse("master", c.Master, "want an interface: there is no default route whose device could be it")
-		return nil
+		return m, nil
 	case parent == nil:
 		r.Refuse("master", c.Master, "there is no such interface")
-		return nil
+		return m, nil
 	case c.MTU > parent.MTU:
-		r.Refuse("mtu", c.MTU, "want at most that of the master %s, %d bytes", c.Master, parent.MTU)
+		r.Refuse("mtu", c.MTU, "want at most that of the master %s, %d bytes", m.name, parent.MTU)
 	}
 	if c.Mode == "passthru" && c.MAC == "" {
-		c.MAC = parent.MAC
+		m.mac = parent.MAC
 	}
-	return nil
+	return m, nil
 }
 
 // subinterface reads a name such as eth0.10: the parent and the VLAN; nil when it is
@@ -136,9 +138,8 @@ func subinterface(name string) *link.Subinterface {
 	if i < 1 {
 		return nil
 	}
-	const maxVLAN = 4094 // IEEE 802.1Q
 	id, err := strconv.Atoi(name[i+1:])
-	if err != nil || id < 1 || id > maxVLAN || strconv.Itoa(id) != name[i+1:] {
+	if err != nil || id < 1 || id > link.MaxVLAN || strconv.Itoa(id) != name[i+1:] {
 		return nil
 	}
 	return &link.Subinterface{Parent: name[:i], VLAN: id}

@@ -4,13 +4,14 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/cni"
 	"github.com/berth-cni/berth/pkg/link"
 	"github.com/berth-cni/berth/pkg/nstest"
 )
 
 // plan makes the plan of a configuration, or says what is wrong with it.
-func plan(conf, netns string) (*cni.Plan, error) {
+func plan(conf, netns string) ([]attach.Step, error) {
 	r, err := cni.NewRequest(&cni.CmdArgs{StdinData: []byte(conf), Netns: netns}, &config{Mode: "bridge"})
 	if err != nil {
 		return nil, err
@@ -84,14 +85,14 @@ func TestPlan(t *testing.T) {
 		last  link.Macvlan
 		mac   string
 	}{
-		`{"ipam": {}}`: {"macvlan", link.Macvlan{Master: "up0", Mode: "bridge"}, ""},
-		`{"mode": "", "mtu": 1300, "bcqueuelen": 7, "mac": "02-00-00-00-00-01", "enabledad": true}`: {"macvlan",
+		`{"ipam": {}}`: {"network gateway macvlan", link.Macvlan{Master: "up0", Mode: "bridge"}, ""},
+		`{"mode": "", "mtu": 1300, "bcqueuelen": 7, "mac": "02-00-00-00-00-01", "enabledad": true}`: {"network gateway macvlan",
 			link.Macvlan{Master: "up0", Mode: "bridge", MTU: 1300, QueueLen: 7, DAD: true}, "02:00:00:00:00:01"},
-		`{"master": "up1", "mode": "private"}`:                        {"macvlan", link.Macvlan{Master: "up1", Mode: "private"}, ""},
-		`{"mode": "passthru"}`:                                        {"macvlan", link.Macvlan{Master: "up0", Mode: "passthru"}, up.MAC},
-		`{"master": "up0.10"}`:                                        {"subinterface macvlan", link.Macvlan{Master: "up0.10", Mode: "bridge"}, ""},
-		`{"hostShim": true, "ipam": {"subnet": "192.0.2.0/24"}}`:      {"host-shim macvlan", link.Macvlan{Master: "up0", Mode: "bridge"}, ""},
-		`{"master": "x.10", "linkInContainer": true, "mode": "vepa"}`: {"macvlan", link.Macvlan{Master: "x.10", Mode: "vepa", Inside: true}, ""},
+		`{"master": "up1", "mode": "private"}`:                        {"network gateway macvlan", link.Macvlan{Master: "up1", Mode: "private"}, ""},
+		`{"mode": "passthru"}`:                                        {"network gateway macvlan", link.Macvlan{Master: "up0", Mode: "passthru"}, up.MAC},
+		`{"master": "up0.10"}`:                                        {"network gateway subinterface macvlan", link.Macvlan{Master: "up0.10", Mode: "bridge"}, ""},
+		`{"hostShim": true, "ipam": {"subnet": "192.0.2.0/24"}}`:      {"network lease gateway host-shim macvlan", link.Macvlan{Master: "up0", Mode: "bridge"}, ""},
+		`{"master": "x.10", "linkInContainer": true, "mode": "vepa"}`: {"network gateway macvlan", link.Macvlan{Master: "x.10", Mode: "vepa", Inside: true}, ""},
 	} {
 		p, err := plan(named(conf), "")
 		if err != nil {
@@ -99,12 +100,16 @@ func TestPlan(t *testing.T) {
 			continue
 		}
 		var kinds []string
-		for _, s := range p.Steps {
+		mac := ""
+		for _, s := range p {
 			kinds = append(kinds, s.Kind())
+			if g, ok := s.(*link.Gateway); ok {
+				mac = g.MAC
+			}
 		}
-		last := *p.Steps[len(p.Steps)-1].(*link.Macvlan)
-		if got := strings.Join(kinds, " "); got != want.kinds || last != want.last || p.MAC != want.mac || p.Network.Link != last.Master {
-			t.Errorf("%s: %s %+v, MAC %q, link %s; want %+v", conf, got, last, p.MAC, p.Network.Link, want)
+		last, network := *p[len(p)-1].(*link.Macvlan), p[0].(*attach.Network)
+		if got := strings.Join(kinds, " "); got != want.kinds || last != want.last || mac != want.mac || network.Link != last.Master {
+			t.Errorf("%s: %s %+v, MAC %q, link %s; want %+v", conf, got, last, mac, network.Link, want)
 		}
 	}
 }

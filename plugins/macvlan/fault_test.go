@@ -9,41 +9,29 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/cni"
-	"github.com/berth-cni/berth/pkg/link"
 	"github.com/berth-cni/berth/pkg/nstest"
 	"github.com/berth-cni/berth/pkg/steptest"
 )
 
 func TestMain(m *testing.M) { nstest.Main(m) }
 
-const everything = `{"cniVersion": "1.1.0", "name": "lan", "type": "macvlan", "hostShim": true, "mtu": 1300, "ipam": {"subnet": "192.0.2.0/24"}}`
+const everything = `{"cniVersion": "1.1.0", "name": "lan", "type": "macvlan", "hostShim": true, "mtu": 1300,
+	"ipam": {"ranges": [[{"subnet": "192.0.2.0/24", "gateway": "192.0.2.2"}], [{"subnet": "2001:db8::/64"}]]}}`
 
-// add adds container n in the namespace, with step k faulty if how says so.
-func add(t *testing.T, s *attach.Store, n byte, netns string, k int, how string) (steps int, err error) {
+// add adds container n in the namespace, with step k faulty if f says so.
+func add(t *testing.T, s *attach.Store, n byte, netns string, k int, f steptest.Fault) (steps int, err error) {
 	t.Helper()
-	p, err := plan(everything, "")
+	r, err := mode.Request(t.Context(), &cni.CmdArgs{ContainerID: key(n).Container, IfName: "eth0", Netns: netns,
+		StdinData: []byte(everything), Args: fmt.Sprintf("IP=192.0.2.%d,2001:db8::%x", n, n)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	ns, err := link.OpenNetns(netns)
+	a, err := r.Adding()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ns.Close()
-	a := &attach.Attachment{Key: key(n), Plugin: "macvlan", Netns: netns, Steps: p.Steps, Addresses: []attach.Address{
-		{Prefix: netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 0, 2, n}), 24), Gateway: netip.MustParseAddr("192.0.2.2")},
-		{Prefix: netip.MustParsePrefix(fmt.Sprintf("2001:db8::%x/64", n))}}}
-	if a.Cookie, err = ns.Cookie(); err != nil {
-		t.Fatal(err)
-	}
-	a.MAC = link.MAC(a)
-	if how != "" {
-		a.Steps[k] = steptest.Faulty{Step: a.Steps[k], Panics: how == "panic"}
-	}
-	return len(a.Steps), s.Add(t.Context(), &attach.Adding{Attachment: a}, func(tx *attach.Tx) error {
-		a.Leases = []netip.Addr{a.Addresses[0].Prefix.Addr()}
-		return tx.Lease(a.Leases[0], a.Key)
-	})
+	steptest.Spoil(a.Steps, k, f)
+	return len(a.Steps), s.Add(t.Context(), a)
 }
 
 func key(n byte) attach.Key {
@@ -102,16 +90,16 @@ func TestFaultLeavesNothing(t *testing.T) {
 	s := newStore(t)
 	netns, neighbour := nstest.Namespace(t), nstest.Namespace(t)
 	for _, alone := range []bool{true, false} {
-		steps := 2
+		steps := 5
 		if !alone {
 			var err error
-			if steps, err = add(t, s, 5, neighbour, 0, ""); err != nil {
+			if steps, err = add(t, s, 5, neighbour, 0, steptest.None); err != nil {
 				t.Fatal(err)
 			}
 		}
 		before := state(t, s, netns)
 		for k := range steps {
-			for _, how := range []string{"before", "panic"} {
+			for _, how := range steptest.Faults {
 				if _, err := add(t, s, 6, netns, k, how); err == nil || !strings.Contains(err.Error(), "fault") {
 					t.Fatalf("step %d, %s: %v", k, how, err)
 				}
@@ -128,7 +116,7 @@ func TestFaultLeavesNothing(t *testing.T) {
 	if err := attach.Check(t.Context(), a); err != nil {
 		t.Errorf("the neighbour: %v", err)
 	}
-	if _, err := add(t, s, 6, netns, 0, ""); err != nil {
+	if _, err := add(t, s, 6, netns, 0, steptest.None); err != nil {
 		t.Errorf("ADD after the faults: %v", err)
 	}
 }
@@ -137,7 +125,7 @@ func TestFaultLeavesNothing(t *testing.T) {
 func TestReload(t *testing.T) {
 	s := newStore(t)
 	netns := nstest.Namespace(t)
-	if _, err := add(t, s, 5, netns, 0, ""); err != nil {
+	if _, err := add(t, s, 5, netns, 0, steptest.None); err != nil {
 		t.Fatal(err)
 	}
 	shim, err := nstest.Output("sh", "-c", "ip -o link show type macvlan | cut -d: -f2 | cut -d@ -f1")

@@ -9,28 +9,33 @@ import (
 	"github.com/berth-cni/berth/pkg/link"
 )
 
-func main() {
-	cni.Main(cni.Mode{Name: "macvlan", Config: func() cni.Config { return &config{Mode: "bridge"} }})
-}
+var mode = cni.Mode{Name: "macvlan", Config: func() cni.Config { return &config{Mode: "bridge"} }}
+
+func main() { cni.Main(mode) }
 
 // Plan implements [cni.Config].
-func (c *config) Plan(r *cni.Request) (*cni.Plan, error) {
+func (c *config) Plan(r *cni.Request) ([]attach.Step, error) {
 	c.validate(r)
-	if err := c.findMaster(r); err != nil {
+	r.IgnorePorts("a macvlan container's ports are on its own address")
+	m, err := c.findMaster(r)
+	if err != nil {
 		return nil, err
 	}
-	plan := &cni.Plan{
-		Network: attach.Network{Name: c.Name, Plugin: "macvlan", Link: c.Master},
-		MAC:     c.MAC,
-		NoPorts: "a macvlan container's ports are on its own address",
+	return []attach.Step{
+		&attach.Network{Name: c.Name, Plugin: "macvlan", Link: m.name, Ranges: r.IPAM.Spans()},
+		r.Addresses(r.IPAM),
+		&link.Gateway{NoDefault: r.KeepsDefaultRoute(), MAC: m.mac},
+		m.subinterface(),
+		c.shim(m.name),
+		&link.Macvlan{Master: m.name, Mode: c.Mode, MTU: c.MTU,
+			QueueLen: c.BcQueueLen, Inside: c.LinkInContainer, DAD: c.EnableDAD},
+	}, nil
+}
+
+// shim is the step that has the host reach the container, if that is wanted.
+func (c *config) shim(master string) attach.Step {
+	if !c.HostShim {
+		return nil
 	}
-	if c.vlan != nil {
-		plan.Steps = append(plan.Steps, c.vlan)
-	}
-	if c.HostShim {
-		plan.Steps = append(plan.Steps, &link.HostShim{Master: c.Master})
-	}
-	plan.Steps = append(plan.Steps, &link.Macvlan{Master: c.Master, Mode: c.Mode, MTU: c.MTU,
-		QueueLen: c.BcQueueLen, Inside: c.LinkInContainer, DAD: c.EnableDAD})
-	return plan, nil
+	return &link.HostShim{Master: master}
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"testing"
 
-	"github.com/berth-cni/berth/pkg/cni"
 	"github.com/berth-cni/berth/pkg/cni/cnitest"
 	"github.com/berth-cni/berth/pkg/nstest"
 )
@@ -11,7 +10,7 @@ import (
 func TestMain(m *testing.M) { nstest.Main(m) }
 
 func TestFaultLeavesNothing(t *testing.T) {
-	cnitest.Joined{Plugin: "none", Conf: conf, Config: func() cni.Joiner { return &config{} }, Harm: harm}.FaultLeavesNothing(t)
+	cnitest.Joined{Mode: mode, Conf: conf, Harm: harm}.FaultLeavesNothing(t)
 }
 
 const conf = `{"cniVersion": "1.1.0", "name": "n", "type": "none"}`

@@ -4,21 +4,14 @@ import (
 	"encoding/json"
 
 	"github.com/berth-cni/berth/pkg/cni"
+	"github.com/berth-cni/berth/pkg/cni/bridged"
 )
 
 // config has the bridge's keys where they make sense. Its name is the network's in
 // the store. What is the network's own (subnets, internal, isolate) is there, the
 // same for every host.
 type config struct {
-	cni.Conf
-	IsDefaultGateway bool   `json:"isDefaultGateway"`
-	IPMasq           bool   `json:"ipMasq"`
-	IPMasqBackend    string `json:"ipMasqBackend"`
-	HairpinMode      bool   `json:"hairpinMode"`
-	PromiscMode      bool   `json:"promiscMode"`
-	MACSpoofCheck    bool   `json:"macspoofchk"`
-	EnableDAD        bool   `json:"enabledad"`
-	PortIsolation    bool   `json:"portIsolation"`
+	bridged.Conf
 
 	// Refused, since they would seem to do something.
 	Bridge json.RawMessage `json:"bridge"`
@@ -29,11 +22,9 @@ type config struct {
 
 // validate notes every problem at the request, which reports all of them.
 func (c *config) validate(r *cni.Request) {
+	c.Validate(r)
 	if !r.IPAM.Empty() {
 		r.Refuse("ipam", string(c.IPAM), "want none: the addresses are those of the block that this host owns")
-	}
-	if c.HairpinMode && c.PromiscMode {
-		r.Refuse("hairpinMode", true, "cannot be together with promiscMode")
 	}
 	for _, k := range []struct {
 		key   string
@@ -52,7 +43,7 @@ func (c *config) validate(r *cni.Request) {
 	for _, k := range []struct {
 		key string
 		on  bool
-	}{{"internal", c.Internal}, {"isolate", c.Isolate}, {"icc", c.ICC != nil && !*c.ICC}} {
+	}{{"internal", c.Internal}, {"isolate", c.Isolate}, {"icc", c.NoICC()}} {
 		if k.on {
 			r.Refuse(k.key, k.key != "icc", "want none: it is the network's own on every host, 'berth network create'")
 		}

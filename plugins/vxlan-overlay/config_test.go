@@ -5,7 +5,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/cni"
+	"github.com/berth-cni/berth/pkg/ipam"
+	"github.com/berth-cni/berth/pkg/link"
 	"github.com/berth-cni/berth/pkg/overlay"
 )
 
@@ -21,7 +24,7 @@ func blue() *overlay.Local {
 	return l
 }
 
-func plan(t *testing.T, conf string, local *overlay.Local) (*cni.Request, *cni.Plan, error) {
+func plan(t *testing.T, conf string, local *overlay.Local) (*planned, error) {
 	t.Helper()
 	dir := t.TempDir()
 	t.Setenv(overlay.DataDirEnv, dir)
@@ -30,36 +33,61 @@ func plan(t *testing.T, conf string, local *overlay.Local) (*cni.Request, *cni.P
 			t.Fatal(err)
 		}
 	}
-	r, err := cni.NewRequest(&cni.CmdArgs{StdinData: []byte(conf)}, &config{IsDefaultGateway: true, IPMasq: true})
+	r, err := cni.NewRequest(&cni.CmdArgs{StdinData: []byte(conf)}, mode.Config())
 	if err != nil {
-		return r, nil, err
+		return nil, err
 	}
-	p, err := r.Plan()
-	return r, p, err
+	steps, err := r.Plan()
+	return &planned{steps}, err
+}
+
+// planned are the steps of a plan.
+type planned struct{ steps []attach.Step }
+
+func step[S attach.Step](p *planned) S {
+	for _, s := range p.steps {
+		if s, ok := s.(S); ok {
+			return s
+		}
+	}
+	var none S
+	return none
 }
 
 func TestPlan(t *testing.T) {
-	r, p, err := plan(t, `{"name": "blue", "type": "vxlan-overlay"}`, blue())
+	p, err := plan(t, `{"name": "blue", "type": "vxlan-overlay"}`, blue())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p.Network.Link != "overlay4097" || !p.DefaultRoute || p.Internal || len(p.Steps) != 4 {
-		t.Errorf("plan %+v", p)
+	var kinds []string
+	for _, s := range p.steps {
+		kinds = append(kinds, s.Kind())
 	}
+	if got := strings.Join(kinds, " "); got != "network lease gateway forward forwarding bridge veth firewall" {
+		t.Errorf("steps %s", got)
+	}
+	if n, gw := step[*attach.Network](p), step[*link.Gateway](p); n.Link != "overlay4097" || !gw.DefaultRoute || gw.NoDefault {
+		t.Errorf("network %+v, gateway %+v", n, gw)
+	}
+	conf := step[*ipam.Lease](p).Conf
 	var got []string
-	for _, set := range r.IPAM.Ranges {
+	for _, set := range conf.Ranges {
 		got = append(got, set.String())
 	}
 	if s := strings.Join(got, " "); s != "10.42.3.2-10.42.3.254, 10.42.9.2-10.42.9.254 fd00:42:0:3::2-fd00:42:0:3:ffff:ffff:ffff:ffff" {
 		t.Errorf("ranges %s", s)
 	}
-	if len(r.IPAM.Routes) != 2 || r.IPAM.Routes[0].Dst.String() != "10.42.0.0/16" || r.IPAM.Routes[1].Dst.String() != "fd00:42::/48" {
-		t.Errorf("routes %v", r.IPAM.Routes)
+	if len(conf.Routes) != 2 || conf.Routes[0].Dst.String() != "10.42.0.0/16" || conf.Routes[1].Dst.String() != "fd00:42::/48" {
+		t.Errorf("routes %v", conf.Routes)
 	}
 	internal := blue()
 	internal.Network.Internal = true
-	if _, p, err = plan(t, `{"name": "blue"}`, internal); err != nil || p.DefaultRoute || !p.Internal {
-		t.Errorf("internal: %+v, %v", p, err)
+	p, err = plan(t, `{"name": "blue"}`, internal)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if gw := step[*link.Gateway](p); gw.DefaultRoute || !gw.NoDefault {
+		t.Errorf("internal: %+v", gw)
 	}
 }
 
@@ -75,7 +103,7 @@ func TestRefused(t *testing.T) {
 		`{"name": "blue", "hairpinMode": true, "promiscMode": true}`: "hairpinMode",
 		`{"name": "blue", "ipMasqBackend": "pf"}`:                    "ipMasqBackend",
 	} {
-		if _, _, err := plan(t, conf, blue()); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := plan(t, conf, blue()); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", conf, err, want)
 		}
 	}
@@ -92,7 +120,7 @@ func TestNotYet(t *testing.T) {
 		"has no block of 10.42.0.0/16 yet": bare,
 		"has no block of fd00:42::/48 yet": half,
 	} {
-		if _, _, err := plan(t, `{"name": "blue"}`, local); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := plan(t, `{"name": "blue"}`, local); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %q", err, want)
 		}
 	}
@@ -100,5 +128,5 @@ func TestNotYet(t *testing.T) {
 
 func FuzzConfig(f *testing.F) {
 	f.Add(`{"name": "blue", "vlan": 1, "mtu": "x", "ipam": {}}`)
-	f.Fuzz(func(t *testing.T, conf string) { _, _, _ = plan(t, conf, blue()) }) // must not panic
+	f.Fuzz(func(t *testing.T, conf string) { _, _ = plan(t, conf, blue()) }) // must not panic
 }

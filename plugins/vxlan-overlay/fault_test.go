@@ -4,8 +4,6 @@ import (
 	"net/netip"
 	"testing"
 
-	"github.com/berth-cni/berth/pkg/attach"
-	"github.com/berth-cni/berth/pkg/cni"
 	"github.com/berth-cni/berth/pkg/cni/cnitest"
 	"github.com/berth-cni/berth/pkg/nstest"
 	"github.com/berth-cni/berth/pkg/overlay"
@@ -23,15 +21,10 @@ func made(t *testing.T) cnitest.Made {
 		t.Fatal(err)
 	}
 	return cnitest.Made{
-		Plugin: "vxlan-overlay", Network: "blue", Bridge: local.Network.Bridge(),
-		Conf:   `{"cniVersion": "1.1.0", "name": "blue", "type": "vxlan-overlay", "macspoofchk": true}`,
-		Config: func() cni.Config { return &config{IsDefaultGateway: true, IPMasq: true} },
-		Address: func(n byte) []attach.Address {
-			var all []attach.Address
-			for _, b := range []netip.Prefix{local.Blocks[0], local.Blocks[2]} {
-				all = append(all, attach.Address{Prefix: netip.PrefixFrom(cnitest.Nth(b, n), b.Bits()), Gateway: overlay.Gateway(b)})
-			}
-			return all
+		Mode: mode, Network: "blue", Bridge: local.Network.Bridge(),
+		Conf: `{"cniVersion": "1.1.0", "name": "blue", "type": "vxlan-overlay", "macspoofchk": true}`,
+		Address: func(n byte) []netip.Addr {
+			return []netip.Addr{cnitest.Nth(local.Blocks[0], n), cnitest.Nth(local.Blocks[2], n)}
 		},
 	}
 }

@@ -14,47 +14,46 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/cni"
+	"github.com/berth-cni/berth/pkg/cni/bridged"
 	"github.com/berth-cni/berth/pkg/firewall"
 	"github.com/berth-cni/berth/pkg/ipam"
 	"github.com/berth-cni/berth/pkg/link"
 	"github.com/berth-cni/berth/pkg/overlay"
 )
 
-func main() {
-	cni.Main(cni.Mode{Name: "vxlan-overlay", Config: func() cni.Config {
-		return &config{IsDefaultGateway: true, IPMasq: true}
-	}})
-}
+var mode = cni.Mode{Name: "vxlan-overlay", Config: func() cni.Config {
+	return &config{Conf: bridged.Conf{IsDefaultGateway: true, IPMasq: true}}
+}}
+
+func main() { cni.Main(mode) }
 
 // Plan implements [cni.Config].
-func (c *config) Plan(r *cni.Request) (*cni.Plan, error) {
+func (c *config) Plan(r *cni.Request) ([]attach.Step, error) {
 	c.validate(r)
-	backend, err := r.FirewallBackend("ipMasqBackend", c.IPMasqBackend)
-	if err != nil {
-		return nil, err
-	}
 	local, err := c.local()
 	if err != nil {
 		return nil, err
 	}
 	n := &local.Network
-	r.IPAM = addresses(local)
-	return &cni.Plan{
-		Network: attach.Network{Name: c.Name, Plugin: "vxlan-overlay", Link: n.Bridge(),
-			Subnets: n.Subnets, Settings: c.settings(n)},
-		Gateway:      true,
-		DefaultRoute: c.IsDefaultGateway && !n.Internal,
-		Internal:     n.Internal,
-		NamesBridge:  n.Bridge(),
-		Once:         []attach.Step{&firewall.Forward{Bridge: n.Bridge(), Names: r.WantsNames()}},
-		Steps: []attach.Step{
-			&link.Forwarding{Gateway: true},
-			&link.Bridge{Name: n.Bridge(), MTU: local.MTU, FollowMTU: true, Gateway: true, MoreAddresses: true, Promisc: c.PromiscMode},
-			&link.Veth{Bridge: n.Bridge(), MTU: local.MTU, Hairpin: c.HairpinMode, Isolated: c.PortIsolation,
-				NoICC: n.NoICC, MACSpoofCheck: c.MACSpoofCheck, DAD: c.EnableDAD},
-			&firewall.Rules{Backend: backend, Bridge: n.Bridge(), Overlay: n.Device(),
-				Masquerade: c.IPMasq && !n.Internal, Internal: n.Internal, Isolate: n.Isolate, NoICC: n.NoICC, Names: r.WantsNames()},
-		},
+	policy := bridged.Policy{Internal: n.Internal, Isolate: n.Isolate, NoICC: n.NoICC}
+	rules, err := c.Rules(r, n.Bridge(), policy)
+	if err != nil {
+		return nil, err
+	}
+	rules.Overlay = n.Device()
+	blocks := addresses(local)
+	return []attach.Step{
+		&attach.Network{Name: c.Name, Plugin: "vxlan-overlay", Link: n.Bridge(), Subnets: n.Subnets, Ranges: blocks.Spans(), Settings: c.Settings(policy)},
+		r.Addresses(blocks),
+		&link.Gateway{Gateway: true, DefaultRoute: c.IsDefaultGateway && !n.Internal, NoDefault: n.Internal || r.KeepsDefaultRoute()},
+		c.Ports(r, policy, blocks),
+		&firewall.Forward{Bridge: n.Bridge(), Names: r.WantsNames()},
+		&link.Forwarding{Gateway: true},
+		&link.Bridge{Name: n.Bridge(), MTU: local.MTU, FollowMTU: true, Gateway: true, MoreAddresses: true, Promisc: c.PromiscMode},
+		&link.Veth{Bridge: n.Bridge(), MTU: local.MTU, Hairpin: c.HairpinMode, Isolated: c.PortIsolation,
+			NoICC: n.NoICC, MACSpoofCheck: c.MACSpoofCheck, DAD: c.EnableDAD},
+		rules,
+		r.Names(n.Bridge(), n.Internal, n.Subnets),
 	}, nil
 }
 
@@ -113,20 +112,6 @@ func blockRange(b netip.Prefix) ipam.Range {
 	return r
 }
 
-// settings are the words of which the firewall keeps something for the network.
-func (c *config) settings(n *overlay.Network) []string {
-	var words []string
-	for _, s := range []struct {
-		on   bool
-		word string
-	}{{n.Internal, "internal"}, {n.Isolate, "isolate"}, {n.NoICC, "noicc"}, {c.Names, "names"}} {
-		if s.on {
-			words = append(words, s.word)
-		}
-	}
-	return words
-}
-
 // Verify implements [cni.Verifier]: the device that leads to the other hosts is there,
 // and the container's addresses are still this host's.
 func (c *config) Verify(_ *cni.Request, a *attach.Attachment) error {
@@ -155,9 +140,9 @@ func owned(local *overlay.Local, addr netip.Addr) bool {
 	return false
 }
 
-// Available implements [cni.Verifier]. An agent that is away is no reason to say no:
+// Status implements [cni.Statuser]. An agent that is away is no reason to say no:
 // an ADD works without it.
-func (c *config) Available(*cni.Request) error {
+func (c *config) Status(*cni.Request) error {
 	if running, err := overlay.AgentRuns(attach.New("", nil).Dir()); err == nil && !running {
 		cni.Warn("network %s: 'berth agent' does not run on this host: it reaches the other hosts as they were when it stopped", c.Name)
 	}

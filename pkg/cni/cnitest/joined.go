@@ -15,38 +15,34 @@ import (
 
 // Joined is such a mode.
 type Joined struct {
-	Plugin string
-	Conf   string            // its configuration, of network n
-	Config func() cni.Joiner // an empty one
+	Mode cni.Mode
+	Conf string // its configuration, of network n
 	// Prepare, if set, puts on record what the mode needs.
 	Prepare func(*testing.T, *attach.Store)
 	// Harm takes away what ADD did to the container's path.
 	Harm func(t *testing.T, netns string)
 }
 
-// add adds a container; spoil, if not nil, changes its steps.
-func (m Joined) add(t *testing.T, s *attach.Store, netns string, spoil func([]attach.Step)) (*attach.Attachment, error) {
+// add adds a container, with its first step faulty if f says so.
+func (m Joined) add(t *testing.T, s *attach.Store, netns string, f steptest.Fault) (*attach.Attachment, error) {
 	t.Helper()
-	c := m.Config()
-	r, err := cni.NewRequest(&cni.CmdArgs{ContainerID: "c1", IfName: "eth0", Netns: netns, StdinData: []byte(m.Conf)}, c)
+	a := adding(t, m.Mode, &cni.CmdArgs{ContainerID: "c1", IfName: "eth0", Netns: netns, StdinData: []byte(m.Conf)})
+	steptest.Spoil(a.Steps, 0, f)
+	return a.Attachment, s.Add(t.Context(), a)
+}
+
+// adding plans an ADD, as the plugin does.
+func adding(t *testing.T, m cni.Mode, args *cni.CmdArgs) *attach.Adding {
+	t.Helper()
+	r, err := m.Request(t.Context(), args)
 	if err != nil {
 		t.Fatal(err)
 	}
-	plan, err := r.Plan()
+	a, err := r.Adding()
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := &attach.Attachment{Key: attach.Key{Network: "n", Container: "c1", IfName: "eth0"}, Plugin: m.Plugin, Netns: netns}
-	if err := c.Join(t.Context(), r, s, &attach.Adding{Attachment: a}); err != nil {
-		t.Fatal(err)
-	}
-	return a, s.Add(t.Context(), &attach.Adding{Attachment: a}, func(*attach.Tx) error {
-		a.Steps = plan.Steps
-		if spoil != nil {
-			spoil(a.Steps)
-		}
-		return nil
-	})
+	return a
 }
 
 // state is what the container's path leads to, and the records.
@@ -82,16 +78,16 @@ func (m Joined) FaultLeavesNothing(t *testing.T) {
 		m.Prepare(t, s)
 	}
 	before := state(t, s, netns)
-	for _, panics := range []bool{false, true} {
-		_, err := m.add(t, s, netns, func(steps []attach.Step) { steps[0] = steptest.Faulty{Step: steps[0], Panics: panics} })
+	for _, fault := range steptest.Faults {
+		_, err := m.add(t, s, netns, fault)
 		if err == nil || !strings.Contains(err.Error(), "fault") {
 			t.Fatal(err)
 		}
 		if after := state(t, s, netns); after != before {
-			t.Errorf("panics %v: %s, want %s", panics, after, before)
+			t.Errorf("%s: %s, want %s", fault, after, before)
 		}
 	}
-	a, err := m.add(t, s, netns, nil)
+	a, err := m.add(t, s, netns, steptest.None)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,64 +8,39 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/cni"
-	"github.com/berth-cni/berth/pkg/link"
 	"github.com/berth-cni/berth/pkg/nstest"
 	"github.com/berth-cni/berth/pkg/steptest"
 )
 
 // Made is a mode that makes an interface on a bridge of the host.
 type Made struct {
-	Plugin, Network, Bridge string
-	// Conf is the configuration but for firewallBackend, which comes before its end.
-	Conf   string
-	Config func() cni.Config
+	Mode            cni.Mode
+	Network, Bridge string
+	// Conf is the configuration but for its end.
+	Conf string
 	// Address is the n-th container's, of each family.
-	Address func(n byte) []attach.Address
+	Address func(n byte) []netip.Addr
 }
 
 func (m Made) key(container string) attach.Key {
 	return attach.Key{Network: m.Network, Container: container, IfName: "eth0"}
 }
 
-// add adds a container, with step k faulty if how says so.
-func (m Made) add(t *testing.T, s *attach.Store, backend, container, netns string, k int, how string) (steps int, err error) {
+// add adds a container, with step k faulty if f says so. The length of its name is its
+// number.
+func (m Made) add(t *testing.T, s *attach.Store, backend, container, netns string, k int, f steptest.Fault) (steps int, err error) {
 	t.Helper()
-	conf := strings.TrimSuffix(m.Conf, "}") + `, "firewallBackend": "` + backend + `"}`
-	r, err := cni.NewRequest(&cni.CmdArgs{StdinData: []byte(conf)}, m.Config())
-	if err != nil {
-		t.Fatal(err)
+	n := len(container)
+	var ips []string
+	for _, addr := range m.Address(byte(n) + 1) {
+		ips = append(ips, addr.String())
 	}
-	plan, err := r.Plan()
-	if err != nil {
-		t.Fatal(err)
-	}
-	all := append(plan.Once, plan.Steps...)
-	if how != "" {
-		all[k] = steptest.Faulty{Step: all[k], Panics: how == "panic"}
-	}
-	a := &attach.Attachment{Key: m.key(container), Plugin: m.Plugin, Netns: netns}
-	last := byte(len(container))
-	a.Addresses = m.Address(last + 1)
-	a.MAC = link.MAC(a)
-	err = s.Add(t.Context(), &attach.Adding{Attachment: a}, func(tx *attach.Tx) error {
-		for _, addr := range a.Addresses {
-			a.Leases = append(a.Leases, addr.Prefix.Addr())
-			if err := tx.Lease(addr.Prefix.Addr(), a.Key); err != nil {
-				return err
-			}
-			a.Routes = append(a.Routes, link.DefaultRoute(addr.Gateway))
-		}
-		for _, proto := range []string{"tcp", "udp"} {
-			p := attach.Port{HostPort: 8000 + uint16(last), ContainerPort: 80, Protocol: proto}
-			if err := tx.ClaimPort(p, a.Key); err != nil {
-				return err
-			}
-			a.Ports = append(a.Ports, p)
-		}
-		a.Steps = all
-		return nil
-	})
-	return len(all), err
+	a := adding(t, m.Mode, &cni.CmdArgs{ContainerID: container, IfName: "eth0", Netns: netns, Args: "IP=" + strings.Join(ips, ","),
+		StdinData: fmt.Appendf(nil, `%s, "firewallBackend": %q, "runtimeConfig": {"portMappings": [
+			{"hostPort": %d, "containerPort": 80}, {"hostPort": %[3]d, "containerPort": 80, "protocol": "udp"}]}}`,
+			strings.TrimSuffix(m.Conf, "}"), backend, 8000+n)})
+	steptest.Spoil(a.Steps, k, f)
+	return len(a.Steps), s.Add(t.Context(), a)
 }
 
 // state is everything of the host and the namespace that an attachment could
@@ -99,7 +74,7 @@ func (m Made) state(t *testing.T, s *attach.Store, netns string) string {
 	err = s.View(t.Context(), func(tx *attach.Tx) error {
 		for i := range byte(20) {
 			for _, addr := range m.Address(i) {
-				holder, ok := tx.Holder(m.Network, addr.Prefix.Addr())
+				holder, ok := tx.Holder(m.Network, addr)
 				fmt.Fprintln(&b, "lease", i, holder, ok)
 			}
 		}
@@ -151,11 +126,11 @@ func (m Made) FaultLeavesNothing(t *testing.T) {
 			s := attach.New("", cni.Decode)
 			neighbour, netns := nstest.Namespace(t), nstest.Namespace(t)
 			// What is shared is there already, and a neighbour lives.
-			steps, err := m.add(t, s, backend, "a", neighbour, 0, "")
+			steps, err := m.add(t, s, backend, "a", neighbour, 0, steptest.None)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := m.add(t, s, backend, "bb", netns, 0, ""); err != nil {
+			if _, err := m.add(t, s, backend, "bb", netns, 0, steptest.None); err != nil {
 				t.Fatal(err)
 			}
 			if err := s.Del(t.Context(), m.key("bb")); err != nil {
@@ -163,7 +138,7 @@ func (m Made) FaultLeavesNothing(t *testing.T) {
 			}
 			before := m.state(t, s, netns)
 			for k := range steps {
-				for _, how := range []string{"before", "panic"} {
+				for _, how := range steptest.Faults {
 					if _, err := m.add(t, s, backend, "bb", netns, k, how); err == nil || !strings.Contains(err.Error(), "fault") {
 						t.Fatalf("step %d, %s: %v", k, how, err)
 					}
@@ -179,7 +154,7 @@ func (m Made) FaultLeavesNothing(t *testing.T) {
 			if err := attach.Check(t.Context(), a); err != nil {
 				t.Errorf("the neighbour: %v", err)
 			}
-			if _, err := m.add(t, s, backend, "bb", netns, 0, ""); err != nil {
+			if _, err := m.add(t, s, backend, "bb", netns, 0, steptest.None); err != nil {
 				t.Errorf("ADD after the faults: %v", err)
 			}
 		})
@@ -193,7 +168,7 @@ func (m Made) Reload(t *testing.T) {
 	t.Setenv(attach.DirEnv, t.TempDir())
 	s := attach.New("", cni.Decode)
 	netns := nstest.Namespace(t)
-	if _, err := m.add(t, s, "nftables", "a", netns, 0, ""); err != nil {
+	if _, err := m.add(t, s, "nftables", "a", netns, 0, steptest.None); err != nil {
 		t.Fatal(err)
 	}
 	for _, harm := range []string{"nft flush ruleset", "ip link del " + m.Bridge, "ip address flush dev " + m.Bridge,
@@ -225,13 +200,13 @@ func (m Made) NextAddRestores(t *testing.T) {
 		nstest.Host(t)
 		t.Setenv(attach.DirEnv, t.TempDir())
 		s := attach.New("", cni.Decode)
-		if _, err := m.add(t, s, "nftables", "a", nstest.Namespace(t), 0, ""); err != nil {
+		if _, err := m.add(t, s, "nftables", "a", nstest.Namespace(t), 0, steptest.None); err != nil {
 			t.Fatal(err)
 		}
 		if err := nstest.Run("nft", strings.TrimPrefix(harm, "nft ")); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := m.add(t, s, "nftables", "bb", nstest.Namespace(t), 0, ""); err != nil {
+		if _, err := m.add(t, s, "nftables", "bb", nstest.Namespace(t), 0, steptest.None); err != nil {
 			t.Fatalf("%s: %v", harm, err)
 		}
 		all, err := s.List(t.Context(), m.Network)

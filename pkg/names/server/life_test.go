@@ -38,7 +38,7 @@ func attached(t testing.TB, s *attach.Store, e names.Entry, called string, step 
 	if err := s.Update(t.Context(), func(*attach.Tx) error { return nil }); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Add(t.Context(), &attach.Adding{Attachment: a}, func(*attach.Tx) error { return nil }); err != nil {
+	if err := s.Add(t.Context(), &attach.Adding{Attachment: a}); err != nil {
 		t.Fatal(err)
 	}
 }

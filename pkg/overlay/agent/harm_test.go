@@ -35,7 +35,10 @@ func (l *logBuf) count(s string) int {
 func (h *host) attachFake(network string, addr netip.Addr) {
 	h.t.Helper()
 	a := &attach.Attachment{Key: attach.Key{Network: network, Container: "c" + addr.String(), IfName: "eth0"}, Leases: []netip.Addr{addr}}
-	err := h.conf.Records.Add(h.t.Context(), &attach.Adding{Attachment: a}, func(tx *attach.Tx) error { return tx.Lease(addr, a.Key) })
+	err := h.conf.Records.Update(h.t.Context(), func(tx *attach.Tx) error { return tx.Lease(addr, a.Key) })
+	if err == nil {
+		err = h.conf.Records.Add(h.t.Context(), &attach.Adding{Attachment: a})
+	}
 	if err != nil {
 		h.t.Fatal(err)
 	}

@@ -1,0 +1,132 @@
+package cni
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/ipam"
+	"github.com/berth-cni/berth/pkg/link"
+)
+
+// Addresses is the step that gives the container its addresses: a lease of the
+// built-in IPAM, or another IPAM plugin; nil when the configuration is empty, for a
+// network of layer 2.
+func (r *Request) Addresses(conf *ipam.Config) attach.Step {
+	r.served.ips = !conf.Empty()
+	switch {
+	case conf.BuiltIn():
+		return &ipam.Lease{Conf: conf, Wanted: r.wantedIPs}
+	case conf.Empty():
+		return nil
+	}
+	return r.delegation(conf.Type)
+}
+
+func (r *Request) delegation(ipamType string) *ipam.Delegate {
+	return &ipam.Delegate{Type: ipamType, Conf: r.StdinData, Path: r.Path, Args: r.CmdArgs.Args}
+}
+
+// delegate is the delegated IPAM of the configuration as it is today; nil when it has
+// none.
+func (r *Request) delegate() *ipam.Delegate {
+	conf, err := ipam.Parse(r.Conf.IPAM)
+	if err != nil || conf.BuiltIn() || conf.Empty() {
+		return nil
+	}
+	return r.delegation(conf.Type)
+}
+
+// KeepsDefaultRoute tells that a person has attached the container, which then keeps
+// the default routes that it has.
+func (r *Request) KeepsDefaultRoute() bool { return r.Args[ArgConnected] == Connected }
+
+// askedIPs are the addresses asked for, with their key: by the capability, else by
+// args.cni, else by CNI_ARGS.
+func (r *Request) askedIPs() (key string, ips []string) {
+	switch {
+	case len(r.Conf.Runtime.IPs) > 0:
+		return "runtimeConfig.ips", r.Conf.Runtime.IPs
+	case len(r.args.CNI.IPs) > 0:
+		return "args.cni.ips", r.args.CNI.IPs
+	case r.Args["IP"] != "":
+		return "CNI_ARGS IP", strings.Split(r.Args["IP"], ",")
+	}
+	return "", nil
+}
+
+func (r *Request) ips() []netip.Addr {
+	key, ips := r.askedIPs()
+	addrs, err := ipam.ParseRequested(ips)
+	if err != nil {
+		r.problems = append(r.problems, fmt.Errorf("%s: %w", key, err))
+	}
+	return addrs
+}
+
+// refuseIPs refuses addresses that are asked for on a network that gives none.
+func (r *Request) refuseIPs() {
+	if key, ips := r.askedIPs(); len(ips) > 0 && !r.served.ips && r.IPAM.Empty() && !r.Refused() {
+		r.Refuse(key, strings.Join(ips, ", "), "the network has no ipam section")
+	}
+}
+
+// mac is the MAC asked for, in the same order as the reference bridge; empty when
+// none is.
+func (r *Request) mac() string {
+	key, mac := "runtimeConfig.mac", r.Conf.Runtime.MAC
+	if mac == "" {
+		key, mac = "args.cni.mac", r.args.CNI.MAC
+	}
+	if mac == "" {
+		key, mac = "CNI_ARGS MAC", r.Args["MAC"]
+	}
+	if mac == "" {
+		return ""
+	}
+	return r.MAC(key, mac)
+}
+
+// MAC is the MAC of an interface as the kernel writes it. One that is none is noted.
+func (r *Request) MAC(key, mac string) string {
+	good, err := link.ParseMAC(mac)
+	if err != nil {
+		r.Refuse(key, mac, "%v", err)
+	}
+	return good
+}
+
+// RefuseAddress refuses everything that asks for an address or a MAC, for a mode
+// whose containers have none of their own.
+func (r *Request) RefuseAddress(why string) {
+	if !r.IPAM.Empty() {
+		r.Refuse("ipam", string(r.Conf.IPAM), "%s", why)
+	}
+	for _, asked := range []struct{ key, value string }{
+		{"runtimeConfig.ips", strings.Join(r.Conf.Runtime.IPs, " ")}, {"args.cni.ips", strings.Join(r.args.CNI.IPs, " ")},
+		{"CNI_ARGS IP", r.Args["IP"]}, {"runtimeConfig.mac", r.Conf.Runtime.MAC}, {"args.cni.mac", r.args.CNI.MAC}, {"CNI_ARGS MAC", r.Args["MAC"]},
+	} {
+		if asked.value != "" {
+			r.Refuse(asked.key, asked.value, "%s", why)
+		}
+	}
+}
+
+// ValidMTU refuses an MTU that an interface with addresses of the subnets cannot have,
+// up to most bytes; 0 is what unset says.
+func (r *Request) ValidMTU(mtu, most int, unset string, subnets []netip.Prefix) {
+	if mtu == 0 {
+		return
+	}
+	if mtu < link.MinMTU || mtu > most {
+		r.Refuse("mtu", mtu, "want %d to %d bytes, or 0 for %s", link.MinMTU, most, unset)
+		return
+	}
+	for _, s := range subnets {
+		if s.Addr().Is6() && mtu < link.MinMTU6 {
+			r.Refuse("mtu", mtu, "want at least %d bytes for IPv6", link.MinMTU6)
+			return
+		}
+	}
+}

@@ -1,0 +1,72 @@
+package link
+
+import (
+	"context"
+	"slices"
+
+	"github.com/berth-cni/berth/pkg/attach"
+)
+
+// Gateway is the step that completes what IPAM gave: gateways, default routes and the
+// MAC that follows from the address. It makes nothing, and what it completed, the step
+// that makes the interface checks. Addresses that are claimed it
+// completes before the record is written; those that a delegated IPAM gives when it
+// adds, behind the delegation.
+type Gateway struct {
+	attach.Claiming `json:"-"`
+
+	// Gateway gives each address a gateway, the first of its subnet, where IPAM gave
+	// none.
+	Gateway bool `json:"gateway,omitempty"`
+	// DefaultRoute adds a route to everywhere by each gateway, unless IPAM gave one.
+	DefaultRoute bool `json:"defaultRoute,omitempty"`
+	// NoDefault drops every default route.
+	NoDefault bool `json:"internal,omitempty"`
+	// MAC is that of the interface when nobody asked for one; empty: see [MAC].
+	MAC string `json:"-"`
+}
+
+// Kind implements [attach.Step].
+func (g *Gateway) Kind() string { return "gateway" }
+
+// Claim implements [attach.Claimer].
+func (g *Gateway) Claim(_ *attach.Tx, a *attach.Adding) error {
+	if !a.Delegated {
+		g.complete(a.Attachment)
+	}
+	return nil
+}
+
+// Add implements [attach.Step].
+func (g *Gateway) Add(_ context.Context, a *attach.Adding) error {
+	if a.Delegated {
+		g.complete(a.Attachment)
+		a.Changed()
+	}
+	return nil
+}
+
+func (g *Gateway) complete(a *attach.Attachment) {
+	for i := range a.Addresses {
+		addr := &a.Addresses[i]
+		if !addr.Gateway.IsValid() && g.Gateway {
+			addr.Gateway = addr.Prefix.Masked().Addr().Next()
+		}
+		if !g.DefaultRoute || !addr.Gateway.IsValid() {
+			continue
+		}
+		def := DefaultRoute(addr.Gateway)
+		if !slices.ContainsFunc(a.Routes, func(r attach.Route) bool { return r.Dst.Masked() == def.Dst && r.Table == nil }) {
+			a.Routes = append(a.Routes, def)
+		}
+	}
+	if g.NoDefault {
+		a.Routes = slices.DeleteFunc(a.Routes, func(r attach.Route) bool { return r.Dst.Bits() == 0 })
+	}
+	if a.MAC == "" {
+		a.MAC = g.MAC
+	}
+	if a.MAC == "" {
+		a.MAC = MAC(a)
+	}
+}

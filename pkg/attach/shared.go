@@ -14,6 +14,9 @@ type Shared interface {
 	// Place says which thing of the host it is: "bridge cni0". Steps of one place,
 	// of whichever attachment, are about the same thing.
 	Place() string
+	// Join returns the step that does for two of one place, of which this one is the
+	// newer: the network is as it says, and has what either needs.
+	Join(older Shared) Shared
 }
 
 // Repairer is a step that can put back some of what it made without the rest being

@@ -39,6 +39,15 @@ func (*Forward) Kind() string { return "forward" }
 // Place implements [attach.Shared].
 func (f *Forward) Place() string { return "forward " + f.Bridge }
 
+// Join implements [attach.Shared]. One container that asks for names is enough.
+func (f *Forward) Join(older attach.Shared) attach.Shared {
+	joined := *f
+	if o, ok := older.(*Forward); ok {
+		joined.Names = f.Names || o.Names
+	}
+	return &joined
+}
+
 // Add implements [attach.Step].
 func (f *Forward) Add(ctx context.Context, _ *attach.Adding) error {
 	missing, err := f.missing(ctx)

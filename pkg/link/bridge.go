@@ -51,6 +51,9 @@ func (b *Bridge) Kind() string { return "bridge" }
 // Place implements [attach.Shared].
 func (b *Bridge) Place() string { return "bridge " + b.Name }
 
+// Join implements [attach.Shared].
+func (b *Bridge) Join(attach.Shared) attach.Shared { return b }
+
 // Add makes the bridge if there is none and brings it to what the step says.
 // [ErrWrongKind] when the name is taken. It adds the bridge to the attachment's
 // interfaces, and last that with the gateway of a VLAN, as the reference has it.

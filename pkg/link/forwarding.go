@@ -23,6 +23,12 @@ func (*Forwarding) Kind() string { return "forwarding" }
 // Place implements [attach.Shared].
 func (*Forwarding) Place() string { return "forwarding" }
 
+// Join implements [attach.Shared].
+func (f *Forwarding) Join(older attach.Shared) attach.Shared {
+	o, ok := older.(*Forwarding)
+	return &Forwarding{Gateway: f.Gateway || ok && o.Gateway}
+}
+
 // Add switches it on. IPv6's switch has the kernel take no router advertisements from
 // then on; the interfaces that took them go on to.
 func (f *Forwarding) Add(_ context.Context, a *attach.Adding) error {

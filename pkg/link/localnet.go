@@ -21,6 +21,9 @@ func (l *Localnet) Kind() string { return "localnet" }
 // Place implements [attach.Shared].
 func (l *Localnet) Place() string { return "localnet " + l.Interface }
 
+// Join implements [attach.Shared].
+func (l *Localnet) Join(attach.Shared) attach.Shared { return l }
+
 // Add sets route_localnet, where there are ports to publish.
 func (l *Localnet) Add(_ context.Context, a *attach.Adding) error {
 	if !l.needed(a.Attachment) {

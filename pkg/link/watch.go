@@ -1,0 +1,93 @@
+package link
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/berth-cni/berth/pkg/internal/netlink"
+	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
+)
+
+var watchGroups = []int{unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR,
+	unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE, unix.RTNLGRP_IPV4_NETCONF, unix.RTNLGRP_IPV6_NETCONF}
+
+// Watcher hears what happens to links, addresses and routes of a network namespace.
+type Watcher struct{ events *netlink.Listener }
+
+// Watch listens in the calling thread's network namespace, from now on.
+func Watch() (*Watcher, error) {
+	l, err := netlink.Listen(unix.NETLINK_ROUTE, 1<<20, ourChanges(), watchGroups...)
+	if err != nil {
+		return nil, fmt.Errorf("watch interfaces: %w", err)
+	}
+	return &Watcher{l}, nil
+}
+
+// Close ends it.
+func (w *Watcher) Close() error { return w.events.Close() }
+
+// Run calls changed after something happened that a step may care about: a link came,
+// went or was changed, an address or a connected route went, a default route came,
+// forwarding was switched. name is that of a link which is new, else empty. Routes of a
+// routing daemon wake nobody: the kernel drops their messages. Run blocks until the
+// context ends, with nil, or the socket fails.
+func (w *Watcher) Run(ctx context.Context, changed func(name string)) error {
+	for {
+		all, err := w.events.Receive(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, unix.ENOBUFS):
+			changed("")
+			continue
+		case err != nil:
+			return fmt.Errorf("watch interfaces: %w", err)
+		}
+		for m := range all {
+			changed(appeared(m))
+		}
+	}
+}
+
+// appeared is the name of the link that the message says is new (ifi_change has all
+// bits set).
+func appeared(m netlink.Message) string {
+	const change = 12 // of struct ifinfomsg
+	if m.Kind != unix.RTM_NEWLINK || len(m.Body) < unix.SizeofIfInfomsg ||
+		string(m.Body[change:unix.SizeofIfInfomsg]) != "\xff\xff\xff\xff" {
+		return ""
+	}
+	return unix.ByteSliceToString(m.Find(unix.SizeofIfInfomsg, unix.IFLA_IFNAME))
+}
+
+// ourChanges lets pass what [Watcher.Run] tells of.
+func ourChanges() []bpf.Instruction {
+	const (
+		kind     = 4                       // of struct nlmsghdr
+		family   = unix.SizeofNlMsghdr     // of struct ifinfomsg
+		bits     = unix.SizeofNlMsghdr + 1 // rtm_dst_len of struct rtmsg
+		protocol = unix.SizeofNlMsghdr + 5 // rtm_protocol
+	)
+	equal := func(v uint32, yes, no uint8) bpf.Instruction {
+		return bpf.JumpIf{Cond: bpf.JumpEqual, Val: v, SkipTrue: yes, SkipFalse: no}
+	}
+	return []bpf.Instruction{
+		bpf.LoadAbsolute{Off: kind, Size: 2},
+		equal(netlink.Host16(unix.RTM_NEWLINK), 5, 0),
+		equal(netlink.Host16(unix.RTM_NEWROUTE), 6, 0),
+		equal(netlink.Host16(unix.RTM_DELROUTE), 7, 0),
+		equal(netlink.Host16(unix.RTM_NEWADDR), 8, 0),
+		equal(netlink.Host16(unix.RTM_DELNETCONF), 7, 0),
+		bpf.RetConstant{Val: 1 << 20},
+		bpf.LoadAbsolute{Off: family, Size: 1}, // a bridge's news of its ports
+		equal(unix.AF_BRIDGE, 4, 5),
+		bpf.LoadAbsolute{Off: bits, Size: 1},
+		equal(0, 3, 2),
+		bpf.LoadAbsolute{Off: protocol, Size: 1},
+		equal(unix.RTPROT_KERNEL, 1, 0),
+		bpf.RetConstant{Val: 0},
+		bpf.RetConstant{Val: 1 << 20},
+	}
+}

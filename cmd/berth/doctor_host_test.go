@@ -182,7 +182,7 @@ func TestDoctorNames(t *testing.T) {
 		{"nft flush table inet berth", inFaults, "the firewall of c1, c2", true},
 		{"nft delete element inet berth ports4 '{ tcp . 8001 }'", inFaults, "the firewall of c1: ", true},
 		{"ip link del " + attach.Key{Network: "web", Container: "c1", IfName: "eth0"}.HostIfName(), inFaults, "the interface of c1", true},
-		{"ip link del br-web", inFaults, "network web: the bridge of c1: ", true},
+		{"ip link del br-web", inFaults, "network web: the bridge of c2: ", true},
 		{"ip link set br-web down", inFaults, "bridge br-web is down", true},
 		{"ip address del 10.81.0.1/24 dev br-web", inFaults, "lacks its gateway address 10.81.0.1/24", true},
 		{"echo 0 > /proc/sys/net/ipv4/ip_forward", "the host forwards packets", "does not forward IPv4", true},

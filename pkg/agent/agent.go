@@ -19,6 +19,7 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/cni"
+	"github.com/berth-cni/berth/pkg/host"
 	"github.com/berth-cni/berth/pkg/names/server"
 	"github.com/berth-cni/berth/pkg/overlay"
 	overlayagent "github.com/berth-cni/berth/pkg/overlay/agent"
@@ -68,10 +69,14 @@ func Run(ctx context.Context, c Config) error {
 	if os.Getenv("GOMAXPROCS") == "" {
 		runtime.GOMAXPROCS(server.Processors())
 	}
+	keeper := &host.Keeper{Records: c.Records, Log: c.Log}
 	names := server.New(server.Config{StateDir: c.StateDir, Records: c.Records, OnDemand: c.OnDemand, Log: c.Log})
 	part, err := c.overlayPart(names)
 	if err != nil {
 		return err
+	}
+	if c.Store == nil { // else the overlay's part does, which knows the peers
+		keeper.Rules = c.restoreRules
 	}
 	var l net.Listener
 	if !c.OnDemand { // one that comes and goes has nothing to say
@@ -90,13 +95,13 @@ func Run(ctx context.Context, c Config) error {
 	}
 	defer unlock()
 	c.Log.Info("berth agent", "version", cni.Version, "node", c.Node, "store", c.StoreName, "on-demand", c.OnDemand)
-	return c.runParts(ctx, names, part, l)
+	return c.runParts(ctx, names, part, keeper, l)
 }
 
 // overlayPart is the agent's part in overlay networks, if this host takes part.
 func (c *Config) overlayPart(names *server.Server) (overlayPart, error) {
 	if c.Store == nil {
-		return alone{c.Node, c.DataDir, c.Firewall, c.Records, c.Log}, nil
+		return alone(c.Node), nil
 	}
 	var shared *roster.Roster
 	heard := c.Store
@@ -134,7 +139,7 @@ func (s sharing) Run(ctx context.Context) error {
 
 // runParts runs the agent's parts, until all are told to end or one has. Without a
 // listener nothing is told about them.
-func (c *Config) runParts(ctx context.Context, names *server.Server, part overlayPart, l net.Listener) error {
+func (c *Config) runParts(ctx context.Context, names *server.Server, part overlayPart, keeper *host.Keeper, l net.Listener) error {
 	running, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	if l != nil {
@@ -142,7 +147,7 @@ func (c *Config) runParts(ctx context.Context, names *server.Server, part overla
 		defer overlayagent.Serve(l, part, cni.Version, stop).Close()
 	}
 	var parts sync.WaitGroup
-	for _, run := range []func(context.Context) error{names.Run, part.Run} {
+	for _, run := range []func(context.Context) error{names.Run, part.Run, keeper.Run} {
 		parts.Go(func() { stop(run(running)) })
 	}
 	select {

@@ -122,7 +122,9 @@ func (h *hostFacts) lookAtNetworks(ctx context.Context, stateDir string) {
 		}
 	}
 	h.Names, h.NamesErr = names.Call(ctx, stateDir, names.Request{Do: names.DoStatus})
-	h.Faults = host.Faults(ctx, living, h.NamesErr == nil)
+	h.Faults = slices.DeleteFunc(host.Faults(ctx, living, h.NamesErr == nil), func(x host.Fault) bool {
+		return x.Kind == "forward" || x.Kind == "forwarding" // checks of their own tell of these
+	})
 	if h.NamesErr == nil {
 		h.Questions = askNames(living)
 	}

@@ -2,7 +2,6 @@ package host
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -10,7 +9,6 @@ import (
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/firewall"
 	"github.com/berth-cni/berth/pkg/ipam"
-	"github.com/berth-cni/berth/pkg/link"
 	"github.com/berth-cni/berth/pkg/names"
 )
 
@@ -23,14 +21,13 @@ func Bridges(all []*attach.Attachment) (sorted []string, networks map[string]*fi
 
 // current are the steps of a record that can be looked at, and made again, by
 // themselves. Left out are the addresses of another IPAM plugin, which is a program to
-// run for each container and would give others; and what is of the network, which is
-// looked at once for each bridge. The firewall's step has the settings that its network
-// has by now.
+// run for each container and would give others; and what is shared, which is looked at
+// once ([SharedBy]). The firewall's step has the settings that its network has by now.
 func current(a *attach.Attachment, networks map[string]*firewall.Network) []attach.Step {
 	var steps []attach.Step
 	for _, s := range a.Steps {
 		switch step := s.(type) {
-		case *ipam.Delegate, *firewall.Forward:
+		case *ipam.Delegate, attach.Shared:
 			continue
 		case *firewall.Rules:
 			if n := networks[step.Bridge]; n != nil {
@@ -54,21 +51,19 @@ type Fault struct {
 // together.
 const MaxRuleFaults = 3
 
-// Faults checks the records, which are alive: what containers share once for those of
-// one kind. Names are left out when no agent answers.
+// Faults checks the records, which are alive: first what they have in common, then what
+// is each one's. Names are left out when no agent answers.
 func Faults(ctx context.Context, all []*attach.Attachment, agent bool) []Fault {
 	var found []Fault
+	for _, s := range SharedBy(all) {
+		if err := s.Check(ctx); err != nil {
+			found = append(found, Fault{s.Users, s.Step.Kind(), err})
+		}
+	}
 	_, networks := Bridges(all)
-	faultyRules, checked := 0, map[string]bool{}
+	faultyRules := 0
 	for _, a := range all {
 		for _, s := range current(a, networks) {
-			if b, ok := s.(*link.Bridge); ok {
-				kind := bridgeKind(b, a)
-				if checked[kind] {
-					continue
-				}
-				checked[kind] = true
-			}
 			rules, isRules := s.(*firewall.Rules)
 			if isRules && rules.Backend == firewall.IPTables { // would run programs for each container
 				continue
@@ -86,15 +81,6 @@ func Faults(ctx context.Context, all []*attach.Attachment, agent bool) []Fault {
 		}
 	}
 	return found
-}
-
-// bridgeKind is the same for attachments that ask the same of one bridge.
-func bridgeKind(b *link.Bridge, a *attach.Attachment) string {
-	kind := fmt.Sprint(*b)
-	for _, addr := range a.Addresses {
-		kind += fmt.Sprint(addr.Gateway, addr.Prefix.Bits())
-	}
-	return kind
 }
 
 // Confirm drops the faults of what somebody is adding, or has deleted, by now.

@@ -83,9 +83,8 @@ func (r *reloader) fail(what, why string) {
 
 // run puts back what many share first, since the rest stands on it.
 func (r *reloader) run(ctx context.Context) error {
-	var bridges []string
-	bridges, r.networks = Bridges(r.records)
-	r.forward(ctx, bridges)
+	_, r.networks = Bridges(r.records)
+	r.shared(ctx)
 	for _, a := range r.records {
 		if r.wanted(a.Network) {
 			r.attachment(ctx, a)
@@ -98,27 +97,21 @@ func (r *reloader) run(ctx context.Context) error {
 	return nil
 }
 
-// forward has the host's other firewalls let the bridges through.
-func (r *reloader) forward(ctx context.Context, bridges []string) {
-	for _, bridge := range bridges {
-		n := r.networks[bridge]
-		if !r.wanted(n.Newest.Network) {
+// shared puts back what the containers of these networks have in common.
+func (r *reloader) shared(ctx context.Context) {
+	for _, s := range SharedBy(r.records) {
+		if !slices.ContainsFunc(s.Networks, r.wanted) {
 			continue
 		}
-		step := &firewall.Forward{Bridge: bridge, Names: n.Rules.Names}
-		missing := step.Check(ctx, nil)
+		missing := s.Check(ctx)
 		if missing == nil {
 			continue
 		}
-		err := step.Add(ctx, nil)
-		if err == nil {
-			err = step.Check(ctx, nil)
-		}
-		if err != nil {
-			r.fail("bridge "+bridge, err.Error())
+		if err := s.Restore(ctx); err != nil {
+			r.fail(s.String(), err.Error())
 			continue
 		}
-		r.report(Event{Restored, "bridge " + bridge, Summary(missing)})
+		r.report(Event{Restored, s.String(), Summary(missing)})
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/internal/rtnl"
@@ -76,6 +77,11 @@ func (f *Forwarding) families(a *attach.Attachment) (v6 []bool) {
 		}
 	}
 	return v6
+}
+
+// Routes reports whether the attachment needs the host to forward packets of a family.
+func (f *Forwarding) Routes(a *attach.Attachment, v6 bool) bool {
+	return slices.Contains(f.families(a), v6)
 }
 
 func forwardingPath(v6 bool) string {

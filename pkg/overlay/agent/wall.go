@@ -18,10 +18,9 @@ import (
 type wall struct {
 	a       *Agent
 	backend string
-	next    time.Time       // of comparing
-	passes  map[string]bool // devices that other firewalls let through
-	failed  bool            // the last comparison
-	tidy    bool            // the other backend has been looked at
+	next    time.Time // of comparing
+	failed  bool      // the last comparison
+	tidy    bool      // the other backend has been looked at
 }
 
 // share is the part of the time that comparing the firewall may take, one in so many,
@@ -33,7 +32,7 @@ func newWall(a *Agent) (*wall, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &wall{a: a, backend: backend, passes: map[string]bool{}}, nil
+	return &wall{a: a, backend: backend}, nil
 }
 
 // sync compares the firewall with what is wanted.
@@ -74,7 +73,7 @@ func (w *wall) sync() {
 	}
 	err := errors.Join(firewall.SyncTunnels(w.a.ctx, w.backend, tunnels, all), firewall.Admit(w.a.ctx, ports))
 	for _, t := range tunnels {
-		err = errors.Join(err, w.pass(t.Device))
+		err = errors.Join(err, (&firewall.Forward{Bridge: t.Device}).Add(w.a.ctx, nil))
 	}
 	if !w.tidy && w.backend == firewall.NFTables {
 		w.tidy = true // once: iptables is a program to run
@@ -87,20 +86,8 @@ func (w *wall) sync() {
 	w.next = time.Now().Add(share * time.Since(start))
 }
 
-// pass has the host's other firewalls forward what a device brings; once, since they
-// are programs to run.
-func (w *wall) pass(device string) error {
-	if w.passes[device] {
-		return nil
-	}
-	err := (&firewall.Forward{Bridge: device}).Add(w.a.ctx, nil)
-	w.passes[device] = err == nil
-	return err
-}
-
-// stop ends what [wall.pass] asked for.
+// stop ends that other firewalls let a device's packets through.
 func (w *wall) stop(device string) error {
-	delete(w.passes, device)
 	return (&firewall.Forward{Bridge: device}).Remove(w.a.ctx)
 }
 
@@ -146,7 +133,6 @@ func (a *Agent) watchFirewall(ctx context.Context) {
 	for range changes {
 		a.do(ctx, func() {
 			a.Log.Info("the firewall was changed by somebody else: comparing")
-			clear(a.fw.passes)
 			a.fw.sync()
 		})
 	}

@@ -1,0 +1,198 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/firewall"
+	"github.com/berth-cni/berth/pkg/link"
+)
+
+// Keeper keeps what attachments have in common as it has to be, for as long as it runs:
+// it compares when the kernel tells of a change, and at each tick what the kernel does
+// not tell of.
+type Keeper struct {
+	Records *attach.Store
+	// Rules puts back our own table of the firewall, after somebody damaged it; nil where
+	// somebody else does.
+	Rules func(context.Context) error
+	Log   *slog.Logger
+
+	shared []*Shared // by the records, as of the last tick
+	said   map[string]string
+}
+
+const (
+	// tick is how often everything is compared.
+	tick = 5 * time.Second
+	// calm is how long somebody who changes the kernel is left to it before it is
+	// compared: a restarted network manager makes many changes.
+	calm = 20 * time.Millisecond
+	// portion is the part of the time that comparing may take, one in so many.
+	portion = 20
+)
+
+// Run keeps until the context ends. What cannot be watched is compared at each tick.
+func (k *Keeper) Run(ctx context.Context) error {
+	rules, err := firewall.Watch(ctx)
+	if err != nil {
+		k.Log.Warn("watch the firewall; it is compared now and then", "error", err)
+	}
+	changed := make(chan struct{}, 1)
+	appeared := make(chan string, 64)
+	if w, err := link.Watch(); err != nil {
+		k.Log.Warn("watch interfaces; they are compared now and then", "error", err)
+	} else {
+		defer w.Close()
+		go k.hear(ctx, w, changed, appeared)
+	}
+	ticker := time.NewTicker(tick)
+	defer ticker.Stop()
+	for all := true; ctx.Err() == nil; {
+		start := time.Now()
+		k.compare(ctx, all)
+		wait(ctx, max(calm, portion*time.Since(start)))
+		all = false
+		select {
+		case <-ctx.Done():
+		case <-changed:
+		case name := <-appeared:
+			k.keepAdvertisements(name)
+		case _, damaged := <-rules:
+			if !damaged {
+				rules = nil // the watch has ended
+			} else if k.Rules != nil {
+				k.say("rules", k.Rules(ctx), "the firewall was changed by somebody else: put back what was missing")
+			}
+		case <-ticker.C:
+			all = true
+		}
+	}
+	return nil
+}
+
+// hear passes on what the watcher tells.
+func (k *Keeper) hear(ctx context.Context, w *link.Watcher, changed chan<- struct{}, appeared chan<- string) {
+	err := w.Run(ctx, func(name string) {
+		if name != "" {
+			select {
+			case appeared <- name:
+			default: // a burst of containers, which are none of those that matter
+			}
+			return
+		}
+		select {
+		case changed <- struct{}{}:
+		default:
+		}
+	})
+	if err != nil {
+		k.Log.Warn("watch interfaces; they are compared now and then", "error", err)
+	}
+}
+
+func wait(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
+
+// compare puts back what is not as it has to be. With fresh the records are read; else
+// only where something is missing.
+func (k *Keeper) compare(ctx context.Context, fresh bool) {
+	if fresh {
+		k.list(ctx)
+	}
+	missing := k.missing(ctx)
+	if len(missing) > 0 && !fresh { // or it is nobody's any more
+		k.list(ctx)
+		missing = k.missing(ctx)
+	}
+	var again []string // networks whose bridge was made again, without its ports
+	for _, s := range missing {
+		what := s.String()
+		why := s.Check(ctx)
+		if why == nil {
+			continue // with what was before it
+		}
+		err := s.Restore(ctx)
+		k.say(what, err, "put back "+what+": "+Summary(why))
+		if _, bridge := s.Step.(*link.Bridge); bridge && err == nil {
+			again = append(again, s.Networks...)
+		}
+	}
+	if len(again) == 0 {
+		return
+	}
+	err := Reload(ctx, k.Records, ReloadOptions{Networks: slices.Compact(slices.Sorted(slices.Values(again))), Now: time.Now()},
+		func(e Event) {
+			if e.Action != Left {
+				k.Log.Info(e.String())
+			}
+		})
+	if err != nil && ctx.Err() == nil {
+		k.Log.Error("put back containers' interfaces", "error", err)
+	}
+}
+
+// list reads what the host has to have from the records of containers that are there.
+func (k *Keeper) list(ctx context.Context) {
+	all, err := k.Records.List(ctx, "")
+	if err != nil && !errors.Is(err, attach.ErrUnreadable) {
+		k.say("records", err, "")
+		return // what was known goes on to hold
+	}
+	k.say("records", nil, "the records can be read again")
+	links, err := ListLinks()
+	if err != nil {
+		k.Log.Error("list interfaces", "error", err)
+		return
+	}
+	now := time.Now()
+	k.shared = SharedBy(slices.DeleteFunc(all, func(a *attach.Attachment) bool {
+		state, _ := StateOf(a, links, now)
+		return state == Gone
+	}))
+}
+
+func (k *Keeper) missing(ctx context.Context) (missing []*Shared) {
+	for _, s := range k.shared {
+		if s.Check(ctx) != nil {
+			missing = append(missing, s)
+		}
+	}
+	return missing
+}
+
+// keepAdvertisements is for an interface that is new, on a host that routes IPv6 for
+// containers.
+func (k *Keeper) keepAdvertisements(name string) {
+	for _, s := range k.shared {
+		if f, ok := s.Step.(*link.Forwarding); ok && f.Routes(s.Users, true) {
+			if err := link.KeepAdvertisements(name); err != nil {
+				k.Log.Debug("keep router advertisements", "interface", name, "error", err) // gone since, mostly
+			}
+		}
+	}
+}
+
+// say tells of what was done, or why it could not be, which is said once.
+func (k *Keeper) say(about string, err error, done string) {
+	if k.said == nil {
+		k.said = map[string]string{}
+	}
+	failed := k.said[about]
+	switch {
+	case err == nil && (failed != "" || about != "records"):
+		delete(k.said, about)
+		k.Log.Info(done)
+	case err != nil && failed != err.Error():
+		k.said[about] = err.Error()
+		k.Log.Error("keep "+about, "error", err)
+	}
+}

@@ -21,7 +21,8 @@ var layers = [][]string{
 	{"pkg/conflist"},
 	{"pkg/host"},
 	{"pkg/inspect"},
-	{"pkg/graph", "pkg/doctor", "pkg/agent"},
+	{"pkg/network", "pkg/graph", "pkg/doctor", "pkg/agent"},
+	{"pkg/connect"},
 	{"plugins", "cmd"},
 }
 
@@ -34,7 +35,7 @@ var only = map[string][]string{
 	"go.etcd.io/bbolt":                   {"pkg/attach"},
 	"go.etcd.io/etcd":                    {"pkg/overlay"},
 	"k8s.io":                             {"pkg/overlay"},
-	"github.com/containernetworking/cni": {"pkg/cni", "pkg/ipam", "plugins", "cmd"},
+	"github.com/containernetworking/cni": {"pkg/cni", "pkg/ipam", "pkg/connect", "plugins", "cmd"},
 }
 
 // heavy is what no plugin links: it costs start-up time.

@@ -1,12 +1,7 @@
 package main
 
 import (
-	"context"
-	"errors"
-	"fmt"
-
-	"github.com/berth-cni/berth/pkg/attach"
-	"github.com/berth-cni/berth/pkg/conflist"
+	"github.com/berth-cni/berth/pkg/connect"
 	"github.com/spf13/cobra"
 )
 
@@ -29,58 +24,9 @@ container without a network of its own (the modes host and container-share) is r
 		Example: "  berth network disconnect my-bridge web",
 		Args:    arguments(cobra.ExactArgs(2)),
 		RunE: func(c *cobra.Command, args []string) error {
-			if err := p.disconnect(c.Context(), args[0], args[1], force); err != nil {
-				return fmt.Errorf("disconnect %s from network %s: %w", args[1], args[0], err)
-			}
-			return nil
+			return connect.Disconnect(c.Context(), p.connectConfig(), args[0], args[1], force)
 		},
 	}
 	addShort(c.Flags(), onOff(&force), "force", "f", "it is no error when there is nothing to detach")
 	return c
-}
-
-func (p *program) disconnect(ctx context.Context, network, word string, force bool) error {
-	records, err := p.records(ctx)
-	if err != nil {
-		return err
-	}
-	c, err := meantContainer(records, word)
-	if err != nil {
-		if force {
-			p.warn(err)
-			return nil
-		}
-		return err
-	}
-	var errs []error
-	found := false
-	for _, role := range []attach.Role{attach.Chained, attach.Main} { // as a DEL
-		for _, a := range c.records {
-			if a.Network != network || a.Role != role {
-				continue
-			}
-			found = true
-			errs = append(errs, p.disconnectOne(ctx, a))
-		}
-	}
-	if !found && !force {
-		return errors.New("is not connected to it")
-	}
-	return errors.Join(errs...)
-}
-
-func (p *program) disconnectOne(ctx context.Context, a *attach.Attachment) error {
-	switch a.Plugin {
-	case conflist.Host:
-		return errHostMode
-	case conflist.Share:
-		return errSharedMode
-	}
-	if err := p.hostStore().Disconnect(ctx, a.Key); err != nil && !errors.Is(err, attach.ErrNotFound) {
-		return err
-	}
-	if !a.Connected && a.Role == attach.Main {
-		p.warn(fmt.Errorf("the container's runtime made %s of it and is not told: it goes on to show it", a.IfName))
-	}
-	return nil
 }

@@ -2,16 +2,12 @@ package main
 
 import (
 	"cmp"
-	"context"
-	"fmt"
 	"io"
 	"slices"
 	"strings"
 
-	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/conflist"
-	"github.com/berth-cni/berth/pkg/inspect"
-	"github.com/berth-cni/berth/pkg/names"
+	"github.com/berth-cni/berth/pkg/network"
 	"github.com/berth-cni/berth/pkg/overlay"
 	"github.com/spf13/cobra"
 )
@@ -45,79 +41,18 @@ const (
 	driverOverlay = conflist.Overlay
 )
 
-// networks are all that this host knows, of both kinds.
-type networks struct {
-	files   []*conflist.File
-	records []*attach.Attachment
-	known   []attach.Network // of the records
-	state   *overlay.State   // nil: no store is named, or it does not answer
-	unread  error            // files that say nothing
+// networks is where this host's networks are, and the store of those that span hosts
+// where one is named.
+func (p *program) networks() *network.Host {
+	s := &p.settings
+	h := &network.Host{Dir: p.netDir(), Store: p.hostStore(), DataDir: cmp.Or(s.dataDir, overlay.DataDir()), Warn: p.warn, Now: p.now}
+	if s.named {
+		h.Overlay = p.readState
+	}
+	return h
 }
 
 func (p *program) netDir() conflist.Dir { return conflist.Dir(p.settings.netDir) }
-
-// networks gathers them. What cannot be read, or a store that is away, is a warning.
-func (p *program) networks(ctx context.Context) (*networks, error) {
-	n, err := p.hostNetworks(ctx)
-	if err == nil && n.unread != nil {
-		p.warn(n.unread)
-	}
-	if err != nil || !p.settings.named {
-		return n, err
-	}
-	err = p.withState(ctx, func(s *overlay.State) error {
-		n.state = s
-		return nil
-	})
-	if err != nil {
-		p.warn(fmt.Errorf("the networks that span hosts are not known: %w", err))
-	}
-	return n, nil
-}
-
-// hostNetworks are those of this host, and the overlay's whose conflist is here.
-func (p *program) hostNetworks(ctx context.Context) (*networks, error) {
-	n := &networks{}
-	n.files, n.unread = p.netDir().List()
-	var err error
-	if n.records, err = p.records(ctx); err != nil {
-		return nil, err
-	}
-	err = p.hostStore().View(ctx, func(tx *attach.Tx) error {
-		n.known, err = tx.Networks()
-		return err
-	})
-	return n, err
-}
-
-// on are the attachments to a network, those of a chain's parts too.
-func (n *networks) on(network string) []*attach.Attachment {
-	var all []*attach.Attachment
-	for _, a := range n.records {
-		if a.Network == network {
-			all = append(all, a)
-		}
-	}
-	return all
-}
-
-// containersOf are the containers of attachments as people call them, each once.
-func containersOf(all []*attach.Attachment) []string {
-	var ids, called []string
-	for _, a := range all {
-		if slices.Contains(ids, a.Container) {
-			continue
-		}
-		ids = append(ids, a.Container)
-		name := names.Called(a)
-		if !namespaceThere(a) {
-			name += " (whose namespace is gone: 'berth gc' removes what is left of it)"
-		}
-		called = append(called, name)
-	}
-	slices.Sort(called)
-	return called
-}
 
 // shownNetwork is a network as it is shown, of either kind.
 type shownNetwork interface {
@@ -135,34 +70,29 @@ type networkLine struct {
 }
 
 // shown are the networks as they are shown, sorted by name.
-func (p *program) shown(n *networks) []shownNetwork {
+func shown(n *network.Networks) []shownNetwork {
 	all := []shownNetwork{}
 	have := map[string]bool{}
-	if n.state != nil {
-		for _, v := range networkViews(n.state) {
-			v.Containers = p.containersOn(n, v.Name)
+	if n.Overlay != nil {
+		for _, v := range network.OverlayViews(n.Overlay) {
+			v.Containers = n.ContainersOn(v.Name)
 			have[v.Name] = true
-			all = append(all, &v)
+			all = append(all, overlayNetworkView{&v})
 		}
 	}
-	for _, f := range n.files {
+	for _, f := range n.Files {
 		if !have[f.Name] {
 			have[f.Name] = true
-			all = append(all, p.hostNetworkView(n, f))
+			all = append(all, hostNetworkView{n.View(f)})
 		}
 	}
 	for _, name := range []string{conflist.Host, conflist.None} {
 		if !have[name] {
-			all = append(all, &hostNetworkView{Name: name, Driver: name, Scope: scopeHost, Predefined: true, Containers: p.containersOn(n, name)})
+			all = append(all, hostNetworkView{n.Predefined(name)})
 		}
 	}
 	slices.SortFunc(all, func(a, b shownNetwork) int { return cmp.Compare(a.line().name, b.line().name) })
 	return all
-}
-
-// containersOn are the attachments to a network as 'berth ps' shows them.
-func (p *program) containersOn(n *networks, network string) []inspect.Attachment {
-	return inspect.Attachments(n.on(network), func(*inspect.Attachment) bool { return true }, nil, p.now())
 }
 
 // labelFits tells whether labels have what a filter wants: KEY, or KEY=VALUE.

@@ -28,13 +28,13 @@ are a list.
   berth network inspect --format '{{range .Containers}}{{.Name}} {{end}}' my-bridge`,
 		Args: arguments(cobra.MinimumNArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
-			n, err := p.networks(c.Context())
+			n, err := p.networks().All(c.Context())
 			if err != nil {
 				return err
 			}
 			var errs []error
 			var found []shownNetwork
-			all := p.shown(n)
+			all := shown(n)
 			for _, name := range args {
 				i := slices.IndexFunc(all, func(v shownNetwork) bool { return v.line().name == name })
 				if i < 0 {

@@ -38,11 +38,11 @@ A template of Go is written for each network, with the fields .Name .Driver .Sco
   berth network ls --format json | jq -r '.[].name'`,
 		Args: arguments(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
-			n, err := p.networks(c.Context())
+			n, err := p.networks().All(c.Context())
 			if err != nil {
 				return err
 			}
-			all := slices.DeleteFunc(p.shown(n), func(v shownNetwork) bool { return !filter.fits(v.line()) })
+			all := slices.DeleteFunc(shown(n), func(v shownNetwork) bool { return !filter.fits(v.line()) })
 			if quiet {
 				for _, v := range all {
 					fmt.Fprintln(p.out, v.line().name)

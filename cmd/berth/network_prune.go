@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -44,17 +43,10 @@ Filters must all fit:
 }
 
 func (p *program) pruneNetworks(ctx context.Context, filter *pruneFilter, dry, yes bool) error {
-	n, err := p.hostNetworks(ctx)
+	names, err := p.networks().Unused(ctx, func(m *conflist.Mark) bool { return filter.fits(m.Created, m.Labels) })
 	if err != nil {
 		return err
 	}
-	var names []string
-	for _, f := range n.files {
-		if f.Mark != nil && f.Driver() != driverOverlay && !conflist.Predefined(f.Name) && len(n.on(f.Name)) == 0 && filter.fits(f.Mark.Created, f.Mark.Labels) {
-			names = append(names, f.Name)
-		}
-	}
-	slices.Sort(names)
 	if len(names) == 0 {
 		fmt.Fprintln(p.err, "No network is unused.")
 		return nil
@@ -68,7 +60,7 @@ func (p *program) pruneNetworks(ctx context.Context, filter *pruneFilter, dry, y
 	}
 	var errs []error
 	for _, name := range names {
-		if _, err := p.removeHere(ctx, name, false); err != nil {
+		if _, err := p.networks().Remove(ctx, name, false); err != nil {
 			errs = append(errs, err)
 			continue
 		}

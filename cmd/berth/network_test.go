@@ -256,64 +256,6 @@ func TestRemoveBridge(t *testing.T) {
 	}
 }
 
-func TestMeantContainer(t *testing.T) {
-	nstest.Host(t)
-	p := newDesk(t, "")
-	path := nstest.Namespace(t)
-	fresh := nstest.Namespace(t)
-	for _, id := range []string{"aa11", "aa22", "b"} {
-		a := &attach.Attachment{Key: attach.Key{Network: "n", Container: id, IfName: "eth0"}, Plugin: "bridge", Args: map[string]string{"K8S_POD_NAME": "name-" + id}}
-		if id == "b" {
-			a.Netns, a.Cookie = path, cookie(t, path)
-		}
-		p.attach(a)
-	}
-	records, err := attach.New(p.state, cni.Decode).List(t.Context(), "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for word, want := range map[string]string{
-		"aa11": "aa11", "aa1": "aa11", "name-aa22": "aa22", path: "b", fresh: fmt.Sprintf("netns-%x", cookie(t, fresh)),
-		"aa": "2 containers", "none": "there is no container", "/nowhere": "there is no such namespace",
-		"999999999": "there is no such namespace", "/proc/thread-self/ns/net": "host's network",
-	} {
-		c, err := meantContainer(records, word)
-		switch {
-		case err != nil && !strings.Contains(err.Error(), want):
-			t.Errorf("%s: %v", word, err)
-		case err == nil && c.id != want:
-			t.Errorf("%s: %s, want %s", word, c.id, want)
-		case err == nil && c.netns == "":
-			t.Errorf("%s: no namespace", word)
-		}
-	}
-}
-
-func cookie(t *testing.T, path string) uint64 {
-	t.Helper()
-	c, err := meantContainer(nil, path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c.cookie
-}
-
-func TestPublish(t *testing.T) {
-	for word, want := range map[string]string{
-		"8080:80": "[port 8080/tcp]80", "8080:80/udp": "[port 8080/udp]80", "127.0.0.1:53:5353/udp": "[port 127.0.0.1:53/udp]5353",
-		"[fd00::1]:80:80": "[port [fd00::1]:80/tcp]80", "8000-8001:80-81": "[port 8000/tcp port 8001/tcp]80",
-		"80": "", "": "", "a:80": "", "80:0": "", "80:65536": "", "8000-8002:80-81": "", "81-80:80-81": "", "80:80/icmp": "", "x:80:80": "", "80:80/": "",
-	} {
-		ports, err := parsePublish(word)
-		if (err != nil) != (want == "") {
-			t.Errorf("%q: %v, %v", word, ports, err)
-		}
-		if err == nil && fmt.Sprint(ports, ports[0].ContainerPort) != strings.Replace(want, "]", "] ", 1) && !strings.HasPrefix(word, "[") {
-			t.Errorf("%q: %v %d, want %s", word, ports, ports[0].ContainerPort, want)
-		}
-	}
-}
-
 // The file has keys for commands that read no store, too, and a flag wins.
 func TestPoolsOfConfig(t *testing.T) {
 	nstest.Host(t)

@@ -81,6 +81,12 @@ func StateOf(a *attach.Attachment, links Links, now time.Time) (State, string) {
 	return Gone, why
 }
 
+// IsAlive tells whether an attachment's path still is the namespace that was attached.
+func IsAlive(a *attach.Attachment) bool {
+	state, _ := StateOf(a, nil, time.Time{})
+	return state == Alive
+}
+
 func rebinds(a *attach.Attachment) bool {
 	return slices.ContainsFunc(a.Steps, func(s attach.Step) bool { _, ok := s.(*link.Rebind); return ok })
 }

@@ -1,9 +1,8 @@
-package main
+package network
 
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -13,66 +12,71 @@ import (
 	"github.com/berth-cni/berth/pkg/overlay"
 )
 
-// createHere makes a network of this host: its conflist.
-func (p *program) createHere(ctx context.Context, s *conflist.Spec) error {
-	unlock, err := p.netDir().Lock(ctx)
+// RefusedError says that a network cannot be made as it is asked for.
+type RefusedError struct {
+	Name string
+	Err  error
+}
+
+func (e *RefusedError) Error() string {
+	return fmt.Sprintf("network %s is refused:\n%v", e.Name, e.Err)
+}
+
+func (e *RefusedError) Unwrap() error { return e.Err }
+
+// Create makes a network of this host: its conflist. One without a subnet gets one from
+// the pools. It is a [*RefusedError] when the network cannot be as it is asked for.
+func (h *Host) Create(ctx context.Context, s *conflist.Spec, pools []conflist.Pool) error {
+	unlock, err := h.Dir.Lock(ctx)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	n, err := p.networks(ctx)
+	n, err := h.All(ctx)
 	if err != nil {
 		return err
 	}
-	known, err := p.ground(n)
+	known, err := h.known(n, pools)
 	if err != nil {
 		return err
 	}
 	made, err := s.Plan(known)
 	if err != nil {
-		err = fmt.Errorf("network %s is refused:\n%w", s.Name, err)
-		if !errors.Is(err, conflist.ErrInTheWay) {
-			err = usageError{err}
-		}
-		return err
+		return &RefusedError{s.Name, err}
 	}
 	data, err := made.JSON()
 	if err != nil {
 		return err
 	}
-	if err := p.netDir().Write(s.Name, data); err != nil {
-		return err
-	}
-	fmt.Fprintln(p.out, s.Name)
-	return nil
+	return h.Dir.Write(s.Name, data)
 }
 
-// ground is what a new network has to live with.
-func (p *program) ground(n *networks) (*conflist.Known, error) {
-	k := &conflist.Known{Links: map[string]string{}, Pools: p.settings.pools, Random: rand.Reader, Now: p.now(),
+// known is what a new network has to live with.
+func (h *Host) known(n *Networks, pools []conflist.Pool) (*conflist.Known, error) {
+	k := &conflist.Known{Links: map[string]string{}, Pools: pools, Random: rand.Reader, Now: h.Now(),
 		Exists: func(name string) (bool, bool, error) {
 			there, err := link.Exists(name)
 			return there, there && link.IsBridge(name), err
 		}}
-	for _, f := range n.files {
+	for _, f := range n.Files {
 		k.Networks = append(k.Networks, f.Name)
 		k.Taken = append(k.Taken, f.Taken()...)
-		if l := f.Link(); l != "" && f.Driver() == driverBridge {
+		if l := f.Link(); l != "" && f.Driver() == conflist.Bridge {
 			k.Links[l] = f.Name
 		}
 	}
-	for _, a := range n.records {
+	for _, a := range n.Records {
 		if !slices.Contains(k.Networks, a.Network) {
 			k.Networks = append(k.Networks, a.Network) // whose conflist is gone
 		}
 	}
-	for _, o := range n.known {
-		if conflist.Find(n.files, o.Name) == nil && len(n.on(o.Name)) == 0 {
+	for _, o := range n.Known {
+		if conflist.Find(n.Files, o.Name) == nil && len(n.On(o.Name)) == 0 {
 			continue // somebody has taken it away; what the host still routes is among its routes
 		}
 		k.Taken = append(k.Taken, knownTaken(o)...)
 	}
-	p.overlayTaken(n, k)
+	h.overlayTaken(n, k)
 	routes, err := link.HostRoutes()
 	if err != nil {
 		return nil, err
@@ -99,28 +103,24 @@ func knownTaken(o attach.Network) []conflist.Taken {
 
 // overlayTaken adds the overlay networks: those of the store, and those that this host
 // remembers.
-func (p *program) overlayTaken(n *networks, k *conflist.Known) {
-	dir := p.settings.dataDir
-	if dir == "" {
-		dir = overlay.DataDir()
-	}
+func (h *Host) overlayTaken(n *Networks, k *conflist.Known) {
 	all := map[string]overlay.Network{}
-	locals, err := overlay.ListLocal(dir)
+	locals, err := overlay.ListLocal(h.DataDir)
 	if err != nil {
-		p.warn(err)
+		h.Warn(err)
 	}
 	for _, l := range locals {
 		all[l.Network.Name] = l.Network
 	}
-	if n.state != nil {
-		for name, o := range n.state.Networks {
+	if n.Overlay != nil {
+		for name, o := range n.Overlay.Networks {
 			all[name] = o
 		}
 	}
 	for name, o := range all {
 		k.Networks = append(k.Networks, name)
 		for _, s := range o.Subnets {
-			k.Taken = append(k.Taken, conflist.Taken{Prefix: s, By: "network " + name, Link: o.Bridge(), Driver: driverOverlay})
+			k.Taken = append(k.Taken, conflist.Taken{Prefix: s, By: "network " + name, Link: o.Bridge(), Driver: conflist.Overlay})
 		}
 	}
 }

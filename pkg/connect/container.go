@@ -1,4 +1,4 @@
-package main
+package connect
 
 import (
 	"cmp"
@@ -10,6 +10,7 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/conflist"
+	"github.com/berth-cni/berth/pkg/host"
 	"github.com/berth-cni/berth/pkg/inspect"
 	"github.com/berth-cni/berth/pkg/link"
 )
@@ -23,10 +24,10 @@ type container struct {
 	records []*attach.Attachment
 }
 
-// meantContainer finds a container by a word of a person: its ID, name, alias or the
+// find finds a container by a word of a person: its ID, name, alias or the
 // start of its ID, among the records; else a process in it, or the path of its
 // namespace.
-func meantContainer(records []*attach.Attachment, word string) (*container, error) {
+func find(records []*attach.Attachment, word string) (*container, error) {
 	id, err := inspect.Find(records, word)
 	if err != nil {
 		return nil, err
@@ -52,7 +53,7 @@ func known(records []*attach.Attachment, id string) *container {
 		}
 		c.records = append(c.records, a)
 		c.name = cmp.Or(c.name, a.Args["K8S_POD_NAME"])
-		if c.netns == "" && namespaceThere(a) {
+		if c.netns == "" && host.IsAlive(a) {
 			c.netns, c.cookie = a.Netns, a.Cookie
 		}
 	}
@@ -103,16 +104,4 @@ func (c *container) noWayOut() bool {
 		}
 	}
 	return len(c.records) > 0
-}
-
-// namespaceThere tells whether an attachment's path still is the namespace that was
-// attached.
-func namespaceThere(a *attach.Attachment) bool {
-	ns, err := link.OpenNetns(a.Netns)
-	if err != nil {
-		return false
-	}
-	defer ns.Close()
-	cookie, err := ns.Cookie()
-	return err == nil && (a.Cookie == 0 || cookie == a.Cookie)
 }

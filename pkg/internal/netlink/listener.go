@@ -31,8 +31,8 @@ func Listen(protocol, buffer int, filter []bpf.Instruction, groups ...int) (*Lis
 	}
 	l := &Listener{file: os.NewFile(uintptr(fd), "netlink events"), buf: make([]byte, recvSize)}
 	err = l.SetFilter(filter)
-	if err == nil && buffer > 0 && unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, buffer) != nil { // in a user namespace
-		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, buffer)
+	if err == nil && buffer > 0 {
+		err = l.SetBuffer(buffer)
 	}
 	if err == nil {
 		err = unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
@@ -51,6 +51,30 @@ func Listen(protocol, buffer int, filter []bpf.Instruction, groups ...int) (*Lis
 // Close ends it; who receives gets os.ErrClosed.
 func (l *Listener) Close() error { return l.file.Close() }
 
+// SetBuffer says how many bytes of messages wait at most. The kernel doubles it.
+func (l *Listener) SetBuffer(bytes int) error {
+	err := l.control(func(fd int) error {
+		if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, bytes) == nil {
+			return nil
+		}
+		return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, bytes) // in a user namespace
+	})
+	if err != nil {
+		return fmt.Errorf("buffer of netlink events: %w", err)
+	}
+	return nil
+}
+
+func (l *Listener) control(do func(fd int) error) error {
+	socket, err := l.file.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	err = socket.Control(func(fd uintptr) { failed = do(int(fd)) })
+	return errors.Join(err, failed)
+}
+
 // SetFilter has the kernel drop what the program returns 0 for (socket(7),
 // SO_ATTACH_FILTER), before it reaches the socket. Netlink has the machine's byte order,
 // a filter reads the network's: see [Host16] and [Host32].
@@ -63,16 +87,10 @@ func (l *Listener) SetFilter(program []bpf.Instruction) error {
 	for i, r := range raw {
 		code[i] = unix.SockFilter{Code: r.Op, Jt: r.Jt, Jf: r.Jf, K: r.K}
 	}
-	var failed error
-	socket, err := l.file.SyscallConn()
-	if err != nil {
-		return fmt.Errorf("filter netlink events: %w", err)
-	}
-	err = socket.Control(func(fd uintptr) {
-		failed = unix.SetsockoptSockFprog(int(fd), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER,
-			&unix.SockFprog{Len: uint16(len(code)), Filter: &code[0]})
+	err = l.control(func(fd int) error {
+		return unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: uint16(len(code)), Filter: &code[0]})
 	})
-	if err := errors.Join(err, failed); err != nil {
+	if err != nil {
 		return fmt.Errorf("filter netlink events: %w", err)
 	}
 	return nil

@@ -3,7 +3,6 @@ package rtnl
 import (
 	"fmt"
 	"net/netip"
-	"slices"
 
 	"github.com/berth-cni/berth/pkg/internal/netlink"
 	"golang.org/x/sys/unix"
@@ -62,11 +61,14 @@ func (c *Conn) HasAddress6(index int, addr netip.Addr) (bool, error) {
 // Addresses lists the addresses of one link, of both families, in the kernel's order.
 func (c *Conn) Addresses(index int) ([]Address, error) {
 	question := netlink.NewQuestion(unix.RTM_GETADDR, ifaddrmsg(index, netip.Prefix{}))
-	all, err := netlink.List(c.Conn, question, nil, ParseAddress)
+	all, err := netlink.List(c.Conn, question, nil, func(m netlink.Message) (Address, bool) {
+		a, ok := ParseAddress(m)
+		return a, ok && a.Index == index // a kernel before 4.20 does not filter
+	})
 	if err != nil {
 		return all, fmt.Errorf("list addresses: %w", err)
 	}
-	return slices.DeleteFunc(all, func(a Address) bool { return a.Index != index }), nil // a kernel before 4.20 does not filter
+	return all, nil
 }
 
 // ParseAddress reads an RTM_NEWADDR or RTM_DELADDR.

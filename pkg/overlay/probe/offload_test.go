@@ -8,44 +8,11 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"strings"
 	"testing"
 	"time"
 
-	"github.com/berth-cni/berth/pkg/overlay/vxlan"
 	"golang.org/x/sys/unix"
 )
-
-func TestChecksumOffload(t *testing.T) {
-	t.Parallel()
-	a, _ := pair(t, underlay{})
-	a.in(t, func() {
-		for _, want := range []bool{true, false, false, true} {
-			if err := vxlan.SetChecksumOffload("vxlan42", want); err != nil {
-				t.Fatal(err)
-			}
-			got, err := vxlan.ChecksumOffload("vxlan42")
-			if err != nil || got != want {
-				t.Errorf("offload is %t, %v, want %t", got, err, want)
-			}
-			text := map[bool]string{true: "tx-checksumming: on", false: "tx-checksumming: off"}[want]
-			if out := a.run(t, "ethtool", "-k", "vxlan42"); !strings.Contains(out, text) {
-				t.Errorf("ethtool does not say %q:\n%s", text, out)
-			}
-		}
-		for _, name := range []string{"vxlan43", "", "a-name-that-is-too-long"} {
-			if _, err := vxlan.ChecksumOffload(name); !errors.Is(err, unix.ENODEV) {
-				t.Errorf("vxlan.ChecksumOffload(%q): %v, want %v", name, err, unix.ENODEV)
-			}
-			if err := vxlan.SetChecksumOffload(name, false); !errors.Is(err, unix.ENODEV) {
-				t.Errorf("vxlan.SetChecksumOffload(%q): %v, want %v", name, err, unix.ENODEV)
-			}
-		}
-		if err := vxlan.SetChecksumOffload("lo", false); err == nil {
-			t.Error("loopback lets its checksum offload be switched off")
-		}
-	})
-}
 
 // TestWhoSums sees on the VXLAN device which packets leave the checksum to it: the
 // kernel marks them (TP_STATUS_CSUMNOTREADY, packet(7)).
@@ -61,9 +28,7 @@ func TestWhoSums(t *testing.T) {
 			for _, offload := range []bool{false, true} {
 				for _, device := range []bool{true, false} {
 					a.in(t, func() {
-						if err := vxlan.SetChecksumOffload("vxlan42", device); err != nil {
-							t.Fatal(err)
-						}
+						setOffload(t, a, device)
 						left, good := sniff(t, a, b.inner[f.index], a.inner[f.index], size, offload)
 						if want := offload && device; left != want || good == want {
 							t.Errorf("%s, %d bytes, offloaded %t, device offers %t: left to the device %t, want %t; checksum is right: %t",
@@ -190,11 +155,7 @@ func TestBrokenOuterChecksum(t *testing.T) {
 
 func setOffload(t *testing.T, h *host, on bool) {
 	t.Helper()
-	h.in(t, func() {
-		if err := vxlan.SetChecksumOffload("vxlan42", on); err != nil {
-			t.Fatal(err)
-		}
-	})
+	h.run(t, "ethtool", "-K", "vxlan42", "tx", map[bool]string{true: "on", false: "off"}[on])
 }
 
 // transfer sends a megabyte from a to b and back over TCP.

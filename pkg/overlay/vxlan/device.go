@@ -54,7 +54,7 @@ func (d *Device) validate() error {
 	if d.Port == 0 {
 		bad("UDP port is 0")
 	}
-	if _, err := macOf(d.MAC); err != nil {
+	if _, err := eui48(d.MAC); err != nil {
 		errs = append(errs, err)
 	}
 	if err := validUnderlay(d.Local); err != nil {

@@ -5,17 +5,19 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/berth-cni/berth/pkg/internal/netlink"
+	"github.com/berth-cni/berth/pkg/internal/rtnl"
 	"golang.org/x/sys/unix"
 )
 
 // contradicts tells how an event differs from what is wanted; empty if it does not.
-func (p *Plane) contradicts(m message) string {
-	switch m.kind {
+func (p *Plane) contradicts(m netlink.Message) string {
+	switch m.Kind {
 	case unix.RTM_NEWLINK, unix.RTM_DELLINK:
 		return p.linkEvent(m)
 	case unix.RTM_NEWNEIGH, unix.RTM_DELNEIGH:
-		if len(m.body) > 0 && m.body[0] == unix.AF_BRIDGE {
-			return p.fdbEvent(m)
+		if e, ok := rtnl.ParseFDBEntry(m); ok {
+			return p.fdbEvent(e, m.Kind == unix.RTM_DELNEIGH)
 		}
 		return p.neighbourEvent(m)
 	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
@@ -28,20 +30,20 @@ func (p *Plane) contradicts(m message) string {
 
 // linkEvent reads the device again: what the event has may be from the midst of our
 // own changes.
-func (p *Plane) linkEvent(m message) string {
-	if len(m.body) < unix.SizeofIfInfomsg || int(uint32Of(m.body[4:])) != p.index || m.body[0] == unix.AF_BRIDGE {
+func (p *Plane) linkEvent(m netlink.Message) string {
+	if l, ok := rtnl.ParseLink(m); !ok || l.Index != p.index || m.Body[0] == unix.AF_BRIDGE {
 		return ""
 	}
-	l, err := p.host.conn.link(p.device.Name)
+	l, err := p.host.conn.VXLAN(p.device.Name)
 	switch {
 	case err != nil:
 		return err.Error()
-	case l == nil || l.index != p.index:
+	case l == nil || l.Index != p.index:
 		return "the device was deleted"
-	case !l.changeable(&p.device):
+	case !changeable(l, &p.device):
 		return "the device was made by somebody else"
 	}
-	if d := l.differences(&p.device); len(d) > 0 {
+	if d := differences(l, &p.device); len(d) > 0 {
 		return "the device differs: " + strings.Join(d, ", ")
 	}
 	return ""
@@ -49,75 +51,72 @@ func (p *Plane) linkEvent(m message) string {
 
 // fdbEvent reads the entry again if it is suspicious: the kernel does not say which
 // events are ours, and the one that comes now may be of what we have changed since.
-func (p *Plane) fdbEvent(m message) string {
-	e, index, ok := parseFDB(m.body)
-	if !ok || index != p.index {
+func (p *Plane) fdbEvent(e rtnl.FDBEntry, deleted bool) string {
+	if e.Index != p.index {
 		return ""
 	}
-	deleted := m.kind == unix.RTM_DELNEIGH
-	want, known := p.fdb.get(e.mac)
-	why := differs(deleted, known, deleted || want == e.remote, "FDB entry", e.mac)
+	want, known := p.fdb.get(e.MAC)
+	why := differs(deleted, known, deleted || want == e, "FDB entry", e.MAC)
 	if why == "" {
 		return ""
 	}
-	now, there, err := p.host.conn.fdbEntry(p.index, e.mac)
-	if err == nil && there == known && (!there || now.remote == want) {
-		return ""
-	}
-	return why
-}
-
-// neighbourEvent is as fdbEvent.
-func (p *Plane) neighbourEvent(m message) string {
-	e, index, ok := parseNeighbour(m.body)
-	if !ok || index != p.index {
-		return ""
-	}
-	deleted := m.kind == unix.RTM_DELNEIGH
-	want, known := p.neighbours.get(e.addr)
-	if !known && e.mac == (mac{}) {
-		return "" // the kernel looks for somebody who is not there
-	}
-	why := differs(deleted, known, deleted || want == e, "neighbour", e.addr)
-	if why == "" {
-		return ""
-	}
-	now, there, err := p.host.conn.neighbour(p.index, e.addr)
+	now, there, err := p.host.conn.FDBEntry(p.index, e.MAC)
 	if err == nil && there == known && (!there || now == want) {
 		return ""
 	}
 	return why
 }
 
-func (p *Plane) addressEvent(m message) string {
-	a, index, ok := parseAddress(m.body)
-	if !ok || index != p.index {
+// neighbourEvent is as fdbEvent.
+func (p *Plane) neighbourEvent(m netlink.Message) string {
+	n, ok := rtnl.ParseNeighbour(m)
+	if !ok || n.Index != p.index {
 		return ""
 	}
-	known := a.prefix == host(a.prefix.Addr()) && slices.Contains(p.device.Addresses, a.prefix.Addr())
-	deleted := m.kind == unix.RTM_DELADDR
-	return differs(deleted, known, deleted || a.right(), "address", a.prefix)
+	deleted := m.Kind == unix.RTM_DELNEIGH
+	want, known := p.neighbours.get(n.Addr)
+	if !known && resolving(n) {
+		return ""
+	}
+	why := differs(deleted, known, deleted || want == n, "neighbour", n.Addr)
+	if why == "" {
+		return ""
+	}
+	now, there, err := p.host.conn.Neighbour(p.index, n.Addr)
+	if err == nil && there == known && (!there || now == want) {
+		return ""
+	}
+	return why
 }
 
-func (p *Plane) routeEvent(m message) string {
-	r, ok := parseRoute(m.body)
-	if !ok || r.protocol == unix.RTPROT_KERNEL {
+func (p *Plane) addressEvent(m netlink.Message) string {
+	a, ok := rtnl.ParseAddress(m)
+	if !ok || a.Index != p.index {
 		return ""
 	}
-	deleted := m.kind == unix.RTM_DELROUTE
-	if r.unreachable() {
-		if deleted && slices.Contains(p.device.Subnets, r.dst) {
-			return differs(true, true, true, "unreachable route", r.dst)
+	known := a.Prefix.IsSingleIP() && slices.Contains(p.device.Addresses, a.Prefix.Addr())
+	deleted := m.Kind == unix.RTM_DELADDR
+	return differs(deleted, known, deleted || permanent(a), "address", a.Prefix)
+}
+
+func (p *Plane) routeEvent(m netlink.Message) string {
+	r, ok := rtnl.ParseRoute(m)
+	if !ok || r.Table != unix.RT_TABLE_MAIN || r.Protocol == unix.RTPROT_KERNEL {
+		return ""
+	}
+	deleted := m.Kind == unix.RTM_DELROUTE
+	if isUnreachable(r) {
+		if deleted && slices.Contains(p.device.Subnets, r.Dst) {
+			return differs(true, true, true, "unreachable route", r.Dst)
 		}
 		return ""
 	}
-	want, known := p.routes.get(r.dst)
-	right := r.right() && r.index == p.index && want == r.hop
-	if r.index == p.index {
-		return differs(deleted, known, right, "route", r.dst)
+	want, known := p.routes.get(r.Dst)
+	if r.Index == p.index {
+		return differs(deleted, known, want == r, "route", r.Dst)
 	}
-	if known && r.slot() && !deleted && m.flags&unix.NLM_F_REPLACE != 0 {
-		return fmt.Sprintf("route %s was replaced", r.dst)
+	if known && slot(r) && !deleted && m.Flags&unix.NLM_F_REPLACE != 0 {
+		return fmt.Sprintf("route %s was replaced", r.Dst)
 	}
 	return ""
 }

@@ -14,9 +14,11 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"slices"
 	"sync"
+
+	"github.com/berth-cni/berth/pkg/internal/netlink"
+	"github.com/berth-cni/berth/pkg/internal/rtnl"
 )
 
 // Host is the networks of the calling thread's network namespace. Its methods, and
@@ -25,31 +27,33 @@ import (
 type Host struct {
 	mu      sync.Mutex
 	conn    *conn
-	events  *os.File // what [Host.Watch] reads
+	port    uint32            // of conn, which the kernel puts on events that we cause
+	events  *netlink.Listener // what [Host.Watch] hears
 	watched bool
 	planes  []*Plane
 }
 
 // Open opens the host's netlink sockets. It changes nothing.
 func Open() (*Host, error) {
-	c, err := dial()
+	c, err := rtnl.Dial()
 	if err != nil {
 		return nil, err
 	}
-	events, err := listen()
-	if err != nil {
-		c.close()
-		return nil, err
+	h := &Host{conn: &conn{c}}
+	if h.port, err = c.Port(); err == nil {
+		h.events, err = listen()
 	}
-	return &Host{conn: c, events: events}, nil
+	if err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return h, nil
 }
 
 // Close leaves the networks as they are, working. Nobody watches any more.
 func (h *Host) Close() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.conn.close()
-	h.events.Close()
+	_, _ = h.conn.Close(), h.events.Close()
 }
 
 // Plane adds a network. Nothing is made before [Plane.Sync].
@@ -76,17 +80,17 @@ func (h *Host) Sweep() (Changes, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	var changes Changes
-	links, err := h.conn.listLinks()
-	if err != nil {
+	links, err := h.conn.VXLANs()
+	if err := readable(err); err != nil {
 		return changes, err
 	}
 	var errs []error
 	for _, l := range links {
-		wanted := slices.ContainsFunc(h.planes, func(p *Plane) bool { return p.device.Name == l.name })
-		if l.alias != ours || wanted {
+		wanted := slices.ContainsFunc(h.planes, func(p *Plane) bool { return p.device.Name == l.Name })
+		if l.Alias != ours || wanted {
 			continue
 		}
-		if err := h.conn.deleteLink(l.index, l.name); err != nil {
+		if err := h.conn.deleteLink(&l.Link); err != nil {
 			errs = append(errs, err)
 			continue
 		}
@@ -100,17 +104,17 @@ func (h *Host) Sweep() (Changes, error) {
 // dropUnreachable deletes our unreachable routes that no plane wants, of the subnets
 // that match.
 func (h *Host) dropUnreachable(match func(netip.Prefix) bool) (int, error) {
-	have, err := h.conn.listUnreachable()
+	have, err := h.conn.unreachables()
 	if err != nil {
 		return 0, err
 	}
 	var b batch
 	for _, s := range have {
 		if match(s) && !h.wants(s) {
-			b.deleteUnreachable(s)
+			b.delete("unreachable route", s, "", unreachable(s).Delete())
 		}
 	}
-	return len(b.reqs), h.conn.run(&b, nil)
+	return len(b.reqs), h.conn.run(&b)
 }
 
 // wants reports whether the subnet is one of a plane's.

@@ -24,7 +24,7 @@ func (p *Peer) validate(d *Device) error {
 	if p.Name == "" {
 		errs = append(errs, errors.New("it has no name"))
 	}
-	if _, err := macOf(p.MAC); err != nil {
+	if _, err := eui48(p.MAC); err != nil {
 		errs = append(errs, err)
 	}
 	if err := validUnderlay(p.Underlay); err != nil {
@@ -68,15 +68,6 @@ func (p *Peer) inners() []netip.Addr {
 		}
 	}
 	return all
-}
-
-// hop is the way to a block of the peer.
-func (p *Peer) hop(block netip.Prefix, d *Device) hop {
-	h := hop{via: p.inner(block.Addr().Is4())}
-	if p.MTU < d.MTU {
-		h.mtu = p.MTU
-	}
-	return h
 }
 
 func (p *Peer) clone() Peer {

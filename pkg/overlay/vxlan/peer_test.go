@@ -10,7 +10,7 @@ import (
 // changes of a peer, one after the other, and what each costs.
 var changes = []struct {
 	name     string
-	requests uint32
+	requests int
 	edit     func(p *Peer)
 }{
 	{"add", 5, func(*Peer) {}},
@@ -50,9 +50,9 @@ func TestPeerChanges(t *testing.T) {
 		}
 	}
 	for _, c := range changes {
-		before := h.conn.seq
+		before := h.conn.Requests()
 		change(c.edit)
-		if got := h.conn.seq - before; got != c.requests {
+		if got := h.conn.Requests() - before; got != c.requests {
 			t.Errorf("%s cost %d requests, want %d", c.name, got, c.requests)
 		}
 		if n := mustSync(t, p); n.Total() != 0 {

@@ -7,7 +7,7 @@ import (
 	"net/netip"
 	"slices"
 
-	"golang.org/x/sys/unix"
+	"github.com/berth-cni/berth/pkg/internal/rtnl"
 )
 
 // Plane is the wanted state of one network.
@@ -17,9 +17,9 @@ type Plane struct {
 	index  int // of the device; 0 before it was made
 	peers  map[string]Peer
 
-	fdb        wanted[mac, remote]
-	neighbours wanted[netip.Addr, neighbour]
-	routes     wanted[netip.Prefix, hop]
+	fdb        wanted[rtnl.EUI48, rtnl.FDBEntry]
+	neighbours wanted[netip.Addr, rtnl.Neighbour]
+	routes     wanted[netip.Prefix, rtnl.Route]
 
 	offloadOff bool // we switched checksum offload off
 	told       bool // the watcher knows that the kernel differs
@@ -67,7 +67,7 @@ func (p *Plane) SetPeers(peers []Peer) error {
 // rebuild makes the wanted entries from the peers, in the order of their names, so
 // that of two peers who claim the same one always the same has it.
 func (p *Plane) rebuild() {
-	p.fdb, p.neighbours, p.routes = wanted[mac, remote]{}, wanted[netip.Addr, neighbour]{}, wanted[netip.Prefix, hop]{}
+	p.fdb, p.neighbours, p.routes = wanted[rtnl.EUI48, rtnl.FDBEntry]{}, wanted[netip.Addr, rtnl.Neighbour]{}, wanted[netip.Prefix, rtnl.Route]{}
 	for _, name := range slices.Sorted(maps.Keys(p.peers)) {
 		peer := p.peers[name]
 		p.put(&peer, nil)
@@ -115,7 +115,7 @@ func (p *Plane) run(b *batch) error {
 	if p.index == 0 || len(b.reqs) == 0 {
 		return nil
 	}
-	if err := p.host.conn.run(b, nil); err != nil {
+	if err := p.host.conn.run(b); err != nil {
 		return fmt.Errorf("VXLAN device %s: %w", p.device.Name, err)
 	}
 	return nil
@@ -124,20 +124,20 @@ func (p *Plane) run(b *batch) error {
 // put has a peer's entries wanted, and adds what is new to the batch, if any. The
 // route comes last: until then nothing is sent that would not arrive.
 func (p *Plane) put(peer *Peer, b *batch) {
-	m := mac(peer.MAC)
-	to := remote{underlay: peer.Underlay, state: unix.NUD_PERMANENT}
-	if p.fdb.put(m, to, peer.Name) && b != nil {
-		b.putFDB(p.index, m, to, peer.Name)
+	e := peer.fdbEntry(p.index)
+	if p.fdb.put(e.MAC, e, peer.Name) && b != nil {
+		b.put("FDB entry", e.MAC, peer.Name, e.Put())
 	}
 	for _, a := range peer.inners() {
-		if p.neighbours.put(a, permanent(a, m), peer.Name) && b != nil {
-			b.putNeighbour(p.index, a, m, peer.Name)
+		n := peer.neighbour(p.index, a)
+		if p.neighbours.put(a, n, peer.Name) && b != nil {
+			b.put("neighbour", a, peer.Name, n.Put())
 		}
 	}
 	for _, dst := range peer.Blocks {
-		h := peer.hop(dst, &p.device)
-		if p.routes.put(dst, h, peer.Name) && b != nil {
-			b.putRoute(p.index, dst, h, peer.Name)
+		r := peer.route(p.index, dst, &p.device)
+		if p.routes.put(dst, r, peer.Name) && b != nil {
+			b.put("route", dst, peer.Name, r.Put())
 		}
 	}
 }
@@ -146,7 +146,7 @@ func (p *Plane) put(peer *Peer, b *batch) {
 func (p *Plane) dropRoutes(old, now *Peer, b *batch) {
 	for _, dst := range old.Blocks {
 		if !slices.Contains(now.Blocks, dst) && p.routes.drop(dst, old.Name) {
-			b.deleteRoute(p.index, ourRoute(p.index, dst, old.hop(dst, &p.device)), old.Name)
+			b.delete("route", dst, old.Name, old.route(p.index, dst, &p.device).Delete())
 		}
 	}
 }
@@ -156,12 +156,12 @@ func (p *Plane) drop(old, now *Peer, b *batch) {
 	keep := now.inners()
 	for _, a := range old.inners() {
 		if !slices.Contains(keep, a) && p.neighbours.drop(a, old.Name) {
-			b.deleteNeighbour(p.index, a, old.Name)
+			b.delete("neighbour", a, old.Name, old.neighbour(p.index, a).Delete())
 		}
 	}
-	m := mac(old.MAC)
-	if (now.MAC == nil || m != mac(now.MAC)) && p.fdb.drop(m, old.Name) {
-		b.deleteFDB(p.index, m, old.Name)
+	e := old.fdbEntry(p.index)
+	if !slices.Equal(now.MAC, old.MAC) && p.fdb.drop(e.MAC, old.Name) {
+		b.delete("FDB entry", e.MAC, old.Name, e.Delete())
 	}
 }
 
@@ -171,12 +171,12 @@ func (p *Plane) Delete() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.planes = slices.DeleteFunc(h.planes, func(o *Plane) bool { return o == p })
-	l, err := h.conn.link(p.device.Name)
+	l, err := h.conn.VXLAN(p.device.Name)
 	if err != nil {
 		return err
 	}
-	if l != nil && l.kind == vxlanKind {
-		if err := h.conn.deleteLink(l.index, l.name); err != nil {
+	if l != nil && l.IsVXLAN() {
+		if err := h.conn.deleteLink(&l.Link); err != nil {
 			return err
 		}
 	}

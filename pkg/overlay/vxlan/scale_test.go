@@ -49,25 +49,25 @@ func TestCostIsConstant(t *testing.T) {
 			news := watch(t, h)
 			peers := crowd(n)
 			p := plane(t, h, wide(me), peers...)
-			before := h.conn.seq
+			before := h.conn.Requests()
 			if c := mustSync(t, p); c.FDB != n || c.Neighbours != 2*n || c.Routes != 2*n {
 				t.Errorf("sync made %s", c)
 			}
-			if got, most := int(h.conn.seq-before), 5*n+40; got > most {
+			if got, most := h.conn.Requests()-before, 5*n+40; got > most {
 				t.Errorf("the first sync cost %d requests, want at most %d", got, most)
 			}
-			before = h.conn.seq
+			before = h.conn.Requests()
 			if c := mustSync(t, p); c.Total() != 0 {
 				t.Errorf("a second sync made %s", c)
 			}
-			if got := h.conn.seq - before; got > 12 {
+			if got := h.conn.Requests() - before; got > 12 {
 				t.Errorf("a sync that changes nothing cost %d requests", got)
 			}
-			before = h.conn.seq
+			before = h.conn.Requests()
 			if err := p.SetPeer(node{id: 2}.peer()); err != nil {
 				t.Fatal(err)
 			}
-			if got := h.conn.seq - before; got != 5 {
+			if got := h.conn.Requests() - before; got != 5 {
 				t.Errorf("a peer cost %d requests, want 5", got)
 			}
 			time.Sleep(50 * time.Millisecond)

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+
+	"github.com/berth-cni/berth/pkg/internal/rtnl"
 )
 
 // Changes counts what was added, changed or removed, by kind: zero where the kernel
@@ -65,8 +67,9 @@ func (p *Plane) sync() (Changes, error) {
 	if l == nil {
 		return n, err
 	}
-	if p.index != l.index {
-		p.index = l.index
+	if p.index != l.Index {
+		p.index = l.Index
+		p.rebuild()
 		err = errors.Join(err, p.host.attach())
 	}
 	// The kernel's tables hang on the device and its addresses: these come first.
@@ -78,7 +81,7 @@ func (p *Plane) syncOffload(n *Changes) error {
 	if !p.device.NoChecksumOffload && !p.offloadOff {
 		return nil
 	}
-	did, err := p.host.conn.offload(p.device.Name, !p.device.NoChecksumOffload)
+	did, err := setOffload(p.device.Name, !p.device.NoChecksumOffload)
 	if did {
 		n.Device++
 	}
@@ -90,46 +93,47 @@ func (p *Plane) syncOffload(n *Changes) error {
 
 func (p *Plane) syncAddresses(n *Changes) error {
 	c := p.host.conn
-	have, err := c.listAddresses(p.index)
-	if err != nil {
+	have, err := c.Addresses(p.index)
+	if err := readable(err); err != nil {
 		return err
 	}
 	var b batch
 	for _, a := range p.device.Addresses {
-		if !slices.ContainsFunc(have, func(h ownAddress) bool { return h.prefix == host(a) && h.right() }) {
-			b.putAddress(p.index, a)
+		own := ownAddress(p.index, a)
+		if !slices.ContainsFunc(have, func(h rtnl.Address) bool { return h.Prefix == own.Prefix && permanent(h) }) {
+			b.put("address", a, "", own.Put())
 		}
 	}
 	// IPv4 drops the device's routes with its last address: new ones come first.
 	for _, h := range have {
-		if a := h.prefix.Addr(); h.prefix != host(a) || !slices.Contains(p.device.Addresses, a) {
-			b.deleteAddress(p.index, h.prefix)
+		if a := h.Prefix.Addr(); h.Prefix != rtnl.HostPrefix(a) || !slices.Contains(p.device.Addresses, a) {
+			b.delete("address", h.Prefix, "", h.Delete())
 		}
 	}
 	n.Addresses = len(b.reqs)
-	return c.run(&b, nil)
+	return c.run(&b)
 }
 
 // actual is what the kernel has on the device.
 type actual struct {
-	fdb        []fdbEntry
-	neighbours []neighbour
-	routes     []route
+	fdb        []rtnl.FDBEntry
+	neighbours []rtnl.Neighbour
+	routes     []rtnl.Route
 }
 
 // actual reads what the kernel has, for some number of peers.
 func (c *conn) actual(index, peers int) (a actual, err error) {
-	a.fdb = make([]fdbEntry, 0, peers)
-	a.neighbours = make([]neighbour, 0, len(families)*peers)
-	a.routes = make([]route, 0, len(families)*peers)
-	if a.fdb, err = c.listFDB(a.fdb, index); err != nil {
+	a.fdb = make([]rtnl.FDBEntry, 0, peers)
+	a.neighbours = make([]rtnl.Neighbour, 0, len(rtnl.Families)*peers)
+	a.routes = make([]rtnl.Route, 0, len(rtnl.Families)*peers)
+	if a.fdb, err = c.FDB(a.fdb, index); readable(err) != nil {
 		return a, err
 	}
-	for _, fam := range families {
-		if a.neighbours, err = c.listNeighbours(a.neighbours, fam, index); err != nil {
+	for _, family := range rtnl.Families {
+		if a.neighbours, err = c.Neighbours(a.neighbours, family, index); readable(err) != nil {
 			return a, err
 		}
-		if a.routes, err = c.listRoutes(a.routes, fam, index); err != nil {
+		if a.routes, err = c.routes(a.routes, family, index); err != nil {
 			return a, err
 		}
 	}
@@ -143,7 +147,7 @@ func (p *Plane) syncPeers(n *Changes) error {
 	if err != nil {
 		return err
 	}
-	unreachable, err := p.host.conn.listUnreachable()
+	refusing, err := p.host.conn.unreachables()
 	if err != nil {
 		return err
 	}
@@ -152,70 +156,68 @@ func (p *Plane) syncPeers(n *Changes) error {
 	n.Neighbours = p.syncNeighbours(have.neighbours, &b, &last)
 	n.Routes = p.syncRoutes(have.routes, &b)
 	for _, s := range p.device.Subnets {
-		if !slices.Contains(unreachable, s) {
-			b.putUnreachable(s)
+		if !slices.Contains(refusing, s) {
+			b.put("unreachable route", s, "", unreachable(s).Put())
 			n.Unreachable++
 		}
 	}
-	return errors.Join(p.host.conn.run(&b, nil), p.host.conn.run(&last, nil))
+	return errors.Join(p.host.conn.run(&b), p.host.conn.run(&last))
 }
 
-func (p *Plane) syncFDB(have []fdbEntry, put, last *batch) int {
+func (p *Plane) syncFDB(have []rtnl.FDBEntry, put, last *batch) int {
 	before := len(put.reqs) + len(last.reqs)
 	p.fdb.compare()
 	for _, e := range have {
-		if _, ok := p.fdb.get(e.mac); !ok {
-			last.deleteFDB(p.index, e.mac, "")
-		} else if e.nexthop { // REPLACE would leave it, and say nothing
-			put.deleteFDB(p.index, e.mac, "")
+		if _, ok := p.fdb.get(e.MAC); !ok {
+			last.delete("FDB entry", e.MAC, "", e.Delete())
+		} else if e.Nexthop { // to put another leaves it, and says nothing
+			put.delete("FDB entry", e.MAC, "", e.Delete())
 		}
-		p.fdb.met(e.mac, e.remote)
+		p.fdb.met(e.MAC, e)
 	}
 	for m, i := range p.fdb.lacking() {
-		put.putFDB(p.index, m, i.value, i.peer)
+		put.put("FDB entry", m, i.peer, i.value.Put())
 	}
 	return len(put.reqs) + len(last.reqs) - before
 }
 
-func (p *Plane) syncNeighbours(have []neighbour, put, last *batch) int {
+func (p *Plane) syncNeighbours(have []rtnl.Neighbour, put, last *batch) int {
 	before := len(put.reqs) + len(last.reqs)
 	p.neighbours.compare()
-	for _, e := range have {
-		if _, ok := p.neighbours.get(e.addr); !ok && e.mac != (mac{}) {
-			last.deleteNeighbour(p.index, e.addr, "")
+	for _, n := range have {
+		if _, ok := p.neighbours.get(n.Addr); !ok && !resolving(n) {
+			last.delete("neighbour", n.Addr, "", n.Delete())
 		}
-		p.neighbours.met(e.addr, e)
+		p.neighbours.met(n.Addr, n)
 	}
 	for a, i := range p.neighbours.lacking() {
-		put.putNeighbour(p.index, a, i.value.mac, i.peer)
+		put.put("neighbour", a, i.peer, i.value.Put())
 	}
 	return len(put.reqs) + len(last.reqs) - before
 }
 
 // syncRoutes replaces, without a gap, a wrong route that is where a wanted one
 // belongs; every other one it deletes first.
-func (p *Plane) syncRoutes(have []route, put *batch) int {
+func (p *Plane) syncRoutes(have []rtnl.Route, put *batch) int {
 	before := len(put.reqs)
 	p.routes.compare()
 	for _, r := range have {
-		if r.right() {
-			p.routes.met(r.dst, r.hop)
-		}
+		p.routes.met(r.Dst, r)
 	}
 	replaced := map[netip.Prefix]bool{}
 	for _, r := range have {
-		if r.right() && p.routes.is(r.dst, r.hop) {
+		if p.routes.is(r.Dst, r) {
 			continue
 		}
-		_, want := p.routes.get(r.dst)
-		if want && r.slot() && !p.routes.has(r.dst) && !replaced[r.dst] {
-			replaced[r.dst] = true
+		_, want := p.routes.get(r.Dst)
+		if want && slot(r) && !p.routes.has(r.Dst) && !replaced[r.Dst] {
+			replaced[r.Dst] = true
 			continue
 		}
-		put.deleteRoute(p.index, r, "")
+		put.delete("route", r.Dst, "", r.Delete())
 	}
 	for dst, i := range p.routes.lacking() {
-		put.putRoute(p.index, dst, i.value, i.peer)
+		put.put("route", dst, i.peer, i.value.Put())
 	}
 	return len(put.reqs) - before
 }

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"time"
 
+	"github.com/berth-cni/berth/pkg/internal/netlink"
+	"github.com/berth-cni/berth/pkg/internal/rtnl"
+	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 )
 
@@ -18,28 +20,9 @@ var eventGroups = []int{unix.RTNLGRP_LINK, unix.RTNLGRP_NEIGH, unix.RTNLGRP_IPV4
 const eventBuffer = 16 << 20
 
 // listen opens a socket that hears what happens to devices, and of which nobody reads
-// yet. It does not block: the runtime waits.
-func listen() (*os.File, error) {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_ROUTE)
-	if err != nil {
-		return nil, fmt.Errorf("open netlink socket: %w", err)
-	}
-	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, eventBuffer)
-	f := os.NewFile(uintptr(fd), "netlink events")
-	err = setFilter(f, nothing)
-	if err == nil {
-		err = unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
-	}
-	for _, g := range eventGroups {
-		if err == nil {
-			err = unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, g)
-		}
-	}
-	if err != nil {
-		f.Close()
-		return nil, fmt.Errorf("listen to netlink events: %w", err)
-	}
-	return f, nil
+// yet.
+func listen() (*netlink.Listener, error) {
+	return netlink.Listen(unix.NETLINK_ROUTE, eventBuffer, nothing, eventGroups...)
 }
 
 // Watch calls changed when somebody else made the kernel differ from what a plane
@@ -52,31 +35,18 @@ func (h *Host) Watch(ctx context.Context, changed func(p *Plane, why string)) er
 		return err
 	}
 	defer func() { _ = h.hear(false) }()
-	// A deadline in the past ends a read that waits.
-	defer context.AfterFunc(ctx, func() { _ = h.events.SetReadDeadline(time.Unix(1, 0)) })()
-	raw, err := h.events.SyscallConn()
-	if err != nil {
-		return fmt.Errorf("watch netlink events: %w", err)
-	}
-	buf := make([]byte, recvSize)
 	for {
-		var n int
-		var failed error
-		err := raw.Read(func(fd uintptr) bool {
-			n, failed = receive(int(fd), buf)
-			return !errors.Is(failed, unix.EAGAIN)
-		})
-		switch err := errors.Join(err, failed); {
+		all, err := h.events.Receive(ctx)
+		switch {
 		case ctx.Err() != nil, errors.Is(err, os.ErrClosed):
 			return nil
 		case errors.Is(err, unix.ENOBUFS):
 			h.tell(changed, func(*Plane) string { return "events were lost" })
-		case errors.Is(err, os.ErrDeadlineExceeded): // of the one who watched before
-			_ = h.events.SetReadDeadline(time.Time{})
+			continue
 		case err != nil:
 			return fmt.Errorf("watch netlink events: %w", err)
 		}
-		for m := range messages(buf[:max(n, 0)]) {
+		for m := range all {
 			h.tell(changed, func(p *Plane) string { return p.contradicts(m) })
 		}
 	}
@@ -90,7 +60,7 @@ func (h *Host) hear(on bool) error {
 		return errors.New("watch netlink events: somebody does already")
 	}
 	h.watched = on
-	return errors.Join(h.events.SetReadDeadline(time.Time{}), h.attach())
+	return h.attach()
 }
 
 // tell calls changed for the planes that have a reason and have not been told.
@@ -115,3 +85,27 @@ func (h *Host) tell(changed func(*Plane, string), reason func(*Plane) string) {
 		changed(n.plane, n.why)
 	}
 }
+
+// attach tells the watcher's socket which devices are ours.
+func (h *Host) attach() error {
+	if !h.watched {
+		return h.events.SetFilter(nothing)
+	}
+	var indexes []int
+	for _, p := range h.planes {
+		if p.index != 0 {
+			indexes = append(indexes, p.index)
+		}
+	}
+	program := rtnl.EventsOf(indexes, protocol, h.port)
+	if len(program) > unix.BPF_MAXINSNS { // some two thousand networks
+		program = everything
+	}
+	return h.events.SetFilter(program)
+}
+
+// Filters that need no thought.
+var (
+	nothing    = []bpf.Instruction{bpf.RetConstant{Val: 0}}
+	everything = []bpf.Instruction{bpf.RetConstant{Val: 1<<32 - 1}}
+)

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/berth-cni/berth/pkg/nstest"
-	"golang.org/x/sys/unix"
 )
 
 // news is what the watcher said.
@@ -89,12 +88,7 @@ func TestWatchLosesEvents(t *testing.T) {
 	h := open(t)
 	p := plane(t, h, me.device(), node{id: 2}.peer())
 	mustSync(t, p)
-	raw, err := h.events.SyscallConn()
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 2048) })
-	if err != nil {
+	if err := h.events.SetBuffer(2048); err != nil {
 		t.Fatal(err)
 	}
 	n := watch(t, h)

@@ -1,0 +1,41 @@
+package proc
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/berth-cni/berth/pkg/nstest"
+	"golang.org/x/sys/unix"
+)
+
+func TestMain(m *testing.M) { nstest.Main(m) }
+
+func TestSet(t *testing.T) {
+	nstest.Host(t)
+	path := Net("ipv4", "conf", "lo", "rp_filter")
+	for _, step := range []struct {
+		value   string
+		changed bool
+	}{{"2", true}, {"2", false}, {"0", true}} {
+		if changed, err := Set(path, step.value); err != nil || changed != step.changed {
+			t.Errorf("set to %s: %v, %v", step.value, changed, err)
+		}
+		if got, err := Read(path); err != nil || got != step.value {
+			t.Errorf("%s is %q, %v; want %s", path, got, err, step.value)
+		}
+	}
+	if _, err := Set(path, "many"); !errors.Is(err, unix.EINVAL) {
+		t.Errorf("a bad value: %v", err)
+	}
+	for _, missing := range []string{Net("ipv4", "conf", "nobody", "rp_filter"), "/proc/nothing"} {
+		if got, err := Read(missing); got != "" || err != nil {
+			t.Errorf("read %s: %q, %v", missing, got, err)
+		}
+		if changed, err := Set(missing, "1"); changed || err != nil {
+			t.Errorf("set %s: %v, %v", missing, changed, err)
+		}
+	}
+	if _, err := Read("/proc/self"); !errors.Is(err, unix.EISDIR) {
+		t.Errorf("read a folder: %v", err)
+	}
+}

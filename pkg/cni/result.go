@@ -132,14 +132,11 @@ func (r *Request) previous(paths ...string) (*previous, error) {
 	if len(r.Conf.PrevResult) == 0 || string(r.Conf.PrevResult) == "null" {
 		return p, nil
 	}
-	version := r.Conf.CNIVersion
-	var raw struct {
-		CNIVersion string `json:"cniVersion"`
+	version, data, err := versioned(r.Conf.PrevResult, r.Conf.CNIVersion)
+	if err != nil {
+		return nil, badConfig("prevResult: %w", err)
 	}
-	if json.Unmarshal(r.Conf.PrevResult, &raw) == nil && raw.CNIVersion != "" {
-		version = raw.CNIVersion
-	}
-	res, err := create.Create(version, r.Conf.PrevResult)
+	res, err := create.Create(version, data)
 	if err == nil {
 		p.result, err = current.NewResultFromResult(res)
 	}
@@ -150,6 +147,27 @@ func (r *Request) previous(paths ...string) (*previous, error) {
 		return i.Name == r.IfName && i.Sandbox != "" && (i.Sandbox == r.Netns || slices.Contains(paths, i.Sandbox))
 	})
 	return p, nil
+}
+
+// versioned returns a result with its version: that of the configuration when it does
+// not say its own.
+func versioned(result []byte, version string) (string, []byte, error) {
+	var own struct {
+		CNIVersion string `json:"cniVersion"`
+	}
+	if err := json.Unmarshal(result, &own); err != nil {
+		return "", nil, err
+	}
+	if own.CNIVersion != "" {
+		return own.CNIVersion, result, nil
+	}
+	var fields map[string]any
+	if err := json.Unmarshal(result, &fields); err != nil {
+		return "", nil, err
+	}
+	fields["cniVersion"] = version
+	result, err := json.Marshal(fields)
+	return version, result, err
 }
 
 // chained reports whether an earlier plugin made the request's interface.

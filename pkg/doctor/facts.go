@@ -4,11 +4,10 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"os"
-	"strings"
 	"time"
 
 	"github.com/berth-cni/berth/pkg/host"
+	"github.com/berth-cni/berth/pkg/internal/proc"
 	"github.com/berth-cni/berth/pkg/link"
 	"github.com/berth-cni/berth/pkg/overlay"
 	"github.com/berth-cni/berth/pkg/overlay/agent"
@@ -66,15 +65,12 @@ func (c *Config) gather(ctx context.Context) *facts {
 		own = append(own, l.Network.Device(), l.Network.Bridge())
 	}
 	f.Routes, f.RoutesErr = link.HostRoutes(own...)
-	f.Forwards = map[bool]string{true: setting("ipv4/ip_forward"), false: setting("ipv6/conf/all/forwarding")}
+	f.Forwards = map[bool]string{true: setting("ipv4", "ip_forward"), false: setting("ipv6", "conf", "all", "forwarding")}
 	return f
 }
 
 // setting reads a file of /proc/sys/net; empty when it cannot be read.
-func setting(name string) string {
-	data, err := os.ReadFile("/proc/sys/net/" + name)
-	if err != nil {
-		return ""
-	}
-	return strings.TrimSpace(string(data))
+func setting(name ...string) string {
+	value, _ := proc.Read(proc.Net(name...))
+	return value
 }

@@ -104,7 +104,7 @@ func (h *hostFacts) lookAround() {
 	if up, _, _, err := link.Uplink(); err == nil {
 		h.Uplink = up
 	}
-	h.BridgeNF = map[bool]bool{true: setting("bridge/bridge-nf-call-iptables") == "1", false: setting("bridge/bridge-nf-call-ip6tables") == "1"}
+	h.BridgeNF = map[bool]bool{true: setting("bridge", "bridge-nf-call-iptables") == "1", false: setting("bridge", "bridge-nf-call-ip6tables") == "1"}
 	_, h.FirewallErr = firewall.Choose("auto")
 	h.HostMounts = mountsOfHost()
 	_, err := os.Stat("/sys/module/vxlan")

@@ -3,11 +3,11 @@ package doctor
 import (
 	"context"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 
 	"github.com/berth-cni/berth/pkg/host"
+	"github.com/berth-cni/berth/pkg/internal/proc"
 )
 
 // remedy is something that mends, and cannot harm.
@@ -71,8 +71,7 @@ func switchForwardingOn(f *facts) ([]string, error) {
 	if f.Forwards[true] != "0" {
 		return nil, nil
 	}
-	const path = "/proc/sys/net/ipv4/ip_forward"
-	if err := os.WriteFile(path, []byte("1"), 0); err != nil {
+	if _, err := proc.Set(proc.Net("ipv4", "ip_forward"), "1"); err != nil {
 		return nil, fmt.Errorf("switch forwarding on: %w", err)
 	}
 	return []string{"net.ipv4.ip_forward is 1"}, nil

@@ -5,10 +5,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"os"
+	"slices"
 	"strings"
 	"unsafe"
 
+	"github.com/berth-cni/berth/pkg/internal/proc"
 	"golang.org/x/sys/unix"
 )
 
@@ -54,8 +55,8 @@ var hooks = map[string]int{"INPUT": unix.NF_INET_LOCAL_IN, "FORWARD": unix.NF_IN
 func legacyChains(names []string) (all []otherChain, err error) {
 	for _, v6 := range []bool{false, true} {
 		layout := xtLayouts[v6]
-		tables, _ := os.ReadFile(layout.names) // absent: no program has used them since boot
-		if !strings.Contains("\n"+string(tables), "\nfilter\n") {
+		tables, _ := proc.Read(layout.names) // absent: no program has used them since boot
+		if !slices.Contains(strings.Split(tables, "\n"), "filter") {
 			continue
 		}
 		t, err := readXtable("filter", layout)

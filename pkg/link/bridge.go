@@ -11,6 +11,7 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/internal/netlink"
+	"github.com/berth-cni/berth/pkg/internal/proc"
 	"github.com/berth-cni/berth/pkg/internal/rtnl"
 	"golang.org/x/sys/unix"
 )
@@ -135,7 +136,7 @@ func (b *Bridge) look(c *conn, a *attach.Attachment) (found []*rtnl.Link, fault 
 		return found, fmt.Errorf("bridge %s is not promiscuous", b.Name)
 	}
 	for _, s := range b.settings(gateway.Name, a) {
-		if have, err := readSysctl(s.path); err != nil || have != s.value && have != "" {
+		if have, err := proc.Read(s.path); err != nil || have != s.value && have != "" {
 			return found, errors.Join(err, fmt.Errorf("%s is %q, want %s", s.path, have, s.value))
 		}
 	}
@@ -199,7 +200,7 @@ type setting struct{ path, value string }
 func (b *Bridge) settings(on string, a *attach.Attachment) []setting {
 	// No router advertisement of a container may change the host's routes
 	// (CVE-2020-10749).
-	all := []setting{{sysctl("ipv6", "conf", b.Name, "accept_ra"), "0"}}
+	all := []setting{{proc.Net("ipv6", "conf", b.Name, "accept_ra"), "0"}}
 	if !b.Gateway && len(a.Ports) == 0 {
 		return all
 	}
@@ -209,11 +210,11 @@ func (b *Bridge) settings(on string, a *attach.Attachment) []setting {
 		v6 = v6 || addr.Prefix.Addr().Is6()
 	}
 	if v6 {
-		all = append(all, setting{sysctl("ipv6", "conf", on, "disable_ipv6"), "0"})
+		all = append(all, setting{proc.Net("ipv6", "conf", on, "disable_ipv6"), "0"})
 	}
 	if v4 && len(a.Ports) > 0 {
 		// For 127.0.0.1:port of the host; the firewall keeps others from it.
-		all = append(all, setting{sysctl("ipv4", "conf", on, "route_localnet"), "1"})
+		all = append(all, setting{proc.Net("ipv4", "conf", on, "route_localnet"), "1"})
 	}
 	return all
 }
@@ -234,7 +235,7 @@ func (b *Bridge) ensure(c *conn, a *attach.Attachment) ([]*rtnl.Link, error) {
 		found = append(found, gateway)
 	}
 	for _, s := range b.settings(gateway.Name, a) {
-		if _, err := setSysctl(s.path, s.value); err != nil {
+		if _, err := proc.Set(s.path, s.value); err != nil {
 			return nil, err
 		}
 	}
@@ -343,7 +344,7 @@ func (b *Bridge) finish(c *conn, d *rtnl.Link) error {
 	}
 	// Nobody else has the bridge's link-local address; while it waited for duplicate
 	// address detection, IPv6 would not be forwarded.
-	if _, err := setSysctl(sysctl("ipv6", "conf", b.Name, "accept_dad"), "0"); err != nil {
+	if _, err := proc.Set(proc.Net("ipv6", "conf", b.Name, "accept_dad"), "0"); err != nil {
 		return err
 	}
 	reqs := []*netlink.Request{setMTU(d.Index, other), setMTU(d.Index, mtu)}
@@ -450,7 +451,7 @@ func (b *Bridge) replaceAddresses(c *conn, d *rtnl.Link, gws, added []netip.Pref
 // comes back with the MAC that its containers know.
 func bridgeMAC(name string) net.HardwareAddr {
 	const path = "/proc/sys/kernel/random/boot_id"
-	boot, _ := readSysctl(path) // without it the name alone
+	boot, _ := proc.Read(path) // without it the name alone
 	return hashMAC("bridge", boot+name)
 }
 

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/internal/proc"
 	"github.com/berth-cni/berth/pkg/nstest"
 	"github.com/berth-cni/berth/pkg/steptest"
 )
@@ -55,9 +56,9 @@ func TestBridgeAtBirth(t *testing.T) {
 		t.Errorf("the first port changed the MAC from %s to %s", mac, d.MAC)
 	}
 	for path, want := range map[string]string{
-		sysctl("ipv6", "conf", "berth0", "accept_ra"): "0",
+		proc.Net("ipv6", "conf", "berth0", "accept_ra"): "0",
 	} {
-		if got, err := readSysctl(path); err != nil || got != want {
+		if got, err := proc.Read(path); err != nil || got != want {
 			t.Errorf("%s is %q (%v), want %q", path, got, err, want)
 		}
 	}
@@ -103,17 +104,17 @@ func TestSettings(t *testing.T) {
 	}
 	expect := func(path, want string) {
 		t.Helper()
-		if got, err := readSysctl(path); err != nil || got != want {
+		if got, err := proc.Read(path); err != nil || got != want {
 			t.Errorf("%s is %q (%v), want %q", path, got, err, want)
 		}
 	}
-	expect(sysctl("ipv4", "conf", "berth0", "route_localnet"), "1")
-	expect(sysctl("ipv4", "conf", "berth0", "accept_local"), "0")
-	expect(sysctl("ipv6", "conf", "berth0", "accept_dad"), "0")
+	expect(proc.Net("ipv4", "conf", "berth0", "route_localnet"), "1")
+	expect(proc.Net("ipv4", "conf", "berth0", "accept_local"), "0")
+	expect(proc.Net("ipv6", "conf", "berth0", "accept_dad"), "0")
 	nstest.In(t, a.Netns, func() {
-		expect(sysctl("ipv4", "conf", "eth0", "arp_notify"), "1")
-		expect(sysctl("ipv4", "conf", "eth0", "accept_local"), "0")
-		expect(sysctl("ipv6", "conf", "eth0", "accept_dad"), "0")
+		expect(proc.Net("ipv4", "conf", "eth0", "arp_notify"), "1")
+		expect(proc.Net("ipv4", "conf", "eth0", "accept_local"), "0")
+		expect(proc.Net("ipv6", "conf", "eth0", "accept_dad"), "0")
 	})
 }
 

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/internal/proc"
 	"github.com/berth-cni/berth/pkg/internal/rtnl"
 	"golang.org/x/sys/unix"
 )
@@ -86,15 +87,15 @@ func (f *Forwarding) Routes(a *attach.Attachment, v6 bool) bool {
 
 func forwardingPath(v6 bool) string {
 	if v6 {
-		return sysctl("ipv6", "conf", "all", "forwarding")
+		return proc.Net("ipv6", "conf", "all", "forwarding")
 	}
-	return sysctl("ipv4", "ip_forward")
+	return proc.Net("ipv4", "ip_forward")
 }
 
 // Forwards reports whether the host forwards packets of a family. A kernel without
 // IPv6 counts as one that does.
 func Forwards(v6 bool) (bool, error) {
-	on, err := readSysctl(forwardingPath(v6))
+	on, err := proc.Read(forwardingPath(v6))
 	return on != "0", err
 }
 
@@ -110,7 +111,7 @@ func forward(v6 bool) error {
 			return err
 		}
 	}
-	_, err := setSysctl(forwardingPath(v6), "1")
+	_, err := proc.Set(forwardingPath(v6), "1")
 	return err
 }
 
@@ -145,11 +146,11 @@ func keepAdvertisements() error {
 }
 
 func keepAdvertisementsOf(name string) error {
-	path := sysctl("ipv6", "conf", name, "accept_ra")
-	if have, err := readSysctl(path); err != nil || have != "1" {
+	path := proc.Net("ipv6", "conf", name, "accept_ra")
+	if have, err := proc.Read(path); err != nil || have != "1" {
 		return err
 	}
-	_, err := setSysctl(path, "2")
+	_, err := proc.Set(path, "2")
 	return err
 }
 

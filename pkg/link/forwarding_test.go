@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/internal/proc"
 	"github.com/berth-cni/berth/pkg/internal/rtnl"
 	"github.com/berth-cni/berth/pkg/nstest"
 	"github.com/berth-cni/berth/pkg/steptest"
@@ -27,8 +28,8 @@ func TestForwardingConforms(t *testing.T) {
 	nstest.Host(t)
 	shell(t, "sysctl -qw net.ipv4.ip_forward=0", "sysctl -qw net.ipv6.conf.all.forwarding=0")
 	switches := func() string {
-		v4, err4 := readSysctl(forwardingPath(false))
-		v6, err6 := readSysctl(forwardingPath(true))
+		v4, err4 := proc.Read(forwardingPath(false))
+		v6, err6 := proc.Read(forwardingPath(true))
 		return fmt.Sprint(v4, v6, err4, err6)
 	}
 	steptest.Conform(t, &Forwarding{Gateway: true}, attachment(t, "c1", 2), steptest.Shared, switches)
@@ -92,7 +93,7 @@ func TestForwardingKeepsAdvertisements(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]string{"up0": "2", "ra0": "2", "off0": "0", "docker0": "1", "lan0": "2", "up1": "1", "lo": "1"} {
-		if got, err := readSysctl(sysctl("ipv6", "conf", name, "accept_ra")); err != nil || got != want {
+		if got, err := proc.Read(proc.Net("ipv6", "conf", name, "accept_ra")); err != nil || got != want {
 			t.Errorf("accept_ra of %s is %s (%v), want %s", name, got, err, want)
 		}
 	}
@@ -104,7 +105,7 @@ func TestForwardingKeepsAdvertisements(t *testing.T) {
 	if err := (&Forwarding{Gateway: true}).Add(t.Context(), &attach.Adding{Attachment: attachment(t, "c1", 2)}); err != nil {
 		t.Fatal(err)
 	}
-	if got, _ := readSysctl(sysctl("ipv6", "conf", "up0", "accept_ra")); got != "1" {
+	if got, _ := proc.Read(proc.Net("ipv6", "conf", "up0", "accept_ra")); got != "1" {
 		t.Errorf("accept_ra of up0 is %s: a host that forwards already is its administrator's", got)
 	}
 }
@@ -118,7 +119,7 @@ func TestKeepAdvertisementsOfWhatComesLater(t *testing.T) {
 		if err := KeepAdvertisements(name); err != nil {
 			t.Fatal(err)
 		}
-		if got, _ := readSysctl(sysctl("ipv6", "conf", name, "accept_ra")); got != want {
+		if got, _ := proc.Read(proc.Net("ipv6", "conf", name, "accept_ra")); got != want {
 			t.Errorf("accept_ra of %s is %s, want %s", name, got, want)
 		}
 	}

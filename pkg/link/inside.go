@@ -10,6 +10,7 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/internal/netlink"
+	"github.com/berth-cni/berth/pkg/internal/proc"
 	"github.com/berth-cni/berth/pkg/internal/rtnl"
 	"golang.org/x/sys/unix"
 )
@@ -177,10 +178,10 @@ func allowIPv6(a *attach.Attachment, dad bool) error {
 	if dad {
 		value = "1"
 	}
-	_, err := setSysctl(sysctl("ipv6", "conf", a.IfName, "disable_ipv6"), "0")
-	_, errDAD := setSysctl(sysctl("ipv6", "conf", a.IfName, "accept_dad"), value)
+	_, err := proc.Set(proc.Net("ipv6", "conf", a.IfName, "disable_ipv6"), "0")
+	_, errDAD := proc.Set(proc.Net("ipv6", "conf", a.IfName, "accept_dad"), value)
 	if dad { // RFC 7527: a looped-back probe is no duplicate
-		_, errEnhanced := setSysctl(sysctl("ipv6", "conf", a.IfName, "enhanced_dad"), "1")
+		_, errEnhanced := proc.Set(proc.Net("ipv6", "conf", a.IfName, "enhanced_dad"), "1")
 		err = errors.Join(err, errEnhanced)
 	}
 	return errors.Join(err, errDAD)

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/internal/proc"
 )
 
 // Localnet is the step that has the host reach published ports by 127.0.0.1 through
@@ -29,7 +30,7 @@ func (l *Localnet) Add(_ context.Context, a *attach.Adding) error {
 	if !l.needed(a.Attachment) {
 		return nil
 	}
-	_, err := setSysctl(l.path(), "1")
+	_, err := proc.Set(l.path(), "1")
 	return err
 }
 
@@ -41,14 +42,14 @@ func (l *Localnet) Check(_ context.Context, a *attach.Attachment) error {
 	if !l.needed(a) {
 		return nil
 	}
-	on, err := readSysctl(l.path())
+	on, err := proc.Read(l.path())
 	if err == nil && on != "1" {
 		err = fmt.Errorf("%s is %q, want 1", l.path(), on)
 	}
 	return err
 }
 
-func (l *Localnet) path() string { return sysctl("ipv4", "conf", l.Interface, "route_localnet") }
+func (l *Localnet) path() string { return proc.Net("ipv4", "conf", l.Interface, "route_localnet") }
 
 func (l *Localnet) needed(a *attach.Attachment) bool {
 	return len(a.Ports) > 0 && slices.ContainsFunc(a.Addresses, func(addr attach.Address) bool { return addr.Prefix.Addr().Is4() })

@@ -9,6 +9,7 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/internal/netlink"
+	"github.com/berth-cni/berth/pkg/internal/proc"
 	"github.com/berth-cni/berth/pkg/internal/rtnl"
 	"golang.org/x/sys/unix"
 )
@@ -161,7 +162,7 @@ func (m *Macvlan) configure(ns *Netns, c *conn, d, master *rtnl.Link, a *attach.
 	}
 	if hasIPv6(a) {
 		err := ns.do(func() error {
-			_, err := setSysctl(sysctl("ipv6", "conf", a.IfName, "ndisc_notify"), "1")
+			_, err := proc.Set(proc.Net("ipv6", "conf", a.IfName, "ndisc_notify"), "1")
 			return errors.Join(err, allowIPv6(a, m.DAD))
 		})
 		if err != nil {

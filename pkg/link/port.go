@@ -6,6 +6,7 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/internal/netlink"
+	"github.com/berth-cni/berth/pkg/internal/proc"
 	"github.com/berth-cni/berth/pkg/internal/rtnl"
 	"golang.org/x/sys/unix"
 )
@@ -72,6 +73,17 @@ func filtersBridged(a *attach.Attachment) bool {
 		}
 	}
 	return true
+}
+
+// bridgedFiltering reports whether bridged frames go through the IP firewall of
+// this namespace (br_netfilter; the settings are per namespace since kernel 5.3).
+func bridgedFiltering(v6 bool) bool {
+	name := "bridge-nf-call-iptables"
+	if v6 {
+		name = "bridge-nf-call-ip6tables"
+	}
+	on, err := proc.Read(proc.Net("bridge", name))
+	return err == nil && on == "1"
 }
 
 func setPort(index int, options []uint16) *netlink.Request {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/internal/netlink"
+	"github.com/berth-cni/berth/pkg/internal/proc"
 	"github.com/berth-cni/berth/pkg/internal/rtnl"
 	"golang.org/x/sys/unix"
 )
@@ -124,7 +125,7 @@ func (s *HostShim) ensure(c *conn, master *rtnl.Link) (*rtnl.Link, error) {
 // included.
 func (s *HostShim) setUp(c *conn, d *rtnl.Link) error {
 	for _, setting := range []string{"accept_ra", "autoconf", "accept_dad", "disable_ipv6"} {
-		if _, err := setSysctl(sysctl("ipv6", "conf", d.Name, setting), "0"); err != nil {
+		if _, err := proc.Set(proc.Net("ipv6", "conf", d.Name, setting), "0"); err != nil {
 			return err
 		}
 	}

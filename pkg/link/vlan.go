@@ -4,12 +4,11 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
-	"os"
 	"strconv"
-	"strings"
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/internal/netlink"
+	"github.com/berth-cni/berth/pkg/internal/proc"
 	"github.com/berth-cni/berth/pkg/internal/rtnl"
 	"golang.org/x/sys/unix"
 )
@@ -49,7 +48,7 @@ func (b *Bridge) ensureVLANInterface(c *conn, br *rtnl.Link) (*rtnl.Link, error)
 		return nil, err
 	}
 	for _, setting := range []string{"accept_ra", "accept_dad"} { // as for the bridge itself
-		if _, err := setSysctl(sysctl("ipv6", "conf", name, setting), "0"); err != nil {
+		if _, err := proc.Set(proc.Net("ipv6", "conf", name, setting), "0"); err != nil {
 			return nil, err
 		}
 	}
@@ -91,11 +90,11 @@ func (c *conn) setVLANs(bridge string, port, vlan int, trunk []int, keepDefault 
 
 // defaultPVID is the VLAN that the bridge gives every new port; 0: none.
 func defaultPVID(bridge string) int {
-	data, err := os.ReadFile("/sys/class/net/" + bridge + "/bridge/default_pvid")
-	if err != nil {
+	data, err := proc.Read("/sys/class/net/" + bridge + "/bridge/default_pvid")
+	if err != nil || data == "" {
 		return 1 // the kernel's own default
 	}
-	vlan, _ := strconv.Atoi(strings.TrimSpace(string(data)))
+	vlan, _ := strconv.Atoi(data)
 	return vlan
 }
 

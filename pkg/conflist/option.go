@@ -41,7 +41,7 @@ func options() []option {
 		{[]string{"portIsolation"}, bridge, "true|false", boolean(func(c *Conf) *bool { return &c.PortIsolation })},
 		{[]string{"macspoofchk"}, bridge, "true|false", boolean(func(c *Conf) *bool { return &c.MACSpoofCheck })},
 		{[]string{"forceAddress"}, bridge, "true|false", boolean(func(c *Conf) *bool { return &c.ForceAddress })},
-		{[]string{"vlan"}, bridge, "NUMBER", number(func(c *Conf) *int { return &c.VLAN }, 0, 4094)},
+		{[]string{"vlan"}, bridge, "NUMBER", number(func(c *Conf) *int { return &c.VLAN }, 0, link.MaxVLAN)},
 		{[]string{"parent", "master"}, macvlan, "INTERFACE", ifName(func(c *Conf) *string { return &c.Master })},
 		{[]string{"macvlan_mode", "mode"}, macvlan, "bridge|private|vepa|passthru", func(c *Conf, s string) error {
 			if c.Mode = s; link.MacvlanMode(s) == 0 {
@@ -134,12 +134,9 @@ func (p *plan) setOptions() {
 	}
 }
 
-// minMTU6 is the least that IPv6 works with (RFC 8200, section 5).
-const minMTU6 = 1280
-
 func (p *plan) checkMTU(subnets []netip.Prefix) {
 	has6 := slices.ContainsFunc(subnets, func(s netip.Prefix) bool { return s.Addr().Is6() })
-	if p.conf.MTU != 0 && p.conf.MTU < minMTU6 && has6 {
-		p.refuse("--mtu: %d: want at least %d bytes for IPv6", p.conf.MTU, minMTU6)
+	if p.conf.MTU != 0 && p.conf.MTU < link.MinMTU6 && has6 {
+		p.refuse("--mtu: %d: want at least %d bytes for IPv6", p.conf.MTU, link.MinMTU6)
 	}
 }

@@ -339,8 +339,8 @@ func (b *Bridge) finish(c *conn, d *rtnl.Link) error {
 		mtu = d.MTU
 	}
 	other := mtu - 1 // never more than the ports may have
-	if mtu <= 1280 {
-		other = mtu + 1 // with less than 1280 the kernel takes IPv6 off
+	if mtu <= MinMTU6 {
+		other = mtu + 1 // with less the kernel takes IPv6 off
 	}
 	// Nobody else has the bridge's link-local address; while it waited for duplicate
 	// address detection, IPv6 would not be forwarded.

@@ -15,6 +15,7 @@ package overlay
 import (
 	"errors"
 	"fmt"
+	"github.com/berth-cni/berth/pkg/link"
 	"math"
 	"net/netip"
 	"strings"
@@ -110,7 +111,7 @@ func (n *Network) Validate() error {
 	if n.Port < 1 || n.Port > math.MaxUint16 {
 		refuse("port", n.Port, "want a UDP port, 1 to %d", math.MaxUint16)
 	}
-	const minMTU, minMTU6, maxMTU = 576, 1280, 65535 - 70 // RFC 791, RFC 8200
+	const minMTU, maxMTU = 576, link.MaxMTU - 70 // RFC 791; the longest headers of VXLAN
 	if n.MTU != 0 && (n.MTU < minMTU || n.MTU > maxMTU) {
 		refuse("mtu", n.MTU, "want %d to %d bytes, or 0 for what the underlay leaves", minMTU, maxMTU)
 	}
@@ -126,8 +127,8 @@ func (n *Network) Validate() error {
 			refuse("subnets", s, "%s", why)
 			continue
 		}
-		if s.Addr().Is6() && n.MTU != 0 && n.MTU < minMTU6 {
-			refuse("mtu", n.MTU, "want at least %d bytes for IPv6", minMTU6)
+		if s.Addr().Is6() && n.MTU != 0 && n.MTU < link.MinMTU6 {
+			refuse("mtu", n.MTU, "want at least %d bytes for IPv6", link.MinMTU6)
 		}
 		// Two addresses of a block are its network's and its gateway's, one in IPv4 is
 		// its broadcast address.

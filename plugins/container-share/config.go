@@ -15,9 +15,10 @@ type config struct {
 	NetnsPath string `json:"netnsPath"`
 }
 
-// validate notes every problem at the request. Without a target STATUS is good: the
-// runtime may name it at ADD.
-func (c *config) validate(r *cni.Request) {
+// validate notes every problem at the request, and returns the container that is named
+// as the target: in the configuration, or by the runtime at ADD. Without one STATUS is
+// good.
+func (c *config) validate(r *cni.Request) (container string) {
 	const why = "a container that shares another's namespace has the other's"
 	r.RefuseAddress(why + " addresses")
 	r.RefusePorts(why + " ports: publish them on that container")
@@ -29,24 +30,26 @@ func (c *config) validate(r *cni.Request) {
 	if len(c.Args) > 0 {
 		_ = json.Unmarshal(c.Args, &args) // what is wrong with it has been reported
 	}
+	container = c.Container
 	for _, named := range []struct{ key, value string }{
 		{"args.cni.container", args.CNI.Container}, {"CNI_ARGS CONTAINER", r.Args["CONTAINER"]},
 	} {
 		if named.value == "" {
 			continue
 		}
-		if c.Container != "" && c.Container != named.value {
-			r.Refuse(named.key, named.value, "another container, %q, is named, too", c.Container)
+		if container != "" && container != named.value {
+			r.Refuse(named.key, named.value, "another container, %q, is named, too", container)
 		}
-		c.Container = named.value
+		container = named.value
 	}
 	if c.NetnsPath == "" {
-		return
+		return container
 	}
-	if c.Container != "" {
-		r.Refuse("netnsPath", c.NetnsPath, "cannot be together with container %q", c.Container)
+	if container != "" {
+		r.Refuse("netnsPath", c.NetnsPath, "cannot be together with container %q", container)
 	}
 	if !filepath.IsAbs(c.NetnsPath) {
 		r.Refuse("netnsPath", c.NetnsPath, "want an absolute path such as /run/netns/NAME")
 	}
+	return container
 }

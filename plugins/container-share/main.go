@@ -17,7 +17,7 @@ func main() { cni.Main(mode) }
 
 // Plan implements [cni.Config]: the container gets what the target has.
 func (c *config) Plan(r *cni.Request) ([]attach.Step, error) {
-	c.validate(r)
+	container := c.validate(r)
 	if r.Netns == "" || r.Refused() { // STATUS: the runtime may name the target at ADD
 		return nil, nil
 	}
@@ -28,7 +28,7 @@ func (c *config) Plan(r *cni.Request) ([]attach.Step, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := c.find(r, all)
+	t := c.find(r, container, all)
 	if t == nil {
 		return nil, nil // refused
 	}

@@ -19,27 +19,28 @@ type target struct {
 	record    *attach.Attachment // nil for a namespace that nobody has on record
 }
 
-// find resolves the configuration; nil when it was refused. A container that shares
-// a namespace itself stands for the one whose namespace it is.
-func (c *config) find(r *cni.Request, all []*attach.Attachment) *target {
+// find resolves the path of the configuration, or the name of the container; nil when it
+// was refused. A container that shares a namespace itself stands for the one whose
+// namespace it is.
+func (c *config) find(r *cni.Request, container string, all []*attach.Attachment) *target {
 	if c.NetnsPath != "" {
 		return &target{key: "netnsPath", name: c.NetnsPath, path: c.NetnsPath}
 	}
-	t := &target{key: "container", name: c.Container}
-	if c.Container == "" {
+	t := &target{key: "container", name: container}
+	if container == "" {
 		r.Refuse("container", "", "want the container to share with: its ID, the start of it, or its name")
 		return nil
 	}
-	ids := matching(all, c.Container)
+	ids := matching(all, container)
 	switch {
 	case len(ids) == 0:
-		r.Refuse("container", c.Container, "no container of that ID or name is attached on this host")
+		r.Refuse("container", container, "no container of that ID or name is attached on this host")
 		return nil
 	case len(ids) > 1:
-		r.Refuse("container", c.Container, "%d containers match: %s", len(ids), strings.Join(ids[:min(len(ids), 5)], ", "))
+		r.Refuse("container", container, "%d containers match: %s", len(ids), strings.Join(ids[:min(len(ids), 5)], ", "))
 		return nil
 	case ids[0] == r.ContainerID:
-		r.Refuse("container", c.Container, "is this container itself")
+		r.Refuse("container", container, "is this container itself")
 		return nil
 	}
 	t.record = choose(all, ids[0], r.IfName)
@@ -47,11 +48,11 @@ func (c *config) find(r *cni.Request, all []*attach.Attachment) *target {
 		owner := shared.Owner
 		i := slices.IndexFunc(all, func(a *attach.Attachment) bool { return a.Key == owner && a.Cookie == t.record.Cookie })
 		if i < 0 {
-			r.Refuse("container", c.Container, "shares the namespace of %s, which is gone", owner)
+			r.Refuse("container", container, "shares the namespace of %s, which is gone", owner)
 			return nil
 		}
 		if all[i].Container == r.ContainerID {
-			r.Refuse("container", c.Container, "shares the namespace of this container itself")
+			r.Refuse("container", container, "shares the namespace of this container itself")
 			return nil
 		}
 		t.record = all[i]

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/berth-cni/berth/pkg/link"
 	"golang.org/x/sys/unix"
 )
 
@@ -39,8 +40,6 @@ type Device struct {
 	NoChecksumOffload bool
 }
 
-const minMTU6 = 1280 // RFC 8200, section 5; with less the kernel takes IPv6 off the device
-
 // validate reports all that is wrong.
 func (d *Device) validate() error {
 	var errs []error
@@ -60,8 +59,8 @@ func (d *Device) validate() error {
 	if err := validUnderlay(d.Local); err != nil {
 		errs = append(errs, err)
 	}
-	if least := d.minMTU(); d.MTU < least || d.MTU > 65535 {
-		bad("MTU %d is not %d to 65535", d.MTU, least)
+	if least := d.minMTU(); d.MTU < least || d.MTU > link.MaxMTU {
+		bad("MTU %d is not %d to %d", d.MTU, least, link.MaxMTU)
 	}
 	for _, a := range d.Addresses {
 		if !a.IsValid() || a.Is4In6() || a.Zone() != "" || a.IsMulticast() || a.IsUnspecified() || a.IsLoopback() {
@@ -78,9 +77,9 @@ func (d *Device) validate() error {
 
 func (d *Device) minMTU() int {
 	if d.ipv6() {
-		return minMTU6
+		return link.MinMTU6
 	}
-	return 68 // RFC 791
+	return link.MinMTU
 }
 
 // ipv6 reports whether the network has IPv6 inside.

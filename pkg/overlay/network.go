@@ -15,11 +15,12 @@ package overlay
 import (
 	"errors"
 	"fmt"
-	"github.com/berth-cni/berth/pkg/link"
 	"math"
 	"net/netip"
 	"strings"
 	"time"
+
+	"github.com/berth-cni/berth/pkg/link"
 )
 
 // Defaults of a network, and the width of a VNI.

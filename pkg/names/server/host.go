@@ -10,6 +10,8 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+
+	"github.com/berth-cni/berth/pkg/internal/filewatch"
 )
 
 const dnsPort = 53
@@ -117,9 +119,9 @@ func (r *resolvers) load(bridges bool) bool {
 
 // follow loads the servers again whenever their files change.
 func (r *resolvers) follow(ctx context.Context, changed func()) error {
-	return watch(ctx, []string{r.file, r.resolved}, func() {
+	return filewatch.Watch(ctx, settle, func() {
 		if r.load(false) {
 			changed()
 		}
-	})
+	}, r.file, r.resolved)
 }

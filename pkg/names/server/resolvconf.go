@@ -3,16 +3,12 @@ package server
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"fmt"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 const (
@@ -65,49 +61,4 @@ func hostServers(path, resolved string) ([]netip.Addr, error) {
 	}
 	all := append(behind, slices.DeleteFunc(servers, stub)...)
 	return all, nil
-}
-
-// watch calls fn some time after one of the files has changed, until the context ends
-// (inotify(7)). It watches their folders, and those that they link to, since such files
-// are replaced rather than written.
-func watch(ctx context.Context, files []string, fn func()) error {
-	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
-	if err != nil {
-		return fmt.Errorf("inotify: %w", err)
-	}
-	events := os.NewFile(uintptr(fd), "inotify")
-	defer events.Close()
-	stop := context.AfterFunc(ctx, func() { events.SetReadDeadline(time.Unix(1, 0)) })
-	defer stop()
-	buf := make([]byte, 16<<10)
-	for {
-		for _, dir := range folders(files) { // each time: links change
-			const what = unix.IN_CLOSE_WRITE | unix.IN_MOVED_TO | unix.IN_MOVED_FROM | unix.IN_CREATE | unix.IN_DELETE
-			_, _ = unix.InotifyAddWatch(fd, dir, what) // one that is not there has nothing to tell
-		}
-		if _, err := events.Read(buf); ctx.Err() != nil {
-			return nil
-		} else if err != nil {
-			return fmt.Errorf("watch %s: %w", strings.Join(files, ", "), err)
-		}
-		select {
-		case <-time.After(settle):
-		case <-ctx.Done():
-			return nil
-		}
-		fn()
-	}
-}
-
-// folders are those of the files, and of what they link to.
-func folders(files []string) []string {
-	var all []string
-	for _, f := range files {
-		all = append(all, filepath.Dir(f))
-		if target, err := filepath.EvalSymlinks(f); err == nil {
-			all = append(all, filepath.Dir(target))
-		}
-	}
-	slices.Sort(all)
-	return slices.Compact(all)
 }

@@ -4,9 +4,13 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"os"
+	"path/filepath"
+	"time"
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/firewall"
+	"github.com/berth-cni/berth/pkg/internal/filewatch"
 	"github.com/berth-cni/berth/pkg/link"
 	"github.com/berth-cni/berth/pkg/overlay"
 )
@@ -114,11 +118,16 @@ func (a *Agent) forget(n *network) error {
 	return overlay.RemoveLocal(a.DataDir, def.Name)
 }
 
+// settle is how long something may go on changing before it is looked at, and how long
+// apart two looks are.
+const settle = 200 * time.Millisecond
+
 // watchRecords has the usage counted soon after containers come and go.
 func (a *Agent) watchRecords(ctx context.Context) {
-	err := watchFile(ctx, a.StateDir, "berth.db", func() {
-		a.do(ctx, a.recount)
-	})
+	err := os.MkdirAll(a.StateDir, 0o700)
+	if err == nil {
+		err = filewatch.Watch(ctx, settle, func() { a.do(ctx, a.recount) }, filepath.Join(a.StateDir, "berth.db"))
+	}
 	if err != nil && ctx.Err() == nil {
 		a.Log.Warn("watch the attachments; they are counted at every comparison", "error", err)
 	}

@@ -28,8 +28,8 @@ names, and what a check of every step says: ok, or what is wrong.
 Of a network come what the host remembers of it, its bridge or parent, what an overlay
 network is on this host, and its attachments. A word that is both shows both.
 
-It works without the agent; names are then a problem of the check. For the elements
-of the firewall it runs nft or iptables-save.
+It works without the agent; names are then a problem of the check. Where iptables is
+the firewall, it runs iptables-save.
 
 ` + exitCodes,
 		Example: `  berth inspect web

@@ -78,7 +78,7 @@ func (h *hostFacts) barredBy(d ruleset.Chain) (barred []string) {
 	for _, bridge := range sorted {
 		known := h.Barred[bridge] != nil
 		if !d.IsIPTables() {
-			known = !d.Accepts(bridge)
+			known = !d.Accepts(bridge, 0)
 		}
 		if known {
 			barred = append(barred, bridge)
@@ -112,14 +112,14 @@ func checkInput(f *facts) []Problem {
 	var found []Problem
 	for _, d := range f.Host.drops("input") {
 		for _, q := range f.Host.Questions {
-			if q.Err == nil || q.Server.Is4() && !d.V4() || q.Server.Is6() && !d.V6() || d.Accepts(fmt.Sprint(names.Port), q.Bridge) {
+			if q.Err == nil || q.Server.Is4() && !d.V4() || q.Server.Is6() && !d.V6() || d.Accepts(q.Bridge, names.Port) {
 				continue
 			}
 			found = append(found, Problem{fmt.Sprintf("%s drops what it does not accept, and no rule there names port %d or bridge %s", d, names.Port, q.Bridge),
 				"containers of network " + q.Network + " get no answer when they ask for names", openInput(d, "udp", names.Port, q.Bridge)})
 		}
 		for _, l := range f.Locals {
-			if len(l.Blocks) == 0 || d.Accepts(fmt.Sprint(l.Network.Port)) {
+			if len(l.Blocks) == 0 || d.Accepts("", l.Network.Port) {
 				continue
 			}
 			found = append(found, Problem{fmt.Sprintf("%s drops what it does not accept, and no rule there names port %d", d, l.Network.Port),

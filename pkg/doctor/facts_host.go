@@ -49,7 +49,6 @@ type hostFacts struct {
 func (c *Config) gatherHost(ctx context.Context) *hostFacts {
 	h := &hostFacts{States: map[attach.Key]host.State{}, Whys: map[attach.Key]string{}, Barred: map[string]error{}}
 	store := c.Records
-	listing := ruleset.Start(ctx)
 	links, err := host.ListLinks()
 	h.Links = links
 	h.Records, h.RecordsErr = store.List(ctx, "")
@@ -66,7 +65,7 @@ func (c *Config) gatherHost(ctx context.Context) *hostFacts {
 	h.lookAround()
 	h.lookAtNetworks(ctx, store.Dir())
 	h.Faults = host.Confirm(ctx, store, h.Faults, c.Now())
-	if h.Filters, h.FiltersErr = listing.Wait(); h.FiltersErr == nil {
+	if h.Filters, h.FiltersErr = ruleset.List(ctx); h.FiltersErr == nil {
 		h.addUnmarked()
 	}
 	return h

@@ -1,25 +1,30 @@
 package ruleset
 
 import (
+	"cmp"
 	"context"
-	"encoding/json"
+	"encoding/binary"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/firewall"
+	"github.com/berth-cni/berth/pkg/internal/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // Element is what the firewall holds for an attachment, as nft or iptables-save
-// says it.
+// writes it.
 type Element struct {
 	// In is the set or map of the table, or iptables' table.
 	In   string `json:"in"`
 	Text string `json:"element"`
 }
 
-// Elements finds the elements or rules that carry the attachment's hash. It runs nft
-// or iptables-save.
+// Elements finds the elements or rules that carry the attachment's hash. Of iptables
+// it is what iptables-save says.
 func Elements(ctx context.Context, a *attach.Attachment) ([]Element, error) {
 	rules := firewall.RulesOf(a)
 	if rules == nil {
@@ -28,11 +33,7 @@ func Elements(ctx context.Context, a *attach.Attachment) ([]Element, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	if rules.Backend != firewall.IPTables {
-		out, err := output(ctx, "nft", "-j", "list", "table", "inet", firewall.TableName)
-		if err != nil {
-			return nil, err
-		}
-		return nftElements([]byte(out), a.Hash())
+		return nftElements(a.Hash())
 	}
 	var all []Element
 	for _, program := range []string{"iptables-save", "ip6tables-save"} {
@@ -45,52 +46,69 @@ func Elements(ctx context.Context, a *attach.Attachment) ([]Element, error) {
 	return all, nil
 }
 
-// nftElements finds the elements with a comment (libnftables-json(5), set, map and
-// element).
-func nftElements(list []byte, comment string) ([]Element, error) {
-	type set struct {
-		Name string
-		Elem []any
+// nftElements finds those of our table with a comment.
+func nftElements(mark string) (all []Element, err error) {
+	t, err := dial()
+	if err != nil {
+		return nil, err
 	}
-	var table struct{ NFTables []struct{ Set, Map *set } }
-	if err := json.Unmarshal(list, &table); err != nil {
-		return nil, fmt.Errorf("decode what nft lists: %w", err)
-	}
-	var all []Element
-	for _, o := range table.NFTables {
-		for _, s := range []*set{o.Set, o.Map} {
-			if s == nil {
-				continue
+	defer t.close()
+	sets, err := t.sets(unix.NFPROTO_INET, firewall.TableName)
+	slices.Sort(sets)
+	for _, set := range sets {
+		err = errors.Join(err, t.elements(unix.NFPROTO_INET, firewall.TableName, set, func(e []byte) {
+			if comment(e) != mark {
+				return
 			}
-			for _, e := range s.Elem {
-				key, value := e, ""
-				if pair, ok := e.([]any); ok && len(pair) == 2 { // of a map
-					key, value = pair[0], " : "+nftText(pair[1])
-				}
-				if outer, ok := key.(map[string]any); ok {
-					if elem, ok := outer["elem"].(map[string]any); ok && elem["comment"] == comment {
-						all = append(all, Element{s.Name, nftText(elem["val"]) + value})
-					}
-				}
+			text := fields(netlink.Find(e, unix.NFTA_SET_ELEM_KEY, unix.NFTA_DATA_VALUE), layouts[set].key)
+			if value := netlink.Find(e, unix.NFTA_SET_ELEM_DATA, unix.NFTA_DATA_VALUE); value != nil {
+				text += " : " + fields(value, layouts[set].value)
 			}
-		}
+			all = append(all, Element{set, text})
+		}))
 	}
-	return all, nil
+	return all, err
 }
 
-// nftText is a value as nft writes it: the fields of a concatenation with dots between
-// them.
-func nftText(v any) string {
-	if m, ok := v.(map[string]any); ok {
-		if fields, ok := m["concat"].([]any); ok {
-			words := make([]string, len(fields))
-			for i, f := range fields {
-				words[i] = nftText(f)
-			}
-			return strings.Join(words, " . ")
+// layouts are the fields of the elements of our table's sets: a and A are an address of
+// IPv4 and IPv6, n is an interface's name, l a protocol of IP, p a port.
+var layouts = map[string]struct{ key, value string }{
+	"own4": {"an", ""}, "own6": {"An", ""}, "masq4": {"a", ""}, "masq6": {"A", ""}, "routed4": {"a", ""}, "routed6": {"A", ""},
+	"ports4": {"lp", "ap"}, "ports4_ip": {"alp", "ap"}, "ports6": {"lp", "Ap"}, "ports6_ip": {"Alp", "Ap"},
+}
+
+// protocols are those that ports are published of.
+var protocols = map[byte]string{unix.IPPROTO_TCP: "tcp", unix.IPPROTO_UDP: "udp", unix.IPPROTO_SCTP: "sctp"}
+
+// fields are the fields of a key, each padded to 4 bytes, as nft writes them. What is
+// not as the layout says is written as it is.
+func fields(b []byte, layout string) string {
+	whole, words := b, []string{}
+	for _, kind := range layout {
+		n := map[rune]int{'a': 4, 'A': 16, 'n': unix.IFNAMSIZ, 'l': 4, 'p': 4}[kind]
+		if kind == 'p' && len(b) == 2 { // the last field is not padded
+			n = 2
+		}
+		if len(b) < n {
+			return fmt.Sprintf("%#x", whole)
+		}
+		f := b[:n]
+		b = b[n:]
+		switch kind {
+		case 'a', 'A':
+			words = append(words, netlink.Addr(f).String())
+		case 'n':
+			words = append(words, netlink.Text(f))
+		case 'l':
+			words = append(words, cmp.Or(protocols[f[0]], fmt.Sprint(f[0])))
+		case 'p':
+			words = append(words, fmt.Sprint(binary.BigEndian.Uint16(f)))
 		}
 	}
-	return fmt.Sprint(v)
+	if len(b) > 0 || len(words) == 0 {
+		return fmt.Sprintf("%#x", whole)
+	}
+	return strings.Join(words, " . ")
 }
 
 // savedRules finds the rules with a comment, as iptables-save(8) writes them.

@@ -29,7 +29,11 @@ var layers = [][]string{
 // only says who may import a library: what speaks to the kernel or to a store is
 // in one place.
 var only = map[string][]string{
-	"github.com/vishvananda/netlink":     {"pkg/link", "pkg/firewall", "pkg/shape", "pkg/overlay"},
+	"github.com/vishvananda/netlink":     {},
+	"github.com/mdlayher/netlink":        {},
+	"github.com/fsnotify/fsnotify":       {"pkg/internal/filewatch"},
+	"github.com/safchain/ethtool":        {"pkg/overlay/vxlan"},
+	"os/exec":                            {"pkg/firewall", "pkg/ipam", "pkg/names", "pkg/connect"},
 	"github.com/google/nftables":         {"pkg/firewall"},
 	"github.com/coreos/go-iptables":      {"pkg/firewall"},
 	"go.etcd.io/bbolt":                   {"pkg/attach"},

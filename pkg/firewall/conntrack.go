@@ -1,14 +1,13 @@
 package firewall
 
 import (
-	"errors"
+	"bytes"
 	"fmt"
-	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/internal/netlink"
-	vishvananda "github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -20,6 +19,7 @@ import (
 // Attributes of ctnetlink (linux/netfilter/nfnetlink_conntrack.h) that
 // golang.org/x/sys does not have.
 const (
+	ctGet    = unix.NFNL_SUBSYS_CTNETLINK<<8 | 1 // IPCTNL_MSG_CT_GET
 	ctDelete = unix.NFNL_SUBSYS_CTNETLINK<<8 | 2 // IPCTNL_MSG_CT_DELETE
 
 	ctaTupleOrig, ctaTupleReply, ctaStatus = 1, 2, 3
@@ -72,7 +72,7 @@ func (s *socket) forget(all []flows) error {
 		}
 	}
 	if len(reqs) == 0 {
-		return forgetListed(listed)
+		return s.forgetListed(listed)
 	}
 	err := s.do(reqs...)
 	refused := netlink.Refusals(err)
@@ -82,12 +82,12 @@ func (s *socket) forget(all []flows) error {
 	for _, e := range refused {
 		switch e.Errno {
 		case unix.ENOENT, unix.EINVAL, unix.EOPNOTSUPP: // took it for the name of one flow
-			return forgetListed(all)
+			return s.forgetListed(all)
 		default:
 			return fmt.Errorf("forget flows to %s port %d: %w", all[0].protocol, all[0].hostPort, e)
 		}
 	}
-	return forgetListed(listed)
+	return s.forgetListed(listed)
 }
 
 // filterable tells whether the kernel's filter takes the right flows. It compares
@@ -97,16 +97,28 @@ func (f flows) filterable() bool {
 	return f.host.Is4() || f.host.IsUnspecified() && !f.gone
 }
 
+func (f flows) family() uint8 {
+	if f.host.Is6() {
+		return unix.AF_INET6
+	}
+	return unix.AF_INET
+}
+
+// addresses are the attributes with the source and the destination.
+func (f flows) addresses() (src, dst uint16) {
+	if f.host.Is6() {
+		return ctaIPv6Src, ctaIPv6Dst
+	}
+	return ctaIPv4Src, ctaIPv4Dst
+}
+
 // deletion is the request that deletes what matches. The original direction is always
 // part of it: a kernel that does not know the filter must never take the message for
 // one that deletes everything.
 func (f flows) deletion() *netlink.Request {
-	family, src, dst := uint8(unix.AF_INET), uint16(ctaIPv4Src), uint16(ctaIPv4Dst)
-	if f.host.Is6() {
-		family, src, dst = unix.AF_INET6, ctaIPv6Src, ctaIPv6Dst
-	}
+	src, dst := f.addresses()
 	const useFamily = 1 // the message's version
-	r := netlink.NewRequest(ctDelete, 0, nfgenmsg(family, useFamily, 0))
+	r := netlink.NewRequest(ctDelete, 0, nfgenmsg(f.family(), useFamily, 0))
 	orig, reply := uint32(filterProtoNum|filterProtoDPort), uint32(0)
 	r.Nest(ctaTupleOrig, func() {
 		if !f.host.IsUnspecified() {
@@ -126,36 +138,40 @@ func (f flows) deletion() *netlink.Request {
 	return r.Nest(ctaFilter, func() { r.Uint32(ctaFilterOrig, orig).Uint32(ctaFilterReply, reply) })
 }
 
-// forgetListed is forget for kernels whose deletion knows no filter.
-func forgetListed(all []flows) error {
+// forgetListed is forget for what the kernel's deletion has no right filter for.
+func (s *socket) forgetListed(all []flows) error {
 	for _, f := range all {
-		family := vishvananda.InetFamily(unix.AF_INET)
-		if f.host.Is6() {
-			family = unix.AF_INET6
+		family := f.family()
+		stale, err := list(s, question(ctGet, family), func(m netlink.Message) (*netlink.Request, bool) {
+			// What names a flow is what the kernel tells of it.
+			return request(ctDelete, 0, family).Raw(m.Body[min(headerLen, len(m.Body)):]), f.matches(m)
+		})
+		if err == nil {
+			err = s.do(stale...)
 		}
-		_, err := vishvananda.ConntrackDeleteFilters(vishvananda.ConntrackTable, family, f)
-		if err != nil && !errors.Is(err, unix.ENOENT) { // one that ended meanwhile
+		refused := netlink.Refusals(err)
+		alive := func(e *netlink.Error) bool { return e.Errno != unix.ENOENT } // else it ended meanwhile
+		if err != nil && refused == nil || slices.ContainsFunc(refused, alive) {
 			return fmt.Errorf("forget flows to %s port %d: %w", f.protocol, f.hostPort, err)
 		}
 	}
 	return nil
 }
 
-// MatchConntrackFlow implements [vishvananda.CustomConntrackFilter].
-func (f flows) MatchConntrackFlow(flow *vishvananda.ConntrackFlow) bool {
-	if flow.Forward.Protocol != f.proto || flow.Forward.DstPort != f.hostPort {
+// matches tells whether a flow of a list is one of these.
+func (f flows) matches(m netlink.Message) bool {
+	src, dst := f.addresses()
+	value := func(path ...uint16) []byte { return m.Find(headerLen, path...) }
+	addr := func(path ...uint16) netip.Addr { return netlink.Addr(value(path...)) }
+	if netlink.Uint8(value(ctaTupleOrig, ctaTupleProto, ctaProtoNum)) != f.proto ||
+		!bytes.Equal(value(ctaTupleOrig, ctaTupleProto, ctaProtoDstPort), port16(f.hostPort)) {
 		return false
 	}
-	if !f.host.IsUnspecified() && address(flow.Forward.DstIP) != f.host {
+	if !f.host.IsUnspecified() && addr(ctaTupleOrig, ctaTupleIP, dst) != f.host {
 		return false
 	}
 	if f.gone {
-		return address(flow.Reverse.SrcIP) == f.to.Addr()
+		return addr(ctaTupleReply, ctaTupleIP, src) == f.to.Addr()
 	}
-	return flow.Reverse.DstIP.Equal(flow.Forward.SrcIP) // not translated
-}
-
-func address(ip net.IP) netip.Addr {
-	addr, _ := netip.AddrFromSlice(ip)
-	return addr.Unmap()
+	return addr(ctaTupleReply, ctaTupleIP, dst) == addr(ctaTupleOrig, ctaTupleIP, src) // not translated
 }

@@ -45,17 +45,8 @@ func TestForget(t *testing.T) {
 		attach.Port{HostPort: 53, ContainerPort: 53, Protocol: "tcp"})
 	for _, how := range []struct {
 		name   string
-		forget func([]flows) error
-	}{
-		{"kernel", func(all []flows) error {
-			s, err := dial()
-			if err != nil {
-				return err
-			}
-			return s.forget(all)
-		}},
-		{"listed", forgetListed},
-	} {
+		forget func(*socket, []flows) error
+	}{{"kernel", (*socket).forget}, {"listed", (*socket).forgetListed}} {
 		for _, gone := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s/gone=%v", how.name, gone), func(t *testing.T) {
 				nstest.Host(t)
@@ -66,7 +57,11 @@ func TestForget(t *testing.T) {
 						want = append(want, f.spec)
 					}
 				}
-				if err := how.forget(staleFlows(a, gone)); err != nil {
+				s, err := dial()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := how.forget(s, staleFlows(a, gone)); err != nil {
 					t.Fatal(err)
 				}
 				left := run(t, "conntrack -L -f ipv4") + run(t, "conntrack -L -f ipv6")

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/berth-cni/berth/pkg/attach"
@@ -29,7 +28,7 @@ func (p *plugin) add(r *Request) error {
 	if err != nil {
 		return err
 	}
-	if err := r.print(os.Stdout, a); err != nil {
+	if err := r.print(p.out, a); err != nil {
 		return errors.Join(fmt.Errorf("write result: %w", err), p.takeBack(a))
 	}
 	p.did("answer")

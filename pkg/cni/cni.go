@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"runtime/debug"
 	"slices"
@@ -31,7 +32,7 @@ var Versions = []string{"0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1
 // namespaces after the work is done; that takes 0.15 ms, and is too late.
 func Main(m Mode) {
 	debug.SetGCPercent(-1) // the process ends before a collection would pay
-	p := &plugin{Mode: m, trace: newTrace(), ctx: newInterruptible(context.Background())}
+	p := &plugin{Mode: m, trace: newTrace(), ctx: newInterruptible(context.Background()), out: os.Stdout}
 	if err := p.dispatch(); err != nil {
 		printError(p.cniVersion, code(err))
 		os.Exit(1)
@@ -44,6 +45,7 @@ type plugin struct {
 	Mode
 	*trace
 	ctx        context.Context
+	out        io.Writer // the answer
 	cniVersion string
 }
 
@@ -62,7 +64,7 @@ func (p *plugin) dispatch() (err error) {
 	case "STATUS":
 		return p.run(p.status, needs{}, "1.1.0")
 	case "VERSION":
-		return json.NewEncoder(os.Stdout).Encode(map[string]any{
+		return json.NewEncoder(p.out).Encode(map[string]any{
 			"cniVersion": Versions[len(Versions)-1], "supportedVersions": Versions})
 	case "": // as the reference plugins do; nerdctl reads it
 		fmt.Fprintf(os.Stderr, "CNI plugin %s (berth) %s\nCNI protocol versions supported: %s\n",

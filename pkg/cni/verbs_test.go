@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/nstest"
 	"github.com/containernetworking/cni/pkg/types"
 )
 
@@ -22,7 +23,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(buggyEnv) != "" {
 		Main(Mode{Name: "buggy", Config: func() Config { return &buggy{} }})
 	}
-	os.Exit(m.Run())
+	nstest.Main(m)
 }
 
 type buggy struct{ Conf }

@@ -26,7 +26,7 @@ func TestHelpRepair(t *testing.T) {
 }
 
 func TestCompletion(t *testing.T) {
-	w := newWard(t)
+	w := newHost(t)
 	conflist := filepath.Join(os.Getenv("NETCONFPATH"), "blue.conflist")
 	if err := os.WriteFile(conflist, []byte(`{"cniVersion": "1.0.0", "name": "blue", "plugins": [{"type": "macvlan", "master": "wire"}]}`), 0o644); err != nil {
 		t.Fatal(err)
@@ -67,7 +67,7 @@ func TestCompletion(t *testing.T) {
 
 // offered runs the program as a shell's script does; what it takes for words of the
 // command line is behind it.
-func (w *ward) offered(args ...string) string {
+func (w *testHost) offered(args ...string) string {
 	w.Helper()
 	var b bytes.Buffer
 	p := &program{out: &b, err: io.Discard}

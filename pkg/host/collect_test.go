@@ -1,4 +1,4 @@
-package main
+package host
 
 import (
 	"context"
@@ -11,14 +11,15 @@ import (
 	"time"
 
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/host/hosttest"
 	"github.com/berth-cni/berth/pkg/link"
 	"github.com/berth-cni/berth/pkg/nstest"
 )
 
-// TestGCLeavesTheLiving: a process is in the namespace, though its path is gone.
-func TestGCLeavesTheLiving(t *testing.T) {
-	w := newWard(t)
-	a := w.container(3, false)
+// TestCollectLeavesTheLiving: a process is in the namespace, though its path is gone.
+func TestCollectLeavesTheLiving(t *testing.T) {
+	w := newHost(t)
+	a := w.Container(3, false)
 	sleep := exec.Command("ip", "netns", "exec", filepath.Base(a.Netns), "sleep", "60")
 	if err := sleep.Start(); err != nil {
 		t.Fatal(err)
@@ -33,12 +34,9 @@ func TestGCLeavesTheLiving(t *testing.T) {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	w.sh("ip netns del " + filepath.Base(a.Netns))
-	if code, out := w.berth("gc"); code != exitDone || !strings.HasPrefix(out, "left container c3") {
-		t.Errorf("%d, %s", code, out)
-	}
-	if code, bad := w.doctor("--fix"); code != exitFailed || !strings.Contains(bad[inRecords], "1 containers go on without the path") {
-		t.Errorf("%d, %q", code, bad)
+	w.Sh("ip netns del " + filepath.Base(a.Netns))
+	if out, err := w.collect(CollectOptions{}); err != nil || !strings.HasPrefix(out, "left container c3") {
+		t.Errorf("%v, %s", err, out)
 	}
 	if ok, err := link.Exists(a.HostIfName()); err != nil || !ok {
 		t.Errorf("its interface: %v, %v", ok, err)
@@ -53,42 +51,39 @@ func (s slow) Add(context.Context, *attach.Adding) error     { s.during(); retur
 func (slow) Del(context.Context, *attach.Attachment) error   { return nil }
 func (slow) Check(context.Context, *attach.Attachment) error { return nil }
 
-// TestGCBesideAdd: what is being added is left alone, though it looks half made; also
+// TestCollectBesideAdd: what is being added is left alone, though it looks half made; also
 // where the path does not lead to the attachment's namespace yet.
-func TestGCBesideAdd(t *testing.T) {
-	w := newWard(t)
+func TestCollectBesideAdd(t *testing.T) {
+	w := newHost(t)
 	path := nstest.Namespace(t)
-	host, err := link.HostCookie()
+	cookie, err := link.HostCookie()
 	if err != nil {
 		t.Fatal(err)
 	}
 	collect := func() {
-		if code, out := w.berth("gc"); code != exitDone || strings.Contains(out, "removed") {
-			t.Errorf("%d, %s", code, out)
+		if out, err := w.collect(CollectOptions{}); err != nil || strings.Contains(out, "removed") {
+			t.Errorf("%v, %s", err, out)
 		}
 	}
-	a := &attach.Attachment{Key: attach.Key{Network: "host", Container: "h", IfName: "eth0"}, Netns: path, Cookie: host, Created: noon.Add(-time.Hour)}
+	a := &attach.Attachment{Key: attach.Key{Network: "host", Container: "h", IfName: "eth0"}, Netns: path, Cookie: cookie, Created: hosttest.Noon.Add(-time.Hour)}
 	a.Steps = []attach.Step{slow{collect}, &link.Rebind{}}
-	err = w.store.Add(t.Context(), &attach.Adding{Attachment: a})
+	err = w.Store.Add(t.Context(), &attach.Adding{Attachment: a})
 	if err != nil {
 		t.Fatal(err)
 	}
 	collect()
-	if _, err := w.store.Get(t.Context(), a.Key); err != nil {
+	if _, err := w.Store.Get(t.Context(), a.Key); err != nil {
 		t.Error(err)
 	}
-	if code, bad := w.doctor(); code != exitDone {
-		t.Errorf("%d, %q", code, bad)
-	}
-	if err := w.store.Del(t.Context(), a.Key); err != nil {
+	if err := w.Store.Del(t.Context(), a.Key); err != nil {
 		t.Error(err)
 	}
 }
 
-func TestGCNetworks(t *testing.T) {
-	w := newWard(t)
+func TestCollectNetworks(t *testing.T) {
+	w := newHost(t)
 	for _, key := range []string{"c1", "c2"} {
-		if err := w.store.Del(t.Context(), attach.Key{Network: "web", Container: key, IfName: "eth0"}); err != nil {
+		if err := w.Store.Del(t.Context(), attach.Key{Network: "web", Container: key, IfName: "eth0"}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -98,29 +93,29 @@ func TestGCNetworks(t *testing.T) {
 	}
 	stays := func(what string) {
 		t.Helper()
-		if code, out := w.berth("gc", "--networks"); code != exitDone || out != "" {
-			t.Errorf("%s: %d, %s", what, code, out)
+		if out, err := w.collect(CollectOptions{Unused: true}); err != nil || out != "" {
+			t.Errorf("%s: %v, %s", what, err, out)
 		}
 	}
 	stays("it has a configuration")
 	if err := os.Remove(conflist); err != nil {
 		t.Fatal(err)
 	}
-	if code, out := w.berth("gc"); code != exitDone || out != "" {
-		t.Errorf("without --networks: %d, %s", code, out)
+	if out, err := w.collect(CollectOptions{}); err != nil || out != "" {
+		t.Errorf("without --networks: %v, %s", err, out)
 	}
-	w.sh("ip link add port type veth peer name there && ip link set port master br-web")
-	if code, out := w.berth("gc", "--networks"); code != exitFailed || !strings.Contains(out, "somebody uses it") {
-		t.Errorf("a bridge with a port: %d, %s", code, out)
+	w.Sh("ip link add port type veth peer name there && ip link set port master br-web")
+	if out, err := w.collect(CollectOptions{Unused: true}); err == nil || !strings.Contains(err.Error(), "somebody uses it") {
+		t.Errorf("a bridge with a port: %v, %s", err, out)
 	}
-	w.sh("ip link del port")
-	if code, out := w.berth("gc", "--networks", "web"); code != exitDone || !strings.HasPrefix(out, "removed network web with bridge br-web: ") {
-		t.Errorf("%d, %s", code, out)
+	w.Sh("ip link del port")
+	if out, err := w.collect(CollectOptions{Unused: true, Networks: []string{"web"}}); err != nil || !strings.HasPrefix(out, "removed network web with bridge br-web: ") {
+		t.Errorf("%v, %s", err, out)
 	}
 	if ok, err := link.Exists("br-web"); ok || err != nil {
 		t.Errorf("the bridge: %v, %v", ok, err)
 	}
-	if left := w.sh("nft list table inet berth"); strings.Contains(left, "br-web") {
+	if left := w.Sh("nft list table inet berth"); strings.Contains(left, "br-web") {
 		t.Errorf("left:\n%s", left)
 	}
 	stays("it has gone")
@@ -136,22 +131,19 @@ func (mystery) Check(context.Context, *attach.Attachment) error { return nil }
 
 // TestUnreadable: what has a record that nobody can read is not taken for a stray.
 func TestUnreadable(t *testing.T) {
-	w := newWard(t)
+	w := newHost(t)
 	b := &attach.Attachment{Key: attach.Key{Network: "web", Container: "later", IfName: "eth0"}}
 	b.Steps = []attach.Step{mystery{}}
-	err := w.store.Add(t.Context(), &attach.Adding{Attachment: b})
+	err := w.Store.Add(t.Context(), &attach.Adding{Attachment: b})
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.sh("ip link add " + b.HostIfName() + " type veth peer name other")
-	if code, bad := w.doctor(); code != exitUsage || !strings.Contains(bad[inRecords], "mystery") || bad[inStrangers] != "" {
-		t.Errorf("%d, %q", code, bad)
+	w.Sh("ip link add " + b.HostIfName() + " type veth peer name other")
+	if out, err := w.collect(CollectOptions{}); err == nil || strings.Contains(out, "removed") {
+		t.Errorf("gc: %v, %s", err, out)
 	}
-	if code, out := w.berth("gc"); code != exitFailed || strings.Contains(out, "removed") {
-		t.Errorf("gc: %d, %s", code, out)
-	}
-	if code, out := w.berth("reload"); code != exitFailed || !strings.Contains(out, "mystery") {
-		t.Errorf("reload: %d, %s", code, out)
+	if out, err := w.reload(); err == nil || !strings.Contains(out, "mystery") {
+		t.Errorf("reload: %v, %s", err, out)
 	}
 	if ok, err := link.Exists(b.HostIfName()); err != nil || !ok {
 		t.Errorf("its interface: %v, %v", ok, err)

@@ -14,8 +14,8 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// wish is what the flags of create say.
-type wish struct {
+// createFlags are what the flags of create say.
+type createFlags struct {
 	driver    string
 	overlay   overlay.Network
 	spec      conflist.Spec
@@ -25,7 +25,7 @@ type wish struct {
 }
 
 func (p *program) networkCreateCommand() *cobra.Command {
-	var w wish
+	var w createFlags
 	c := &cobra.Command{
 		Use:   "create [flags] NAME",
 		Short: "Make a network",
@@ -83,7 +83,7 @@ network does not change once it is made.
 	return c
 }
 
-func (w *wish) flags(f *pflag.FlagSet) {
+func (w *createFlags) flags(f *pflag.FlagSet) {
 	f.SortFlags = false
 	s, o := &w.spec, &w.overlay
 	addShort(f, oneOf(&w.driver, driverBridge, driverMacvlan, driverOverlay), "driver", "d", "what kind of network")
@@ -114,7 +114,7 @@ var (
 )
 
 // check refuses the flags that are for other drivers, and completes the rest.
-func (w *wish) check(f *pflag.FlagSet) error {
+func (w *createFlags) check(f *pflag.FlagSet) error {
 	var errs []error
 	refuse := func(names []string, drivers string) {
 		for _, name := range names {

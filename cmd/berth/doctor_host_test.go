@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -72,17 +73,18 @@ func TestRepair(t *testing.T) {
 		{"reload nobody", exitFailed, []string{"berth: no container of this host is on nobody"}},
 	} {
 		code, out := w.berth(strings.Fields(c.args)...)
+		missing := func() []string {
+			return slices.DeleteFunc(slices.Clone(c.wants), func(want string) bool { return code == c.code && strings.Contains(out, want) })
+		}
 		for range 50 { // the kernel ends the namespace
-			if code == c.code && strings.Contains(out, c.wants[0]) || c.args != "doctor --listen 127.0.0.1:1" {
+			if len(missing()) == 0 || !strings.HasPrefix(c.args, "doctor") {
 				break
 			}
 			time.Sleep(100 * time.Millisecond)
 			code, out = w.berth(strings.Fields(c.args)...)
 		}
-		for _, want := range c.wants {
-			if code != c.code || !strings.Contains(out, want) {
-				t.Errorf("%s: %d, want %d and %q in\n%s", c.args, code, c.code, want, out)
-			}
+		if m := missing(); len(m) > 0 {
+			t.Errorf("%s: %d, want %d and %q in\n%s", c.args, code, c.code, m, out)
 		}
 	}
 	w.Sh("ip link del " + first.HostIfName() + " && ip netns exec $(basename " + w.netns(first) + ") ip link add eth0 type bridge") // in the way

@@ -68,7 +68,7 @@ func Predefined(name string) bool {
 	return slices.Contains([]string{"bridge", "host", "none", "default"}, name) || strings.HasPrefix(name, "container:")
 }
 
-// ErrInTheWay: it is not the wish that is wrong, but something of this host has a part
+// ErrInTheWay: it is not what is asked for that is wrong, but something of this host has a part
 // of it already.
 var ErrInTheWay = errors.New("is in the way")
 
@@ -97,7 +97,7 @@ func (p *plan) conflict(format string, args ...any) {
 	p.errs = append(p.errs, inTheWay{fmt.Errorf(format, args...)})
 }
 
-// Plan turns the wish into a conflist. The error has everything that is in its way,
+// Plan turns what is asked for into a conflist. The error has everything that is in its way,
 // each with the flag, the value and what is allowed; it is [ErrInTheWay] when one of them
 // is about what others have.
 func (s *Spec) Plan(host *Known) (*Conflist, error) {

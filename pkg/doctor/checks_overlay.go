@@ -17,7 +17,7 @@ import (
 // unused tells that this host takes no part in any overlay network: then nothing of
 // it can be wrong.
 func (f *facts) unused() bool {
-	return f.Identity == nil && len(f.Locals) == 0 && f.LocalErr == nil && !f.AgentRuns && f.Status == nil
+	return f.Identity == nil && len(f.Locals) == 0 && f.LocalErr == nil && !f.AgentRuns && (f.Status == nil || !f.Status.Overlay)
 }
 
 func checkAgent(f *facts) ([]Problem, error) {

@@ -58,7 +58,7 @@ func (b *Bridge) Join(attach.Shared) attach.Shared { return b }
 // Add makes the bridge if there is none and brings it to what the step says.
 // [ErrWrongKind] when the name is taken. It adds the bridge to the attachment's
 // interfaces, and last that with the gateway of a VLAN, as the reference has it.
-func (b *Bridge) Add(_ context.Context, a *attach.Adding) error {
+func (b *Bridge) Add(ctx context.Context, a *attach.Adding) error {
 	c, err := dial()
 	if err != nil {
 		return err
@@ -74,11 +74,34 @@ func (b *Bridge) Add(_ context.Context, a *attach.Adding) error {
 		if found, err = b.ensure(c, a.Attachment); err != nil {
 			return fmt.Errorf("bridge %s: %w", b.Name, err)
 		}
+		if isErrno(fault, unix.ENODEV) {
+			b.rejoin(ctx, c, a)
+		}
 	}
 	for _, d := range found {
 		a.Interfaces = append(a.Interfaces, attach.Interface{Name: d.Name, MAC: d.MAC.String(), MTU: d.MTU, Index: d.Index})
 	}
 	return nil
+}
+
+// rejoin gives a bridge that somebody deleted what the other attachments on record need
+// of it, and their ports. One that cannot be repaired is for a reload.
+func (b *Bridge) rejoin(ctx context.Context, c *conn, a *attach.Adding) {
+	if a.All == nil {
+		return
+	}
+	all, err := a.All(ctx)
+	if err != nil {
+		return // its own ADD goes on: it has a bridge
+	}
+	for _, other := range all {
+		for _, s := range other.Steps {
+			if v, ok := s.(*Veth); ok && v.Bridge == b.Name && other.Key != a.Key && !other.Going {
+				_, _ = b.ensure(c, other)
+				_ = v.Repair(ctx, &attach.Adding{Attachment: other})
+			}
+		}
+	}
 }
 
 // Del leaves the bridge, which other attachments use.

@@ -12,6 +12,7 @@ import (
 // Status is what an agent says of itself and of the overlay on its host.
 type Status struct {
 	Node     string          `json:"node"`
+	Overlay  bool            `json:"overlay"` // it takes part in overlay networks
 	Underlay UnderlayStatus  `json:"underlay"`
 	Ready    bool            `json:"ready"`
 	Why      string          `json:"why,omitempty"` // it is not ready
@@ -92,14 +93,14 @@ func (a *Agent) Status() Status {
 	defer cancel()
 	answer := make(chan Status, 1)
 	if !a.do(ctx, func() { answer <- a.status() }) {
-		return Status{Node: a.Node, Why: errBusy.Error()}
+		return Status{Node: a.Node, Overlay: true, Why: errBusy.Error()}
 	}
 	return <-answer
 }
 
 func (a *Agent) status() Status {
 	s := Status{
-		Node: a.id.Node, Refused: a.refused,
+		Node: a.id.Node, Overlay: true, Refused: a.refused,
 		Underlay: UnderlayStatus{a.underlay.addr, a.underlay.device, a.underlay.mtu},
 		Store:    StoreStatus{Registered: a.registered, Nodes: len(a.state.Nodes)},
 		Counters: map[string]uint64{

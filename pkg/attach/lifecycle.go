@@ -173,7 +173,7 @@ func (s *Store) drop(ctx context.Context, a *Attachment) error {
 func Check(ctx context.Context, a *Attachment) error {
 	var errs []error
 	for _, st := range a.Steps {
-		if err := st.Check(ctx, a); err != nil {
+		if err := checkStep(ctx, st, a); err != nil {
 			errs = append(errs, err)
 		}
 	}

@@ -226,6 +226,33 @@ func TestDelGoesOn(t *testing.T) {
 	}
 }
 
+// TestPanics: a step that panics keeps back none of the others.
+func TestPanics(t *testing.T) {
+	s := testStore(t)
+	a := claiming(attachment(s.Dir(), 3))
+	if err := s.Add(t.Context(), a); err != nil {
+		t.Fatal(err)
+	}
+	trap(t, s, "0", "check panic")
+	if err := os.Remove(filepath.Join(s.Dir(), "step.2")); err != nil {
+		t.Fatal(err)
+	}
+	if err := Check(t.Context(), a.Attachment); err == nil || !strings.Contains(err.Error(), "bug in step file: trapped") || !strings.Contains(err.Error(), "step.2") {
+		t.Errorf("Check: %v", err)
+	}
+	trap(t, s, "1", "del panic")
+	if err := s.Del(t.Context(), a.Key); err == nil || !strings.Contains(err.Error(), "bug in step file: trapped") {
+		t.Errorf("Del: %v", err)
+	}
+	if got := made(t, s); got != "1" {
+		t.Errorf("left: %q", got)
+	}
+	untrap(t, s, "1")
+	if err := s.Del(t.Context(), a.Key); err != nil || made(t, s) != "" {
+		t.Errorf("a second Del: %v, left %q", err, made(t, s))
+	}
+}
+
 // TestRollbackFails: what cannot be rolled back keeps its record, and its leases.
 func TestRollbackFails(t *testing.T) {
 	for _, how := range []string{"error", "left"} {

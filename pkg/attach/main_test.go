@@ -149,8 +149,11 @@ func (f *file) Del(ctx context.Context, _ *Attachment) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("delete %s: %w", f.Name, ctx.Err())
 	}
-	if f.trap() == "del" {
+	switch f.trap() {
+	case "del":
 		return errors.New("delete " + f.Name + ": trapped")
+	case "del panic":
+		panic("trapped")
 	}
 	if err := os.Remove(f.path()); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
@@ -169,6 +172,9 @@ func (f *file) log() error {
 }
 
 func (f *file) Check(context.Context, *Attachment) error {
+	if f.trap() == "check panic" {
+		panic("trapped")
+	}
 	_, err := os.Stat(f.path())
 	return err
 }

@@ -171,9 +171,21 @@ func addStep(ctx context.Context, s Step, a *Adding) (err error) {
 func delSteps(ctx context.Context, a *Attachment, steps []Step) error {
 	var errs []error
 	for i := len(steps) - 1; i >= 0; i-- {
-		if err := steps[i].Del(ctx, a); err != nil {
+		if err := delStep(ctx, steps[i], a); err != nil {
 			errs = append(errs, err)
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// delStep makes an error of a panic, which keeps back none of the other steps.
+func delStep(ctx context.Context, s Step, a *Attachment) (err error) {
+	defer Recover(&err, "step "+s.Kind())
+	return s.Del(ctx, a)
+}
+
+// checkStep makes an error of a panic, as [delStep].
+func checkStep(ctx context.Context, s Step, a *Attachment) (err error) {
+	defer Recover(&err, "step "+s.Kind())
+	return s.Check(ctx, a)
 }

@@ -31,7 +31,8 @@ var Versions = []string{"0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1
 // the plugin does, compiles regular expressions at start, and compares the
 // namespaces after the work is done; that takes 0.15 ms, and is too late.
 func Main(m Mode) {
-	debug.SetGCPercent(-1) // the process ends before a collection would pay
+	debug.SetGCPercent(-1)      // the process ends before a collection would pay
+	debug.SetPanicOnFault(true) // the store is mapped memory: a file that was cut is an error, too
 	p := &plugin{Mode: m, trace: newTrace(), ctx: newInterruptible(context.Background()), out: os.Stdout}
 	if err := p.dispatch(); err != nil {
 		printError(p.cniVersion, code(err))

@@ -12,6 +12,7 @@ import (
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/nstest"
 	"github.com/containernetworking/cni/pkg/types"
+	"golang.org/x/sys/unix"
 )
 
 var t0 = context.Background()
@@ -28,38 +29,54 @@ func TestMain(m *testing.M) {
 
 type buggy struct{ Conf }
 
-func (*buggy) Plan(*Request) ([]attach.Step, error) {
+// Plan has the bug that the environment names.
+func (*buggy) Plan(r *Request) ([]attach.Step, error) {
 	var none []attach.Step
-	return none[len(none):][3:], nil
+	if os.Getenv(buggyEnv) == "index" {
+		return none[len(none):][3:], nil
+	}
+	f, err := os.CreateTemp("", "cut") // as a database that somebody cuts off
+	if err != nil {
+		return nil, err
+	}
+	defer os.Remove(f.Name())
+	mapped, err := unix.Mmap(int(f.Fd()), 0, os.Getpagesize(), unix.PROT_READ, unix.MAP_SHARED)
+	if err != nil {
+		return nil, err
+	}
+	r.Refuse("bug", mapped[0], "want a fault")
+	return nil, nil
 }
 
 // TestPanic: what a runtime, and whoever reads its log, gets of a bug is one line. The
 // stack is for those who ask for it.
 func TestPanic(t *testing.T) {
-	for _, stack := range []string{"", "1"} {
-		self, err := os.Executable()
-		if err != nil {
-			t.Fatal(err)
-		}
-		cmd := exec.Command(self)
-		cmd.Env = append(os.Environ(), buggyEnv+"=1", "CNI_COMMAND=STATUS", attach.StackEnv+"="+stack)
-		cmd.Stdin = strings.NewReader(`{"cniVersion": "1.1.0", "name": "n", "type": "buggy"}`)
-		var stderr strings.Builder
-		cmd.Stderr = &stderr
-		out, err := cmd.Output()
-		if err == nil {
-			t.Fatalf("%s", out)
-		}
-		for _, want := range []string{"bug in buggy: runtime error: slice bounds out of range", "verbs_test.go:"} {
-			if !strings.Contains(string(out), want) {
-				t.Errorf("%s, want %q", out, want)
+	for bug, want := range map[string]string{"index": "slice bounds out of range", "fault": "invalid memory address"} {
+		for _, stack := range []string{"", "1"} {
+			self, err := os.Executable()
+			if err != nil {
+				t.Fatal(err)
 			}
-		}
-		if strings.Contains(string(out), "goroutine") || strings.Contains(string(out), `\n`) {
-			t.Errorf("more than one line: %s", out)
-		}
-		if got := strings.Contains(stderr.String(), "goroutine"); got != (stack != "") {
-			t.Errorf("%s=%q: stderr %q", attach.StackEnv, stack, stderr.String())
+			cmd := exec.Command(self)
+			cmd.Env = append(os.Environ(), buggyEnv+"="+bug, "CNI_COMMAND=STATUS", attach.StackEnv+"="+stack)
+			cmd.Stdin = strings.NewReader(`{"cniVersion": "1.1.0", "name": "n", "type": "buggy"}`)
+			var stderr strings.Builder
+			cmd.Stderr = &stderr
+			out, err := cmd.Output()
+			if err == nil {
+				t.Fatalf("%s", out)
+			}
+			for _, want := range []string{"bug in buggy: runtime error: " + want, "verbs_test.go:"} {
+				if !strings.Contains(string(out), want) {
+					t.Errorf("%s, want %q", out, want)
+				}
+			}
+			if strings.Contains(string(out), "goroutine") || strings.Contains(string(out), `\n`) {
+				t.Errorf("more than one line: %s", out)
+			}
+			if got := strings.Contains(stderr.String(), "goroutine"); got != (stack != "") {
+				t.Errorf("%s=%q: stderr %q", attach.StackEnv, stack, stderr.String())
+			}
 		}
 	}
 }

@@ -1,11 +1,12 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"io"
+	"path/filepath"
 	"strings"
 
+	"github.com/berth-cni/berth/pkg/conflist"
 	"github.com/berth-cni/berth/pkg/doctor"
 	"github.com/spf13/cobra"
 )
@@ -92,7 +93,7 @@ at everything, and found no problem in the rest, or the command line is wrong.`,
 		Example: "  berth doctor\n  berth doctor --fix\n  berth doctor --format json | jq '.checks[] | select(.ok | not)'",
 		Args:    arguments(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
-			return p.diagnose(c.Context(), f.word == formatJSON, fix)
+			return p.diagnose(c, f.word == formatJSON, fix)
 		},
 	}
 	addFlag(c.Flags(), onOff(&fix), "fix", "mend what can be mended safely, and look again")
@@ -102,10 +103,10 @@ at everything, and found no problem in the rest, or the command line is wrong.`,
 	return c
 }
 
-func (p *program) diagnose(ctx context.Context, asJSON, fix bool) error {
+func (p *program) diagnose(c *cobra.Command, asJSON, fix bool) error {
 	s := &p.settings
-	r := doctor.Diagnose(ctx, doctor.Config{
-		Records: p.hostStore(), DataDir: s.dataDir, Listen: s.listen, StoreName: s.storeName(), State: p.readState,
+	r := doctor.Diagnose(c.Context(), doctor.Config{
+		Records: p.hostStore(), ConfDir: conflist.Dir(netDirOf(c)), PluginDirs: filepath.SplitList(pluginDir()), DataDir: s.dataDir, Listen: s.listen, StoreName: s.storeName(), State: p.readState,
 		Tokens: s.store != storeStatic, Named: s.named, Now: p.now,
 	}, fix)
 	if asJSON {

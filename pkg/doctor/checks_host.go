@@ -100,11 +100,20 @@ func checkOtherFirewalls(f *facts) ([]Problem, error) {
 		for _, bridge := range h.barredBy(d) {
 			found = append(found, Problem{fmt.Sprintf("%s drops what it does not accept, and no rule there names bridge %s", d, bridge),
 				"containers behind it reach nobody outside, and nobody their published ports: of several firewalls each has to accept a packet",
-				fmt.Sprintf("nft add rule %s %s %s iifname %s accept; nft add rule %s %s %s oifname %s ct state established,related accept",
-					d.Family, d.Table, d.Name, bridge, d.Family, d.Table, d.Name, bridge)})
+				letThrough(d, bridge)})
 		}
 	}
 	return append(found, checkInput(f)...), h.FiltersErr
+}
+
+// letThrough is the commands that let a bridge through: what its containers send, what
+// answers it, and what goes to published ports.
+func letThrough(d ruleset.Chain, bridge string) string {
+	var all []string
+	for _, match := range []string{"iifname " + bridge, "oifname " + bridge + " ct state established,related", "oifname " + bridge + " ct status dnat"} {
+		all = append(all, fmt.Sprintf("nft add rule %s %s %s %s accept", d.Family, d.Table, d.Name, match))
+	}
+	return strings.Join(all, "; ")
 }
 
 // checkInput is about the ports that this host's own programs answer on.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/conflist"
 	"github.com/berth-cni/berth/pkg/overlay"
 )
 
@@ -18,6 +19,9 @@ type Config struct {
 	Records *attach.Store
 	DataDir string // what outlives a reboot
 	Listen  string // where the host's agent answers
+	ConfDir conflist.Dir
+	// PluginDirs are where runtimes find plugins; none: nobody knows.
+	PluginDirs []string
 	// StoreName is the store of the overlay networks, for people. State reads it. Tokens
 	// says that it knows the tokens of nodes.
 	StoreName string
@@ -65,6 +69,7 @@ type check struct {
 // others comes first.
 var checks = []check{
 	{"the kernel has what networks need", checkKernel, nil, false},
+	{"configurations can be used", checkConflists, nil, false},
 	{"the agent runs", checkAgent, nil, true},
 	{"the store answers", checkStore, nil, true},
 	{"this host may use its networks", checkRefused, nil, true},
@@ -73,7 +78,9 @@ var checks = []check{
 	{"the host forwards packets", checkForwarding, []remedy{remedyForwarding, remedyReload}, false},
 	{"bridged frames are not dropped", checkBridgeNF, []remedy{remedyReload}, false},
 	{"other firewalls let containers through", checkOtherFirewalls, []remedy{remedyReload}, false},
+	{"published ports are the containers' alone", checkListeners, nil, false},
 	{"records have a container", checkRecords, []remedy{remedyGC}, false},
+	{"shared networks are there", checkShared, nil, false},
 	{"containers have what their records say", checkFaults, []remedy{remedyReload}, false},
 	{"nothing is left without a record", checkStrangers, []remedy{remedyGC, remedyReload}, false},
 	{"names are answered", checkNames, []remedy{remedyReload}, false},

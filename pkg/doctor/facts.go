@@ -38,7 +38,8 @@ type facts struct {
 	RoutesErr error
 	Forwards  map[bool]string // of IPv4 (true) and IPv6: what the kernel's file says
 
-	Host hostFacts
+	Host     hostFacts
+	Networks networkFacts
 }
 
 // gather looks at everything once.
@@ -59,6 +60,7 @@ func (c *Config) gather(ctx context.Context) *facts {
 		f.State, f.StoreErr = c.State(ctx)
 	}
 	f.Host = *c.gatherHost(ctx)
+	f.Networks = c.gatherNetworks(f.Host.living())
 	f.Devices = f.Host.Links
 	own := f.Host.ownDevices()
 	for _, l := range f.Locals {

@@ -15,7 +15,6 @@ import (
 	"github.com/berth-cni/berth/pkg/cni"
 	"github.com/berth-cni/berth/pkg/host"
 	"github.com/berth-cni/berth/pkg/host/hosttest"
-	"github.com/berth-cni/berth/pkg/nstest"
 )
 
 func TestHealthyHost(t *testing.T) {
@@ -39,56 +38,10 @@ const (
 	inOverlaps  = "subnets are nobody else's"
 	inMTU       = "the MTU fits the way out"
 	inNames     = "names are answered"
+	inConflists = "configurations can be used"
+	inListeners = "published ports are the containers' alone"
+	inShared    = "shared networks are there"
 )
-
-// TestDamage breaks one thing each: the doctor names it, and mends it where that is
-// safe.
-func TestDamage(t *testing.T) {
-	stray := attach.Key{Network: "web", Container: "stray"}
-	for _, c := range []struct {
-		damage, check, want string
-		mended              bool
-	}{
-		{"nft flush ruleset", inFaults, "network web: the firewall of c1, c2", true},
-		{"nft flush table inet berth", inFaults, "the firewall of c1, c2", true},
-		{"nft delete element inet berth ports4 '{ tcp . 8001 }'", inFaults, "the firewall of c1: ", true},
-		{"ip link del " + attach.Key{Network: "web", Container: "c1", IfName: "eth0"}.HostIfName(), inFaults, "the interface of c1", true},
-		{"ip link del br-web", inFaults, "network web: the bridge of c2: ", true},
-		{"ip link set br-web down", inFaults, "bridge br-web is down", true},
-		{"ip address del 10.81.0.1/24 dev br-web", inFaults, "lacks its gateway address 10.81.0.1/24", true},
-		{"echo 0 > /proc/sys/net/ipv4/ip_forward", "the host forwards packets", "does not forward IPv4", true},
-		{"echo 0 > /proc/sys/net/ipv6/conf/all/forwarding", "the host forwards packets", "does not forward IPv6", true},
-		{"ip route add 10.81.0.128/25 dev wire", inOverlaps, "network web: 10.81.0.0/24: overlaps 10.81.0.128/25, which this host reaches through wire", false},
-		{"ip link add " + stray.HostIfName() + " type veth peer name other", inStrangers, stray.HostIfName(), true},
-		{"nft add element inet berth masq4 '{ 10.99.0.9 comment \"" + stray.Hash() + "\" }'", inStrangers, stray.Hash(), true},
-		{"iptables -P FORWARD DROP", inFirewalls, "is drop, and bridge br-web is not let through", true},
-		{"ip6tables -P FORWARD DROP", inFirewalls, "is drop, and bridge br-web is not let through", true},
-		{"nft add table inet wall && nft add chain inet wall gate '{ type filter hook forward priority 0; policy drop; }'", inFirewalls,
-			"chain gate of table inet wall drops what it does not accept, and no rule there names bridge br-web", false},
-		{"ip link set wire mtu 1400", inMTU, "bridge br-web has MTU 1500, and wire, the way out, 1400", true},
-		{"touch /run/netns/lost && mount --bind /proc/self/ns/net /run/netns/lost", inStrangers, "/run/netns/lost leads to this host's own namespace", false},
-	} {
-		t.Run(c.damage, func(t *testing.T) {
-			w := newHost(t)
-			w.Sh(c.damage)
-			t.Cleanup(func() { _ = nstest.Run("sh", "-c", "umount /run/netns/lost && rm /run/netns/lost") })
-			code, bad := w.doctor()
-			if code != problems || !strings.Contains(bad[c.check], c.want) {
-				t.Fatalf("%d, want %q in %q", code, c.want, bad)
-			}
-			want := problems
-			if c.mended {
-				want = allWell
-			}
-			if code, bad := w.doctor("--fix"); code != want {
-				t.Errorf("--fix: %d, %q", code, bad)
-			}
-			if code, bad := w.doctor(); code != want {
-				t.Errorf("after --fix: %d, %q", code, bad)
-			}
-		})
-	}
-}
 
 // TestBridgeNF has bridged frames pass a firewall that drops.
 func TestBridgeNF(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/berth-cni/berth/pkg/conflist"
 	"github.com/berth-cni/berth/pkg/host"
 	"github.com/berth-cni/berth/pkg/host/hosttest"
 	"github.com/berth-cni/berth/pkg/nstest"
@@ -53,7 +54,7 @@ func (w *testHost) reload() (code int, out string) {
 }
 
 func (w *testHost) config() Config {
-	return Config{Records: w.Store, DataDir: os.Getenv("BERTH_DATA_DIR"), Listen: "127.0.0.1:1", Tokens: true, Now: w.now}
+	return Config{Records: w.Store, ConfDir: conflist.Dir(os.Getenv(conflist.Env)), PluginDirs: []string{"/nowhere"}, DataDir: os.Getenv("BERTH_DATA_DIR"), Listen: "127.0.0.1:1", Tokens: true, Now: w.now}
 }
 
 // doctor returns what is wrong, by check.

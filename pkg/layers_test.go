@@ -29,17 +29,18 @@ var layers = [][]string{
 // only says who may import a library: what speaks to the kernel or to a store is
 // in one place.
 var only = map[string][]string{
-	"github.com/vishvananda/netlink":     {},
-	"github.com/mdlayher/netlink":        {},
-	"github.com/fsnotify/fsnotify":       {"pkg/internal/filewatch"},
-	"github.com/safchain/ethtool":        {"pkg/overlay/vxlan"},
-	"os/exec":                            {"pkg/firewall", "pkg/ipam", "pkg/names", "pkg/connect"},
-	"github.com/google/nftables":         {"pkg/firewall"},
-	"github.com/coreos/go-iptables":      {"pkg/firewall"},
-	"go.etcd.io/bbolt":                   {"pkg/attach"},
-	"go.etcd.io/etcd":                    {"pkg/overlay"},
-	"k8s.io":                             {"pkg/overlay"},
-	"github.com/containernetworking/cni": {"pkg/cni", "pkg/ipam", "pkg/connect", "plugins", "cmd"},
+	"github.com/vishvananda/netlink":         {},
+	"github.com/mdlayher/netlink":            {},
+	"github.com/fsnotify/fsnotify":           {"pkg/internal/filewatch"},
+	"github.com/safchain/ethtool":            {"pkg/overlay/vxlan"},
+	"github.com/containernetworking/plugins": {}, // for tests alone
+	"os/exec":                                {"pkg/firewall", "pkg/ipam", "pkg/names", "pkg/connect"},
+	"github.com/google/nftables":             {"pkg/firewall"},
+	"github.com/coreos/go-iptables":          {"pkg/firewall"},
+	"go.etcd.io/bbolt":                       {"pkg/attach"},
+	"go.etcd.io/etcd":                        {"pkg/overlay"},
+	"k8s.io":                                 {"pkg/overlay"},
+	"github.com/containernetworking/cni":     {"pkg/cni", "pkg/ipam", "pkg/connect", "plugins", "cmd"},
 }
 
 // heavy is what no plugin links: it costs start-up time.

@@ -127,13 +127,6 @@ func (s *Stream) receiver() {
 	}
 }
 
-// Report is how the stream fares now.
-func (s *Stream) Report() StreamReport {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.report
-}
-
 // Stop ends the stream, once, waits at most 2 s for what is on its way, and reports.
 func (s *Stream) Stop() StreamReport {
 	retransmitted := retransmissions(s.client)

@@ -12,9 +12,13 @@ import (
 var ErrNotNetns = errors.New("is not a network namespace")
 
 // Netns is an open network namespace.
+//
+// It is not that of containernetworking/plugins/pkg/ns, whose Do costs 29 system calls,
+// starts a thread, and has the runtime's poller started by its files, all of it on the
+// way of an ADD; this one's costs 5.
 type Netns struct {
 	path string
-	fd   int // not an os.File, which would start the runtime's poller for nothing
+	fd   int
 }
 
 // OpenNetns opens the namespace of a path. The error is fs.ErrNotExist when

@@ -15,10 +15,10 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"testing"
 
+	"github.com/containernetworking/plugins/pkg/testutils"
 	"golang.org/x/sys/unix"
 )
 
@@ -134,22 +134,21 @@ func Host(t testing.TB) {
 	}
 }
 
-var serial atomic.Uint64
-
 // Namespace makes a network namespace, a container's or another host's, and
 // returns its path. `ip netns` knows it by the path's last element. It ends with
 // the test.
 func Namespace(t testing.TB) string {
 	t.Helper()
-	name := fmt.Sprintf("test%d", serial.Add(1))
-	if err := Run("ip", "netns", "add", name); err != nil {
+	ns, err := testutils.NewNS()
+	if err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join("/run/netns", name)
+	defer ns.Close()
+	path := filepath.Join("/run/netns", filepath.Base(ns.Path())) // not by the link /var/run
 	t.Cleanup(func() {
-		if _, err := os.Stat(path); err == nil {
-			_ = Run("ip", "netns", "del", name)
+		for unix.Unmount(path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW) == nil {
 		}
+		_ = os.Remove(path)
 	})
 	return path
 }

@@ -119,8 +119,14 @@ func (m machine) mounts(golang string) error {
 	if err := unix.Mount("", filepath.Join(m.dir, goroot), "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, ""); err != nil {
 		return fmt.Errorf("make %s read-only: %w", goroot, err)
 	}
-	for _, device := range []string{"null", "zero", "full", "random", "urandom", "tty"} {
+	for _, device := range []string{"null", "zero", "full", "random", "urandom", "tty", "net/tun", "fuse"} {
 		path := filepath.Join("/dev", device)
+		if _, err := os.Stat(path); err != nil {
+			continue // the kernel has no TUN, or no FUSE
+		}
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(m.dir, path)), 0o755); err != nil {
+			return err
+		}
 		if err := os.WriteFile(filepath.Join(m.dir, path), nil, 0o666); err != nil {
 			return err
 		}
@@ -128,7 +134,7 @@ func (m machine) mounts(golang string) error {
 			return err
 		}
 	}
-	return os.Symlink("/proc/self/fd", filepath.Join(m.dir, "/dev/fd"))
+	return errors.Join(os.Symlink("/proc/self/fd", filepath.Join(m.dir, "/dev/fd")), os.Symlink("pts/ptmx", filepath.Join(m.dir, "/dev/ptmx")))
 }
 
 // bind mounts a folder, or a file on one that is there, with what is mounted below it.

@@ -24,9 +24,9 @@ var debian = map[string]string{
 	"ip6tables": "iptables", "ip6tables-nft": "iptables", "ip6tables-legacy": "iptables", "ip6tables-save": "iptables", "ip6tables-legacy-save": "iptables", "ip6tables-nft-save": "iptables",
 	"kill": "procps", "sysctl": "procps",
 	// Every Debian has these.
-	"bash": "bash", "sh": "dash", "dpkg-query": "dpkg", "apt-get": "apt", "apt-config": "apt", "grep": "grep", "getent": "libc-bin", "mount": "mount", "umount": "mount",
+	"bash": "bash", "sh": "dash", "dpkg-query": "dpkg", "dpkg-deb": "dpkg", "apt-get": "apt", "apt-config": "apt", "grep": "grep", "getent": "libc-bin", "tar": "tar", "mount": "mount", "umount": "mount",
 	"nsenter": "util-linux", "unshare": "util-linux", "flock": "util-linux",
-	"cat": "coreutils", "cut": "coreutils", "env": "coreutils", "head": "coreutils", "install": "coreutils", "ls": "coreutils", "mkdir": "coreutils",
+	"cat": "coreutils", "cut": "coreutils", "dirname": "coreutils", "env": "coreutils", "head": "coreutils", "install": "coreutils", "ls": "coreutils", "mkdir": "coreutils",
 	"mv": "coreutils", "rm": "coreutils", "seq": "coreutils", "sleep": "coreutils", "stat": "coreutils", "tail": "coreutils", "touch": "coreutils",
 	"wc": "coreutils",
 }
@@ -38,13 +38,14 @@ var without = map[string]string{
 	"firewall-cmd": "asked where firewalld runs",
 	"systemd-run":  "asked where systemd has booted the machine",
 	"nonexistent":  "is not there",
+	"dbus-daemon":  "is unpacked by the test", "docker": "is unpacked by the test", "dockerd": "is unpacked by the test", "firewalld": "is unpacked by the test",
 }
 
 // builtin are the shell's own.
 var builtin = []string{".", ":", "[", "cd", "command", "echo", "exec", "exit", "export", "false", "printf", "set", "test", "trap", "true", "wait"}
 
 // base are the packages that every Debian has.
-var base = []string{"apt", "bash", "coreutils", "dash", "dpkg", "grep", "libc-bin", "mount", "util-linux"}
+var base = []string{"apt", "bash", "coreutils", "dash", "dpkg", "grep", "libc-bin", "mount", "tar", "util-linux"}
 
 // target is what a target of make runs: programs in Go, by their folders, and all tests or
 // benchmarks.

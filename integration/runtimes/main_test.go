@@ -1,7 +1,7 @@
 // Package runtimes drives the built plugins through container runtimes:
-// containerd's CRI service, as Kubernetes does, and podman. Each test has a machine
-// of its own, on which the runtime runs with its own folders and an image that is
-// made on the spot.
+// containerd's CRI service, as Kubernetes does, and podman; and beside Docker and
+// firewalld, which have rules of their own. Each test has a machine of its own, on which
+// the runtime runs with its own folders and an image that is made on the spot.
 //
 // A runtime that is not installed fails its tests. Where it cannot be installed,
 // BERTH_WITHOUT names it ("podman containerd2"), and its tests are skipped.

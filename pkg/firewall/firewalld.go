@@ -13,8 +13,8 @@ import (
 )
 
 // firewalld puts the bridge in the zone that accepts everything. Only at run
-// time: firewalld keeps that over its own reload, and what it were to keep
-// longer would outlive the network, whose record a reboot ends.
+// time: what it were to keep longer would outlive the network, whose record a
+// reboot ends. Its own reload forgets that, too (FlushAllOnReload, its default).
 type firewalld struct{}
 
 // firewalldTable is its table, of family inet.

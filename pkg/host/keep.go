@@ -32,7 +32,9 @@ const (
 	// calm is how long somebody who changes the kernel is left to it before it is
 	// compared: a restarted network manager makes many changes.
 	calm = 20 * time.Millisecond
-	// portion is the part of the time that comparing may take, one in so many.
+	// portion is the part of the time that comparing may take, one in so many; but the
+	// next one is a tick away at most. Putting back can take seconds: of firewalld it is
+	// asked by a program.
 	portion = 20
 )
 
@@ -55,7 +57,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 	for all := true; ctx.Err() == nil; {
 		start := time.Now()
 		k.compare(ctx, all)
-		wait(ctx, max(calm, portion*time.Since(start)))
+		wait(ctx, min(max(calm, portion*time.Since(start)), tick))
 		all = false
 		select {
 		case <-ctx.Done():

@@ -39,11 +39,19 @@ func (s *source) follow(at, by site, seen []string, calls map[string]*site, foun
 		return
 	}
 	for _, c := range slices.Concat(s.calls[r.open], s.calls[s.method[r.open]]) {
+		if s.method[r.open] == field && isTest(by) && !(isTest(c) && by.pkg.PkgPath == c.pkg.PkgPath) {
+			continue // the product's text, which a test runs as it is
+		}
 		calls[r.open] = &c
 		s.follow(at, c, r.programs, calls, found)
 	}
 	delete(calls, r.open)
 }
+
+// field is the method of what is no function.
+const field = "field"
+
+func isTest(s site) bool { return strings.HasSuffix(s.file, "_test.go") }
 
 // evaluation says what expressions can be under some calls. A parameter of another
 // function is the text of open.

@@ -25,10 +25,13 @@ var debian = map[string]string{
 	"kill": "procps", "sysctl": "procps",
 	// Every Debian has these.
 	"bash": "bash", "sh": "dash", "dpkg-query": "dpkg", "dpkg-deb": "dpkg", "apt-get": "apt", "apt-config": "apt", "grep": "grep", "getent": "libc-bin", "tar": "tar", "mount": "mount", "umount": "mount",
-	"nsenter": "util-linux", "unshare": "util-linux", "flock": "util-linux",
-	"cat": "coreutils", "cut": "coreutils", "dirname": "coreutils", "env": "coreutils", "head": "coreutils", "install": "coreutils", "ls": "coreutils", "mkdir": "coreutils",
-	"mv": "coreutils", "rm": "coreutils", "seq": "coreutils", "sleep": "coreutils", "stat": "coreutils", "tail": "coreutils", "touch": "coreutils",
-	"wc": "coreutils",
+	"nsenter": "util-linux", "unshare": "util-linux", "flock": "util-linux", "setsid": "util-linux", "find": "findutils", "xargs": "findutils", "sed": "sed",
+	"basename": "coreutils", "cat": "coreutils", "chmod": "coreutils", "cp": "coreutils", "cut": "coreutils", "date": "coreutils",
+	"dd": "coreutils", "dirname": "coreutils", "env": "coreutils", "head": "coreutils", "id": "coreutils", "install": "coreutils",
+	"ln": "coreutils", "ls": "coreutils", "mkdir": "coreutils", "mkfifo": "coreutils", "mktemp": "coreutils", "mv": "coreutils",
+	"nohup": "coreutils", "readlink": "coreutils", "realpath": "coreutils", "rm": "coreutils", "seq": "coreutils", "sleep": "coreutils",
+	"sort": "coreutils", "stat": "coreutils", "tail": "coreutils", "tee": "coreutils", "timeout": "coreutils", "touch": "coreutils",
+	"tr": "coreutils", "uniq": "coreutils", "wc": "coreutils",
 }
 
 // without has the programs that need no package, and why.
@@ -45,7 +48,7 @@ var without = map[string]string{
 var builtin = []string{".", ":", "[", "cd", "command", "echo", "exec", "exit", "export", "false", "printf", "set", "test", "trap", "true", "wait"}
 
 // base are the packages that every Debian has.
-var base = []string{"apt", "bash", "coreutils", "dash", "dpkg", "grep", "libc-bin", "mount", "tar", "util-linux"}
+var base = []string{"apt", "bash", "coreutils", "dash", "dpkg", "findutils", "grep", "libc-bin", "mount", "sed", "tar", "util-linux"}
 
 // target is what a target of make runs: programs in Go, by their folders, and all tests or
 // benchmarks.

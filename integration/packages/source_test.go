@@ -21,7 +21,7 @@ type source struct {
 	calls  map[string][]site  // by function, or by name and signature of an interface's method
 	values map[string][]value // by variable or field: what it is assigned
 	params map[string]param   // by variable
-	method map[string]string  // by function: name and signature
+	method map[string]string  // by function: name and signature; by field: [field]
 }
 
 type pkg = *packages.Package
@@ -136,7 +136,7 @@ func (s *source) assign(p pkg, to types.Object, e ast.Expr, part part) {
 	at := place(p, to)
 	s.values[at] = append(s.values[at], value{expr{e, p}, part})
 	if v, ok := to.(*types.Var); ok && v.IsField() && !s.again(p, e) {
-		s.params[at] = param{function: at} // as if what assigns it called it
+		s.params[at], s.method[at] = param{function: at}, field // as if what assigns it called it
 		s.calls[at] = append(s.calls[at], site{args: []expr{{e, p}}, pkg: p, file: p.Fset.Position(e.Pos()).Filename})
 	}
 	if f, ok := e.(*ast.FuncLit); ok {

@@ -84,11 +84,9 @@ func noElements() []bpf.Instruction {
 	if netlink.Host16(1) == 1 {
 		kind++ // big endian
 	}
-	program := []bpf.Instruction{bpf.LoadAbsolute{Off: kind, Size: 1}}
+	program := []bpf.Instruction{netlink.Load8(kind)}
 	for _, command := range []uint32{unix.NFT_MSG_NEWSETELEM, unix.NFT_MSG_DELSETELEM, unix.NFT_MSG_NEWGEN} {
-		program = append(program,
-			bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: command, SkipTrue: 1},
-			bpf.RetConstant{Val: 0})
+		program = append(program, netlink.Case(command, netlink.Drop)...)
 	}
-	return append(program, bpf.RetConstant{Val: 1<<32 - 1}) // all of it
+	return append(program, netlink.Pass)
 }

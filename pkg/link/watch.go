@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/berth-cni/berth/pkg/internal/netlink"
 	"golang.org/x/net/bpf"
@@ -70,24 +71,16 @@ func ourChanges() []bpf.Instruction {
 		bits     = unix.SizeofNlMsghdr + 1 // rtm_dst_len of struct rtmsg
 		protocol = unix.SizeofNlMsghdr + 5 // rtm_protocol
 	)
-	equal := func(v uint32, yes, no uint8) bpf.Instruction {
-		return bpf.JumpIf{Cond: bpf.JumpEqual, Val: v, SkipTrue: yes, SkipFalse: no}
-	}
-	return []bpf.Instruction{
-		bpf.LoadAbsolute{Off: kind, Size: 2},
-		equal(netlink.Host16(unix.RTM_NEWLINK), 5, 0),
-		equal(netlink.Host16(unix.RTM_NEWROUTE), 6, 0),
-		equal(netlink.Host16(unix.RTM_DELROUTE), 7, 0),
-		equal(netlink.Host16(unix.RTM_NEWADDR), 8, 0),
-		equal(netlink.Host16(unix.RTM_DELNETCONF), 7, 0),
-		bpf.RetConstant{Val: 1 << 20},
-		bpf.LoadAbsolute{Off: family, Size: 1}, // a bridge's news of its ports
-		equal(unix.AF_BRIDGE, 4, 5),
-		bpf.LoadAbsolute{Off: bits, Size: 1},
-		equal(0, 3, 2),
-		bpf.LoadAbsolute{Off: protocol, Size: 1},
-		equal(unix.RTPROT_KERNEL, 1, 0),
-		bpf.RetConstant{Val: 0},
-		bpf.RetConstant{Val: 1 << 20},
-	}
+	load := func(i bpf.Instruction) []bpf.Instruction { return []bpf.Instruction{i} }
+	pass, drop := netlink.Pass, netlink.Drop
+	return slices.Concat(load(netlink.Load16(kind)),
+		netlink.Case(netlink.Host16(unix.RTM_NEWLINK), // not a bridge's news of its ports
+			slices.Concat(load(netlink.Load8(family)), netlink.Case(unix.AF_BRIDGE, drop), load(pass))...),
+		netlink.Case(netlink.Host16(unix.RTM_NEWROUTE),
+			slices.Concat(load(netlink.Load8(bits)), netlink.Case(0, pass), load(drop))...),
+		netlink.Case(netlink.Host16(unix.RTM_DELROUTE),
+			slices.Concat(load(netlink.Load8(protocol)), netlink.Case(unix.RTPROT_KERNEL, pass), load(drop))...),
+		netlink.Case(netlink.Host16(unix.RTM_NEWADDR), drop),
+		netlink.Case(netlink.Host16(unix.RTM_DELNETCONF), drop),
+		load(pass))
 }

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-var everything = []bpf.Instruction{bpf.RetConstant{Val: 1<<32 - 1}}
+var everything = []bpf.Instruction{Pass}
 
 func listening(t *testing.T, buffer int, filter []bpf.Instruction) *Listener {
 	t.Helper()
@@ -73,7 +73,7 @@ func TestListener(t *testing.T) {
 	// Nothing that this socket causes.
 	err = l.SetFilter([]bpf.Instruction{
 		bpf.LoadAbsolute{Off: 12, Size: 4}, bpf.JumpIf{Cond: bpf.JumpEqual, Val: Host32(port), SkipTrue: 1},
-		bpf.RetConstant{Val: 1<<32 - 1}, bpf.RetConstant{},
+		Pass, Drop,
 	})
 	if err != nil {
 		t.Fatal(err)

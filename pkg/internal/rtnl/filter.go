@@ -1,6 +1,8 @@
 package rtnl
 
 import (
+	"slices"
+
 	"github.com/berth-cni/berth/pkg/internal/netlink"
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
@@ -19,31 +21,23 @@ func EventsOf(links []int, protocol uint8, port uint32) []bpf.Instruction {
 		origin = unix.NLMSG_HDRLEN + 5                // rtm_protocol
 		attrs  = unix.NLMSG_HDRLEN + unix.SizeofRtMsg // of a route
 	)
-	const all, none = 1<<32 - 1, 0
-	ret := func(n uint32) bpf.Instruction { return bpf.RetConstant{Val: n} }
-	// unless skips the next instruction, which returns.
-	unless := func(cond bpf.JumpTest, v uint32) bpf.Instruction { return bpf.JumpIf{Cond: cond, Val: v, SkipTrue: 1} }
-
-	route := []bpf.Instruction{
-		bpf.LoadAbsolute{Off: origin, Size: 1}, unless(bpf.JumpNotEqual, uint32(protocol)), ret(all),
-		bpf.LoadAbsolute{Off: flags, Size: 2}, unless(bpf.JumpBitsNotSet, netlink.Host16(unix.NLM_F_REPLACE)), ret(all),
+	// Both ways end with a link's index loaded, except where they have returned.
+	route := slices.Concat(
+		[]bpf.Instruction{netlink.Load8(origin)}, netlink.Case(uint32(protocol), netlink.Pass),
+		[]bpf.Instruction{netlink.Load16(flags), bpf.JumpIf{Cond: bpf.JumpBitsNotSet, Val: netlink.Host16(unix.NLM_F_REPLACE), SkipTrue: 1}, netlink.Pass},
 		// The extension finds an attribute: from where in A, of the kind in X.
-		bpf.LoadConstant{Dst: bpf.RegA, Val: attrs}, bpf.LoadConstant{Dst: bpf.RegX, Val: unix.RTA_OIF},
-		bpf.LoadExtension{Num: bpf.ExtNetlinkAttr}, unless(bpf.JumpNotEqual, 0), ret(none),
-		bpf.TAX{}, bpf.LoadIndirect{Off: unix.SizeofRtAttr, Size: 4},
-	}
-	other := []bpf.Instruction{
-		bpf.LoadAbsolute{Off: index, Size: 4}, bpf.Jump{Skip: uint32(len(route))},
-	}
-	program := []bpf.Instruction{
-		bpf.LoadAbsolute{Off: sender, Size: 4}, unless(bpf.JumpNotEqual, netlink.Host32(port)), ret(none),
-		bpf.LoadAbsolute{Off: kind, Size: 2},
+		[]bpf.Instruction{bpf.LoadConstant{Dst: bpf.RegA, Val: attrs}, bpf.LoadConstant{Dst: bpf.RegX, Val: unix.RTA_OIF}, bpf.LoadExtension{Num: bpf.ExtNetlinkAttr}},
+		netlink.Case(0, netlink.Drop),
+		[]bpf.Instruction{bpf.TAX{}, bpf.LoadIndirect{Off: unix.SizeofRtAttr, Size: 4}})
+	other := []bpf.Instruction{netlink.Load32(index), bpf.Jump{Skip: uint32(len(route))}}
+	isRoute := []bpf.Instruction{
 		bpf.JumpIf{Cond: bpf.JumpEqual, Val: netlink.Host16(unix.RTM_NEWROUTE), SkipTrue: uint8(1 + len(other))},
 		bpf.JumpIf{Cond: bpf.JumpEqual, Val: netlink.Host16(unix.RTM_DELROUTE), SkipTrue: uint8(len(other))},
 	}
-	program = append(append(program, other...), route...)
-	for _, l := range links { // the index is in A, either way
-		program = append(program, unless(bpf.JumpNotEqual, netlink.Host32(uint32(l))), ret(all))
+	program := slices.Concat([]bpf.Instruction{netlink.Load32(sender)}, netlink.Case(netlink.Host32(port), netlink.Drop),
+		[]bpf.Instruction{netlink.Load16(kind)}, isRoute, other, route)
+	for _, l := range links {
+		program = append(program, netlink.Case(netlink.Host32(uint32(l)), netlink.Pass)...)
 	}
-	return append(program, ret(none))
+	return append(program, netlink.Drop)
 }

@@ -13,7 +13,7 @@ import (
 // watchUnderlay has the underlay looked at again soon after an address of the host
 // changed.
 func (a *Agent) watchUnderlay(ctx context.Context) {
-	everything := []bpf.Instruction{bpf.RetConstant{Val: 1<<32 - 1}}
+	everything := []bpf.Instruction{netlink.Pass}
 	l, err := netlink.Listen(unix.NETLINK_ROUTE, 0, everything, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR)
 	if err != nil {
 		a.Log.Warn("watch the host's addresses; they are looked at now and then", "error", err)

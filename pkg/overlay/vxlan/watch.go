@@ -106,6 +106,6 @@ func (h *Host) attach() error {
 
 // Filters that need no thought.
 var (
-	nothing    = []bpf.Instruction{bpf.RetConstant{Val: 0}}
-	everything = []bpf.Instruction{bpf.RetConstant{Val: 1<<32 - 1}}
+	nothing    = []bpf.Instruction{netlink.Drop}
+	everything = []bpf.Instruction{netlink.Pass}
 )

@@ -106,7 +106,7 @@ at everything, and found no problem in the rest, or the command line is wrong.`,
 func (p *program) diagnose(c *cobra.Command, asJSON, fix bool) error {
 	s := &p.settings
 	r := doctor.Diagnose(c.Context(), doctor.Config{
-		Records: p.hostStore(), ConfDir: conflist.Dir(netDirOf(c)), PluginDirs: filepath.SplitList(pluginDir()), DataDir: s.dataDir, Listen: s.listen, StoreName: s.storeName(), State: p.readState,
+		Records: p.hostStore(), ConfDir: conflist.Dir(netDirOf(c)), PluginDirs: append(filepath.SplitList(pluginDir()), usualPluginDirs...), DataDir: s.dataDir, Listen: s.listen, StoreName: s.storeName(), State: p.readState,
 		Tokens: s.store != storeStatic, Named: s.named, Now: p.now,
 	}, fix)
 	if asJSON {

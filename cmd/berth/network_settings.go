@@ -46,6 +46,9 @@ func pluginDir() string {
 	return "/opt/cni/bin"
 }
 
+// usualPluginDirs are where distributions and runtimes put plugins.
+var usualPluginDirs = []string{"/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni"}
+
 // addressPools are pools, separated by commas; the first that is given replaces the
 // default ones.
 func addressPools(to *[]conflist.Pool) pflag.Value {

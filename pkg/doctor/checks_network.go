@@ -20,7 +20,8 @@ import (
 type networkFacts struct {
 	Files    []*conflist.File
 	FilesErr error // of those that say nothing, or that another one is before
-	// Missing are plugins that are in none of the folders, by network.
+	// Missing are plugins that are in none of the folders, by network: of those that this
+	// program made, or that our plugins have containers on.
 	Missing map[string][]string
 	Dirs    []string // of plugins
 
@@ -36,12 +37,13 @@ type listener struct {
 }
 
 // gatherNetworks looks at the configurations, and at the ports of living containers.
-func (c *Config) gatherNetworks(living []*attach.Attachment) networkFacts {
+func (c *Config) gatherNetworks(records, living []*attach.Attachment) networkFacts {
 	n := networkFacts{Missing: map[string][]string{}, Dirs: c.PluginDirs}
 	n.Files, n.FilesErr = c.ConfDir.List()
 	for _, f := range n.Files {
-		if len(f.Foreign()) == len(f.Plugins) || len(c.PluginDirs) == 0 {
-			continue // nobody's of ours
+		used := slices.ContainsFunc(records, func(a *attach.Attachment) bool { return a.Network == f.Name })
+		if f.Mark == nil && !used || len(c.PluginDirs) == 0 {
+			continue // another's, whose runtime may look elsewhere
 		}
 		for _, p := range f.Plugins {
 			if !slices.ContainsFunc(c.PluginDirs, func(dir string) bool { return executable(filepath.Join(dir, p.Type)) }) {

@@ -67,7 +67,7 @@ func TestDamage(t *testing.T) {
 		{"echo '{' > \"$CONF/10-cut.conflist\"", inConflists, "10-cut.conflist: is no CNI configuration", false},
 		{"for i in 1 2; do echo '{\"cniVersion\": \"1.0.0\", \"name\": \"two\", \"plugins\": [{\"type\": \"ptp\"}]}' > \"$CONF/$i.conflist\"; done", inConflists,
 			"2.conflist: network two is in", false},
-		{"echo '{\"cniVersion\": \"1.0.0\", \"name\": \"b\", \"plugins\": [{\"type\": \"bridge\"}, {\"type\": \"tuning\"}]}' > \"$CONF/b.conflist\"", inConflists,
+		{"echo '{\"cniVersion\": \"1.0.0\", \"name\": \"b\", \"berth\": {\"driver\": \"bridge\"}, \"plugins\": [{\"type\": \"bridge\"}, {\"type\": \"tuning\"}]}' > \"$CONF/b.conflist\"", inConflists,
 			"network b: no plugin bridge, tuning in /nowhere", false},
 		{"ip netns exec $N1 true; ip address del 192.0.2.1/24 dev wire; ip address add 192.0.2.9/24 dev wire; ip route add default via 192.0.2.2", inListeners,
 			"port 192.0.2.1:8003/tcp of c3: 192.0.2.1 is not an address of this host", false},
@@ -125,6 +125,15 @@ func (w *testHost) publish(n int, address string) {
 	}
 	if err := w.Store.Add(w.Context(), &attach.Adding{Attachment: a}); err != nil {
 		w.Fatal(err)
+	}
+}
+
+// TestForeignConflist is a network of another engine, whose plugins are elsewhere.
+func TestForeignConflist(t *testing.T) {
+	w := newHost(t)
+	w.Sh(w.names() + `echo '{"cniVersion": "0.4.0", "name": "podman", "plugins": [{"type": "bridge"}, {"type": "portmap"}]}' > "$CONF/87-podman.conflist"`)
+	if code, bad := w.doctor(); code != allWell {
+		t.Errorf("%d, %q", code, bad)
 	}
 }
 

@@ -60,7 +60,7 @@ func (c *Config) gather(ctx context.Context) *facts {
 		f.State, f.StoreErr = c.State(ctx)
 	}
 	f.Host = *c.gatherHost(ctx)
-	f.Networks = c.gatherNetworks(f.Host.living())
+	f.Networks = c.gatherNetworks(f.Host.Records, f.Host.living())
 	f.Devices = f.Host.Links
 	own := f.Host.ownDevices()
 	for _, l := range f.Locals {

@@ -3,6 +3,7 @@ package attach
 import (
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -236,7 +237,7 @@ func TestConnectKilled(t *testing.T) {
 func TestOldStore(t *testing.T) {
 	s := testStore(t)
 	one := hand(t, s, "c", "one", false)
-	db, err := s.open(s.path(), false)
+	db, err := s.open(s.path(), false, new(*os.File))
 	if err != nil {
 		t.Fatal(err)
 	}

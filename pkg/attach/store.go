@@ -75,17 +75,14 @@ func (s *Store) Update(ctx context.Context, fn func(*Tx) error) error {
 			return err
 		}
 	}
-	db, err := s.open(s.path(), false)
-	if err != nil {
-		return err
-	}
-	err = db.Update(func(tx *bbolt.Tx) error {
-		if err := addBuckets(tx); err != nil {
-			return err
-		}
-		return fn(&Tx{tx, s.decode})
+	return s.with(s.path(), false, func(db *bbolt.DB) error {
+		return db.Update(func(tx *bbolt.Tx) error {
+			if err := addBuckets(tx); err != nil {
+				return err
+			}
+			return fn(&Tx{tx, s.decode})
+		})
 	})
-	return errors.Join(err, db.Close())
 }
 
 // View runs fn in a read transaction. Without a database fn is not called: there
@@ -100,19 +97,16 @@ func (s *Store) View(ctx context.Context, fn func(*Tx) error) error {
 	}
 	unlock := sync.OnceFunc(unlockFile)
 	defer unlock()
-	db, err := s.open(s.path(), true)
-	if err != nil {
-		return err
-	}
-	err = db.View(func(tx *bbolt.Tx) error {
-		for _, b := range buckets {
-			if tx.Bucket(b) == nil {
-				return errOldStore
+	err = s.with(s.path(), true, func(db *bbolt.DB) error {
+		return db.View(func(tx *bbolt.Tx) error {
+			for _, b := range buckets {
+				if tx.Bucket(b) == nil {
+					return errOldStore
+				}
 			}
-		}
-		return fn(&Tx{tx, s.decode})
+			return fn(&Tx{tx, s.decode})
+		})
 	})
-	err = errors.Join(err, db.Close())
 	if errors.Is(err, errOldStore) {
 		unlock()
 		if err := s.Update(ctx, func(*Tx) error { return nil }); err != nil {
@@ -124,17 +118,25 @@ func (s *Store) View(ctx context.Context, fn func(*Tx) error) error {
 }
 
 // open opens the file. The caller has the lock, so bbolt's own, which polls every
-// 50 ms, never waits; the timeout is for a stranger who holds the file.
-func (s *Store) open(path string, readOnly bool) (*bbolt.DB, error) {
+// 50 ms, never waits; the timeout is for a stranger who holds the file. file is set as
+// soon as there is one.
+func (s *Store) open(path string, readOnly bool, file **os.File) (*bbolt.DB, error) {
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{
 		Timeout:      5 * time.Second,
 		ReadOnly:     readOnly,
 		FreelistType: bbolt.FreelistMapType,
 		NoStatistics: true,
-		OpenFile:     openFile,
+		OpenFile: func(name string, flag int, perm os.FileMode) (f *os.File, err error) {
+			f, err = openFile(name, flag, perm)
+			*file = f
+			return f, err
+		},
 	})
 	if errors.Is(err, bolterrors.ErrTimeout) {
 		return nil, fmt.Errorf("open %s: another program has held it for 5 s", path)
+	}
+	if err != nil && isDamage(err) {
+		return nil, s.damaged(path, err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, err)
@@ -159,12 +161,7 @@ func (s *Store) create() error {
 	if err := os.Remove(tmp); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	db, err := s.open(tmp, false)
-	if err != nil {
-		return err
-	}
-	err = db.Update(addBuckets)
-	if err := errors.Join(err, db.Close()); err != nil {
+	if err := s.with(tmp, false, func(db *bbolt.DB) error { return db.Update(addBuckets) }); err != nil {
 		return fmt.Errorf("make %s: %w", tmp, err)
 	}
 	return os.Rename(tmp, s.path())

@@ -18,7 +18,12 @@ func (p *plugin) del(r *Request) error {
 	var errs []error
 	var last error
 	for _, role := range p.roles() {
-		if last = p.store().Del(p.ctx, r.key(role)); !errors.Is(last, attach.ErrNotFound) {
+		last = p.store().Del(p.ctx, r.key(role))
+		if errors.Is(last, attach.ErrDamaged) { // a runtime could never remove the container
+			Warn("%v", last)
+			last = attach.ErrNotFound
+		}
+		if !errors.Is(last, attach.ErrNotFound) {
 			errs = append(errs, last)
 		}
 	}

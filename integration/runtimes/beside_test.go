@@ -176,9 +176,8 @@ func (b *beside) bad(when, words string) {
 const agentTime = 15 * time.Second
 
 // repaired does damage to the way of Berth's containers, and has each of those repair it
-// that are to. An agent sees what other firewalls drop; what was flushed of its own it puts
-// back where that is in nftables.
-func (b *beside) repaired(by, words string, flushed bool, damage func()) {
+// that are to.
+func (b *beside) repaired(by, words string, damage func()) {
 	b.t.Helper()
 	for _, args := range [][]string{{"reload"}, {"doctor", "--fix"}} {
 		damage()
@@ -187,9 +186,6 @@ func (b *beside) repaired(by, words string, flushed bool, damage func()) {
 			b.t.Errorf("%s: berth %s: %v\n%s", by, strings.Join(args, " "), err, out)
 		}
 		b.hold(by+", after berth "+strings.Join(args, " "), b.ours())
-	}
-	if flushed && b.backend == "iptables" {
-		return
 	}
 	b.withAgent(func() {
 		damage()

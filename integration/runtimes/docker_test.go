@@ -177,8 +177,8 @@ func TestDockerAfter(t *testing.T) {
 		b.bad("Docker has started", "FORWARD")
 		b.add("c2", 8082)
 		b.hold("after the next ADD", b.all())
-		b.repaired("iptables -F FORWARD", "FORWARD", false, func() { d.iptables("-F", "FORWARD") })
-		b.repaired("a flush of all rules", "berth reload", true, func() {
+		b.repaired("iptables -F FORWARD", "FORWARD", func() { d.iptables("-F", "FORWARD") })
+		b.repaired("a flush of all rules", "berth reload", func() {
 			d.mustRun("nft", "flush", "ruleset")
 			for _, table := range []string{"nat", "mangle", "filter"} {
 				d.iptables("-t", table, "-F")

@@ -182,6 +182,40 @@ func (b ipt) rebuild(ctx context.Context, all records) error {
 	}
 }
 
+// RestoreIPTables makes the iptables backend's rules anew, for all attachments, when
+// somebody flushed a table: what leads to our chains is gone. It says whether it did.
+// users are attachments that there were of late; all lists those that there are. Without
+// users it does nothing, else it runs iptables for each jump.
+func RestoreIPTables(ctx context.Context, users []*attach.Attachment, all func(context.Context) ([]*attach.Attachment, error)) (restored bool, err error) {
+	asked := map[bool]bool{}
+	for _, a := range users {
+		r := RulesOf(a)
+		if r == nil || r.Backend != IPTables || a.Going {
+			continue
+		}
+		for _, v6 := range families(a) {
+			if asked[v6] {
+				continue
+			}
+			asked[v6] = true
+			t, err := open(v6)
+			if err != nil {
+				return false, err
+			}
+			for _, x := range jumps(v6) {
+				there, err := x.exists(t)
+				if err != nil {
+					return false, err
+				}
+				if !there {
+					return true, ipt{}.rebuild(ctx, all)
+				}
+			}
+		}
+	}
+	return false, nil
+}
+
 func clearChains() error {
 	for _, v6 := range []bool{false, true} {
 		t, err := open(v6)

@@ -22,7 +22,8 @@ type Keeper struct {
 	Rules func(context.Context) error
 	Log   *slog.Logger
 
-	shared []*Shared // by the records, as of the last tick
+	all    []*attach.Attachment // that are there, as of the last tick
+	shared []*Shared            // by these
 	said   map[string]string
 }
 
@@ -115,6 +116,9 @@ func (k *Keeper) compare(ctx context.Context, fresh bool) {
 		k.list(ctx)
 		missing = k.missing(ctx)
 	}
+	if done, err := firewall.RestoreIPTables(ctx, k.all, k.readable); done || err != nil {
+		k.say("rules of iptables", err, "a table of iptables was flushed: put back the rules of all containers")
+	}
 	var again []string // networks whose bridge was made again, without its ports
 	for _, s := range missing {
 		what := s.String()
@@ -144,8 +148,8 @@ func (k *Keeper) compare(ctx context.Context, fresh bool) {
 
 // list reads what the host has to have from the records of containers that are there.
 func (k *Keeper) list(ctx context.Context) {
-	all, err := k.Records.List(ctx, "")
-	if err != nil && !errors.Is(err, attach.ErrUnreadable) {
+	all, err := k.readable(ctx)
+	if err != nil {
 		k.say("records", err, "")
 		return // what was known goes on to hold
 	}
@@ -156,10 +160,20 @@ func (k *Keeper) list(ctx context.Context) {
 		return
 	}
 	now := time.Now()
-	k.shared = SharedBy(slices.DeleteFunc(all, func(a *attach.Attachment) bool {
+	k.all = slices.DeleteFunc(all, func(a *attach.Attachment) bool {
 		state, _ := StateOf(a, links, now)
 		return state == Gone
-	}))
+	})
+	k.shared = SharedBy(k.all)
+}
+
+// readable lists the records; one that cannot be read keeps nothing from the others.
+func (k *Keeper) readable(ctx context.Context) ([]*attach.Attachment, error) {
+	all, err := k.Records.List(ctx, "")
+	if errors.Is(err, attach.ErrUnreadable) {
+		err = nil
+	}
+	return all, err
 }
 
 func (k *Keeper) missing(ctx context.Context) (missing []*Shared) {

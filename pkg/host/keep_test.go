@@ -1,0 +1,41 @@
+package host
+
+import (
+	"log/slog"
+	"strings"
+	"testing"
+
+	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/firewall"
+)
+
+// TestKeepIPTables: rules of iptables that somebody flushed are put back at the next look,
+// whichever table of whichever family it was.
+func TestKeepIPTables(t *testing.T) {
+	w := newHost(t)
+	for _, c := range []string{"c1", "c2"} {
+		if err := w.Store.Del(t.Context(), attach.Key{Network: "web", Container: c, IfName: "eth0"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.Backend = firewall.IPTables
+	w.Container(3, false)
+	a := w.Container(4, false)
+	var log strings.Builder
+	k := &Keeper{Records: w.Store, Log: slog.New(slog.NewTextHandler(&log, nil))}
+	k.compare(t.Context(), true)
+	if log.Len() > 0 {
+		t.Errorf("nothing was wrong, and the keeper says:\n%s", &log)
+	}
+	for _, damage := range []string{"nft flush ruleset", "iptables -t nat -F", "ip6tables -F", "ip6tables -t nat -F"} {
+		log.Reset()
+		w.Sh(damage)
+		if attach.Check(t.Context(), a) == nil {
+			t.Fatalf("%s: nothing is wrong", damage)
+		}
+		k.compare(t.Context(), true)
+		if err := attach.Check(t.Context(), a); err != nil || strings.Count(log.String(), "a table of iptables was flushed") != 1 {
+			t.Errorf("%s: %v\n%s", damage, err, &log)
+		}
+	}
+}

@@ -26,8 +26,9 @@ func debian(t testing.TB, names ...string) string {
 	}
 	cache := cmp.Or(os.Getenv("BERTH_CACHE"), filepath.Join(cmp.Or(os.Getenv("TMPDIR"), "/var/tmp"), "berth-cache"))
 	must(t, os.MkdirAll(cache, 0o755))
-	dir := filepath.Join(cache, fmt.Sprintf("%s-%.6x", strings.Join(names, "-"), sha256.Sum256(there)))
-	lock, err := os.OpenFile(dir+".lock", os.O_CREATE|os.O_RDWR, 0o600)
+	kind := filepath.Join(cache, strings.Join(names, "-"))
+	dir := fmt.Sprintf("%s-%.6x", kind, sha256.Sum256(there))
+	lock, err := os.OpenFile(kind+".lock", os.O_CREATE|os.O_RDWR, 0o600)
 	must(t, err)
 	defer lock.Close()
 	for err = unix.EINTR; err == unix.EINTR; {
@@ -37,12 +38,17 @@ func debian(t testing.TB, names ...string) string {
 	if _, err := os.Stat(dir); err == nil {
 		return dir
 	}
+	old, err := filepath.Glob(kind + "-*") // of the machine before it was upgraded
+	must(t, err)
+	for _, o := range old {
+		must(t, os.RemoveAll(o))
+	}
 	part := dir + ".part"
-	must(t, os.RemoveAll(part))
 	if err := download(filepath.Join(part, "debs"), names); err != nil {
 		t.Skipf("download %s: %v", strings.Join(names, ", "), err)
 	}
 	must(t, unpack(part))
+	must(t, os.RemoveAll(filepath.Join(part, "debs")))
 	must(t, os.Rename(part, dir))
 	return dir
 }

@@ -70,8 +70,7 @@ func (p *program) connect(ctx context.Context, w *connection, network, word stri
 	views := inspect.Attachments([]*attach.Attachment{a}, func(*inspect.Attachment) bool { return true }, nil, p.now())
 	return writeShape(p.out, &w.shape, views, func(out io.Writer) {
 		row(out, "CONTAINER", "NETWORK", "INTERFACE", "ADDRESSES", "PORTS", "NAMES")
-		cells := cells(&views[0], false)
-		row(out, cells[:6]...)
+		row(out, cells(&views[0], false)[:6]...)
 	})
 }
 

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"path/filepath"
 	"strings"
 
 	"github.com/berth-cni/berth/pkg/conflist"
@@ -106,7 +105,7 @@ at everything, and found no problem in the rest, or the command line is wrong.`,
 func (p *program) diagnose(c *cobra.Command, asJSON, fix bool) error {
 	s := &p.settings
 	r := doctor.Diagnose(c.Context(), doctor.Config{
-		Records: p.hostStore(), ConfDir: conflist.Dir(netDirOf(c)), PluginDirs: append(filepath.SplitList(pluginDir()), usualPluginDirs...), DataDir: s.dataDir, Listen: s.listen, StoreName: s.storeName(), State: p.readState,
+		Records: p.hostStore(), ConfDir: conflist.Dir(netDirOf(c)), PluginDirs: pluginDirs(), DataDir: s.dataDir, Listen: s.listen, StoreName: s.storeName(), State: p.readState,
 		Tokens: s.store != storeStatic, Named: s.named, Now: p.now,
 	}, fix)
 	if asJSON {

@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/berth-cni/berth/pkg/conflist"
@@ -46,8 +47,16 @@ func pluginDir() string {
 	return "/opt/cni/bin"
 }
 
-// usualPluginDirs are where distributions and runtimes put plugins.
-var usualPluginDirs = []string{"/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni"}
+// pluginDirs are that, and where distributions and runtimes put plugins, each once.
+func pluginDirs() []string {
+	dirs := filepath.SplitList(pluginDir())
+	for _, dir := range []string{"/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni"} {
+		if !slices.Contains(dirs, dir) {
+			dirs = append(dirs, dir)
+		}
+	}
+	return dirs
+}
 
 // addressPools are pools, separated by commas; the first that is given replaces the
 // default ones.

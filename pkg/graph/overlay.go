@@ -3,12 +3,8 @@ package graph
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
-	"os"
-	"path/filepath"
 	"slices"
 
 	"github.com/berth-cni/berth/pkg/overlay"
@@ -22,7 +18,12 @@ func (c *Config) overlays(ctx context.Context) ([]Overlay, error) {
 	if len(locals) == 0 {
 		return nil, err
 	}
-	state, stateErr := savedState(c.DataDir)
+	state := overlay.NewState()
+	said, stateErr := agent.Saved(c.DataDir)
+	if errors.Is(stateErr, fs.ErrNotExist) {
+		stateErr = nil
+	}
+	state.Apply(said)
 	status, statusErr := agent.Ask(ctx, c.Listen)
 	if runs, _ := overlay.AgentRuns(c.Store.Dir()); !runs {
 		statusErr = nil // nobody expects an answer
@@ -69,24 +70,4 @@ func overlayView(l *overlay.Local, state *overlay.State, status *agent.Status) O
 	}
 	slices.SortFunc(o.Peers, func(a, b Remote) int { return cmp.Compare(a.Name, b.Name) })
 	return o
-}
-
-// savedState is what the store said last, as the agent has written it down; empty when
-// it has not.
-func savedState(dataDir string) (*overlay.State, error) {
-	s := overlay.NewState()
-	path := filepath.Join(dataDir, "state.json")
-	data, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return s, nil
-	}
-	if err != nil {
-		return s, err
-	}
-	var u overlay.Update
-	if err := json.Unmarshal(data, &u); err != nil { // the keys are those of its fields
-		return s, fmt.Errorf("decode %s: %w", path, err)
-	}
-	s.Apply(u)
-	return s, nil
 }

@@ -3,6 +3,7 @@ package agent
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"maps"
 	"os"
@@ -32,19 +33,20 @@ type stateFile struct {
 	Blocks   []overlay.Block   `json:"blocks"`
 }
 
-func (a *Agent) statePath() string { return filepath.Join(a.DataDir, "state.json") }
+func statePath(dataDir string) string { return filepath.Join(dataDir, "state.json") }
 
-// remember starts from what the store said before, and from the host's own files.
-func (a *Agent) remember() {
+// Saved is what the store said last, as an agent of this host has written it down, of
+// it what is valid. fs.ErrNotExist when none has.
+func Saved(dataDir string) (u overlay.Update, err error) {
 	var f stateFile
-	data, err := os.ReadFile(a.statePath())
-	if err == nil {
-		err = json.Unmarshal(data, &f)
+	path := statePath(dataDir)
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return u, err
 	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		a.Log.Warn("what the store said before is not readable; the store will say it again", "error", err)
+	if err := json.Unmarshal(data, &f); err != nil {
+		return u, fmt.Errorf("decode %s: %w", path, err)
 	}
-	u := overlay.Update{Full: true}
 	for _, n := range f.Networks {
 		if n.Validate() == nil {
 			u.Networks = append(u.Networks, n)
@@ -60,6 +62,16 @@ func (a *Agent) remember() {
 			u.Blocks = append(u.Blocks, b)
 		}
 	}
+	return u, nil
+}
+
+// remember starts from what the store said before, and from the host's own files.
+func (a *Agent) remember() {
+	u, err := Saved(a.DataDir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		a.Log.Warn("what the store said before is not readable; the store will say it again", "error", err)
+	}
+	u.Full = true
 	a.known = err == nil
 	a.state.Apply(u)
 	locals, err := overlay.ListLocal(a.DataDir)
@@ -99,7 +111,7 @@ func (a *Agent) save(now bool) {
 	f := stateFile{
 		slices.Collect(maps.Values(a.state.Networks)), slices.Collect(maps.Values(a.state.Nodes)), slices.Collect(maps.Values(a.state.Blocks)),
 	}
-	if err := writeState(a.statePath(), f); err != nil {
+	if err := writeState(statePath(a.DataDir), f); err != nil {
 		a.Log.Warn("write down what the store said", "error", err)
 	}
 	a.saved = savedState{next: time.Now().Add(max(time.Second, saveShare*time.Since(start)))}

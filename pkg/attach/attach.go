@@ -95,9 +95,10 @@ func parseKey(b []byte) Key {
 // Attachment is what a container was given on a network: the record.
 type Attachment struct {
 	Key
-	Plugin    string            `json:"plugin"`           // the binary that made it: "bridge"
-	Netns     string            `json:"netns"`            // path at ADD
-	Cookie    uint64            `json:"cookie,omitempty"` // SO_NETNS_COOKIE of that namespace (kernel 5.14), 0 if unknown
+	Plugin    string            `json:"plugin"`            // the binary that made it: "bridge"
+	Netns     string            `json:"netns"`             // path at ADD
+	Cookie    uint64            `json:"cookie,omitempty"`  // SO_NETNS_COOKIE of that namespace (kernel 5.14), 0 if unknown
+	MountNS   uint64            `json:"mountns,omitempty"` // inode of the mount namespace that Netns is a path of, 0 if unknown
 	Created   time.Time         `json:"created"`
 	Args      map[string]string `json:"args,omitempty"` // CNI_ARGS, for people: K8S_POD_NAME
 	MAC       string            `json:"mac,omitempty"`  // of the container's interface
@@ -105,6 +106,7 @@ type Attachment struct {
 	Routes    []Route           `json:"routes,omitempty"`
 	Leases    []netip.Addr      `json:"leases,omitempty"` // those of Addresses that the store leased
 	Ports     []Port            `json:"ports,omitempty"`
+	Waiting   []Port            `json:"waiting,omitempty"` // asked for, and published by another network of the container
 	// Connected says that a person attached the container: its runtime does not know,
 	// and will not ask for a DEL.
 	Connected bool   `json:"connected,omitempty"`

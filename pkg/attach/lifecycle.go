@@ -114,12 +114,22 @@ func (s *Store) del(ctx context.Context, k Key, byHand bool) error {
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("delete %s: %w", k, err)
 	}
-	return s.Update(ctx, func(tx *Tx) error {
+	var heirs []Key
+	err = s.Update(ctx, func(tx *Tx) (err error) {
 		if byHand {
-			return tx.dropByHand(a)
+			err = tx.dropByHand(a)
+		} else {
+			err = errors.Join(tx.drop(a), tx.forgetHand(k))
 		}
-		return errors.Join(tx.drop(a), tx.forgetHand(k))
+		if err == nil {
+			heirs, err = tx.passOn(a)
+		}
+		return err
 	})
+	if err == nil {
+		s.publish(ctx, heirs)
+	}
+	return err
 }
 
 // known returns the record; for a runtime also of what a person has disconnected,

@@ -3,6 +3,7 @@ package attach
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"go.etcd.io/bbolt"
@@ -16,9 +17,10 @@ var (
 	portBucket       = []byte("ports")       // protocol port family address -> key of the holder
 	networkBucket    = []byte("networks")    // name -> Network
 	goingBucket      = []byte("going")       // key of an attachment that is being deleted
+	waitingBucket    = []byte("waiting")     // container 0 key, of attachments with ports that another of the container has
 	handBucket       = []byte("hands")       // container 0 key -> whose it is, of containers that a person connected or disconnected
 
-	buckets = [][]byte{attachmentBucket, leaseBucket, usedBucket, cursorBucket, portBucket, networkBucket, goingBucket, handBucket}
+	buckets = [][]byte{attachmentBucket, leaseBucket, usedBucket, cursorBucket, portBucket, networkBucket, goingBucket, handBucket, waitingBucket}
 )
 
 // Tx is a transaction on the store. It is valid only inside the function that got it.
@@ -36,7 +38,7 @@ func (t *Tx) put(a *Attachment) error {
 	if err != nil {
 		return fmt.Errorf("encode record of %s: %w", a.Key, err)
 	}
-	if err := t.noteHand(a); err != nil {
+	if err := errors.Join(t.noteHand(a), t.noteWaiting(a)); err != nil {
 		return err
 	}
 	return t.bucket(attachmentBucket).Put(a.bytes(), data)
@@ -68,7 +70,7 @@ func (t *Tx) drop(a *Attachment) error {
 			return err
 		}
 	}
-	if err := t.bucket(goingBucket).Delete(a.bytes()); err != nil {
+	if err := errors.Join(t.bucket(goingBucket).Delete(a.bytes()), t.bucket(waitingBucket).Delete(waitingKey(a.Key))); err != nil {
 		return err
 	}
 	// What a person made anew in the place of a runtime's is still for the runtime to delete.

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/berth-cni/berth/pkg/attach"
-	"github.com/berth-cni/berth/pkg/link"
 )
 
 // add is ADD of every mode: plan, claim, add, answer.
@@ -47,7 +46,7 @@ func (r *Request) Adding() (*attach.Adding, error) {
 		return nil, err
 	}
 	a := &attach.Attachment{
-		Key: r.key(attach.Main), Plugin: r.mode.Name, Netns: r.Netns, Cookie: cookie,
+		Key: r.key(attach.Main), Plugin: r.mode.Name, Netns: r.Netns, Cookie: cookie, MountNS: mountNamespace(),
 		Created: time.Now().UTC().Truncate(time.Millisecond), Args: r.Args, MAC: r.wantedMAC,
 		Connected: r.Args[ArgConnected] != "", Steps: steps,
 	}
@@ -60,28 +59,17 @@ func (r *Request) Adding() (*attach.Adding, error) {
 	return &attach.Adding{Attachment: a, Warned: Warn}, nil
 }
 
-// record claims and adds. Who holds what is wanted, and is gone, is forgotten first.
+// record claims and adds. Who holds what is wanted, and is gone, is deleted first.
 func (p *plugin) record(a *attach.Adding) error {
 	s := p.store()
 	err := s.Add(p.ctx, a)
-	for forgetGone(p.ctx, s, err) {
+	for range 64 { // each time another one
+		if err == nil || !makeRoom(p.ctx, s, a, err) {
+			break
+		}
 		err = s.Add(p.ctx, a)
 	}
 	return err
-}
-
-// forgetGone forgets a network that is in the way of another one's addresses and whose
-// interface somebody has deleted. It reports whether it did.
-func forgetGone(ctx context.Context, s *attach.Store, err error) bool {
-	var overlap *attach.OverlapError
-	if !errors.As(err, &overlap) {
-		return false
-	}
-	there, err := link.Exists(overlap.Other.Link)
-	if err != nil || there {
-		return false
-	}
-	return s.Update(ctx, func(tx *attach.Tx) error { return tx.ForgetNetwork(overlap.Other.Name) }) == nil
 }
 
 // takeBack deletes an attachment whose result nobody has got.

@@ -34,7 +34,7 @@ func (*Ports) Kind() string { return "ports" }
 // Claim implements [attach.Claimer]. An [*attach.HeldError] when another container
 // publishes a port.
 func (p *Ports) Claim(tx *attach.Tx, a *attach.Adding) error {
-	a.Ports = nil
+	a.Ports, a.Waiting = nil, nil
 	for _, port := range p.Ports {
 		if err := claimPort(tx, a, port); err != nil {
 			return err
@@ -45,7 +45,7 @@ func (p *Ports) Claim(tx *attach.Tx, a *attach.Adding) error {
 
 // claimPort claims one port, of each family by itself if another network of the
 // container has one of them. A container on several networks publishes a port
-// once: the first network keeps it.
+// once: the first network keeps it, and the next gets it after that.
 func claimPort(tx *attach.Tx, a *attach.Adding, p attach.Port) error {
 	err := tx.ClaimPort(p, a.Key)
 	var held *attach.HeldError
@@ -56,6 +56,7 @@ func claimPort(tx *attach.Tx, a *attach.Adding, p attach.Port) error {
 			return errors.Join(claimPort(tx, a, v4), claimPort(tx, a, v6))
 		}
 		a.Warn("%s is published to this container on network %s already", p, held.Holder.Network)
+		a.Waiting = append(a.Waiting, p)
 		return nil
 	}
 	if err != nil {

@@ -83,6 +83,10 @@ func Faults(ctx context.Context, all []*attach.Attachment, agent bool) []Fault {
 	return found
 }
 
+// young is the age of a record whose ADD may still be under way: no runtime waits for
+// longer.
+const young = time.Minute
+
 // Confirm drops the faults of what somebody is adding, or has deleted, by now.
 func Confirm(ctx context.Context, store *attach.Store, found []Fault, now time.Time) []Fault {
 	return slices.DeleteFunc(found, func(x Fault) bool {

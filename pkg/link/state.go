@@ -1,11 +1,4 @@
-// Package host is what has to hold on a host, by the records of its attachments: which
-// of them are alive ([StateOf]), what of theirs is missing ([Faults]) and how it is put
-// back ([Reload]), and what is left of those that are gone ([Collect]).
-//
-// It runs beside the runtimes' ADD and DEL. What it changes of an attachment it changes
-// under the lock of that attachment's key; what is of many is made from records that
-// are read again after each change.
-package host
+package link
 
 import (
 	"errors"
@@ -15,7 +8,6 @@ import (
 	"time"
 
 	"github.com/berth-cni/berth/pkg/attach"
-	"github.com/berth-cni/berth/pkg/link"
 )
 
 // State is what has become of the namespace of a record.
@@ -46,20 +38,20 @@ func (s State) String() string {
 const young = time.Minute
 
 // StateOf tells what has become of a record's namespace, and in words why it is not
-// alive. links are the host's: the host's end of a veth pair goes when
-// the namespace of the other end does.
-func StateOf(a *attach.Attachment, links Links, now time.Time) (State, string) {
+// alive. there tells whether the host has an interface: the host's end of a veth pair
+// goes when the namespace of the other end does.
+func StateOf(a *attach.Attachment, there func(ifName string) bool, now time.Time) (State, string) {
 	if a.Netns == "" {
 		return Unknown, "its record names no namespace"
 	}
 	why := fmt.Sprintf("its namespace %s is gone", a.Netns)
-	ns, err := link.OpenNetns(a.Netns)
+	ns, err := OpenNetns(a.Netns)
 	switch {
 	case err == nil:
 		defer ns.Close()
 		cookie, err := ns.Cookie()
 		switch {
-		case err != nil && !errors.Is(err, link.ErrNotNetns):
+		case err != nil && !errors.Is(err, ErrNotNetns):
 			return Unknown, err.Error()
 		case err == nil && (a.Cookie == 0 || a.Cookie == cookie):
 			return Alive, ""
@@ -69,29 +61,23 @@ func StateOf(a *attach.Attachment, links Links, now time.Time) (State, string) {
 				return Unknown, why
 			}
 		}
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, link.ErrNotNetns):
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, ErrNotNetns):
 	default:
 		return Unknown, err.Error()
 	}
 	if HasVeth(a) {
-		if _, there := links[a.HostIfName()]; there {
+		if there(a.HostIfName()) {
 			return Detached, why + ", and a process is still in the one that was attached"
 		}
 	}
 	return Gone, why
 }
 
-// IsAlive tells whether an attachment's path still is the namespace that was attached.
-func IsAlive(a *attach.Attachment) bool {
-	state, _ := StateOf(a, nil, time.Time{})
-	return state == Alive
-}
-
 func rebinds(a *attach.Attachment) bool {
-	return slices.ContainsFunc(a.Steps, func(s attach.Step) bool { _, ok := s.(*link.Rebind); return ok })
+	return slices.ContainsFunc(a.Steps, func(s attach.Step) bool { _, ok := s.(*Rebind); return ok })
 }
 
 // HasVeth tells whether the attachment has an end of a veth pair on the host.
 func HasVeth(a *attach.Attachment) bool {
-	return slices.ContainsFunc(a.Steps, func(s attach.Step) bool { _, ok := s.(*link.Veth); return ok })
+	return slices.ContainsFunc(a.Steps, func(s attach.Step) bool { _, ok := s.(*Veth); return ok })
 }

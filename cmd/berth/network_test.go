@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -175,84 +174,6 @@ func TestOverlayFile(t *testing.T) {
 	}
 	if code, _, errs := p.run("network", "create", "blue"); code != exitFailed || !strings.Contains(errs, "there is a network of that name") {
 		t.Errorf("%d, %q", code, errs)
-	}
-}
-
-// Twenty at once get twenty subnets, and of twenty of one name there is one.
-func TestCreateAtOnce(t *testing.T) {
-	nstest.Host(t)
-	p := newDesk(t, "")
-	var all sync.WaitGroup
-	var lock sync.Mutex
-	codes := map[int]int{}
-	for i := range 20 {
-		for _, name := range []string{fmt.Sprint("n", i), "same"} {
-			all.Go(func() {
-				code, _, errs := p.run("network", "create", name)
-				if code != 0 && !strings.Contains(errs, "there is a network of that name") {
-					t.Error(errs)
-				}
-				lock.Lock()
-				defer lock.Unlock()
-				codes[code]++
-			})
-		}
-	}
-	all.Wait()
-	if codes[0] != 21 || codes[exitFailed] != 19 {
-		t.Errorf("exit codes: %v", codes)
-	}
-	files, err := conflist.Dir(p.dir).List()
-	if err != nil || len(files) != 21 {
-		t.Fatalf("%d networks, %v", len(files), err)
-	}
-	for i, f := range files {
-		for _, o := range files[:i] {
-			if f.Taken()[0].Prefix.Overlaps(o.Taken()[0].Prefix) || f.Link() == o.Link() {
-				t.Errorf("%s and %s overlap", f.Name, o.Name)
-			}
-		}
-	}
-}
-
-// A network goes with its bridge, unless that was there before or is somebody else's,
-// too.
-func TestRemoveBridge(t *testing.T) {
-	nstest.Host(t)
-	p := newDesk(t, "")
-	good := func(args string) {
-		t.Helper()
-		if code, _, errs := p.run(strings.Fields(args)...); code != 0 {
-			t.Fatal(errs)
-		}
-	}
-	there := func(name string, want bool) {
-		t.Helper()
-		if err := nstest.Run("ip", "link", "show", name); (err == nil) != want {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
-	ip(t, "link add old0 type bridge")
-	good("network create --opt bridge=old0 old")
-	good("network create mine")
-	good("network create shared")
-	for _, made := range []string{"br-mine", "br-shared"} {
-		ip(t, "link add "+made+" type bridge")
-	}
-	ip(t, "link add wire type veth peer name far")
-	ip(t, "link set wire master br-shared")
-	if code, _, errs := p.run("network", "create", "--opt", "bridge=br-mine", "thief"); code != exitFailed || !strings.Contains(errs, "is that of network mine") {
-		t.Errorf("%d, %s", code, errs)
-	}
-	good("network rm old mine")
-	if code, _, errs := p.run("network", "rm", "shared"); code != exitFailed || !strings.Contains(errs, "network shared is removed, but something is left of it: bridge br-shared stays: wire is on it") {
-		t.Errorf("%d, %s", code, errs)
-	}
-	there("old0", true)
-	there("br-mine", false)
-	there("br-shared", true)
-	if code, _, errs := p.run("network", "create", "shared"); code != exitFailed || !strings.Contains(errs, "--opt bridge=br-shared takes it") {
-		t.Errorf("%d, %s", code, errs)
 	}
 }
 

@@ -1,22 +1,27 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"log/slog"
+	"os"
 
 	"github.com/berth-cni/berth/pkg/agent"
+	"github.com/berth-cni/berth/pkg/conflist"
 	"github.com/spf13/cobra"
 )
 
 func (p *program) agentCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "agent [flags]",
-		Short: "Answer for containers by name, and keep the overlay networks",
-		Long: `The agent has two parts. One answers DNS for the containers of networks with names;
+		Short: "Answer for containers by name, and keep the host and the overlay networks",
+		Long: `The agent has three parts. One answers DNS for the containers of networks with names;
 a plugin starts an agent for it when none runs, which ends with the last such
-container. The other keeps this host's part of the overlay networks, when a store is
-named by a flag or in the configuration file.
+container. One keeps what containers share as it has to be: bridges, forwarding, the way
+through other firewalls, our own rules; it removes what is left of a network whose
+configuration went. The third keeps this host's part of the overlay networks, when a
+store is named by a flag or in the configuration file.
 
 For the overlay the agent claims this host's blocks of addresses, keeps the VXLAN devices,
 neighbours and routes as the store says, repairs what somebody else changed, and
@@ -27,7 +32,8 @@ blocks. When the agent stops, all traffic goes on.
 
 Each flag can be a key of the configuration file, in YAML; a flag that is given on
 the command line wins. Of the environment, BERTH_STATE_DIR and BERTH_DATA_DIR are
-the defaults of --state-dir and --data-dir, nothing else is read.
+the defaults of --state-dir and --data-dir, and NETCONFPATH says where this host's
+configurations are; nothing else is read.
 
 On SIGTERM and SIGINT it says good-bye to the store and ends; a second one ends it
 at once. On --listen it serves:
@@ -52,7 +58,7 @@ at once. On --listen it serves:
 func (p *program) runAgent(ctx context.Context) error {
 	s := &p.settings
 	c := agent.Config{
-		Node: s.node, Underlay: s.underlay, StateDir: s.stateDir, DataDir: s.dataDir, ConfDir: s.confDir, Listen: s.listen,
+		Node: s.node, Underlay: s.underlay, StateDir: s.stateDir, DataDir: s.dataDir, ConfDir: s.confDir, NetDir: cmp.Or(os.Getenv(conflist.Env), conflist.Default), Listen: s.listen,
 		Records: p.hostStore(), Firewall: s.firewall, Resync: s.resync, Probe: !s.noProbe,
 		OnDemand: s.onDemand && !s.named, Log: newLog(p.err, s.logLevel, s.logFormat),
 	}

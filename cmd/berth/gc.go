@@ -8,7 +8,7 @@ import (
 )
 
 func (p *program) gcCommand() *cobra.Command {
-	var o host.CollectOptions
+	o := host.CollectOptions{Unused: true}
 	c := &cobra.Command{
 		Use:   "gc [flags] [NETWORK...]",
 		Short: "Remove what containers that are gone have left",
@@ -18,9 +18,9 @@ func (p *program) gcCommand() *cobra.Command {
   leases whose holder has no record
   interfaces of the host that were a container's (veth and 11 letters or digits)
   elements and rules of our firewall that are no container's
+  bridges of networks that have no configuration and no container any more
 
-With names of networks, only the attachments and leases of those. With --networks also
-the bridges of networks that have no configuration and no container any more.
+With names of networks, only what is of those.
 
 What is alive is never touched: a container whose path leads to the namespace that was
 attached, one whose namespace goes on without its path, and one that is being added or
@@ -30,7 +30,7 @@ to be seen.
 ` + exitCodes,
 		Example: `  berth gc --dry-run
   berth gc
-  berth gc --networks blue`,
+  berth gc blue`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(c *cobra.Command, args []string) error {
 			o.Networks, o.ConfDir, o.Now = args, netDirOf(c), p.now
@@ -38,9 +38,9 @@ to be seen.
 		},
 	}
 	addFlag(c.Flags(), onOff(&o.DryRun), "dry-run", "only say what would be removed")
-	addFlag(c.Flags(), onOff(&o.Unused), "networks", "also bridges of networks without a configuration and without containers")
+	addFlag(c.Flags(), onOff(&o.Unused), "networks", "bridges of networks without a configuration and without containers, too")
 	c.Flags().SortFlags = false
-	addFlag(c.Flags(), text(&p.settings.netDir, "folder", netDirOf(c), nil), "net-dir", "the CNI configurations of this host, for --networks")
+	addFlag(c.Flags(), text(&p.settings.netDir, "folder", netDirOf(c), nil), "net-dir", "the CNI configurations of this host")
 	p.settings.recordsFlag(c.Flags())
 	return c
 }

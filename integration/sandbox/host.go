@@ -69,7 +69,7 @@ func furnish() error {
 	if err := unix.Mount("sysfs", "/sys", "sysfs", 0, ""); err != nil {
 		return fmt.Errorf("mount /sys: %w", err)
 	}
-	for _, dir := range []string{"/run", "/var/lib/cni", "/var/lib/berth"} {
+	for _, dir := range []string{"/run", "/var/lib/cni", "/var/lib/berth", "/etc/cni"} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return err
 		}

@@ -43,6 +43,7 @@ type Config struct {
 	StateDir string // what a reboot takes away: where the lock is
 	DataDir  string // what outlives it
 	ConfDir  string // for conflists of overlay networks; empty: none are written
+	NetDir   string // the CNI configurations of this host; what is left of one that goes is removed
 	Listen   string // where it answers, address:port
 	Records  *attach.Store
 	// OnDemand has it end when no container needs its name any more, and give way to an
@@ -69,7 +70,7 @@ func Run(ctx context.Context, c Config) error {
 	if os.Getenv("GOMAXPROCS") == "" {
 		runtime.GOMAXPROCS(server.Processors())
 	}
-	keeper := &host.Keeper{Records: c.Records, Log: c.Log}
+	keeper := &host.Keeper{Records: c.Records, ConfDir: c.NetDir, Log: c.Log}
 	names := server.New(server.Config{StateDir: c.StateDir, Records: c.Records, OnDemand: c.OnDemand, Log: c.Log})
 	part, err := c.overlayPart(names)
 	if err != nil {

@@ -20,11 +20,17 @@ type Keeper struct {
 	// Rules puts back our own table of the firewall, after somebody damaged it; nil where
 	// somebody else does.
 	Rules func(context.Context) error
-	Log   *slog.Logger
+	// ConfDir has the CNI configurations of this host: what is left of a network goes
+	// when its own does. Empty: nothing goes.
+	ConfDir string
+	Log     *slog.Logger
 
 	all    []*attach.Attachment // that are there, as of the last tick
 	shared []*Shared            // by these
 	said   map[string]string
+
+	configured map[string]bool // networks in ConfDir, as of the last tick
+	removed    []string        // those that were there before
 }
 
 const (
@@ -58,6 +64,9 @@ func (k *Keeper) Run(ctx context.Context) error {
 	for all := true; ctx.Err() == nil; {
 		start := time.Now()
 		k.compare(ctx, all)
+		if all {
+			k.collectRemoved(ctx)
+		}
 		wait(ctx, min(max(calm, portion*time.Since(start)), tick))
 		all = false
 		select {

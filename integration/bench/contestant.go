@@ -38,6 +38,7 @@ type result struct {
 
 const (
 	berthName  = "Berth"
+	besideName = "another build of Berth"
 	floorName  = "kernel floor"
 	pluginName = "process + transaction + floor"
 	noopName   = "plugin that does nothing"
@@ -51,8 +52,18 @@ func conflist(plugins string) string {
 	return `{"cniVersion": "1.0.0", "name": "bench", "plugins": [` + plugins + `]}`
 }
 
-// lineUp builds the contestants.
-func lineUp(bin, out string) ([]*contestant, error) {
+// berth is the suite of a folder.
+func berth(name, bin string) *contestant {
+	return &contestant{
+		result: result{Name: name, Ports: true}, dirs: []string{bin}, plugins: []string{filepath.Join(bin, "bridge")},
+		conflist: conflist(`{"type": "bridge", "bridge": "berth0", "isGateway": true, "ipMasq": true,
+			"capabilities": {"portMappings": true}, ` + fmt.Sprintf(ipamOf, "") + `}`),
+	}
+}
+
+// lineUp builds the contestants. With another build beside there are no others than
+// that, and the kernel's floor.
+func lineUp(bin, beside, out string) ([]*contestant, error) {
 	own, err := buildOwn(out)
 	if err != nil {
 		return nil, err
@@ -82,17 +93,20 @@ func lineUp(bin, out string) ([]*contestant, error) {
 		if bin, err = berthBinaries(bin); err != nil {
 			return nil, err
 		}
-		all = append(all, &contestant{
-			result: result{Name: berthName, Ports: true}, dirs: []string{bin}, plugins: []string{filepath.Join(bin, "bridge")},
-			conflist: conflist(`{"type": "bridge", "bridge": "berth0", "isGateway": true, "ipMasq": true,
-				"capabilities": {"portMappings": true}, ` + fmt.Sprintf(ipamOf, "") + `}`),
-		})
+		all = append(all, berth(berthName, bin))
 	}
-	all = append(all,
-		reference(nftName, "nftables", `{"type": "portmap", "backend": "nftables", "capabilities": {"portMappings": true}}`,
-			"bridge", "host-local", "portmap"),
-		reference(iptName, "iptables", `{"type": "portmap", "backend": "iptables", "capabilities": {"portMappings": true}},
+	if beside != "" {
+		if beside, err = filepath.Abs(beside); err != nil {
+			return nil, err
+		}
+		all = append(all[:1:1], berth(besideName, beside), all[len(all)-1])
+	} else {
+		all = append(all,
+			reference(nftName, "nftables", `{"type": "portmap", "backend": "nftables", "capabilities": {"portMappings": true}}`,
+				"bridge", "host-local", "portmap"),
+			reference(iptName, "iptables", `{"type": "portmap", "backend": "iptables", "capabilities": {"portMappings": true}},
 			{"type": "firewall"}`, "bridge", "host-local", "portmap", "firewall"))
+	}
 	for _, c := range all {
 		c.Samples, c.maxrss = map[int]*sampled{}, filepath.Join(own, "maxrss")
 		for _, p := range c.plugins {

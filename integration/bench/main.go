@@ -43,6 +43,7 @@ func main() {
 	populations := flag.String("populations", "0,100,500,1000", "attached containers at which to sample; one bridge has room for 1,023")
 	quick := flag.Bool("quick", false, "small numbers, to see that it works")
 	bin := flag.String("berth", os.Getenv("BERTH_BIN"), "folder of Berth's plugins (default $BERTH_BIN, or ../bin); \"none\" leaves Berth out")
+	beside := flag.String("beside", "", "folder of another build's plugins: how a change compares with what was before, and nothing else")
 	out := flag.String("out", "bench-out", "folder for the plot and the numbers")
 	only := flag.Bool("modes", false, "only the other modes; writes no plot and no numbers")
 	flag.DurationVar(&p.Fill, "fill", p.Fill, "how long the reference may take to be filled")
@@ -64,15 +65,15 @@ func main() {
 		fail(benchModes(p, *bin, *out))
 		return
 	}
-	fail(bench(p, *bin, *out))
+	fail(bench(p, *bin, *beside, *out))
 }
 
-func bench(p plan, bin, out string) error {
+func bench(p plan, bin, beside, out string) error {
 	start := time.Now()
 	if err := os.MkdirAll(out, 0o755); err != nil {
 		return err
 	}
-	contestants, err := lineUp(bin, out)
+	contestants, err := lineUp(bin, beside, out)
 	if err != nil {
 		return err
 	}
@@ -85,11 +86,13 @@ func bench(p plan, bin, out string) error {
 	for _, c := range contestants {
 		r.Results = append(r.Results, &c.result)
 	}
-	if r.IPAM, err = ipamAlone(p.Leases, p.Rounds); err != nil {
-		return err
-	}
-	if r.Modes, err = modes(contestants, p); err != nil {
-		return err
+	if beside == "" {
+		if r.IPAM, err = ipamAlone(p.Leases, p.Rounds); err != nil {
+			return err
+		}
+		if r.Modes, err = modes(contestants, p); err != nil {
+			return err
+		}
 	}
 	r.Took = time.Since(start).Round(time.Second).String()
 	r.print(os.Stdout)
@@ -106,7 +109,7 @@ func bench(p plan, bin, out string) error {
 // benchModes measures and prints the other modes alone.
 func benchModes(p plan, bin, out string) error {
 	start := time.Now()
-	contestants, err := lineUp(bin, out)
+	contestants, err := lineUp(bin, "", out)
 	if err != nil {
 		return err
 	}

@@ -141,6 +141,9 @@ func (r report) bridgeTargets() []target {
 	if r.p50(berthName, r.Plan.Populations[0], verbs[0].of) == 0 {
 		return nil
 	}
+	if r.find(besideName).Name != "" {
+		return r.besideTargets()
+	}
 	first, last := r.Plan.Populations[0], slices.Max(r.Plan.Populations)
 	add, del := verbs[0].of, verbs[2].of
 	ratio := func(a, b string, p int, of func(*sampled) times) float64 { return r.p50(a, p, of) / r.p50(b, p, of) }
@@ -158,6 +161,20 @@ func (r report) bridgeTargets() []target {
 		{fmt.Sprintf("DEL / veth removal, at %d", last), ratio(berthName, floorName, last, del), true, 1.2},
 		{"burst, per second", r.find(berthName).PerSecond.median(), false, 200},
 	}
+}
+
+// besideTargets say how this build compares with the other: a change may cost 5 %.
+func (r report) besideTargets() (all []target) {
+	const slower = 1.05
+	for _, v := range verbs {
+		for _, p := range r.Plan.Populations {
+			if was := r.p50(besideName, p, v.of); was > 0 {
+				all = append(all, target{fmt.Sprintf("%s / the other build's, at %d", v.name, p), r.p50(berthName, p, v.of) / was, true, slower})
+			}
+		}
+	}
+	was := r.find(besideName).PerSecond.median()
+	return append(all, target{"burst / the other build's, per second", r.find(berthName).PerSecond.median() / was, false, 1 / slower})
 }
 
 func (r report) find(name string) *result {

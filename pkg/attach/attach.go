@@ -52,6 +52,9 @@ var hashEncoding = base32.HexEncoding.WithPadding(base32.NoPadding)
 // are the administrator's and the runtime's. Two that are alike would be an error
 // at the second ADD.
 func (k Key) Hash() string {
+	if k.Role == Lost {
+		return k.Container
+	}
 	return strings.ToLower(hashEncoding.EncodeToString(Digest(k.bytes()))[:hashLen])
 }
 
@@ -71,6 +74,9 @@ func Digest(b []byte) []byte {
 func (k Key) HostIfName() string { return "veth" + k.Hash() }
 
 func (k Key) String() string {
+	if k.Role == Lost {
+		return fmt.Sprintf("a container behind veth%s that is not known (network %s, %s)", k.Container, k.Network, k.IfName)
+	}
 	return fmt.Sprintf("container %s (network %s, %s)", k.Container, k.Network, k.IfName)
 }
 

@@ -122,11 +122,12 @@ func (t *Tx) forgetHand(k Key) error { return t.bucket(handBucket).Delete(handKe
 func (s *Store) find(ctx context.Context, k Key) (a *Attachment, disconnected bool, err error) {
 	err = s.View(ctx, func(tx *Tx) error {
 		data := tx.bucket(attachmentBucket).Get(k.bytes())
+		var err error
 		if data == nil {
 			disconnected = tx.bucket(handBucket).Get(handKey(k)) != nil
-			return nil
+			a, err = tx.findLost(k)
+			return err
 		}
-		var err error
 		a, err = tx.read(k.bytes(), data)
 		return err
 	})

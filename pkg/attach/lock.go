@@ -40,6 +40,18 @@ func lock(ctx context.Context, path string, how int) (unlock func(), err error) 
 // the lock file, at an offset that is the key's hash (an open file description
 // lock, kernel 3.15). Nothing is left of it when the process ends.
 func (s *Store) lockKey(ctx context.Context, k Key) (unlock func(), err error) {
+	offset := int64(binary.BigEndian.Uint64(Digest(k.bytes())) >> 2)
+	return s.lockRange(ctx, offset, 1, k.String())
+}
+
+// lockKeys is [Store.lockKey] for all attachments at once.
+func (s *Store) lockKeys(ctx context.Context) (unlock func(), err error) {
+	const toEnd = 0
+	return s.lockRange(ctx, 0, toEnd, "an attachment")
+}
+
+// lockRange takes some bytes of the lock file; what names whose they are.
+func (s *Store) lockRange(ctx context.Context, start, n int64, what string) (unlock func(), err error) {
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make state folder: %w", err)
 	}
@@ -48,9 +60,8 @@ func (s *Store) lockKey(ctx context.Context, k Key) (unlock func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("open lock %s: %w", path, err)
 	}
-	offset := int64(binary.BigEndian.Uint64(Digest(k.bytes())) >> 2)
 	wait := func(cmd int) error {
-		return unix.FcntlFlock(uintptr(fd), cmd, &unix.Flock_t{Type: unix.F_WRLCK, Start: offset, Len: 1})
+		return unix.FcntlFlock(uintptr(fd), cmd, &unix.Flock_t{Type: unix.F_WRLCK, Start: start, Len: n})
 	}
 	err = wait(unix.F_OFD_SETLK)
 	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
@@ -60,12 +71,12 @@ func (s *Store) lockKey(ctx context.Context, k Key) (unlock func(), err error) {
 		case err = <-done:
 		case <-ctx.Done():
 			go func() { <-done; unix.Close(fd) }()
-			return nil, fmt.Errorf("wait for another call about %s: %w", k, context.Cause(ctx))
+			return nil, fmt.Errorf("wait for another call about %s: %w", what, context.Cause(ctx))
 		}
 	}
 	if err != nil {
 		unix.Close(fd)
-		return nil, fmt.Errorf("lock %s: %w", k, err)
+		return nil, fmt.Errorf("lock %s: %w", what, err)
 	}
 	return func() { unix.Close(fd) }, nil
 }

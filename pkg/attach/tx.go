@@ -19,8 +19,9 @@ var (
 	goingBucket      = []byte("going")       // key of an attachment that is being deleted
 	waitingBucket    = []byte("waiting")     // container 0 key, of attachments with ports that another of the container has
 	handBucket       = []byte("hands")       // container 0 key -> whose it is, of containers that a person connected or disconnected
+	lostBucket       = []byte("lost")        // hash -> key of the record that stands for an attachment whose key is lost
 
-	buckets = [][]byte{attachmentBucket, leaseBucket, usedBucket, cursorBucket, portBucket, networkBucket, goingBucket, handBucket, waitingBucket}
+	buckets = [][]byte{attachmentBucket, leaseBucket, usedBucket, cursorBucket, portBucket, networkBucket, goingBucket, handBucket, waitingBucket, lostBucket}
 )
 
 // Tx is a transaction on the store. It is valid only inside the function that got it.
@@ -38,7 +39,7 @@ func (t *Tx) put(a *Attachment) error {
 	if err != nil {
 		return fmt.Errorf("encode record of %s: %w", a.Key, err)
 	}
-	if err := errors.Join(t.noteHand(a), t.noteWaiting(a)); err != nil {
+	if err := errors.Join(t.noteHand(a), t.noteWaiting(a), t.noteLost(a.Key)); err != nil {
 		return err
 	}
 	return t.bucket(attachmentBucket).Put(a.bytes(), data)
@@ -70,7 +71,7 @@ func (t *Tx) drop(a *Attachment) error {
 			return err
 		}
 	}
-	if err := errors.Join(t.bucket(goingBucket).Delete(a.bytes()), t.bucket(waitingBucket).Delete(waitingKey(a.Key))); err != nil {
+	if err := errors.Join(t.bucket(goingBucket).Delete(a.bytes()), t.bucket(waitingBucket).Delete(waitingKey(a.Key)), t.forgetLost(a.Key)); err != nil {
 		return err
 	}
 	// What a person made anew in the place of a runtime's is still for the runtime to delete.

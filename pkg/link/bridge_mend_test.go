@@ -112,6 +112,30 @@ func TestBridgeMTUFollows(t *testing.T) {
 	add(1300)
 }
 
+// Of several ways out the MTU is the smallest.
+func TestBridgeMTUOfSeveralWays(t *testing.T) {
+	for _, route := range []string{
+		"ip route add default nexthop via 192.0.2.1 nexthop via 198.51.100.1",
+		"ip -6 route add default nexthop via 2001:db8::1 nexthop via 2001:db8:1::1",
+	} {
+		t.Run(route, func(t *testing.T) {
+			nstest.Host(t)
+			shell(t, "ip link add up0 type veth peer name up1", "ip link set up0 up mtu 1450", "ip link set up1 up",
+				"ip link add wan0 type veth peer name wan1", "ip link set wan0 up mtu 1340", "ip link set wan1 up",
+				"ip address add 192.0.2.2/24 dev up0", "ip address add 198.51.100.2/24 dev wan0",
+				"ip -6 address add 2001:db8::2/64 dev up0 nodad", "ip -6 address add 2001:db8:1::2/64 dev wan0 nodad", route)
+			a := &attach.Adding{Attachment: attachment(t, "c1", 2)}
+			b := &Bridge{Name: "berth0", Gateway: true}
+			if err := b.Add(t.Context(), a); err != nil {
+				t.Fatal(err)
+			}
+			if got := a.Interfaces[0].MTU; got != 1340 {
+				t.Errorf("MTU %d, want 1340", got)
+			}
+		})
+	}
+}
+
 // A configured MTU is that of a bridge that has to be made, unless it is the network's.
 func TestBridgeMTUConfigured(t *testing.T) {
 	nstest.Host(t)

@@ -72,30 +72,45 @@ func (c *conn) wayOut() (*rtnl.Link, int, error) {
 	return c.outOf(found)
 }
 
-// outOf is [conn.wayOut] for the answers.
-func (c *conn) outOf(ways []*rtnl.Route) (*rtnl.Link, int, error) {
+// outOf is [conn.wayOut] for the answers. Of several next hops it is the one that takes
+// the smallest packets.
+func (c *conn) outOf(ways []*rtnl.Route) (out *rtnl.Link, mtu int, err error) {
 	const lo = 1 // of every namespace
 	for _, r := range ways {
-		if r == nil || r.Type != unix.RTN_UNICAST || r.Index <= lo {
+		if r == nil || r.Type != unix.RTN_UNICAST {
 			continue
 		}
-		name, err := c.Name(r.Index)
-		if isErrno(err, unix.ENODEV) {
-			continue // gone since
+		for _, index := range append(r.Hops[:], r.Index) {
+			if index <= lo {
+				continue
+			}
+			d, err := c.glanceAt(index)
+			if isErrno(err, unix.ENODEV) {
+				continue // gone since
+			}
+			if err != nil {
+				return nil, 0, err
+			}
+			if out == nil || d.MTU < mtu {
+				out, mtu = d, d.MTU
+			}
 		}
-		if err != nil {
-			return nil, 0, err
+		if out != nil && r.MTU != 0 {
+			mtu = min(mtu, r.MTU)
 		}
-		d, err := c.Glance(name)
-		if err != nil {
-			return nil, 0, err
+		if out != nil {
+			break
 		}
-		if r.MTU != 0 && r.MTU < d.MTU {
-			return d, r.MTU, nil
-		}
-		return d, d.MTU, nil
 	}
-	return nil, 0, nil
+	return out, mtu, nil
+}
+
+func (c *conn) glanceAt(index int) (*rtnl.Link, error) {
+	name, err := c.Name(index)
+	if err != nil {
+		return nil, err
+	}
+	return c.Glance(name)
 }
 
 // connectedRoute is the request for the route to an address's own subnet, as the kernel

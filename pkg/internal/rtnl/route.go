@@ -1,6 +1,7 @@
 package rtnl
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -15,6 +16,7 @@ type Route struct {
 	Gateway  netip.Addr
 	Source   netip.Addr // that the host talks from (RTA_PREFSRC)
 	Index    int        // of the link; 0: none, or several
+	Hops     [4]int     // of the links of the first of several next hops (RTA_MULTIPATH)
 	Priority uint32     // the metric. The kernel tells 1024 of an IPv6 route that was made without
 	Table    uint32     // RT_TABLE_MAIN
 	Protocol uint8      // who made it: RTPROT_RA, a router advertisement
@@ -194,7 +196,10 @@ func ParseRoute(m netlink.Message) (r Route, ok bool) {
 			r.parseMetrics(value)
 		case rtaNexthop:
 			r.Nexthop, r.More = netlink.Uint32(value), true
-		case unix.RTA_MULTIPATH, unix.RTA_ENCAP, unix.RTA_VIA:
+		case unix.RTA_MULTIPATH:
+			r.parseHops(value)
+			r.More = true
+		case unix.RTA_ENCAP, unix.RTA_VIA:
 			r.More = true
 		}
 	}
@@ -214,5 +219,20 @@ func (r *Route) parseMetrics(b []byte) {
 		default:
 			r.More = true
 		}
+	}
+}
+
+// parseHops reads the links of next hops (struct rtnexthop).
+func (r *Route) parseHops(b []byte) {
+	for i := range r.Hops {
+		if len(b) < unix.SizeofRtNexthop {
+			return
+		}
+		n := int(binary.NativeEndian.Uint16(b))
+		if n < unix.SizeofRtNexthop {
+			return
+		}
+		r.Hops[i] = int(netlink.Uint32(b[4:]))
+		b = b[min(len(b), (n+3)&^3):]
 	}
 }

@@ -6,8 +6,6 @@ import (
 	"os"
 	"sync"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/berth-cni/berth/integration/sandbox"
 )
 
@@ -23,10 +21,6 @@ type Host struct {
 	mu        sync.Mutex
 	processes []*Process
 }
-
-// private are the folders, beside those of every sandbox.Host, of which each host has its
-// own, empty and in memory: they are lost with the host, not with its agent.
-var private = []string{"/var/lib/berth", "/etc/cni"}
 
 // Host makes a host and joins it to the underlay: eth0 with the addresses of its
 // number (1 to 249), both families, up. The name is at most 13 bytes long.
@@ -67,17 +61,7 @@ func (c *Cluster) join(name string, number int) (*Host, error) {
 
 // furnish mounts what only this host has.
 func (h *Host) furnish() error {
-	return h.Do(func() error {
-		for _, dir := range private {
-			if err := os.MkdirAll(dir, 0o755); err != nil {
-				return err
-			}
-			if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "mode=755"); err != nil {
-				return fmt.Errorf("mount tmpfs on %s: %w", dir, err)
-			}
-		}
-		return os.Mkdir(logDir, 0o755)
-	})
+	return h.Do(func() error { return os.Mkdir(logDir, 0o755) })
 }
 
 // port is the name of the underlay's end of eth0.

@@ -1,6 +1,6 @@
 // Package sandbox gives tests and benchmarks hosts of their own on one machine.
 //
-// A [Host] is a network and a mount namespace with an empty /run, /var/lib/cni and
+// A [Host] is a network and a mount namespace with an empty /run, /etc/cni, /var/lib/cni and
 // /var/lib/berth. Nothing that runs in it reaches the machine's interfaces, routes,
 // firewall or state. A process can have many hosts at a time. It needs root.
 package sandbox

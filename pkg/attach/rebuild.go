@@ -28,8 +28,8 @@ type Outcome struct {
 }
 
 // Rebuild makes the state file again. choose is told what can be read of the one that
-// there is, and says what else is to be in it; nobody adds or deletes anything meanwhile,
-// and it must not use the store. A file that is whole, and whose records can be read, gets
+// there is, takes out what is not to be in it any more, and says what else is to be;
+// nobody adds or deletes anything meanwhile, and it must not use the store. A file that is whole, and whose records can be read, gets
 // what is new. Any other is kept beside, and never changed; the one in its place is
 // complete when it comes there. A process that is killed leaves one or the other.
 func (s *Store) Rebuild(ctx context.Context, choose func(*Salvage) (*Rebuilt, error)) (*Outcome, error) {
@@ -48,6 +48,9 @@ func (s *Store) Rebuild(ctx context.Context, choose func(*Salvage) (*Rebuilt, er
 	defer unlock()
 	old, err := s.salvage()
 	if err != nil {
+		return nil, err
+	}
+	if old.Deleted, err = s.deleted(); err != nil {
 		return nil, err
 	}
 	more, err := choose(old)
@@ -83,7 +86,13 @@ func (s *Store) Rebuild(ctx context.Context, choose func(*Salvage) (*Rebuilt, er
 			return nil, err
 		}
 	}
-	return out, os.Rename(tmp, s.path())
+	if err := os.Rename(tmp, s.path()); err != nil {
+		return nil, err
+	}
+	if err := os.Remove(s.deletedPath()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	return out, nil
 }
 
 // keep gives the state file a second name, which stays when another file takes its place.

@@ -27,6 +27,8 @@ type Salvage struct {
 	// Unreadable are the keys of records that this version cannot read.
 	Unreadable []Key
 	Networks   []Network // by name, each once
+	// Deleted are the hashes of the keys of what was deleted while the file was damaged.
+	Deleted map[string]bool
 
 	rest map[string][]pair // of the buckets that are kept as they are
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/firewall"
 	"github.com/berth-cni/berth/pkg/ipam"
 	"github.com/berth-cni/berth/pkg/link"
 	"github.com/containernetworking/cni/pkg/types"
@@ -21,7 +22,7 @@ func (p *plugin) del(r *Request) error {
 		last = p.store().Del(p.ctx, r.key(role))
 		if errors.Is(last, attach.ErrDamaged) { // a runtime could never remove the container
 			Warn("%v", last)
-			last = attach.ErrNotFound
+			last = p.store().DelDamaged(p.ctx, r.key(role), func() error { return p.delMarked(r, role) })
 		}
 		if !errors.Is(last, attach.ErrNotFound) {
 			errs = append(errs, last)
@@ -41,6 +42,20 @@ func (p *plugin) delUnknown(r *Request) error {
 		err = errors.Join(err, d.Del(p.ctx, &attach.Attachment{Key: r.key(attach.Main), Netns: r.Netns}))
 	}
 	return err
+}
+
+// delMarked deletes an attachment whose record cannot be read: what has its key's hash for
+// a name or a mark.
+func (p *plugin) delMarked(r *Request, role attach.Role) error {
+	if p.Leases {
+		return nil
+	}
+	k := r.key(role)
+	errs := []error{firewall.Forget(p.ctx, k.Hash())}
+	if role == attach.Main {
+		errs = append(errs, (&link.Macvlan{}).Del(p.ctx, &attach.Attachment{Key: k, Netns: r.Netns}), p.delUnknown(r))
+	}
+	return errors.Join(errs...)
 }
 
 // check compares the kernel, and what the runtime remembers, with the record.

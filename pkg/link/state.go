@@ -42,6 +42,9 @@ const young = time.Minute
 // goes when the namespace of the other end does.
 func StateOf(a *attach.Attachment, there func(ifName string) bool, now time.Time) (State, string) {
 	if a.Netns == "" {
+		if HasVeth(a) && !there(a.HostIfName()) {
+			return Gone, "its interface is gone"
+		}
 		return Unknown, "its record names no namespace"
 	}
 	why := fmt.Sprintf("its namespace %s is gone", a.Netns)

@@ -1,0 +1,249 @@
+package firewall
+
+import (
+	"cmp"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/internal/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Held is what the firewall holds for one attachment, found by its hash alone: what
+// [Rules] would have been told.
+type Held struct {
+	Rules
+	Addresses []netip.Addr
+	Ports     []attach.Port
+
+	elements []element       // of nftables
+	texts    map[bool][]text // of iptables, by family (true: IPv6)
+}
+
+// ListHeld returns what the firewall holds for each attachment, by [attach.Key.Hash]. It
+// lists all there is: it is for one whose record is lost.
+func ListHeld(ctx context.Context) (map[string]*Held, error) {
+	l := &heldList{by: map[string]*Held{}}
+	if err := errors.Join(l.nftables(), l.iptables(ctx)); err != nil {
+		return nil, fmt.Errorf("list what the firewall holds: %w", err)
+	}
+	for _, h := range l.by {
+		h.mergePorts()
+	}
+	return l.by, nil
+}
+
+// Forget deletes all that the firewall holds for the attachment of a hash, whatever it
+// is. Nothing of that hash counts as deleted.
+func Forget(ctx context.Context, hash string) error {
+	all, err := ListHeld(ctx)
+	h := all[hash]
+	if err != nil || h == nil {
+		return err
+	}
+	if err = errors.Join(h.removeElements(), h.removeTexts()); err != nil {
+		return fmt.Errorf("delete firewall rules with the mark %s: %w", hash, err)
+	}
+	a := &attach.Attachment{Ports: h.Ports}
+	for _, ip := range h.Addresses {
+		a.Addresses = append(a.Addresses, attach.Address{Prefix: netip.PrefixFrom(ip, ip.BitLen())})
+	}
+	return forgetFlows(a, true)
+}
+
+func (h *Held) removeElements() error {
+	if len(h.elements) == 0 {
+		return nil
+	}
+	s, err := dial()
+	if err != nil {
+		return err
+	}
+	return s.remove(h.elements)
+}
+
+// mergePorts makes one of a port that is published for both families alike.
+func (h *Held) mergePorts() {
+	slices.SortFunc(h.Ports, func(a, b attach.Port) int {
+		return cmp.Or(cmp.Compare(a.Protocol, b.Protocol), cmp.Compare(a.HostPort, b.HostPort), a.HostIP.Compare(b.HostIP))
+	})
+	h.Ports = slices.Compact(h.Ports)
+	for i := 0; i+1 < len(h.Ports); i++ {
+		both := h.Ports[i]
+		both.HostIP = netip.IPv6Unspecified()
+		if h.Ports[i].HostIP == netip.IPv4Unspecified() && h.Ports[i+1] == both {
+			h.Ports[i].HostIP = netip.Addr{}
+			h.Ports = slices.Delete(h.Ports, i+1, i+2)
+		}
+	}
+}
+
+// heldList gathers.
+type heldList struct{ by map[string]*Held }
+
+// of is what is held for a hash by a backend.
+func (l *heldList) of(hash, backend string) *Held {
+	h := l.by[hash]
+	if h == nil {
+		h = &Held{Rules: Rules{Backend: backend}, texts: map[bool][]text{}}
+		l.by[hash] = h
+	}
+	return h
+}
+
+// address adds one, which is reached by an interface.
+func (h *Held) address(ip netip.Addr, bridge string) {
+	h.Bridge = bridge
+	if !slices.Contains(h.Addresses, ip) {
+		h.Addresses = append(h.Addresses, ip)
+	}
+}
+
+// nftables reads our table; nothing when there is none.
+func (l *heldList) nftables() error {
+	s, err := dial()
+	if err != nil {
+		return err
+	}
+	for _, set := range []string{own4, own6, masq4, masq6, routed4, routed6, ports4, ports6, ports4IP, ports6IP} {
+		all, err := s.listElements(set)
+		if absent(err) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		for _, e := range all {
+			if attach.IsHash(e.comment) {
+				l.add(e)
+			}
+		}
+	}
+	for bridge, set := range l.bridges(NFTables) {
+		for _, m := range []struct {
+			set string
+			is  *bool
+		}{{noICC, &set.NoICC}, {internal, &set.Internal}, {isolated, &set.Isolate}, {named, &set.Names}} {
+			there, err := s.haveElements([]element{{set: m.set, key: nameKey(bridge)}})
+			if err != nil {
+				return err
+			}
+			*m.is = there[0]
+		}
+		l.settle(NFTables, bridge, set)
+	}
+	return nil
+}
+
+// absent tells whether there is no such table or set, or no nftables.
+func absent(err error) bool {
+	for _, e := range []unix.Errno{unix.ENOENT, unix.EINVAL, unix.EOPNOTSUPP} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// bridges are the interfaces that containers of a backend are behind.
+func (l *heldList) bridges(backend string) map[string]*Rules {
+	all := map[string]*Rules{}
+	for _, h := range l.by {
+		if h.Backend == backend && h.Bridge != "" && all[h.Bridge] == nil {
+			all[h.Bridge] = &Rules{}
+		}
+	}
+	return all
+}
+
+// settle gives the containers behind an interface what its network has.
+func (l *heldList) settle(backend, bridge string, n *Rules) {
+	for _, h := range l.by {
+		if h.Backend == backend && h.Bridge == bridge {
+			h.Internal, h.Isolate, h.NoICC, h.Names = n.Internal, n.Isolate, n.NoICC, n.Names
+		}
+	}
+}
+
+// add reads an element, whose fields are those that [Rules.containerElements] writes.
+func (l *heldList) add(e element) {
+	h := l.of(e.comment, NFTables)
+	h.elements = append(h.elements, e)
+	switch e.set {
+	case own4, own6:
+		n := 4
+		if e.set == own6 {
+			n = 16
+		}
+		if len(e.key) >= n {
+			h.address(netlink.Addr(e.key[:n]), netlink.Text(e.key[n:]))
+		}
+	case masq4, masq6, routed4, routed6:
+		h.Masquerade = true
+	default:
+		if p, ok := portOf(e); ok {
+			h.Ports = append(h.Ports, p)
+		}
+	}
+}
+
+// portOf reads an element of a map of ports.
+func portOf(e element) (p attach.Port, ok bool) {
+	key, n := e.key, 4
+	switch e.set {
+	case ports4:
+		p.HostIP = netip.IPv4Unspecified()
+	case ports6:
+		p.HostIP, n = netip.IPv6Unspecified(), 16
+	case ports6IP:
+		n = 16
+		fallthrough
+	case ports4IP:
+		if len(key) < n {
+			return p, false
+		}
+		p.HostIP, key = netlink.Addr(key[:n]), key[n:]
+	}
+	const field, port = 4, 2 // bytes
+	if len(key) < field+port || len(e.value) < n+port {
+		return p, false
+	}
+	for name, number := range protocols {
+		if number == key[0] {
+			p.Protocol = name
+		}
+	}
+	p.HostPort, p.ContainerPort = binary.BigEndian.Uint16(key[field:]), binary.BigEndian.Uint16(e.value[n:])
+	return p, p.Protocol != ""
+}
+
+// listElements lists a set with values and comments.
+func (s *socket) listElements(set string) ([]element, error) {
+	req := question(getElement, inetTable)
+	req.Text(unix.NFTA_SET_ELEM_LIST_TABLE, TableName).Text(unix.NFTA_SET_ELEM_LIST_SET, set)
+	some, err := list(s, req, func(m netlink.Message) (all []element, ok bool) {
+		for _, e := range netlink.Attrs(m.Find(headerLen, unix.NFTA_SET_ELEM_LIST_ELEMENTS)) {
+			all = append(all, element{set: set, key: slices.Clone(netlink.Find(e, unix.NFTA_SET_ELEM_KEY, unix.NFTA_DATA_VALUE)),
+				value:   slices.Clone(netlink.Find(e, unix.NFTA_SET_ELEM_DATA, unix.NFTA_DATA_VALUE)),
+				comment: commentOf(netlink.Find(e, unix.NFTA_SET_ELEM_USERDATA))})
+		}
+		return all, true
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list nftables set %s of table inet %s: %w", set, TableName, err)
+	}
+	return slices.Concat(some...), nil
+}
+
+// commentOf is the inverse of userComment.
+func commentOf(data []byte) string {
+	if len(data) < 2 || data[0] != 0 || len(data) < 2+int(data[1]) {
+		return ""
+	}
+	return netlink.Text(data[2 : 2+int(data[1])])
+}

@@ -1,0 +1,174 @@
+package firewall
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/internal/netlink"
+	"github.com/berth-cni/berth/pkg/internal/proc"
+	"github.com/coreos/go-iptables/iptables"
+	"golang.org/x/sys/unix"
+)
+
+// iptables reads our chains. Where the kernel has none no program is started.
+func (l *heldList) iptables(ctx context.Context) error {
+	for _, v6 := range []bool{false, true} {
+		there, err := chainsThere(v6)
+		if err != nil {
+			return err
+		}
+		if !there || ctx.Err() != nil {
+			continue
+		}
+		t, err := open(v6)
+		if errors.Is(err, exec.ErrNotFound) {
+			continue // nobody can read them
+		}
+		if err == nil {
+			err = l.readChains(t, v6)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// chainsThere tells whether the kernel may have our chains, in either form of iptables.
+func chainsThere(v6 bool) (bool, error) {
+	names, _ := proc.Read(xtLayouts[v6].names) // absent: no program has used them since boot
+	if slices.Contains(strings.Split(names, "\n"), "nat") {
+		return true, nil
+	}
+	s, err := dial()
+	if err != nil {
+		return false, err
+	}
+	family := uint8(unix.NFPROTO_IPV4)
+	if v6 {
+		family = unix.NFPROTO_IPV6
+	}
+	there := false
+	q := question(getChain, family).Text(unix.NFTA_CHAIN_TABLE, "nat").Text(unix.NFTA_CHAIN_NAME, chainHairpin)
+	err = s.ask([]*netlink.Request{q}, func(int, netlink.Message) { there = true })
+	return there, err
+}
+
+func (l *heldList) readChains(t *iptables.IPTables, v6 bool) error {
+	var others [][]string
+	for _, c := range ownChains(v6) {
+		there, err := t.ChainExists(c.table, c.name)
+		if err != nil {
+			return err
+		}
+		if !there {
+			continue
+		}
+		lines, err := t.List(c.table, c.name)
+		if err != nil {
+			return err
+		}
+		for _, line := range lines {
+			w := words(line)
+			if len(w) < 2 || w[0] != "-A" {
+				continue
+			}
+			if hash := after(w, "--comment"); attach.IsHash(hash) {
+				l.addText(hash, text{table: c.table, chain: c.name, spec: w[2:]}, v6)
+			} else {
+				others = append(others, w)
+			}
+		}
+	}
+	l.settleTexts(others)
+	return nil
+}
+
+// after is the word that follows a flag; empty when there is none.
+func after(words []string, flag string) string {
+	if i := slices.Index(words, flag); i >= 0 && i+1 < len(words) {
+		return words[i+1]
+	}
+	return ""
+}
+
+// not tells whether a flag stands for all but its word.
+func not(words []string, flag string) bool {
+	i := slices.Index(words, flag)
+	return i > 0 && words[i-1] == "!"
+}
+
+// addText reads a rule that [Rules.containerTexts] wrote.
+func (l *heldList) addText(hash string, x text, v6 bool) {
+	h := l.of(hash, IPTables)
+	h.texts[v6] = append(h.texts[v6], x)
+	switch x.chain {
+	case chainHairpin:
+		if one, err := netip.ParsePrefix(after(x.spec, "-s")); err == nil {
+			h.address(one.Addr(), after(x.spec, "-o"))
+		}
+	case chainMasquerade, chainRouted:
+		h.Masquerade = true
+	case chainPublish:
+		p := attach.Port{HostIP: netip.IPv4Unspecified(), Protocol: after(x.spec, "-p")}
+		if v6 {
+			p.HostIP = netip.IPv6Unspecified()
+		}
+		if one, err := netip.ParsePrefix(after(x.spec, "-d")); err == nil {
+			p.HostIP = one.Addr()
+		}
+		port, err := strconv.ParseUint(after(x.spec, "--dport"), 10, 16)
+		to, bad := netip.ParseAddrPort(after(x.spec, "--to-destination"))
+		if err == nil && bad == nil {
+			p.HostPort, p.ContainerPort = uint16(port), to.Port()
+			h.Ports = append(h.Ports, p)
+		}
+	}
+}
+
+// settleTexts reads the rules of networks, those that [Rules.networkTexts] wrote.
+func (l *heldList) settleTexts(rules [][]string) {
+	for bridge, n := range l.bridges(IPTables) {
+		for _, h := range l.by { // of the other family
+			if h.Bridge == bridge && h.Backend == IPTables {
+				n.Internal, n.Isolate = n.Internal || h.Internal, n.Isolate || h.Isolate
+				n.NoICC, n.Names = n.NoICC || h.NoICC, n.Names || h.Names
+			}
+		}
+		for _, w := range rules {
+			if after(w, "-i") != bridge || not(w, "-i") {
+				continue
+			}
+			same := after(w, "-o") == bridge && !not(w, "-o")
+			switch target := after(w, "-j"); {
+			case w[1] == chainNames:
+				n.Names = true
+			case w[1] == chainForward && target == chainIsolated:
+				n.Isolate = true
+			case w[1] == chainForward && target == "DROP" && same:
+				n.NoICC = true
+			case w[1] == chainInput && target == "DROP":
+				n.Internal = true
+			}
+		}
+		l.settle(IPTables, bridge, n)
+	}
+}
+
+func (h *Held) removeTexts() error {
+	var errs []error
+	for v6, all := range h.texts {
+		t, err := open(v6)
+		if err == nil {
+			err = deleteTexts(t, all)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}

@@ -24,7 +24,12 @@ type Link struct {
 	Mode   uint32 // a macvlan's MACVLAN_MODE_*
 	Alias  string // IFLA_IFALIAS
 	Away   bool   // the other end, or the parent, is in another namespace (IFLA_LINK_NETNSID)
+	Netns  int32  // the number that this namespace has for that one; -1: none
+	Port   Port   // of a bridge
 }
+
+// Port is what a link is as a port of a bridge (IFLA_INFO_SLAVE_DATA).
+type Port struct{ Hairpin, Isolated, Locked bool }
 
 // OperUp is the operational state of a link that carries packets (IF_OPER_UP).
 const OperUp = 6
@@ -83,7 +88,7 @@ func ParseLink(m netlink.Message) (*Link, bool) {
 		case unix.IFLA_LINK:
 			l.Parent = int(netlink.Uint32(value))
 		case unix.IFLA_LINK_NETNSID:
-			l.Away = true
+			l.Away, l.Netns = true, int32(netlink.Uint32(value))
 		case unix.IFLA_IFALIAS:
 			l.Alias = netlink.Text(value)
 		case unix.IFLA_OPERSTATE:
@@ -103,6 +108,20 @@ func (l *Link) parseInfo(b []byte) {
 			l.VLANs = netlink.Uint8(value) != 0
 		case l.Kind == "macvlan" && kind == unix.IFLA_MACVLAN_MODE:
 			l.Mode = netlink.Uint32(value)
+		}
+	}
+	if netlink.Text(netlink.Find(b, unix.IFLA_INFO_SLAVE_KIND)) != "bridge" {
+		return
+	}
+	for kind, value := range netlink.Attrs(netlink.Find(b, unix.IFLA_INFO_SLAVE_DATA)) {
+		on := netlink.Uint8(value) != 0
+		switch kind {
+		case unix.IFLA_BRPORT_MODE:
+			l.Port.Hairpin = on
+		case unix.IFLA_BRPORT_ISOLATED:
+			l.Port.Isolated = on
+		case unix.IFLA_BRPORT_LOCKED:
+			l.Port.Locked = on
 		}
 	}
 }

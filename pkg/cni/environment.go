@@ -75,8 +75,8 @@ func validName(s string) error {
 func ValidIfName(s string) error {
 	const most = 15 // IFNAMSIZ is 16, with the terminating zero
 	if s == "" || len(s) > most || s == "." || s == ".." ||
-		strings.ContainsFunc(s, func(c rune) bool { return c == '/' || c == ':' || unicode.IsSpace(c) || c == 0 }) {
-		return fmt.Errorf("want an interface name: up to %d characters, no slash, colon or space", most)
+		strings.ContainsFunc(s, func(c rune) bool { return c == '/' || c == ':' || c == '%' || unicode.IsSpace(c) || c == 0 }) {
+		return fmt.Errorf("want an interface name: up to %d characters, no slash, colon, percent sign (for the kernel a template) or space", most)
 	}
 	return nil
 }

@@ -68,6 +68,9 @@ func (b *Bridge) Add(ctx context.Context, a *attach.Adding) error {
 	if errors.Is(fault, errChanged) {
 		if d, err := c.LinkByName(b.Name); err == nil && d.Alias != sharedAlias {
 			fault = nil // its MAC and MTU are those of whoever made it
+			if err := c.keepMAC(d); err != nil {
+				return fmt.Errorf("bridge %s: %w", b.Name, err)
+			}
 		}
 	}
 	if fault != nil {
@@ -271,8 +274,11 @@ func (b *Bridge) ensure(c *conn, a *attach.Attachment) ([]*rtnl.Link, error) {
 // ensureLink returns the bridge, made or found, and up.
 func (b *Bridge) ensureLink(c *conn) (*rtnl.Link, error) {
 	d, err := c.LinkByName(b.Name)
-	if isErrno(err, unix.ENODEV) {
-		return b.create(c)
+	for tries := 0; isErrno(err, unix.ENODEV) && tries < 3; tries++ { // somebody may delete it meanwhile
+		if err := b.create(c); err != nil {
+			return nil, err
+		}
+		d, err = c.LinkByName(b.Name)
 	}
 	if err != nil {
 		return nil, err
@@ -295,12 +301,24 @@ func (b *Bridge) ensureLink(c *conn) (*rtnl.Link, error) {
 			return nil, err
 		}
 	}
+	restore := c.keepMAC
 	if d.Alias == sharedAlias {
-		if err := b.restore(c, d); err != nil {
-			return nil, err
-		}
+		restore = func(d *rtnl.Link) error { return b.restore(c, d) }
+	}
+	if err := restore(d); err != nil {
+		return nil, err
 	}
 	return c.LinkByName(b.Name)
+}
+
+// keepMAC pins the MAC of a bridge that somebody else made. One that nobody has set is
+// that of the port with the lowest, and would change with the next port: the LAN's ARP
+// caches and its DHCP server know the present one.
+func (c *conn) keepMAC(d *rtnl.Link) error {
+	if err := c.Send(rtnl.SetLink(d.Index, 0).Bytes(unix.IFLA_ADDRESS, d.MAC)); err != nil {
+		return fmt.Errorf("keep MAC %s: %w", d.MAC, err)
+	}
+	return nil
 }
 
 // restore gives a bridge that Berth made its MAC again, and an MTU that fits the way
@@ -331,10 +349,10 @@ func kindOf(d *rtnl.Link) string {
 // create makes the bridge right at birth. Its MAC is set, so that neither a port
 // nor udev changes it. STP is off, as the kernel has it. It is down until
 // [Bridge.finish] is done with it.
-func (b *Bridge) create(c *conn) (*rtnl.Link, error) {
+func (b *Bridge) create(c *conn) error {
 	mtu, err := b.wantedMTU(c)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	req := rtnl.NewLink(b.Name, "bridge", 0, nil).Bytes(unix.IFLA_ADDRESS, bridgeMAC(b.Name))
 	if mtu != 0 {
@@ -342,9 +360,9 @@ func (b *Bridge) create(c *conn) (*rtnl.Link, error) {
 	}
 	err = c.Send(req)
 	if err != nil && !isErrno(err, unix.EEXIST) { // EEXIST: another ADD was faster
-		return nil, fmt.Errorf("add: %w", err)
+		return fmt.Errorf("add: %w", err)
 	}
-	return b.ensureLink(c)
+	return nil
 }
 
 // finish sets what a bridge cannot be made with, and last has it up: whoever finds

@@ -1,6 +1,7 @@
 package link
 
 import (
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -178,6 +179,43 @@ func TestBridgeOfOthers(t *testing.T) {
 	}
 	if i := a.Interfaces[0]; i.MAC != "02:11:22:33:44:55" || i.MTU != 9000 {
 		t.Errorf("MAC %s, MTU %d", i.MAC, i.MTU)
+	}
+}
+
+// The MAC of the host's LAN bridge, that of its NIC, stays whatever ports come and go.
+func TestBridgeOfOthersKeepsMAC(t *testing.T) {
+	nstest.Host(t)
+	const mac = "fe:1b:0e:11:22:33" // high, so that any port's would take its place
+	shell(t, "ip link add nic0 address "+mac+" type veth peer name nic1", "ip link set nic0 up", "ip link set nic1 up",
+		"ip link add lan0 type bridge", "ip link set nic0 master lan0", "ip link set lan0 up")
+	for i := range 4 {
+		a := &attach.Adding{Attachment: attachment(t, fmt.Sprint("c", i), 2+i)}
+		for _, s := range []attach.Step{&Bridge{Name: "lan0"}, &Veth{Bridge: "lan0"}} {
+			if err := s.Add(t.Context(), a); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if out, err := nstest.Output("ip", "link", "show", "lan0"); err != nil || !strings.Contains(out, mac) || a.Interfaces[0].MAC != mac {
+			t.Fatalf("after %d containers: %s (%v); the result says %s", i+1, out, err, a.Interfaces[0].MAC)
+		}
+	}
+	shell(t, "ip link del nic0")
+	if out, _ := nstest.Output("ip", "link", "show", "lan0"); !strings.Contains(out, mac) {
+		t.Errorf("without the NIC: %s", out)
+	}
+}
+
+// The kernel takes a percent sign for a template, and makes another name of it: there
+// is no end of trying.
+func TestBridgeOfTemplateEnds(t *testing.T) {
+	nstest.Host(t)
+	a := &attach.Adding{Attachment: attachment(t, "c1", 2)}
+	if err := (&Bridge{Name: "br%d", Gateway: true}).Add(t.Context(), a); err == nil {
+		t.Error("made")
+	}
+	out, err := nstest.Output("ip", "-o", "link", "show", "type", "bridge")
+	if err != nil || strings.Count(out, "\n") > 3 {
+		t.Errorf("%s (%v)", out, err)
 	}
 }
 

@@ -19,16 +19,27 @@ var (
 // readmeBlocks returns the blocks of the README in one language.
 func readmeBlocks(t *testing.T, language string) []string {
 	t.Helper()
-	data, err := os.ReadFile("../README.md")
+	blocks := fenced(page(t, "../README.md"), language)
+	if len(blocks) == 0 {
+		t.Fatalf("the README has no %s block", language)
+	}
+	return blocks
+}
+
+// page reads a file.
+func page(t *testing.T, path string) string {
+	t.Helper()
+	data, err := os.ReadFile(path)
 	must(t, err)
-	var blocks []string
-	for _, m := range fence.FindAllStringSubmatch(string(data), -1) {
+	return string(data)
+}
+
+// fenced returns the blocks of a text in one language.
+func fenced(text, language string) (blocks []string) {
+	for _, m := range fence.FindAllStringSubmatch(text, -1) {
 		if m[1] == language {
 			blocks = append(blocks, m[2])
 		}
-	}
-	if len(blocks) == 0 {
-		t.Fatalf("the README has no %s block", language)
 	}
 	return blocks
 }
@@ -125,11 +136,15 @@ func readmeCommands(t *testing.T) []string {
 	return lines
 }
 
-// TestReadmeCommands: make knows every target that the README has.
+// TestReadmeCommands: make knows every target that the README and CONTRIBUTING have.
 func TestReadmeCommands(t *testing.T) {
 	t.Parallel()
 	ran := 0
-	for _, line := range readmeCommands(t) {
+	lines := readmeCommands(t)
+	for _, block := range fenced(page(t, "../CONTRIBUTING.md"), "sh") {
+		lines = append(lines, strings.Split(block, "\n")...)
+	}
+	for _, line := range lines {
 		m := makes.FindStringSubmatch(line)
 		if m == nil {
 			continue
@@ -142,17 +157,5 @@ func TestReadmeCommands(t *testing.T) {
 	}
 	if ran == 0 {
 		t.Error("the README has no command of make")
-	}
-}
-
-// TestReadmeExamples: the README's files of conf-examples are there.
-func TestReadmeExamples(t *testing.T) {
-	t.Parallel()
-	data, err := os.ReadFile("../README.md")
-	must(t, err)
-	for _, path := range regexp.MustCompile(`conf-examples/[\w.-]*\w`).FindAllString(string(data), -1) {
-		if _, err := os.Stat("../" + path); err != nil {
-			t.Error(err)
-		}
 	}
 }

@@ -117,7 +117,7 @@ func TestFailover(t *testing.T) {
 	for _, c := range []struct {
 		how   manner
 		first time.Duration
-	}{{dead, 3 * time.Second}, {lying, 3 * time.Second}, {unwilling, time.Second}} {
+	}{{dead, 2 * totalTime}, {lying, 2 * totalTime}, {unwilling, totalTime}} {
 		t.Run(string(c.how), func(t *testing.T) {
 			bad, good := newResolver(t, c.how), newResolver(t, honest)
 			a := newAsking(t, bad, good)
@@ -130,7 +130,7 @@ func TestFailover(t *testing.T) {
 			for i := range 20 {
 				a.expect(t, fmt.Sprintf("n%d.test", i), dns.TypeA, outside)
 			}
-			if d := time.Since(began); d > time.Second { // each would cost more with the bad one
+			if d := time.Since(began); d > 10*tryTime { // each would cost one with the bad server
 				t.Errorf("the next 20 took %s", d)
 			}
 			if c.how == unwilling {
@@ -160,12 +160,12 @@ func TestNobodyAnswers(t *testing.T) {
 	a := newAsking(t, newResolver(t, dead))
 	began := time.Now()
 	a.expect(t, "x.test", dns.TypeA, "forwarded SERVFAIL")
-	if d := time.Since(began); d < 4*time.Second || d > 7*time.Second {
+	if d := time.Since(began); d < 4*time.Second || d > 4*totalTime {
 		t.Errorf("it took %s", d)
 	}
 	began = time.Now()
 	a.expect(t, "x.test", dns.TypeA, "forwarded SERVFAIL")
-	if d := time.Since(began); d > time.Second {
+	if d := time.Since(began); d >= totalTime {
 		t.Errorf("a failure is not remembered: %s", d)
 	}
 }
@@ -174,7 +174,7 @@ func TestNoServer(t *testing.T) {
 	a := newAsking(t, &resolver{addr: "127.9.9.9"}) // nobody listens: the kernel says so
 	began := time.Now()
 	a.expect(t, "x.test", dns.TypeA, "forwarded SERVFAIL")
-	if d := time.Since(began); d > time.Second {
+	if d := time.Since(began); d >= totalTime { // what it takes when nobody says so
 		t.Errorf("it took %s", d)
 	}
 }
@@ -249,7 +249,7 @@ func TestLoop(t *testing.T) {
 	}
 	began := time.Now()
 	a.expect(t, "x.test", dns.TypeA, outside)
-	if d := time.Since(began); d > time.Second {
+	if d := time.Since(began); d >= totalTime { // what it takes when nobody says so
 		t.Errorf("it took %s", d)
 	}
 }

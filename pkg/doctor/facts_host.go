@@ -116,7 +116,8 @@ func (h *hostFacts) lookAtNetworks(ctx context.Context, stateDir string) {
 	living := h.living()
 	sorted, networks := host.Bridges(living)
 	for _, bridge := range sorted {
-		if err := (&firewall.Forward{Bridge: bridge, Names: networks[bridge].Rules.Names}).Check(ctx, nil); err != nil {
+		rules := &networks[bridge].Rules
+		if err := (&firewall.Forward{Bridge: bridge, Tunnel: rules.Overlay, Names: rules.Names}).Check(ctx, nil); err != nil {
 			h.Barred[bridge] = err
 		}
 	}

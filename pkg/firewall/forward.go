@@ -1,6 +1,7 @@
 package firewall
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,9 +23,10 @@ import (
 //
 // What is there is asked of the kernel. A program is started only to change something.
 type Forward struct {
-	// Bridge is the interface that containers are behind; for those of other hosts
-	// the VXLAN device, which our own rules let nothing pass through but to them.
-	Bridge string `json:"bridge"`
+	Bridge string `json:"bridge"` // the interface that containers are behind
+	// Tunnel is the VXLAN device that leads to containers of other hosts; what comes by it
+	// our own rules let pass to the bridge only. Empty: there are none.
+	Tunnel string `json:"tunnel,omitempty"`
 	// Own says that no other container is reached through Bridge (the host's end
 	// of a point-to-point pair): Del then removes what Add made.
 	Own bool `json:"own,omitempty"`
@@ -43,7 +45,7 @@ func (f *Forward) Place() string { return "forward " + f.Bridge }
 func (f *Forward) Join(older attach.Shared) attach.Shared {
 	joined := *f
 	if o, ok := older.(*Forward); ok {
-		joined.Names = f.Names || o.Names
+		joined.Names, joined.Tunnel = f.Names || o.Names, cmp.Or(f.Tunnel, o.Tunnel)
 	}
 	return &joined
 }
@@ -97,52 +99,70 @@ func (f *Forward) missing(ctx context.Context) (all []opening, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if hasFirewalld {
-		there, bad := firewalld{}.trusts(s, f.Bridge)
+	for _, ifName := range f.interfaces("FORWARD") {
+		if !hasFirewalld {
+			break
+		}
+		there, bad := firewalld{}.trusts(s, ifName)
 		err = errors.Join(err, bad)
-		if !there && (firewalld{}).verify(ctx, f.Bridge) != nil {
+		if !there && (firewalld{}).verify(ctx, ifName) != nil {
 			all = append(all, opening{
-				fmt.Sprintf("firewalld does not let bridge %s through: its zone trusted lacks the interface", f.Bridge),
-				func(ctx context.Context) error { return firewalld{}.open(ctx, f.Bridge) }})
+				fmt.Sprintf("firewalld does not let bridge %s through: its zone trusted lacks the interface %s", f.Bridge, ifName),
+				func(ctx context.Context) error { return firewalld{}.open(ctx, ifName) }})
 		}
 	}
 	for _, c := range chains {
 		if !c.drops {
 			continue
 		}
-		rules := f.rules(c.name)
-		there, bad := c.marked(f.comment())
-		err = errors.Join(err, bad)
-		if there < len(rules) {
-			all = append(all, opening{f.refusal(c), func(context.Context) error { return c.ensure(rules) }})
+		for _, ifName := range f.interfaces(c.name) {
+			rules := rulesThrough(ifName, c.name)
+			there, bad := c.marked(forwardComment(ifName))
+			err = errors.Join(err, bad)
+			if there < len(rules) {
+				all = append(all, opening{f.refusal(ifName, c), func(context.Context) error { return c.ensure(rules) }})
+			}
 		}
 	}
 	return all, err
 }
 
-func (f *Forward) refusal(c otherChain) string {
-	if c.name == "INPUT" {
-		return fmt.Sprintf("the INPUT policy of %s is drop, and questions for names are not let in by bridge %s", c, f.Bridge)
+// interfaces are those that one of iptables' built-in chains lets through. Questions for
+// names come by the bridge.
+func (f *Forward) interfaces(chain string) []string {
+	if f.Tunnel == "" || chain == "INPUT" {
+		return []string{f.Bridge}
 	}
-	return fmt.Sprintf("the FORWARD policy of %s is drop, and bridge %s is not let through", c, f.Bridge)
+	return []string{f.Bridge, f.Tunnel}
 }
 
-// comment marks the rules of the bridge.
-func (f *Forward) comment() string { return "berth network " + f.Bridge }
+func (f *Forward) refusal(ifName string, c otherChain) string {
+	what := "bridge " + ifName
+	if ifName == f.Tunnel {
+		what = "VXLAN device " + ifName
+	}
+	if c.name == "INPUT" {
+		return fmt.Sprintf("the INPUT policy of %s is drop, and questions for names are not let in by %s", c, what)
+	}
+	return fmt.Sprintf("the FORWARD policy of %s is drop, and %s is not let through", c, what)
+}
 
-// rules are those for one of iptables' built-in chains: in FORWARD what the containers
-// send, and what answers it or goes to a published port; in INPUT their questions for
-// names, over UDP and TCP.
-func (f *Forward) rules(chain string) (all []text) {
-	specs := []string{"-i " + f.Bridge, "-o " + f.Bridge + " -m conntrack --ctstate RELATED,ESTABLISHED,DNAT"}
+// forwardComment marks the rules of an interface.
+func forwardComment(ifName string) string { return "berth network " + ifName }
+
+// rulesThrough are those of an interface for one of iptables' built-in chains: in FORWARD
+// what the containers send, and what answers it or goes to a published port; in INPUT
+// their questions for names, over UDP and TCP.
+func rulesThrough(ifName, chain string) (all []text) {
+	specs := []string{"-i " + ifName, "-o " + ifName + " -m conntrack --ctstate RELATED,ESTABLISHED,DNAT"}
 	if chain == "INPUT" {
 		specs = nil
 		for _, proto := range []string{"udp", "tcp"} {
-			specs = append(specs, fmt.Sprintf("-i %s -p %s -m %s --dport %d", f.Bridge, proto, proto, NamesPort))
+			specs = append(specs, fmt.Sprintf("-i %s -p %s -m %s --dport %d", ifName, proto, proto, NamesPort))
 		}
 	}
 	for _, spec := range specs {
-		all = append(all, text{"filter", chain, append(words(spec), "-m", "comment", "--comment", f.comment(), "-j", "ACCEPT"), false})
+		all = append(all, text{"filter", chain, append(words(spec), "-m", "comment", "--comment", forwardComment(ifName), "-j", "ACCEPT"), false})
 	}
 	return all
 }
@@ -154,12 +174,14 @@ func (f *Forward) Remove(ctx context.Context) error {
 		return err
 	}
 	hasFirewalld, chains, err := otherFirewalls(s, "FORWARD", "INPUT")
-	if hasFirewalld {
-		err = errors.Join(err, firewalld{}.close(ctx, f.Bridge))
-	}
-	for _, c := range chains {
-		if there, bad := c.marked(f.comment()); bad == nil && there > 0 {
-			err = errors.Join(err, c.remove(f.rules(c.name)))
+	for _, ifName := range f.interfaces("FORWARD") {
+		if hasFirewalld {
+			err = errors.Join(err, firewalld{}.close(ctx, ifName))
+		}
+		for _, c := range chains {
+			if there, bad := c.marked(forwardComment(ifName)); bad == nil && there > 0 {
+				err = errors.Join(err, c.remove(rulesThrough(ifName, c.name)))
+			}
 		}
 	}
 	if err != nil {

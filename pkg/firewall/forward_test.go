@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -106,7 +107,7 @@ func TestForwardAsks(t *testing.T) {
 				run(t, program+" -N OTHERS")
 				run(t, program+" -A FORWARD -j OTHERS")
 			}
-			f := &Forward{Bridge: "br1", Names: true}
+			f := &Forward{Bridge: "br1", Tunnel: "vxlan1", Names: true}
 			if err := (&Forward{Bridge: "br12", Names: true}).Add(t.Context(), nil); err != nil { // another one, whose name begins alike
 				t.Fatal(err)
 			}
@@ -119,7 +120,7 @@ func TestForwardAsks(t *testing.T) {
 				t.Errorf("where all is there: %v", err)
 			}
 			for _, program := range programs {
-				for _, rule := range append(f.rules("FORWARD"), f.rules("INPUT")...) {
+				for _, rule := range slices.Concat(rulesThrough("br1", "FORWARD"), rulesThrough("vxlan1", "FORWARD"), rulesThrough("br1", "INPUT")) {
 					t.Setenv("PATH", path)
 					if err := nstest.Run(program, append([]string{"-D", rule.chain}, rule.spec...)...); err != nil {
 						t.Fatal(err)
@@ -132,6 +133,14 @@ func TestForwardAsks(t *testing.T) {
 					if err := errors.Join(f.Add(t.Context(), nil), f.Check(t.Context(), nil)); err != nil {
 						t.Fatal(err)
 					}
+				}
+			}
+			if err := f.Remove(t.Context()); err != nil {
+				t.Error(err)
+			}
+			for _, program := range programs {
+				if left := run(t, program+"-save -t filter"); strings.Contains(left, "br1 ") || strings.Contains(left, "vxlan1") {
+					t.Errorf("%s has left:\n%s", program, left)
 				}
 			}
 		})

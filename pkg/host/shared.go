@@ -62,12 +62,16 @@ func rank(s attach.Shared) int {
 func sharedSteps(a *attach.Attachment) (steps []attach.Shared) {
 	var forwarding, forward bool
 	var bridge *link.Bridge
+	rules := firewall.RulesOf(a)
 	for _, s := range a.Steps {
 		switch step := s.(type) {
 		case *link.Forwarding:
 			forwarding = true
 		case *firewall.Forward:
 			forward = true
+			if rules != nil && step.Tunnel != rules.Overlay {
+				s = &firewall.Forward{Bridge: step.Bridge, Tunnel: rules.Overlay, Own: step.Own, Names: step.Names}
+			}
 		case *link.Bridge:
 			bridge = step
 		}
@@ -81,8 +85,8 @@ func sharedSteps(a *attach.Attachment) (steps []attach.Shared) {
 	if !forwarding {
 		steps = append(steps, &link.Forwarding{Gateway: bridge.Gateway})
 	}
-	if r := firewall.RulesOf(a); r != nil && !forward {
-		steps = append(steps, &firewall.Forward{Bridge: r.Bridge, Names: r.Names})
+	if rules != nil && !forward {
+		steps = append(steps, &firewall.Forward{Bridge: rules.Bridge, Tunnel: rules.Overlay, Names: rules.Names})
 	}
 	return steps
 }

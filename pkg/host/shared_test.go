@@ -38,6 +38,11 @@ func TestSharedBy(t *testing.T) {
 	published.Steps[2].(*link.Bridge).MTU = 1400
 	leaving := member("back", "leaving", "10.2.0.1", 0)
 	leaving.Going = true
+	overlay := member("blue", "overlay", "10.3.0.1", 0, &firewall.Forward{Bridge: "blue"}) // as an earlier version recorded it
+	firewall.RulesOf(overlay).Overlay = "vxlan1"
+	if f := SharedBy([]*attach.Attachment{overlay})[1].Step.(*firewall.Forward); f.Tunnel != "vxlan1" {
+		t.Errorf("the overlay's %+v", f)
+	}
 	all := SharedBy([]*attach.Attachment{linked, published, old, leaving})
 	if got, want := places(all), "forwarding, forward web, bridge web"; got != want {
 		t.Fatalf("%s, want %s", got, want)

@@ -47,7 +47,7 @@ func (c *config) Plan(r *cni.Request) ([]attach.Step, error) {
 		r.Addresses(blocks),
 		&link.Gateway{Gateway: true, DefaultRoute: c.IsDefaultGateway && !n.Internal, NoDefault: n.Internal || r.KeepsDefaultRoute()},
 		c.Ports(r, policy, blocks),
-		&firewall.Forward{Bridge: n.Bridge(), Names: r.WantsNames()},
+		&firewall.Forward{Bridge: n.Bridge(), Tunnel: n.Device(), Names: r.WantsNames()},
 		&link.Forwarding{Gateway: true},
 		&link.Bridge{Name: n.Bridge(), MTU: local.MTU, FollowMTU: true, Gateway: true, MoreAddresses: true, Promisc: c.PromiscMode},
 		&link.Veth{Bridge: n.Bridge(), MTU: local.MTU, Hairpin: c.HairpinMode, Isolated: c.PortIsolation,

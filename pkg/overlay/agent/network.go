@@ -264,7 +264,7 @@ func (a *Agent) remove(name string) {
 	}
 	n.gone = true
 	if n.plane != nil {
-		if err := errors.Join(n.plane.Delete(), a.fw.stop(n.def().Device())); err != nil {
+		if err := n.plane.Delete(); err != nil {
 			a.Log.Error("remove the VXLAN device", "network", name, "error", err)
 		}
 		n.plane = nil

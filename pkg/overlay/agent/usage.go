@@ -108,7 +108,7 @@ func (a *Agent) forget(n *network) error {
 	if err := link.Delete(def.Bridge()); err != nil {
 		return err
 	}
-	if err := errors.Join(firewall.RemoveNetwork(a.ctx, a.fw.backend, def.Bridge()), a.fw.stop(def.Bridge())); err != nil {
+	if err := errors.Join(firewall.RemoveNetwork(a.ctx, a.fw.backend, def.Bridge()), a.fw.stop(def)); err != nil {
 		return err
 	}
 	err := a.Records.Update(a.ctx, func(tx *attach.Tx) error { return tx.ForgetNetwork(def.Name) })

@@ -10,6 +10,7 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/firewall"
+	"github.com/berth-cni/berth/pkg/overlay"
 	"github.com/berth-cni/berth/pkg/overlay/probe"
 )
 
@@ -72,9 +73,6 @@ func (w *wall) sync() {
 		ports = append(ports, probe.Port)
 	}
 	err := errors.Join(firewall.SyncTunnels(w.a.ctx, w.backend, tunnels, all), firewall.Admit(w.a.ctx, ports))
-	for _, t := range tunnels {
-		err = errors.Join(err, (&firewall.Forward{Bridge: t.Device}).Add(w.a.ctx, nil))
-	}
 	if !w.tidy && w.backend == firewall.NFTables {
 		w.tidy = true // once: iptables is a program to run
 		err = errors.Join(err, firewall.ForgetIPTables(w.a.ctx, all))
@@ -86,9 +84,10 @@ func (w *wall) sync() {
 	w.next = time.Now().Add(share * time.Since(start))
 }
 
-// stop ends that other firewalls let a device's packets through.
-func (w *wall) stop(device string) error {
-	return (&firewall.Forward{Bridge: device}).Remove(w.a.ctx)
+// stop ends that other firewalls let a network's packets through, for which its containers'
+// ADDs have seen.
+func (w *wall) stop(def *overlay.Network) error {
+	return (&firewall.Forward{Bridge: def.Bridge(), Tunnel: def.Device()}).Remove(w.a.ctx)
 }
 
 func (w *wall) tick() {

@@ -171,9 +171,10 @@ func (b *beside) bad(when, words string) {
 	}
 }
 
-// agentTime is how long an agent may take: it is told of what nftables changes, and looks
-// after the old iptables every few seconds.
-const agentTime = 15 * time.Second
+// agentTime is how long an agent may take, on a busy machine. It is told of what nftables
+// changes, looks after the old iptables every few seconds, and asks firewalld, which may be
+// at work itself.
+const agentTime = time.Minute
 
 // repaired does damage to the way of Berth's containers, and has each of those repair it
 // that are to.

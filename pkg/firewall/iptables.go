@@ -183,14 +183,34 @@ func (b ipt) rebuild(ctx context.Context, all records) error {
 }
 
 // RestoreIPTables makes the iptables backend's rules anew, for all attachments, when
-// somebody flushed a table: what leads to our chains is gone. It says whether it did.
-// users are attachments that there were of late; all lists those that there are. Without
-// users it does nothing, else it runs iptables for each jump.
-func RestoreIPTables(ctx context.Context, users []*attach.Attachment, all func(context.Context) ([]*attach.Attachment, error)) (restored bool, err error) {
+// somebody flushed a table: what leads to our chains is gone. With again it does in any
+// case. It says whether it did; an error says that rules may be missing still, as when
+// somebody flushes on. users are attachments that there were of late; all lists those that
+// there are. Without users it does nothing, else it runs iptables for each jump.
+func RestoreIPTables(ctx context.Context, users []*attach.Attachment, again bool, all records) (restored bool, err error) {
+	flushed, err := flushedIPTables(users)
+	if err != nil || !flushed && !again {
+		return false, err
+	}
+	if err := (ipt{}).rebuild(ctx, all); err != nil {
+		return true, err
+	}
+	list, err := all(ctx)
+	errs := []error{err}
+	for _, a := range list {
+		if r := RulesOf(a); r != nil && r.Backend == IPTables && !a.Going {
+			errs = append(errs, ipt{}.check(ctx, r, a))
+		}
+	}
+	return true, errors.Join(errs...)
+}
+
+// flushedIPTables reports whether a jump to our chains is missing that the attachments
+// need.
+func flushedIPTables(users []*attach.Attachment) (bool, error) {
 	asked := map[bool]bool{}
 	for _, a := range users {
-		r := RulesOf(a)
-		if r == nil || r.Backend != IPTables || a.Going {
+		if r := RulesOf(a); r == nil || r.Backend != IPTables || a.Going {
 			continue
 		}
 		for _, v6 := range families(a) {
@@ -203,12 +223,8 @@ func RestoreIPTables(ctx context.Context, users []*attach.Attachment, all func(c
 				return false, err
 			}
 			for _, x := range jumps(v6) {
-				there, err := x.exists(t)
-				if err != nil {
-					return false, err
-				}
-				if !there {
-					return true, ipt{}.rebuild(ctx, all)
+				if there, err := x.exists(t); err != nil || !there {
+					return !there, err
 				}
 			}
 		}

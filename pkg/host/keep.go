@@ -27,6 +27,7 @@ type Keeper struct {
 
 	all    []*attach.Attachment // that are there, as of the last tick
 	shared []*Shared            // by these
+	again  bool                 // rules of iptables may be missing still
 	said   map[string]string
 
 	configured map[string]bool // networks in ConfDir, as of the last tick
@@ -125,7 +126,8 @@ func (k *Keeper) compare(ctx context.Context, fresh bool) {
 		k.list(ctx)
 		missing = k.missing(ctx)
 	}
-	if done, err := firewall.RestoreIPTables(ctx, k.all, k.readable); done || err != nil {
+	if done, err := firewall.RestoreIPTables(ctx, k.all, k.again, k.readable); done || err != nil {
+		k.again = err != nil
 		k.say("rules of iptables", err, "a table of iptables was flushed: put back the rules of all containers")
 	}
 	var again []string // networks whose bridge was made again, without its ports

@@ -57,6 +57,16 @@ func New(dir string, decode Decoder) *Store {
 // Dir is the store's folder.
 func (s *Store) Dir() string { return s.dir }
 
+// Stamp changes whenever somebody writes to the store; empty without a database. It is
+// one question to the file system.
+func (s *Store) Stamp() string {
+	var st unix.Stat_t
+	if unix.Stat(s.path(), &st) != nil {
+		return ""
+	}
+	return fmt.Sprint(st.Ino, st.Size, st.Mtim.Sec, st.Mtim.Nsec)
+}
+
 func (s *Store) path() string { return filepath.Join(s.dir, "berth.db") }
 
 // Update runs fn in a write transaction, alone on this host. Nothing of it is

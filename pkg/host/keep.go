@@ -29,6 +29,9 @@ type Keeper struct {
 	shared []*Shared            // by these
 	again  bool                 // rules of iptables may be missing still
 	said   map[string]string
+	stamp  string // of the records, when they were read
+	ticks  int
+	inRow  int // how often something was put back, without a time between at which nothing was missing
 
 	configured map[string]bool // networks in ConfDir, as of the last tick
 	removed    []string        // those that were there before
@@ -40,10 +43,14 @@ const (
 	// calm is how long somebody who changes the kernel is left to it before it is
 	// compared: a restarted network manager makes many changes.
 	calm = 20 * time.Millisecond
-	// portion is the part of the time that comparing may take, one in so many; but the
-	// next one is a tick away at most. Putting back can take seconds: of firewalld it is
-	// asked by a program.
+	// portion is the part of the time that comparing may take, one in so many.
 	portion = 20
+	// unheard is after how many ticks the records are read again when nobody has written
+	// any: a container may have ended without a DEL.
+	unheard = 12
+	// fight is how often in a row something is put back before it takes longer and longer:
+	// two programs that each want another thing would use up a core.
+	fight = 10
 )
 
 // Run keeps until the context ends. What cannot be watched is compared at each tick.
@@ -63,12 +70,11 @@ func (k *Keeper) Run(ctx context.Context) error {
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
 	for all := true; ctx.Err() == nil; {
-		start := time.Now()
-		k.compare(ctx, all)
+		pause := k.compare(ctx, all)
 		if all {
 			k.collectRemoved(ctx)
 		}
-		wait(ctx, min(max(calm, portion*time.Since(start)), tick))
+		wait(ctx, pause)
 		all = false
 		select {
 		case <-ctx.Done():
@@ -115,22 +121,52 @@ func wait(ctx context.Context, d time.Duration) {
 	}
 }
 
-// compare puts back what is not as it has to be. With fresh the records are read; else
-// only where something is missing.
-func (k *Keeper) compare(ctx context.Context, fresh bool) {
+// compare puts back what is not as it has to be, and returns how long to wait before the
+// next time. At a tick everything is looked at.
+func (k *Keeper) compare(ctx context.Context, atTick bool) (pause time.Duration) {
+	fresh := atTick && k.stale()
 	if fresh {
 		k.list(ctx)
 	}
+	start := time.Now()
 	missing := k.missing(ctx)
+	pause = max(calm, portion*time.Since(start))
 	if len(missing) > 0 && !fresh { // or it is nobody's any more
 		k.list(ctx)
 		missing = k.missing(ctx)
 	}
-	if done, err := firewall.RestoreIPTables(ctx, k.all, k.again, k.readable); done || err != nil {
-		k.again = err != nil
-		k.say("rules of iptables", err, "a table of iptables was flushed: put back the rules of all containers")
+	if atTick || k.again { // it asks by a program
+		if done, err := firewall.RestoreIPTables(ctx, k.all, k.again, k.readable); done || err != nil {
+			k.again = err != nil
+			k.say("rules of iptables", err, "a table of iptables was flushed: put back the rules of all containers")
+		}
 	}
-	var again []string // networks whose bridge was made again, without its ports
+	if len(missing) == 0 {
+		k.inRow = 0
+		return pause
+	}
+	k.restore(ctx, missing)
+	if k.inRow++; k.inRow > fight {
+		pause = min(pause<<min(k.inRow-fight, 10), tick)
+	}
+	return pause
+}
+
+// stale tells whether the records have to be read again.
+func (k *Keeper) stale() bool {
+	stamp := k.Records.Stamp()
+	k.ticks++
+	if stamp == k.stamp && k.ticks%unheard != 0 {
+		return false
+	}
+	k.stamp = stamp
+	return true
+}
+
+// restore puts back what is missing, and then, where a bridge was made again, what its
+// containers lack.
+func (k *Keeper) restore(ctx context.Context, missing []*Shared) {
+	var again []string
 	for _, s := range missing {
 		what := s.String()
 		why := s.Check(ctx)

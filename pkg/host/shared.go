@@ -20,6 +20,8 @@ type Shared struct {
 	// the gateways, and the ports, of all.
 	Users    *attach.Attachment
 	Networks []string // of which they are
+
+	all []*attach.Attachment // those that have it
 }
 
 // SharedBy returns what attachments have in common, each thing once, in the order in
@@ -93,6 +95,7 @@ func sharedSteps(a *attach.Attachment) (steps []attach.Shared) {
 
 // join adds a user.
 func (s *Shared) join(step attach.Shared, a *attach.Attachment) {
+	s.all = append(s.all, a)
 	if !slices.Contains(s.Networks, a.Network) {
 		s.Networks = append(s.Networks, a.Network)
 	}
@@ -125,7 +128,8 @@ func (s *Shared) Check(ctx context.Context) error { return s.Step.Check(ctx, s.U
 // Restore makes it as it has to be.
 func (s *Shared) Restore(ctx context.Context) error {
 	users := *s.Users
-	return errors.Join(s.Step.Add(ctx, &attach.Adding{Attachment: &users}), s.Check(ctx))
+	a := &attach.Adding{Attachment: &users, All: func(context.Context) ([]*attach.Attachment, error) { return s.all, nil }}
+	return errors.Join(s.Step.Add(ctx, a), s.Check(ctx))
 }
 
 // String names it for people.

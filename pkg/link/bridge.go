@@ -99,8 +99,10 @@ func (b *Bridge) rejoin(ctx context.Context, c *conn, a *attach.Adding) {
 	}
 	for _, other := range all {
 		for _, s := range other.Steps {
-			if v, ok := s.(*Veth); ok && v.Bridge == b.Name && other.Key != a.Key && !other.Going {
-				_, _ = b.ensure(c, other)
+			if v, ok := s.(*Veth); ok && v.Bridge == b.Name && !other.Going {
+				if _, fault := b.look(c, other); fault != nil {
+					_, _ = b.ensure(c, other)
+				}
 				_ = v.Repair(ctx, &attach.Adding{Attachment: other})
 			}
 		}

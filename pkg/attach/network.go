@@ -2,6 +2,7 @@ package attach
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/netip"
@@ -44,6 +45,12 @@ func (n *Network) Claim(tx *Tx, a *Adding) error {
 		a.AtEnd(func(tx *Tx) error { return tx.MadeNetwork(n.Name, n.Settings) })
 	}
 	return nil
+}
+
+// Status implements [Statuser]: whether the store can be read, and no other network has
+// the addresses.
+func (n *Network) Status(ctx context.Context, s *Store, _ string) error {
+	return s.View(ctx, func(tx *Tx) error { return tx.overlaps(*n) })
 }
 
 // OverlapError: a network has addresses of another one.
@@ -122,16 +129,24 @@ func (t *Tx) EnsureNetwork(n Network) (known Network, err error) {
 	if ok && bytes.Equal(data, t.bucket(networkBucket).Get([]byte(n.Name))) {
 		return n, nil
 	}
+	if err := t.overlaps(n); err != nil {
+		return known, err
+	}
+	return n, t.PutNetwork(n)
+}
+
+// overlaps returns an [*OverlapError] when the network's addresses are also another one's.
+func (t *Tx) overlaps(n Network) error {
 	others, err := t.Networks()
 	if err != nil {
-		return known, err
+		return err
 	}
 	for _, o := range others {
 		if err := n.overlap(o); err != nil {
-			return known, err
+			return err
 		}
 	}
-	return n, t.PutNetwork(n)
+	return nil
 }
 
 // MadeNetwork remembers that an ADD has succeeded, with these settings.

@@ -20,8 +20,7 @@ func makeRoom(ctx context.Context, s *attach.Store, a *attach.Adding, refusal er
 	var exhausted *ipam.ExhaustedError
 	switch {
 	case errors.As(refusal, &overlap):
-		there, err := link.Exists(overlap.Other.Link)
-		return err == nil && !there &&
+		return outdated(refusal) &&
 			s.Update(ctx, func(tx *attach.Tx) error { return tx.ForgetNetwork(overlap.Other.Name) }) == nil
 	case errors.As(refusal, &held):
 		holder, err := s.Get(ctx, held.Holder)

@@ -182,12 +182,22 @@ func (p *plugin) status(r *Request) error {
 	}
 	for _, step := range steps {
 		if s, ok := step.(attach.Statuser); ok {
-			if err := s.Status(p.ctx, p.store(), r.Conf.Name); err != nil {
+			if err := s.Status(p.ctx, p.store(), r.Conf.Name); err != nil && !outdated(err) {
 				return unavailable(err)
 			}
 		}
 	}
 	return nil
+}
+
+// outdated tells whether the error is about a network that an ADD would forget.
+func outdated(err error) bool {
+	var overlap *attach.OverlapError
+	if !errors.As(err, &overlap) {
+		return false
+	}
+	there, err := link.Exists(overlap.Other.Link)
+	return err == nil && !there
 }
 
 // unavailable gives an error code 50 (SPEC section 2, STATUS): no ADD now. The code

@@ -78,12 +78,12 @@ func (f filter) String() string {
 	return name
 }
 
-// tables returns the program that speaks to the table: both flavours can be in
-// use at once, and the plain name is either.
-func (f filter) tables() (*iptables.IPTables, error) {
-	plain, proto := "iptables", iptables.ProtocolIPv4
+// program is the path of the one that speaks to the table: both flavours can be in use at
+// once, and the plain name is either.
+func (f filter) program() (string, error) {
+	plain := "iptables"
 	if f.v6 {
-		plain, proto = "ip6tables", iptables.ProtocolIPv6
+		plain = "ip6tables"
 	}
 	name := plain + "-nft"
 	if f.legacy {
@@ -94,7 +94,19 @@ func (f filter) tables() (*iptables.IPTables, error) {
 		path, err = exec.LookPath(plain)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("the %s policy is drop: %w (Debian's package is iptables)", plain, err)
+		return "", fmt.Errorf("the %s policy is drop: %w (Debian's package is iptables)", plain, err)
+	}
+	return path, nil
+}
+
+func (f filter) tables() (*iptables.IPTables, error) {
+	proto := iptables.ProtocolIPv4
+	if f.v6 {
+		proto = iptables.ProtocolIPv6
+	}
+	path, err := f.program()
+	if err != nil {
+		return nil, err
 	}
 	return iptables.New(iptables.Path(path), iptables.IPFamily(proto), iptables.Timeout(lockWait))
 }

@@ -3,7 +3,6 @@ package firewall
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"os/exec"
 	"strings"
@@ -33,16 +32,26 @@ func (firewalld) trusts(s *socket, bridge string) (bool, error) {
 	return len(found) > 0, err
 }
 
+// program is the path of the one that speaks to firewalld.
+func (firewalld) program() (string, error) {
+	path, err := exec.LookPath("firewall-cmd")
+	if err != nil {
+		return "", fmt.Errorf("firewalld is running: %w (Debian's package is firewalld)", err)
+	}
+	return path, nil
+}
+
 func (f firewalld) run(ctx context.Context, option, bridge string) error {
 	_, err := f.output(ctx, "--zone=trusted", option+"="+bridge)
 	return err
 }
 
-func (firewalld) output(ctx context.Context, args ...string) (string, error) {
-	out, err := exec.CommandContext(ctx, "firewall-cmd", args...).CombinedOutput()
-	if errors.Is(err, exec.ErrNotFound) {
-		return "", fmt.Errorf("firewalld is running: %w (Debian's package is firewalld)", err)
+func (f firewalld) output(ctx context.Context, args ...string) (string, error) {
+	path, err := f.program()
+	if err != nil {
+		return "", err
 	}
+	out, err := exec.CommandContext(ctx, path, args...).CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("firewall-cmd %s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(string(out)))
 	}

@@ -79,10 +79,23 @@ func (f *Forward) Check(ctx context.Context, _ *attach.Attachment) error {
 	return err
 }
 
+// Status implements [attach.Statuser]: whether the programs are there that the other
+// firewalls have to be told with.
+func (f *Forward) Status(ctx context.Context, _ *attach.Store, _ string) error {
+	missing, err := f.missing(ctx)
+	for _, m := range missing {
+		if _, bad := m.program(); bad != nil {
+			err = errors.Join(err, fmt.Errorf("%s: %w", m.what, bad))
+		}
+	}
+	return err
+}
+
 // opening is something that another firewall has to be told.
 type opening struct {
-	what string // that is wrong without
-	open func(context.Context) error
+	what    string // that is wrong without
+	program func() (string, error)
+	open    func(context.Context) error
 }
 
 // missing is what the other firewalls have yet to be told.
@@ -108,6 +121,7 @@ func (f *Forward) missing(ctx context.Context) (all []opening, err error) {
 		if !there && (firewalld{}).verify(ctx, ifName) != nil {
 			all = append(all, opening{
 				fmt.Sprintf("firewalld does not let bridge %s through: its zone trusted lacks the interface %s", f.Bridge, ifName),
+				firewalld{}.program,
 				func(ctx context.Context) error { return firewalld{}.open(ctx, ifName) }})
 		}
 	}
@@ -120,7 +134,7 @@ func (f *Forward) missing(ctx context.Context) (all []opening, err error) {
 			there, bad := c.marked(forwardComment(ifName))
 			err = errors.Join(err, bad)
 			if there < len(rules) {
-				all = append(all, opening{f.refusal(ifName, c), func(context.Context) error { return c.ensure(rules) }})
+				all = append(all, opening{f.refusal(ifName, c), c.program, func(context.Context) error { return c.ensure(rules) }})
 			}
 		}
 	}

@@ -97,7 +97,7 @@ func (e *evaluation) strings(x expr, deep int) []string {
 	case *ast.CallExpr:
 		return e.called(n, x.pkg, deep)
 	case *ast.Ident, *ast.SelectorExpr:
-		o := variable(x.pkg, n.(ast.Expr))
+		o := variable(x.pkg, n)
 		if o == nil {
 			break
 		}

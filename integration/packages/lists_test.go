@@ -97,7 +97,7 @@ func (e *evaluation) literals(x expr, deep int) (all []expr) {
 	case *ast.CompositeLit:
 		return []expr{x}
 	case *ast.Ident, *ast.SelectorExpr:
-		if o := variable(x.pkg, n.(ast.Expr)); o != nil {
+		if o := variable(x.pkg, n); o != nil {
 			for _, v := range e.values[place(x.pkg, o)] {
 				if v.part == whole {
 					all = append(all, e.literals(v.expr, deep)...)

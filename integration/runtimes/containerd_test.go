@@ -86,7 +86,6 @@ type daemon struct {
 	cri.RuntimeServiceClient
 	images cri.ImageServiceClient
 	conn   *grpc.ClientConn
-	pods   int
 	dns    *cri.DNSConfig // of every pod; nil: the machine's
 }
 

@@ -112,10 +112,11 @@ func (f *Salvage) carve(data []byte, decode Decoder, networks map[string]Network
 	}
 	for raw := range objects(data, networkStart) {
 		var n Network
-		if _, ok := networks[n.Name]; json.Unmarshal(raw, &n) == nil && n.Name != "" && n.Plugin != "" {
-			if _, ok = networks[n.Name]; !ok {
-				networks[n.Name] = n
-			}
+		if json.Unmarshal(raw, &n) != nil || n.Name == "" || n.Plugin == "" {
+			continue
+		}
+		if _, known := networks[n.Name]; !known {
+			networks[n.Name] = n
 		}
 	}
 }

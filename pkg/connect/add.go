@@ -97,7 +97,7 @@ func (o *Options) configure(f *conflist.File) (*libcni.NetworkConfigList, error)
 		if err != nil {
 			return nil, err
 		}
-		conf, err := libcni.ConfFromBytes(raw)
+		conf, err := libcni.NetworkPluginConfFromBytes(raw)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", f.Path, err)
 		}

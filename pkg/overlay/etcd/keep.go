@@ -21,7 +21,7 @@ func (r *registration) keep(ctx context.Context) {
 	stop := context.AfterFunc(r.s.ctx, r.cancel)
 	defer stop()
 	err := r.hold(ctx)
-	if ctx.Err() != nil || err == nil {
+	if ctx.Err() != nil {
 		close(r.done)
 		return
 	}
@@ -34,7 +34,7 @@ func (r *registration) keep(ctx context.Context) {
 	r.lost(fmt.Errorf("node %q: %w", r.node.Name, err))
 }
 
-// hold returns when the name is lost.
+// hold returns when the name is lost, or the context ends: always with an error.
 func (r *registration) hold(ctx context.Context) error {
 	for seen := time.Now().Add(jitter(overlay.SeenEvery)); ; {
 		r.rest(ctx, time.Until(seen))

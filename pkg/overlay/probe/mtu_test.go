@@ -1,9 +1,6 @@
 package probe
 
-import (
-	"fmt"
-	"testing"
-)
+import "testing"
 
 // TestSmallMTU has a router on the way whose next cable takes 1400 bytes.
 func TestSmallMTU(t *testing.T) {
@@ -44,11 +41,11 @@ func TestRouteMTU(t *testing.T) {
 	t.Parallel()
 	a, b := pair(t, underlay{options: "df inherit"})
 	b.listen(t)
-	a.ip(t, fmt.Sprintf(`
+	a.ip(t, `
 		route replace 10.42.2.0/24 via 10.42.2.0 dev vxlan42 onlink mtu 1350
 		route replace fd00:42:0:2::/64 via fd00:42:0:2:: dev vxlan42 onlink mtu 1350
 		route add unreachable 10.42.0.0/16 metric 4278198272
-		route add unreachable fd00:42::/48 metric 4278198272`))
+		route add unreachable fd00:42::/48 metric 4278198272`)
 	for _, f := range families {
 		expect(t, a, a.target(b, f.index), OK, 1450)
 	}

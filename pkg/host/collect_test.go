@@ -121,6 +121,29 @@ func TestCollectNetworks(t *testing.T) {
 	stays("it has gone")
 }
 
+// TestCollectKeepsForeignBridge: a bridge that was there before its network stays, with
+// ports or without, while all that Berth has of the network goes.
+func TestCollectKeepsForeignBridge(t *testing.T) {
+	for name, more := range map[string]string{"without a port": "true", "with a port": "ip link add port type veth peer name there && ip link set port master br-lan"} {
+		t.Run(name, func(t *testing.T) {
+			w := newHost(t)
+			w.Sh("ip link add br-lan type bridge && ip addr add 10.82.0.1/24 dev br-lan && ip link set br-lan up && " + more)
+			err := w.Store.Update(t.Context(), func(tx *attach.Tx) error {
+				return tx.PutNetwork(attach.Network{Name: "lan", Plugin: "bridge", Link: "br-lan"})
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if out, err := w.collect(CollectOptions{Unused: true, Networks: []string{"lan"}}); err != nil || !strings.HasPrefix(out, "removed network lan: ") {
+				t.Errorf("%v, %s", err, out)
+			}
+			if out := w.Sh("ip addr show br-lan"); !strings.Contains(out, "10.82.0.1/24") {
+				t.Errorf("the bridge has %s", out)
+			}
+		})
+	}
+}
+
 // mystery is a step of a later version.
 type mystery struct{}
 

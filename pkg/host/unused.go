@@ -13,7 +13,7 @@ import (
 )
 
 // unused are the networks that no configuration and no record names. A bridge that
-// has a port is somebody's, and stays.
+// has a port is somebody's, and so is one that was there before its network: it stays.
 func (c *collector) unused(ctx context.Context) ([]leftover, error) {
 	files, err := conflist.Dir(c.ConfDir).List()
 	if err != nil {
@@ -34,7 +34,11 @@ func (c *collector) unused(ctx context.Context) ([]leftover, error) {
 		if used || !c.wants(n.Name) || n.Plugin != conflist.Bridge || users[n.Link] != 1 {
 			continue
 		}
-		all = append(all, leftover{fmt.Sprintf("network %s with bridge %s", n.Name, n.Link), "it has no configuration in " + c.ConfDir + " and no container",
+		what := "network " + n.Name
+		if l, ok := c.links[n.Link]; !ok || l.Shared() {
+			what += " with bridge " + n.Link
+		}
+		all = append(all, leftover{what, "it has no configuration in " + c.ConfDir + " and no container",
 			func(ctx context.Context) error { return removeNetwork(ctx, c.store, n) }})
 	}
 	return all, nil
@@ -46,7 +50,7 @@ func removeNetwork(ctx context.Context, store *attach.Store, n attach.Network) e
 	if err != nil {
 		return err
 	}
-	if br, ok := links[n.Link]; ok {
+	if br, ok := links[n.Link]; ok && br.Shared() {
 		if br.Kind != "bridge" || hasPorts(links, br) {
 			return fmt.Errorf("interface %s is no bridge, or has ports: somebody uses it", n.Link)
 		}

@@ -17,6 +17,10 @@ type Link struct {
 	PeerAway bool
 }
 
+// Shared tells whether Berth made the interface, for several attachments: a bridge that
+// was there before the network is somebody else's.
+func (l Link) Shared() bool { return l.Alias == sharedAlias }
+
 // List returns all interfaces of the calling thread's namespace, in the order of
 // their indexes, by one question. The cost grows with their number: it is not for
 // the ADD path.

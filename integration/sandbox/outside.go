@@ -11,7 +11,9 @@ const (
 )
 
 // Outside gives the host an uplink, and a machine at its other end that knows no
-// way to the host's containers: what they send has to be masqueraded.
+// way to the host's containers: what they send has to be masqueraded. Their link-local
+// addresses are theirs at once, without duplicate address detection: the host asks for
+// its neighbours with them on behalf of containers.
 func (h *Host) Outside() (*Container, error) {
 	c, err := h.Container("outside")
 	if err != nil {
@@ -19,6 +21,8 @@ func (h *Host) Outside() (*Container, error) {
 	}
 	return c, h.Script(`
 		ip link add uplink0 type veth peer name eth0 netns outside
+		sysctl -qw net.ipv6.conf.uplink0.accept_dad=0
+		nsenter --net=/run/netns/outside sysctl -qw net.ipv6.conf.eth0.accept_dad=0
 		ip addr add 192.0.2.1/24 dev uplink0
 		ip addr add 2001:db8::1/64 dev uplink0 nodad
 		ip link set uplink0 up

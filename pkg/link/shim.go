@@ -87,6 +87,10 @@ func (s *HostShim) add(c *conn, a *attach.Adding) error {
 	for _, p := range sources {
 		back := attach.Route{Dst: rtnl.HostPrefix(p.Addr()), Gateway: linkLocal(shim.MAC)}
 		if p.Addr().Is6() && !p.Addr().IsLinkLocalUnicast() && !slices.Contains(a.Routes, back) {
+			// One by another address was for a shim on a master of another MAC.
+			a.Routes = slices.DeleteFunc(a.Routes, func(r attach.Route) bool {
+				return r.Dst == back.Dst && r.Gateway.IsLinkLocalUnicast()
+			})
 			a.Routes = append(a.Routes, back)
 			a.Changed()
 		}

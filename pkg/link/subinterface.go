@@ -98,16 +98,27 @@ func (s *Subinterface) Del(_ context.Context, a *attach.Attachment) error {
 	return c.release(d, a.MAC)
 }
 
-// Check tells whether the interface is there and up.
-func (s *Subinterface) Check(context.Context, *attach.Attachment) error {
+// Check tells whether the interface is there and up, and one that Berth made knows the
+// attachment as its user: it may have gone with its parent, and been made again for
+// another one.
+func (s *Subinterface) Check(_ context.Context, a *attach.Attachment) error {
 	c, err := dial()
 	if err != nil {
 		return err
 	}
 	defer c.close()
 	d, err := c.LinkByName(s.Name())
-	if err == nil && d.Flags&unix.IFF_UP == 0 {
-		err = fmt.Errorf("interface %s is down", d.Name)
+	switch {
+	case err != nil:
+		return err
+	case d.Flags&unix.IFF_UP == 0:
+		return fmt.Errorf("interface %s is down", d.Name)
+	case d.Alias != sharedAlias:
+		return nil
+	}
+	all, err := c.FDB(nil, d.Index)
+	if err == nil && !slices.ContainsFunc(all, func(e rtnl.FDBEntry) bool { return e.MAC.String() == a.MAC }) {
+		err = fmt.Errorf("interface %s does not receive for the MAC %s", d.Name, a.MAC)
 	}
 	return err
 }

@@ -87,3 +87,43 @@ func TestUsers(t *testing.T) {
 		t.Error("there without users")
 	}
 }
+
+// TestSubinterfaceKnowsItsUsers: an interface that was made again does not know those who
+// used the one before, until they are put back. A veth stands for it.
+func TestSubinterfaceKnowsItsUsers(t *testing.T) {
+	lan(t)
+	s := &Subinterface{Parent: "up0", VLAN: 10}
+	a, b := onLAN(t, "c1", 3), onLAN(t, "c2", 4)
+	if err := s.Check(t.Context(), a); err == nil {
+		t.Error("it is not there")
+	}
+	run(t, "ip link add up0.10 type veth peer name other")
+	if err := s.Check(t.Context(), a); err == nil || !strings.Contains(err.Error(), "is down") {
+		t.Errorf("down: %v", err)
+	}
+	run(t, "ip link set up0.10 up")
+	if err := s.Check(t.Context(), a); err != nil {
+		t.Errorf("somebody else's: %v", err)
+	}
+	run(t, "ip link set up0.10 alias berth")
+	for _, x := range []*attach.Attachment{a, b} {
+		if err := s.Check(t.Context(), x); err == nil || !strings.Contains(err.Error(), x.MAC) {
+			t.Errorf("it does not know %s: %v", x.Container, err)
+		}
+		addAll(t, x, s)
+		if err := s.Check(t.Context(), x); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, x := range []*attach.Attachment{a, b} {
+		if !there(t, s.Name()) {
+			t.Error("it is gone before its last user")
+		}
+		if err := s.Del(t.Context(), x); err != nil {
+			t.Error(err)
+		}
+	}
+	if there(t, s.Name()) {
+		t.Error("it is there without users")
+	}
+}

@@ -144,6 +144,41 @@ func TestCollectKeepsForeignBridge(t *testing.T) {
 	}
 }
 
+// TestCollectSharedBridge: a bridge of several networks goes with the last of them.
+func TestCollectSharedBridge(t *testing.T) {
+	w := newHost(t)
+	err := w.Store.Update(t.Context(), func(tx *attach.Tx) error {
+		return tx.PutNetwork(attach.Network{Name: "beside", Plugin: "bridge", Link: "br-web"})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	collect := func(want string) {
+		t.Helper()
+		if out, err := w.collect(CollectOptions{Unused: true}); err != nil || !strings.HasPrefix(out, want) || want == "" && out != "" {
+			t.Errorf("%v, %s, want %s", err, out, want)
+		}
+	}
+	collect("removed network beside: ") // the other one has containers
+	for _, key := range []string{"c1", "c2"} {
+		if err := w.Store.Del(t.Context(), attach.Key{Network: "web", Container: key, IfName: "eth0"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	conflist := filepath.Join(os.Getenv("NETCONFPATH"), "later.conflist") // has had no container yet
+	if err := os.WriteFile(conflist, []byte(`{"cniVersion": "1.0.0", "name": "later", "plugins": [{"type": "bridge", "bridge": "br-web"}]}`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	collect("removed network web: ")
+	if ok, err := link.Exists("br-web"); !ok || err != nil {
+		t.Errorf("the bridge: %v, %v", ok, err)
+	}
+	if err := os.Remove(conflist); err != nil {
+		t.Fatal(err)
+	}
+	collect("")
+}
+
 // mystery is a step of a later version.
 type mystery struct{}
 

@@ -23,23 +23,24 @@ func (c *collector) unused(ctx context.Context) ([]leftover, error) {
 	if err := c.store.View(ctx, func(tx *attach.Tx) (err error) { networks, err = tx.Networks(); return err }); err != nil {
 		return nil, err
 	}
-	users := map[string]int{}
-	for _, n := range networks {
-		users[n.Link]++
+	used := func(n attach.Network) bool {
+		return !c.wants(n.Name) || conflist.Find(files, n.Name) != nil ||
+			slices.ContainsFunc(c.kept, func(a *attach.Attachment) bool { return a.Network == n.Name })
 	}
 	var all []leftover
 	for _, n := range networks {
-		used := slices.ContainsFunc(c.kept, func(a *attach.Attachment) bool { return a.Network == n.Name }) ||
-			slices.ContainsFunc(files, func(f *conflist.File) bool { return f.Name == n.Name })
-		if used || !c.wants(n.Name) || n.Plugin != conflist.Bridge || users[n.Link] != 1 {
+		if n.Plugin != conflist.Bridge || used(n) {
 			continue
 		}
-		what := "network " + n.Name
-		if l, ok := c.links[n.Link]; !ok || l.Shared() {
-			what += " with bridge " + n.Link
+		l := leftover{"network " + n.Name, "it has no configuration in " + c.ConfDir + " and no container",
+			func(ctx context.Context) error { return removeNetwork(ctx, c.store, n) }}
+		onIt := func(o attach.Network) bool { return o.Link == n.Link && used(o) }
+		if slices.ContainsFunc(networks, onIt) || slices.ContainsFunc(files, func(f *conflist.File) bool { return f.Link() == n.Link }) {
+			l.remove = func(ctx context.Context) error { return forgetNetwork(ctx, c.store, n) }
+		} else if br, ok := c.links[n.Link]; !ok || br.Shared() {
+			l.what += " with bridge " + n.Link
 		}
-		all = append(all, leftover{what, "it has no configuration in " + c.ConfDir + " and no container",
-			func(ctx context.Context) error { return removeNetwork(ctx, c.store, n) }})
+		all = append(all, l)
 	}
 	return all, nil
 }
@@ -65,7 +66,12 @@ func removeNetwork(ctx context.Context, store *attach.Store, n attach.Network) e
 	return errors.Join(
 		firewall.RemoveNetwork(ctx, backend, n.Link),
 		(&firewall.Forward{Bridge: n.Link}).Remove(ctx),
-		store.Update(ctx, func(tx *attach.Tx) error { return tx.ForgetNetwork(n.Name) }))
+		forgetNetwork(ctx, store, n))
+}
+
+// forgetNetwork is for a network whose bridge is another one's as well.
+func forgetNetwork(ctx context.Context, store *attach.Store, n attach.Network) error {
+	return store.Update(ctx, func(tx *attach.Tx) error { return tx.ForgetNetwork(n.Name) })
 }
 
 func hasPorts(links Links, bridge link.Link) bool {

@@ -118,9 +118,9 @@ type Attachment struct {
 	Connected bool   `json:"connected,omitempty"`
 	Steps     []Step `json:"-"` // stored beside, each with its kind
 
-	// Going says that a DEL or a rollback is deleting the steps: nobody may add
+	// Deleting says that a DEL or a rollback is deleting the steps: nobody may add
 	// anything for the attachment any more. Kept beside the record.
-	Going bool `json:"-"`
+	Deleting bool `json:"-"`
 }
 
 // Address is an address of the container: the address itself with the length of

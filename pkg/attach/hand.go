@@ -95,7 +95,7 @@ func (t *Tx) goesWith(k Key) []Key {
 // is not deleting.
 func (t *Tx) others(k Key) bool {
 	for other, by := range t.hands(k.Container) {
-		if other != k && bytes.Equal(by, byRuntime) && !t.isGoing(other.bytes()) {
+		if other != k && bytes.Equal(by, byRuntime) && !t.isDeleting(other.bytes()) {
 			return true
 		}
 	}

@@ -62,7 +62,7 @@ func AddUnrecorded(ctx context.Context, a *Adding) error {
 
 // rollback deletes the steps of an ADD that failed, and then the record.
 func (s *Store) rollback(ctx context.Context, a *Attachment, steps []Step) error {
-	_, err := s.going(ctx, a)
+	_, err := s.markDeleting(ctx, a)
 	if err := errors.Join(err, delSteps(ctx, a, steps)); err != nil {
 		return err
 	}
@@ -98,7 +98,7 @@ func (s *Store) del(ctx context.Context, k Key, byHand bool) error {
 	if err != nil {
 		return err
 	}
-	with, err := s.going(ctx, a)
+	with, err := s.markDeleting(ctx, a)
 	if err != nil {
 		return err
 	}
@@ -158,19 +158,19 @@ func (s *Store) save(ctx context.Context, a *Attachment) error {
 	return s.Update(ctx, func(tx *Tx) error { return tx.put(a) })
 }
 
-// going says in the record that the steps are about to be deleted, and returns what
+// markDeleting says in the record that the steps are about to be deleted, and returns what
 // has to go with it.
-func (s *Store) going(ctx context.Context, a *Attachment) (with []Key, err error) {
+func (s *Store) markDeleting(ctx context.Context, a *Attachment) (with []Key, err error) {
 	look := func(tx *Tx) error {
 		with = tx.goesWith(a.Key)
 		return nil
 	}
-	if a.Going {
+	if a.Deleting {
 		return with, s.View(ctx, look)
 	}
-	a.Going = true
+	a.Deleting = true
 	err = s.Update(ctx, func(tx *Tx) error {
-		return errors.Join(tx.bucket(goingBucket).Put(a.bytes(), nil), look(tx))
+		return errors.Join(tx.bucket(deletingBucket).Put(a.bytes(), nil), look(tx))
 	})
 	return with, err
 }

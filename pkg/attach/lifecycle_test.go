@@ -212,7 +212,7 @@ func TestDelGoesOn(t *testing.T) {
 	after := dump(t, s)
 	const mark = "going/net\x00c\x00eth0"
 	if _, ok := after[mark]; !ok {
-		t.Error("the record does not say that it is going")
+		t.Error("the record does not say that it is being deleted")
 	}
 	delete(after, mark)
 	same(t, after, before)

@@ -206,8 +206,8 @@ func (t *Tx) putAgain(a *Attachment, out *Outcome) error {
 			again.Ports = append(again.Ports, p)
 		}
 	}
-	if a.Going {
-		if err := t.bucket(goingBucket).Put(a.bytes(), nil); err != nil {
+	if a.Deleting {
+		if err := t.bucket(deletingBucket).Put(a.bytes(), nil); err != nil {
 			return err
 		}
 	}

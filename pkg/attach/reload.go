@@ -47,7 +47,7 @@ func (s *Store) Reload(ctx context.Context, k Key, steps func(*Attachment) []Ste
 	}
 	defer unlock()
 	stored, err := s.Get(ctx, k)
-	if err == nil && stored.Going {
+	if err == nil && stored.Deleting {
 		err = fmt.Errorf("%s: is being deleted: %w", k, ErrNotFound)
 	}
 	if err != nil {

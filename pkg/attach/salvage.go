@@ -36,7 +36,7 @@ type Salvage struct {
 type pair struct{ key, value []byte }
 
 // derived are the buckets that follow from the records.
-var derived = [][]byte{attachmentBucket, networkBucket, leaseBucket, usedBucket, portBucket, goingBucket, waitingBucket, lostBucket}
+var derived = [][]byte{attachmentBucket, networkBucket, leaseBucket, usedBucket, portBucket, deletingBucket, waitingBucket, lostBucket}
 
 // salvage reads a state file, whatever has become of it. It reads the bytes: bbolt trusts
 // what it finds, and panics, or never ends, on what it did not write.
@@ -54,13 +54,13 @@ func (s *Store) salvage() (*Salvage, error) {
 func salvage(data []byte, decode Decoder) *Salvage {
 	f := &Salvage{rest: map[string][]pair{}}
 	tree := readTree(data)
-	networks, going := map[string]Network{}, map[string]bool{}
+	networks, deleting := map[string]Network{}, map[string]bool{}
 	for _, e := range tree.entries {
 		switch {
 		case e.bucket == string(attachmentBucket):
 			f.addRecord(e, decode)
-		case e.bucket == string(goingBucket):
-			going[string(e.key)] = true
+		case e.bucket == string(deletingBucket):
+			deleting[string(e.key)] = true
 		case e.bucket == string(networkBucket):
 			if n := (Network{}); json.Unmarshal(e.value, &n) == nil && n.Name == string(e.key) {
 				networks[n.Name] = n
@@ -80,7 +80,7 @@ func salvage(data []byte, decode Decoder) *Salvage {
 	}
 	slices.SortFunc(f.Networks, func(a, b Network) int { return bytes.Compare([]byte(a.Name), []byte(b.Name)) })
 	for _, a := range f.Records {
-		a.Going = going[string(a.bytes())]
+		a.Deleting = deleting[string(a.bytes())]
 	}
 	return f
 }

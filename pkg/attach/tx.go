@@ -16,12 +16,12 @@ var (
 	cursorBucket     = []byte("cursors")     // network 0 pool -> last address leased from the pool
 	portBucket       = []byte("ports")       // protocol port family address -> key of the holder
 	networkBucket    = []byte("networks")    // name -> Network
-	goingBucket      = []byte("going")       // key of an attachment that is being deleted
+	deletingBucket   = []byte("going")       // key of an attachment that is being deleted
 	waitingBucket    = []byte("waiting")     // container 0 key, of attachments with ports that another of the container has
 	handBucket       = []byte("hands")       // container 0 key -> whose it is, of containers that a person connected or disconnected
 	lostBucket       = []byte("lost")        // hash -> key of the record that stands for an attachment whose key is lost
 
-	buckets = [][]byte{attachmentBucket, leaseBucket, usedBucket, cursorBucket, portBucket, networkBucket, goingBucket, handBucket, waitingBucket, lostBucket}
+	buckets = [][]byte{attachmentBucket, leaseBucket, usedBucket, cursorBucket, portBucket, networkBucket, deletingBucket, handBucket, waitingBucket, lostBucket}
 )
 
 // Tx is a transaction on the store. It is valid only inside the function that got it.
@@ -49,13 +49,13 @@ func (t *Tx) put(a *Attachment) error {
 func (t *Tx) read(k, data []byte) (*Attachment, error) {
 	a, err := decodeAttachment(data, t.decode)
 	if err == nil {
-		a.Going = t.isGoing(k)
+		a.Deleting = t.isDeleting(k)
 	}
 	return a, err
 }
 
-func (t *Tx) isGoing(k []byte) bool {
-	key, _ := t.bucket(goingBucket).Cursor().Seek(k) // Get cannot tell an empty value from none
+func (t *Tx) isDeleting(k []byte) bool {
+	key, _ := t.bucket(deletingBucket).Cursor().Seek(k) // Get cannot tell an empty value from none
 	return bytes.Equal(key, k)
 }
 
@@ -71,7 +71,7 @@ func (t *Tx) drop(a *Attachment) error {
 			return err
 		}
 	}
-	if err := errors.Join(t.bucket(goingBucket).Delete(a.bytes()), t.bucket(waitingBucket).Delete(waitingKey(a.Key)), t.forgetLost(a.Key)); err != nil {
+	if err := errors.Join(t.bucket(deletingBucket).Delete(a.bytes()), t.bucket(waitingBucket).Delete(waitingKey(a.Key)), t.forgetLost(a.Key)); err != nil {
 		return err
 	}
 	// What a person made anew in the place of a runtime's is still for the runtime to delete.

@@ -36,7 +36,7 @@ func (t *Tx) passOn(from *Attachment) (changed []Key, err error) {
 	for row, _ := c.Seek(prefix); row != nil && bytes.HasPrefix(row, prefix); row, _ = c.Next() {
 		raw := row[len(prefix):]
 		a, err := t.read(raw, t.bucket(attachmentBucket).Get(raw))
-		if err == nil && !a.Going && a.Key != from.Key { // else it is nothing that could have a port
+		if err == nil && !a.Deleting && a.Key != from.Key { // else it is nothing that could have a port
 			waiting = append(waiting, a)
 		}
 	}

@@ -49,7 +49,7 @@ var (
 func (c *container) connectable(network string) error {
 	for _, a := range c.records {
 		switch {
-		case a.Network == network && !a.Going:
+		case a.Network == network && !a.Deleting:
 			return fmt.Errorf("is connected already, as %s", a.IfName)
 		case a.Network == network:
 			return fmt.Errorf("is being disconnected: 'berth network disconnect %s %s' goes on with it", network, c.id)

@@ -86,7 +86,7 @@ func (c *Config) stillThere(ctx context.Context, to *container, k attach.Key) er
 	if err != nil {
 		return err
 	}
-	if slices.ContainsFunc(all, func(a *attach.Attachment) bool { return a.Container == to.id && byRuntime(a) && !a.Going }) {
+	if slices.ContainsFunc(all, func(a *attach.Attachment) bool { return a.Container == to.id && byRuntime(a) && !a.Deleting }) {
 		return nil
 	}
 	return errors.Join(errors.New("the container has ended meanwhile"), c.Networks.Store.Disconnect(ctx, k))

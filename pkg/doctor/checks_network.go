@@ -114,7 +114,7 @@ func checkShared(f *facts) ([]Problem, error) {
 			continue
 		}
 		if !slices.ContainsFunc(f.Host.Records, func(o *attach.Attachment) bool {
-			return o.Key == rebind.Owner && o.Cookie == a.Cookie && f.Host.States[o.Key] != host.Gone && !o.Going
+			return o.Key == rebind.Owner && o.Cookie == a.Cookie && f.Host.States[o.Key] != host.Gone && !o.Deleting
 		}) {
 			alone = append(alone, names.Called(a))
 			first = rebind.Owner.Container

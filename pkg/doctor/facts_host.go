@@ -91,7 +91,7 @@ func (h *hostFacts) classify(ctx context.Context, store *attach.Store, now time.
 func (h *hostFacts) living() []*attach.Attachment {
 	var all []*attach.Attachment
 	for _, a := range h.Records {
-		if h.States[a.Key] == host.Alive && !a.Going {
+		if h.States[a.Key] == host.Alive && !a.Deleting {
 			all = append(all, a)
 		}
 	}

@@ -160,7 +160,7 @@ func (b ipt) rebuild(ctx context.Context, all records) error {
 		there, changed := map[attach.Key]bool{}, false
 		for _, a := range list {
 			r := RulesOf(a)
-			if r == nil || r.Backend != IPTables || a.Going {
+			if r == nil || r.Backend != IPTables || a.Deleting {
 				continue
 			}
 			there[a.Key] = true
@@ -198,7 +198,7 @@ func RestoreIPTables(ctx context.Context, users []*attach.Attachment, again bool
 	list, err := all(ctx)
 	errs := []error{err}
 	for _, a := range list {
-		if r := RulesOf(a); r != nil && r.Backend == IPTables && !a.Going {
+		if r := RulesOf(a); r != nil && r.Backend == IPTables && !a.Deleting {
 			errs = append(errs, ipt{}.check(ctx, r, a))
 		}
 	}
@@ -210,7 +210,7 @@ func RestoreIPTables(ctx context.Context, users []*attach.Attachment, again bool
 func flushedIPTables(users []*attach.Attachment) (bool, error) {
 	asked := map[bool]bool{}
 	for _, a := range users {
-		if r := RulesOf(a); r == nil || r.Backend != IPTables || a.Going {
+		if r := RulesOf(a); r == nil || r.Backend != IPTables || a.Deleting {
 			continue
 		}
 		for _, v6 := range families(a) {

@@ -15,14 +15,14 @@ func TestRebuildRace(t *testing.T) {
 		t.Run(backend, func(t *testing.T) {
 			nstest.Host(t)
 			r := &Rules{Backend: backend, Bridge: "br1", Masquerade: true}
-			stays, gone, going, late := benchAttachment(1, r), benchAttachment(2, r), benchAttachment(3, r), benchAttachment(4, r)
+			stays, gone, deleting, late := benchAttachment(1, r), benchAttachment(2, r), benchAttachment(3, r), benchAttachment(4, r)
 			add := func(a *attach.Attachment) {
 				t.Helper()
 				if err := r.Add(t.Context(), &attach.Adding{Attachment: a}); err != nil {
 					t.Fatal(err)
 				}
 			}
-			for _, a := range []*attach.Attachment{stays, gone, going} {
+			for _, a := range []*attach.Attachment{stays, gone, deleting} {
 				add(a)
 			}
 			lists := 0
@@ -32,13 +32,13 @@ func TestRebuildRace(t *testing.T) {
 				case 2:
 					add(late) // goes with the table, or the chains, that are made anew
 					if backend == IPTables {
-						return []*attach.Attachment{stays, gone, going, late}, nil
+						return []*attach.Attachment{stays, gone, deleting, late}, nil
 					}
 				default:
-					going.Going = true
-					return []*attach.Attachment{stays, going, late}, nil
+					deleting.Deleting = true
+					return []*attach.Attachment{stays, deleting, late}, nil
 				}
-				return []*attach.Attachment{stays, gone, going}, nil
+				return []*attach.Attachment{stays, gone, deleting}, nil
 			})
 			if err != nil {
 				t.Fatal(err)
@@ -48,7 +48,7 @@ func TestRebuildRace(t *testing.T) {
 					t.Error(err)
 				}
 			}
-			if left := linesWith(t, gone.Hash(), going.Hash()); left != "" {
+			if left := linesWith(t, gone.Hash(), deleting.Hash()); left != "" {
 				t.Errorf("is back:\n%s", left)
 			}
 		})

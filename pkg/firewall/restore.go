@@ -10,12 +10,12 @@ import (
 )
 
 // elementsOf returns what the table holds for these attachments: nothing for one
-// that is going.
+// that is being deleted.
 func elementsOf(all []*attach.Attachment) []element {
 	var elements []element
 	for _, a := range all {
 		r := RulesOf(a)
-		if a.Going || r == nil || r.Backend != NFTables {
+		if a.Deleting || r == nil || r.Backend != NFTables {
 			continue
 		}
 		if own, err := r.containerElements(a); err == nil { // else Add refused it
@@ -35,7 +35,7 @@ func elementsOf(all []*attach.Attachment) []element {
 // Others go on meanwhile: what they deleted since the records were listed came
 // back with the table, and what they added is gone with one that was replaced. So
 // the records are listed again after each change made here, until what it touched
-// is as they say. An attachment has a record, and is not going, from before it
+// is as they say. An attachment has a record, and is not being deleted, from before it
 // adds until before it deletes: what happens later than that list is its own work.
 // keep comes into the table as well.
 func (s *socket) restore(ctx context.Context, records records, replace bool, keep ...element) error {

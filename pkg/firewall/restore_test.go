@@ -144,9 +144,9 @@ func TestRestoreRace(t *testing.T) {
 			nstest.Host(t)
 			r := &Rules{Backend: NFTables, Bridge: "br1", Masquerade: true}
 			alone := &Rules{Backend: NFTables, Bridge: "veth1"}
-			gone, going, brief := on(r, 2), on(r, 3), on(alone, 4)
+			gone, deleting, brief := on(r, 2), on(r, 3), on(alone, 4)
 			late, reuser, heir := on(r, 5), on(r, 6), on(r, 7)
-			reuser.Ports, heir.Addresses = going.Ports, gone.Addresses
+			reuser.Ports, heir.Addresses = deleting.Ports, gone.Addresses
 			add := func(all ...*attach.Attachment) { // as those do that find the table
 				s, err := dial()
 				if err == nil {
@@ -170,16 +170,16 @@ func TestRestoreRace(t *testing.T) {
 						add(late, reuser) // they go with the old table
 					}
 				case 2:
-					going.Going = true
+					deleting.Deleting = true
 					if !replaced {
 						add(late, reuser)
 					}
 					defer add(heir) // before the address of the one that is gone is removed
-					return []*attach.Attachment{me, going, late, reuser, brief}, nil
+					return []*attach.Attachment{me, deleting, late, reuser, brief}, nil
 				default:
-					return []*attach.Attachment{me, going, late, reuser, heir}, nil
+					return []*attach.Attachment{me, deleting, late, reuser, heir}, nil
 				}
-				return []*attach.Attachment{me, gone, going}, nil
+				return []*attach.Attachment{me, gone, deleting}, nil
 			}
 			if err := makeTable(false, nil); err != nil { // there is something to damage
 				t.Fatal(err)
@@ -193,7 +193,7 @@ func TestRestoreRace(t *testing.T) {
 					t.Error(err)
 				}
 			}
-			if left := linesWith(t, gone.Hash(), going.Hash(), brief.Hash(), "veth1"); left != "" {
+			if left := linesWith(t, gone.Hash(), deleting.Hash(), brief.Hash(), "veth1"); left != "" {
 				t.Errorf("is back:\n%s", left)
 			}
 		})

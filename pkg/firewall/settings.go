@@ -12,12 +12,12 @@ type Network struct {
 }
 
 // Networks merges the rules of the attachments by bridge, of one backend, or of all
-// when it is empty. One that is going does not count.
+// when it is empty. One that is being deleted does not count.
 func Networks(all []*attach.Attachment, backend string) map[string]*Network {
 	by := map[string]*Network{}
 	for _, a := range all {
 		r := RulesOf(a)
-		if r == nil || a.Going || backend != "" && r.Backend != backend {
+		if r == nil || a.Deleting || backend != "" && r.Backend != backend {
 			continue
 		}
 		n := by[r.Bridge]

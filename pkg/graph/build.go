@@ -149,7 +149,7 @@ func (b *builder) container(a *attach.Attachment) string {
 	if why := b.Kernel.Netns(a); why != "" {
 		n.Bad = append(n.Bad, why)
 	}
-	if a.Going {
+	if a.Deleting {
 		n.Bad = append(n.Bad, "is being removed")
 	}
 	b.node(n)

@@ -95,7 +95,7 @@ func Confirm(ctx context.Context, store *attach.Store, found []Fault, now time.T
 			get = store.Settle
 		}
 		a, err := get(ctx, x.Attachment.Key)
-		if err != nil || a.Going {
+		if err != nil || a.Deleting {
 			return true
 		}
 		i := slices.IndexFunc(a.Steps, func(s attach.Step) bool { return s.Kind() == x.Kind })

@@ -55,11 +55,11 @@ func Reload(ctx context.Context, store *attach.Store, o ReloadOptions, report fu
 	}
 	for _, a := range all {
 		switch state, why := StateOf(a, links, o.Now); {
-		case a.Going && r.wanted(a.Network):
+		case a.Deleting && r.wanted(a.Network):
 			report(Event{Left, a.Key.String(), "it is being deleted"})
-		case state == Alive && !a.Going:
+		case state == Alive && !a.Deleting:
 			r.records = append(r.records, a)
-		case r.wanted(a.Network) && !a.Going:
+		case r.wanted(a.Network) && !a.Deleting:
 			report(Event{Left, a.Key.String(), why})
 		}
 	}
@@ -211,5 +211,5 @@ func (r *reloader) firewallFault(ctx context.Context) string {
 // that was deleted and added again is not: what it has is its own.
 func (r *reloader) deleted(ctx context.Context, a *attach.Attachment) bool {
 	now, err := r.store.Get(ctx, a.Key)
-	return errors.Is(err, attach.ErrNotFound) || err == nil && now.Going
+	return errors.Is(err, attach.ErrNotFound) || err == nil && now.Deleting
 }

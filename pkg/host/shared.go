@@ -30,7 +30,7 @@ func SharedBy(all []*attach.Attachment) []*Shared {
 	var found []*Shared
 	by := map[string]*Shared{}
 	for _, a := range all {
-		if a.Going {
+		if a.Deleting {
 			continue
 		}
 		for _, step := range sharedSteps(a) {

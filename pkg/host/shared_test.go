@@ -37,7 +37,7 @@ func TestSharedBy(t *testing.T) {
 	published.Ports = []attach.Port{{HostPort: 80, ContainerPort: 80, Protocol: "tcp"}}
 	published.Steps[2].(*link.Bridge).MTU = 1400
 	leaving := member("back", "leaving", "10.2.0.1", 0)
-	leaving.Going = true
+	leaving.Deleting = true
 	overlay := member("blue", "overlay", "10.3.0.1", 0, &firewall.Forward{Bridge: "blue"}) // as an earlier version recorded it
 	firewall.RulesOf(overlay).Overlay = "vxlan1"
 	if f := SharedBy([]*attach.Attachment{overlay})[1].Step.(*firewall.Forward); f.Tunnel != "vxlan1" {

@@ -54,7 +54,7 @@ func Attachments(records []*attach.Attachment, fits func(*Attachment) bool, link
 		v := Attachment{
 			Name: names.Called(a), Container: a.Container, Network: a.Network, Interface: a.IfName, Names: names.Registered(a),
 			MAC: a.MAC, HostInterface: hostInterface(a), Plugin: a.Plugin, Netns: a.Netns,
-			Created: a.Created, Age: host.Age(now.Sub(a.Created)), Removing: a.Going,
+			Created: a.Created, Age: host.Age(now.Sub(a.Created)), Removing: a.Deleting,
 		}
 		if a.Role != attach.Main {
 			v.Plugin += " (" + string(a.Role) + ")"

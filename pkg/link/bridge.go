@@ -99,7 +99,7 @@ func (b *Bridge) rejoin(ctx context.Context, c *conn, a *attach.Adding) {
 	}
 	for _, other := range all {
 		for _, s := range other.Steps {
-			if v, ok := s.(*Veth); ok && v.Bridge == b.Name && !other.Going {
+			if v, ok := s.(*Veth); ok && v.Bridge == b.Name && !other.Deleting {
 				if _, fault := b.look(c, other); fault != nil {
 					_, _ = b.ensure(c, other)
 				}

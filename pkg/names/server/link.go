@@ -49,7 +49,7 @@ func (l *links) find(ctx context.Context, networks []string, target string) ([]n
 		}
 		var addrs []netip.Addr
 		for _, a := range all {
-			if a.Going || a.Role == attach.IPAM || !called(a, target) {
+			if a.Deleting || a.Role == attach.IPAM || !called(a, target) {
 				continue
 			}
 			for _, addr := range a.Addresses {

@@ -147,7 +147,7 @@ func (s *Server) load(ctx context.Context) error {
 	}
 	for _, a := range all {
 		for _, step := range a.Steps {
-			if r, ok := step.(*names.Register); ok && !a.Going {
+			if r, ok := step.(*names.Register); ok && !a.Deleting {
 				s.put(r.Entry(a))
 			}
 		}

@@ -11,8 +11,8 @@ import (
 type changed struct {
 	what string
 	// kernel is from just before the keys are written until the kernel has the route,
-	// or where the VTEP is; wall until the firewall accepts the peer's packets, or not.
-	kernel, wall times
+	// or where the VTEP is; firewall until the firewall accepts the peer's packets, or not.
+	kernel, firewall times
 }
 
 // changePatience is how long a change may take until something is wrong.
@@ -40,18 +40,18 @@ func (b *bed) changes(count int) ([]*changed, error) {
 }
 
 // both waits until the kernel and the firewall have changed.
-func (b *bed) both(c *changed, start time.Time, kernel, wall func(event) bool) error {
-	var inKernel, inWall bool
+func (b *bed) both(c *changed, start time.Time, kernel, firewall func(event) bool) error {
+	var inKernel, inFirewall bool
 	return b.monitor.wait(changePatience, func(e event) bool {
 		if !inKernel && kernel(e) {
 			inKernel = true
 			c.kernel.add(e.at.Sub(start))
 		}
-		if !inWall && wall(e) {
-			inWall = true
-			c.wall.add(e.at.Sub(start))
+		if !inFirewall && firewall(e) {
+			inFirewall = true
+			c.firewall.add(e.at.Sub(start))
 		}
-		return inKernel && inWall
+		return inKernel && inFirewall
 	})
 }
 

@@ -37,7 +37,7 @@ func printPeers(w io.Writer, p plan, all []*result) {
 	title(w, "From a key to the kernel, ms: p50 / p99 / most", heads...)
 	for i, c := range all[0].changes {
 		column(w, c.what+": "+[]string{"route", "FDB", "route"}[i], all, func(r *result) string { return r.changes[i].kernel.String() })
-		column(w, c.what+": firewall", all, func(r *result) string { return r.changes[i].wall.String() })
+		column(w, c.what+": firewall", all, func(r *result) string { return r.changes[i].firewall.String() })
 	}
 	title(w, "Cost of a change", heads...)
 	column(w, "agent's CPU, ms", all, func(r *result) string { return fmt.Sprintf("%.2f", r.perChange*1e3) })
@@ -113,7 +113,7 @@ func printTargets(w io.Writer, all []*result) {
 	least, most := all[0], all[len(all)-1]
 	for i, c := range least.changes {
 		say(fmt.Sprintf("%s, median at %d peers over that at %d", c.what, most.peers, least.peers),
-			float64(most.changes[i].wall.quantile(0.5))/float64(c.wall.quantile(0.5)), 1.2, "")
+			float64(most.changes[i].firewall.quantile(0.5))/float64(c.firewall.quantile(0.5)), 1.2, "")
 		say(fmt.Sprintf("%s, netlink messages, likewise", c.what), most.traces[i].messages/least.traces[i].messages, 1.01, "")
 	}
 	for _, r := range all {

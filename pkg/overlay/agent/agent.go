@@ -65,7 +65,7 @@ type Agent struct {
 	pending    map[claimKey]bool
 	rejected   map[overlay.BlockKey]time.Time // taken, though the watch has not said so yet
 	saved      savedState
-	fw         *wall
+	fw         *hostFirewall
 	probes     *probes
 	routes     []link.HostRoute // of the host, while all networks are reconciled
 	count      counters
@@ -120,7 +120,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	if !a.awaitUnderlay(ctx) {
 		return nil
 	}
-	if a.fw, err = newWall(a); err != nil {
+	if a.fw, err = newHostFirewall(a); err != nil {
 		return err
 	}
 	a.probes = newProbes(a)

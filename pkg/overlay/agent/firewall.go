@@ -14,9 +14,9 @@ import (
 	"github.com/berth-cni/berth/pkg/overlay/probe"
 )
 
-// wall is the overlay's part of the host's firewall: VXLAN packets of peers alone
+// hostFirewall is the overlay's part of the host's firewall: VXLAN packets of peers alone
 // come in, and what the networks are to other networks.
-type wall struct {
+type hostFirewall struct {
 	a       *Agent
 	backend string
 	next    time.Time // of comparing
@@ -28,24 +28,24 @@ type wall struct {
 // beside the moments at which the kernel says that somebody changed it.
 const share = 200
 
-func newWall(a *Agent) (*wall, error) {
+func newHostFirewall(a *Agent) (*hostFirewall, error) {
 	backend, err := firewall.Choose(a.FirewallBackend)
 	if err != nil {
 		return nil, err
 	}
-	return &wall{a: a, backend: backend}, nil
+	return &hostFirewall{a: a, backend: backend}, nil
 }
 
 // sync compares the firewall with what is wanted.
-func (w *wall) sync() {
-	if !w.a.trusts() {
+func (f *hostFirewall) sync() {
+	if !f.a.trusts() {
 		return
 	}
 	start := time.Now()
 	var tunnels []firewall.Tunnel
 	var ports []int
-	for _, name := range w.a.names() {
-		n := w.a.nets[name]
+	for _, name := range f.a.names() {
+		n := f.a.nets[name]
 		if n.plane == nil {
 			continue
 		}
@@ -63,62 +63,62 @@ func (w *wall) sync() {
 		}
 	}
 	all := func(ctx context.Context) ([]*attach.Attachment, error) {
-		list, err := w.a.Records.List(ctx, "")
+		list, err := f.a.Records.List(ctx, "")
 		if errors.Is(err, attach.ErrUnreadable) {
 			err = nil // one that cannot be read does not keep the others' from being restored
 		}
 		return list, err
 	}
-	if w.a.Probe && len(ports) > 0 {
+	if f.a.Probe && len(ports) > 0 {
 		ports = append(ports, probe.Port)
 	}
-	err := errors.Join(firewall.SyncTunnels(w.a.ctx, w.backend, tunnels, all), firewall.Admit(w.a.ctx, ports))
-	if !w.tidy && w.backend == firewall.NFTables {
-		w.tidy = true // once: iptables is a program to run
-		err = errors.Join(err, firewall.ForgetIPTables(w.a.ctx, all))
+	err := errors.Join(firewall.SyncTunnels(f.a.ctx, f.backend, tunnels, all), firewall.Admit(f.a.ctx, ports))
+	if !f.tidy && f.backend == firewall.NFTables {
+		f.tidy = true // once: iptables is a program to run
+		err = errors.Join(err, firewall.ForgetIPTables(f.a.ctx, all))
 	}
 	if err != nil {
-		w.a.Log.Error("program the firewall", "error", err)
+		f.a.Log.Error("program the firewall", "error", err)
 	}
-	w.failed = err != nil
-	w.next = time.Now().Add(share * time.Since(start))
+	f.failed = err != nil
+	f.next = time.Now().Add(share * time.Since(start))
 }
 
 // stop ends that other firewalls let a network's packets through, for which its containers'
 // ADDs have seen.
-func (w *wall) stop(def *overlay.Network) error {
-	return (&firewall.Forward{Bridge: def.Bridge(), Tunnel: def.Device()}).Remove(w.a.ctx)
+func (f *hostFirewall) stop(def *overlay.Network) error {
+	return (&firewall.Forward{Bridge: def.Bridge(), Tunnel: def.Device()}).Remove(f.a.ctx)
 }
 
-func (w *wall) tick() {
-	if w.failed || time.Now().After(w.next) {
-		w.sync()
+func (f *hostFirewall) tick() {
+	if f.failed || time.Now().After(f.next) {
+		f.sync()
 	}
 }
 
 // addPeer accepts a peer's packets.
-func (w *wall) addPeer(n *network, addr netip.Addr) {
-	w.change(firewall.AddPeer(n.def().Port, n.def().VNI, addr))
+func (f *hostFirewall) addPeer(n *network, addr netip.Addr) {
+	f.change(firewall.AddPeer(n.def().Port, n.def().VNI, addr))
 }
 
 // removePeer drops the packets of what was a peer's address, unless another peer has
 // it.
-func (w *wall) removePeer(n *network, addr netip.Addr) {
+func (f *hostFirewall) removePeer(n *network, addr netip.Addr) {
 	for p := range n.plane.Peers() {
 		if p.Underlay == addr {
 			return
 		}
 	}
-	w.change(firewall.RemovePeer(n.def().Port, n.def().VNI, addr))
+	f.change(firewall.RemovePeer(n.def().Port, n.def().VNI, addr))
 }
 
-func (w *wall) change(err error) {
+func (f *hostFirewall) change(err error) {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		w.sync()
+		f.sync()
 	case err != nil:
-		w.a.Log.Error("program the firewall for a peer", "error", err)
-		w.failed = true // the next tick compares
+		f.a.Log.Error("program the firewall for a peer", "error", err)
+		f.failed = true // the next tick compares
 	}
 }
 

@@ -39,7 +39,7 @@ func (c *Config) assign(requested []netip.Addr) ([]attach.Address, error) {
 	for i, addr := range requested {
 		addr = addr.Unmap()
 		if slices.Contains(requested[:i], requested[i]) {
-			continue // the same wish, by two ways
+			continue // the same request, given twice
 		}
 		set, r := c.rangeFor(addr, got)
 		if r == nil {

@@ -245,7 +245,7 @@ func (a *Agent) apply(u overlay.Update) {
 		a.Log.Warn("the store holds what nobody can use", "key", b.Key, "error", b.Err)
 	}
 	a.count.updates++
-	u = a.spare(u)
+	u = a.keepUnreadable(u)
 	touched := a.touched(u)
 	a.saved.dirty = a.saved.dirty || a.matters(u)
 	a.state.Apply(u)

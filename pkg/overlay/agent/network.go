@@ -53,9 +53,9 @@ func (a *Agent) reconcile() {
 	a.fw.sync()
 }
 
-// spare has an update leave what was known of a network or a node whose key holds
+// keepUnreadable has an update leave what was known of a network or a node whose key holds
 // nonsense now: that is no reason to take it from its containers.
-func (a *Agent) spare(u overlay.Update) overlay.Update {
+func (a *Agent) keepUnreadable(u overlay.Update) overlay.Update {
 	for _, bad := range u.Bad {
 		parts := strings.Split(bad.Key, "/")
 		if len(parts) < 2 {
@@ -111,7 +111,7 @@ func (a *Agent) ensure(name string, conflict error) {
 		conflict = a.conflictGone(&def)
 	}
 	a.ownBlocks(n)
-	a.judge(n, conflict)
+	a.diagnose(n, conflict)
 	if err := a.writeLocal(n); err != nil {
 		a.Log.Error("write down what an ADD needs", "network", name, "error", err)
 		n.problem, n.again = "write down what an ADD needs: "+err.Error(), true
@@ -186,8 +186,8 @@ func inner(blocks []netip.Prefix) []netip.Addr {
 	return addrs
 }
 
-// judge says what is wrong with the network on this host.
-func (a *Agent) judge(n *network, conflict error) {
+// diagnose says what is wrong with the network on this host.
+func (a *Agent) diagnose(n *network, conflict error) {
 	def := n.def()
 	n.local.MTU = a.mtu(def)
 	n.local.Refused, n.problem, n.again = a.refused, a.refused, false

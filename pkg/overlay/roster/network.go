@@ -138,7 +138,7 @@ func (r *Roster) learnName(n *network, name overlay.Name) {
 	if k.shown { // what it was called before may be all that it may be called
 		r.hide(k)
 	}
-	r.judge(k)
+	r.show(k)
 }
 
 func (r *Roster) forget(n *network, key overlay.NameKey) {
@@ -152,8 +152,8 @@ func (r *Roster) forget(n *network, key overlay.NameKey) {
 	delete(r.refused, key)
 }
 
-// judge shows a name to the containers of this host, if its node may give it.
-func (r *Roster) judge(k *known) {
+// show shows a name to the containers of this host, if its node may give it.
+func (r *Roster) show(k *known) {
 	err := r.state.MayName(&k.Name)
 	switch {
 	case err == nil && !k.shown:

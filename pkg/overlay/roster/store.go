@@ -46,7 +46,7 @@ func (r *Roster) learn(u overlay.Update) {
 		for node, all := range n.nodes {
 			if u.Full || nodes[node] || concerns(u, n.name) {
 				for _, k := range all {
-					r.judge(k)
+					r.show(k)
 				}
 			}
 		}

@@ -85,8 +85,8 @@ func (s *Store) Disconnect(ctx context.Context, k Key) error {
 	return s.del(ctx, k, true)
 }
 
-func (s *Store) del(ctx context.Context, k Key, byHand bool) error {
-	if _, err := s.known(ctx, k, byHand); err != nil { // nothing to wait for
+func (s *Store) del(ctx context.Context, k Key, manual bool) error {
+	if _, err := s.known(ctx, k, manual); err != nil { // nothing to wait for
 		return err
 	}
 	unlock, err := s.lockKey(ctx, k)
@@ -94,7 +94,7 @@ func (s *Store) del(ctx context.Context, k Key, byHand bool) error {
 		return err
 	}
 	defer unlock()
-	a, err := s.known(ctx, k, byHand)
+	a, err := s.known(ctx, k, manual)
 	if err != nil {
 		return err
 	}
@@ -104,7 +104,7 @@ func (s *Store) del(ctx context.Context, k Key, byHand bool) error {
 	}
 	errs := []error{delSteps(ctx, a, a.Steps)}
 	for _, other := range with {
-		if byHand {
+		if manual {
 			break
 		}
 		if err := s.del(ctx, other, false); err != nil && !errors.Is(err, ErrNotFound) {
@@ -116,10 +116,10 @@ func (s *Store) del(ctx context.Context, k Key, byHand bool) error {
 	}
 	var heirs []Key
 	err = s.Update(ctx, func(tx *Tx) (err error) {
-		if byHand {
-			err = tx.dropByHand(a)
+		if manual {
+			err = tx.dropDisconnected(a)
 		} else {
-			err = errors.Join(tx.drop(a), tx.forgetHand(k))
+			err = errors.Join(tx.drop(a), tx.forgetManual(k))
 		}
 		if err == nil {
 			heirs, err = tx.passOn(a)
@@ -134,9 +134,9 @@ func (s *Store) del(ctx context.Context, k Key, byHand bool) error {
 
 // known returns the record; for a runtime also of what a person has disconnected,
 // empty but for its key. [ErrNotFound] when there is none.
-func (s *Store) known(ctx context.Context, k Key, byHand bool) (*Attachment, error) {
+func (s *Store) known(ctx context.Context, k Key, manual bool) (*Attachment, error) {
 	a, disconnected, err := s.find(ctx, k)
-	if err == nil && a == nil && disconnected && !byHand {
+	if err == nil && a == nil && disconnected && !manual {
 		a = &Attachment{Key: k}
 	}
 	if err == nil && a == nil {

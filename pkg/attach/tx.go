@@ -18,10 +18,10 @@ var (
 	networkBucket    = []byte("networks")    // name -> Network
 	deletingBucket   = []byte("going")       // key of an attachment that is being deleted
 	waitingBucket    = []byte("waiting")     // container 0 key, of attachments with ports that another of the container has
-	handBucket       = []byte("hands")       // container 0 key -> whose it is, of containers that a person connected or disconnected
+	manualBucket     = []byte("hands")       // container 0 key -> whose it is, of containers that a person connected or disconnected
 	lostBucket       = []byte("lost")        // hash -> key of the record that stands for an attachment whose key is lost
 
-	buckets = [][]byte{attachmentBucket, leaseBucket, usedBucket, cursorBucket, portBucket, networkBucket, deletingBucket, handBucket, waitingBucket, lostBucket}
+	buckets = [][]byte{attachmentBucket, leaseBucket, usedBucket, cursorBucket, portBucket, networkBucket, deletingBucket, manualBucket, waitingBucket, lostBucket}
 )
 
 // Tx is a transaction on the store. It is valid only inside the function that got it.
@@ -39,7 +39,7 @@ func (t *Tx) put(a *Attachment) error {
 	if err != nil {
 		return fmt.Errorf("encode record of %s: %w", a.Key, err)
 	}
-	if err := errors.Join(t.noteHand(a), t.noteWaiting(a), t.noteLost(a.Key)); err != nil {
+	if err := errors.Join(t.noteManual(a), t.noteWaiting(a), t.noteLost(a.Key)); err != nil {
 		return err
 	}
 	return t.bucket(attachmentBucket).Put(a.bytes(), data)
@@ -75,8 +75,8 @@ func (t *Tx) drop(a *Attachment) error {
 		return err
 	}
 	// What a person made anew in the place of a runtime's is still for the runtime to delete.
-	if !a.Connected || bytes.Equal(t.bucket(handBucket).Get(handKey(a.Key)), byPerson) {
-		if err := t.forgetHand(a.Key); err != nil {
+	if !a.Connected || bytes.Equal(t.bucket(manualBucket).Get(manualKey(a.Key)), byPerson) {
+		if err := t.forgetManual(a.Key); err != nil {
 			return err
 		}
 	}

@@ -11,8 +11,8 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// hand attaches a container by a key of few words: "net", or "net!" for a person.
-func hand(t *testing.T, s *Store, container, network string, connected bool) Key {
+// add attaches a container by a key of few words: "net", or "net!" for a person.
+func add(t *testing.T, s *Store, container, network string, connected bool) Key {
 	t.Helper()
 	k := Key{network, container, "if-" + network, Main}
 	a := &Attachment{Key: k, Connected: connected, Steps: []Step{&file{s.Dir(), container + "." + network}}}
@@ -22,7 +22,7 @@ func hand(t *testing.T, s *Store, container, network string, connected bool) Key
 	return k
 }
 
-// left is what is attached, what steps are there, and what of it a person's hand is in.
+// left is what is attached, what steps are there, and how many are listed as manual.
 func left(t *testing.T, s *Store) string {
 	t.Helper()
 	all, err := s.List(t.Context(), "")
@@ -36,14 +36,14 @@ func left(t *testing.T, s *Store) string {
 	if got := strings.Fields(made(t, s)); !slices.Equal(got, slices.Sorted(slices.Values(words))) {
 		t.Errorf("records of %v, steps of %v", words, got)
 	}
-	hands := 0
+	listed := 0
 	for row := range dump(t, s) {
 		if strings.HasPrefix(row, "hands/") {
-			hands++
+			listed++
 		}
 	}
 	slices.Sort(words)
-	return fmt.Sprintf("%s; %d", strings.Join(words, " "), hands)
+	return fmt.Sprintf("%s; %d", strings.Join(words, " "), listed)
 }
 
 func want(t *testing.T, s *Store, want string) {
@@ -56,11 +56,11 @@ func want(t *testing.T, s *Store, want string) {
 // What a person connected goes with the last that the runtime made, not before.
 func TestConnectedGoesWithTheLast(t *testing.T) {
 	s := testStore(t)
-	one, two := hand(t, s, "c", "one", false), hand(t, s, "c", "two", false)
-	hand(t, s, "other", "one", false)
+	one, two := add(t, s, "c", "one", false), add(t, s, "c", "two", false)
+	add(t, s, "other", "one", false)
 	want(t, s, "c.one c.two other.one; 0")
-	by := hand(t, s, "c", "three", true)
-	three := hand(t, s, "c", "four", false) // of a runtime, while the container is listed
+	by := add(t, s, "c", "three", true)
+	three := add(t, s, "c", "four", false) // of a runtime, while the container is listed
 	if a, err := s.Get(t.Context(), by); err != nil || !a.Connected {
 		t.Fatalf("%+v, %v", a, err)
 	}
@@ -80,9 +80,9 @@ func TestConnectedGoesWithTheLast(t *testing.T) {
 // A DEL that cannot delete what was connected fails, and can be repeated.
 func TestConnectedStuck(t *testing.T) {
 	s := testStore(t)
-	one := hand(t, s, "c", "one", false)
-	hand(t, s, "c", "stuck", true)
-	hand(t, s, "c", "three", true)
+	one := add(t, s, "c", "one", false)
+	add(t, s, "c", "stuck", true)
+	add(t, s, "c", "three", true)
 	trap(t, s, "c.stuck", "del")
 	if err := s.Del(t.Context(), one); err == nil || !strings.Contains(err.Error(), "delete c.stuck: trapped") {
 		t.Errorf("got %v", err)
@@ -96,12 +96,12 @@ func TestConnectedStuck(t *testing.T) {
 
 func TestDisconnect(t *testing.T) {
 	s := testStore(t)
-	one, two := hand(t, s, "c", "one", false), hand(t, s, "c", "two", true)
+	one, two := add(t, s, "c", "one", false), add(t, s, "c", "two", true)
 	if err := s.Disconnect(t.Context(), two); err != nil {
 		t.Fatal(err)
 	}
 	want(t, s, "c.one; 1")
-	two = hand(t, s, "c", "two", true)
+	two = add(t, s, "c", "two", true)
 	if err := s.Disconnect(t.Context(), one); err != nil {
 		t.Fatal(err)
 	}
@@ -124,13 +124,13 @@ func TestDisconnect(t *testing.T) {
 // one again: the runtime's DEL of what it made ends all of it.
 func TestDisconnectFirst(t *testing.T) {
 	s := testStore(t)
-	one := hand(t, s, "c", "one", false)
+	one := add(t, s, "c", "one", false)
 	if err := s.Disconnect(t.Context(), one); err != nil {
 		t.Fatal(err)
 	}
 	want(t, s, "; 1")
-	hand(t, s, "c", "two", true)
-	again := hand(t, s, "c", "one", true)
+	add(t, s, "c", "two", true)
+	again := add(t, s, "c", "one", true)
 	if again != one {
 		t.Fatal("want the same key")
 	}
@@ -139,7 +139,7 @@ func TestDisconnectFirst(t *testing.T) {
 		t.Fatal(err)
 	}
 	want(t, s, "c.two; 2")
-	hand(t, s, "c", "one", true)
+	add(t, s, "c", "one", true)
 	if err := s.Del(t.Context(), one); err != nil {
 		t.Fatal(err)
 	}
@@ -149,7 +149,7 @@ func TestDisconnectFirst(t *testing.T) {
 // An ADD that fails leaves nothing of the container in the list that was not there.
 func TestConnectFails(t *testing.T) {
 	s := testStore(t)
-	one := hand(t, s, "c", "one", false)
+	one := add(t, s, "c", "one", false)
 	trap(t, s, "x", "error")
 	a := &Attachment{Key: Key{"two", "c", "eth1", Main}, Connected: true, Steps: []Step{&file{s.Dir(), "x"}}}
 	if err := s.Add(t.Context(), &Adding{Attachment: a}); err == nil {
@@ -165,11 +165,11 @@ func TestConnectFails(t *testing.T) {
 // A runtime's list does not name what a person connected.
 func TestGCConnected(t *testing.T) {
 	s := testStore(t)
-	one := hand(t, s, "c", "one", false)
-	hand(t, s, "c", "two", true)
-	hand(t, s, "path", "two", true) // of no runtime
-	gone := hand(t, s, "d", "two", false)
-	hand(t, s, "d", "three", true)
+	one := add(t, s, "c", "one", false)
+	add(t, s, "c", "two", true)
+	add(t, s, "path", "two", true) // of no runtime
+	gone := add(t, s, "d", "two", false)
+	add(t, s, "d", "three", true)
 	if err := s.Disconnect(t.Context(), gone); err != nil {
 		t.Fatal(err)
 	}
@@ -194,8 +194,8 @@ func TestGCConnected(t *testing.T) {
 func TestLastTwo(t *testing.T) {
 	for range 20 {
 		s := testStore(t)
-		keys := []Key{hand(t, s, "c", "one", false), hand(t, s, "c", "two", false)}
-		hand(t, s, "c", "three", true)
+		keys := []Key{add(t, s, "c", "one", false), add(t, s, "c", "two", false)}
+		add(t, s, "c", "three", true)
 		if err := s.Disconnect(t.Context(), keys[1]); err != nil {
 			t.Fatal(err)
 		}
@@ -215,7 +215,7 @@ func TestLastTwo(t *testing.T) {
 // A process that dies as it connects leaves what the container's DEL removes.
 func TestConnectKilled(t *testing.T) {
 	s := testStore(t)
-	one := hand(t, s, "c", "one", false)
+	one := add(t, s, "c", "one", false)
 	trap(t, s, "1", "kill")
 	if err := child(t, "connect", s.Dir(), 3).Run(); err == nil {
 		t.Fatal("it lives")
@@ -233,22 +233,22 @@ func TestConnectKilled(t *testing.T) {
 	}
 }
 
-// A database of a version that knew no hands.
+// A database of a version that had no list of manual connections.
 func TestOldStore(t *testing.T) {
 	s := testStore(t)
-	one := hand(t, s, "c", "one", false)
+	one := add(t, s, "c", "one", false)
 	db, err := s.open(s.path(), false, new(*os.File))
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = db.Update(func(tx *bbolt.Tx) error { return tx.DeleteBucket(handBucket) })
+	err = db.Update(func(tx *bbolt.Tx) error { return tx.DeleteBucket(manualBucket) })
 	if err := errors.Join(err, db.Close()); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.Get(t.Context(), one); err != nil {
 		t.Error(err)
 	}
-	hand(t, s, "c", "two", true)
+	add(t, s, "c", "two", true)
 	if err := s.Del(t.Context(), one); err != nil {
 		t.Fatal(err)
 	}

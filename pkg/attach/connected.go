@@ -8,23 +8,23 @@ import (
 
 // A runtime deletes what it made, and does not know what a person attached beside it
 // ([Attachment.Connected]), or took away before it was asked to ([Store.Disconnect]).
-// So the store keeps a list of the attachments of each container that a person had a
-// hand in, with whose they are: a runtime's last DEL finds there what has to go with
+// So the store keeps a list of the attachments of each container that a person connected
+// or disconnected, with who made them: a runtime's last DEL finds there what has to go with
 // it. Of all other containers there is nothing, and one lookup says so.
 
-// The hands.
+// Who made an attachment.
 var (
 	byRuntime = []byte("runtime") // which will ask for a DEL, even where the record has gone
 	byPerson  = []byte("person")
 )
 
-func handKey(k Key) []byte { return append([]byte(k.Container+"\x00"), k.bytes()...) }
+func manualKey(k Key) []byte { return append([]byte(k.Container+"\x00"), k.bytes()...) }
 
-// hands are the listed attachments of a container, with whose they are.
-func (t *Tx) hands(container string) iter.Seq2[Key, []byte] {
+// manual are the listed attachments of a container, with whose they are.
+func (t *Tx) manual(container string) iter.Seq2[Key, []byte] {
 	return func(yield func(Key, []byte) bool) {
 		prefix := []byte(container + "\x00")
-		c := t.bucket(handBucket).Cursor()
+		c := t.bucket(manualBucket).Cursor()
 		for k, by := c.Seek(prefix); k != nil && bytes.HasPrefix(k, prefix); k, by = c.Next() {
 			if !yield(parseKey(k[len(prefix):]), by) {
 				return
@@ -33,34 +33,34 @@ func (t *Tx) hands(container string) iter.Seq2[Key, []byte] {
 	}
 }
 
-// noteHand lists an attachment whose record is about to be written, if its container
+// noteManual lists an attachment whose record is about to be written, if its container
 // is listed, or is from now on.
-func (t *Tx) noteHand(a *Attachment) error {
+func (t *Tx) noteManual(a *Attachment) error {
 	if !a.Connected && !t.listed(a.Container) {
 		return nil
 	}
 	if err := t.list(a.Container); err != nil {
 		return err
 	}
-	b := t.bucket(handBucket)
+	b := t.bucket(manualBucket)
 	switch {
-	case b.Get(handKey(a.Key)) != nil: // a runtime will ask for its DEL, whoever made it anew
+	case b.Get(manualKey(a.Key)) != nil: // a runtime will ask for its DEL, whoever made it anew
 		return nil
 	case a.Connected:
-		return b.Put(handKey(a.Key), byPerson)
+		return b.Put(manualKey(a.Key), byPerson)
 	}
-	return b.Put(handKey(a.Key), byRuntime)
+	return b.Put(manualKey(a.Key), byRuntime)
 }
 
 func (t *Tx) listed(container string) bool {
-	for range t.hands(container) {
+	for range t.manual(container) {
 		return true
 	}
 	return false
 }
 
 // list lists what the container's runtime has made. It reads the keys of all records,
-// when a person first lays hand on a container.
+// when a person first connects or disconnects a container.
 func (t *Tx) list(container string) error {
 	if t.listed(container) {
 		return nil
@@ -68,7 +68,7 @@ func (t *Tx) list(container string) error {
 	c := t.bucket(attachmentBucket).Cursor()
 	for raw, _ := c.First(); raw != nil; raw, _ = c.Next() {
 		if k := parseKey(raw); k.Container == container {
-			if err := t.bucket(handBucket).Put(handKey(k), byRuntime); err != nil {
+			if err := t.bucket(manualBucket).Put(manualKey(k), byRuntime); err != nil {
 				return err
 			}
 		}
@@ -79,11 +79,11 @@ func (t *Tx) list(container string) error {
 // goesWith returns what a person has connected the container of k to, if k is the last
 // that its runtime made and is not deleting.
 func (t *Tx) goesWith(k Key) []Key {
-	if !bytes.Equal(t.bucket(handBucket).Get(handKey(k)), byRuntime) || t.others(k) {
+	if !bytes.Equal(t.bucket(manualBucket).Get(manualKey(k)), byRuntime) || t.others(k) {
 		return nil
 	}
 	var with []Key
-	for other, by := range t.hands(k.Container) {
+	for other, by := range t.manual(k.Container) {
 		if bytes.Equal(by, byPerson) {
 			with = append(with, other)
 		}
@@ -94,7 +94,7 @@ func (t *Tx) goesWith(k Key) []Key {
 // others tells whether the container of k has something else that its runtime made and
 // is not deleting.
 func (t *Tx) others(k Key) bool {
-	for other, by := range t.hands(k.Container) {
+	for other, by := range t.manual(k.Container) {
 		if other != k && bytes.Equal(by, byRuntime) && !t.isDeleting(other.bytes()) {
 			return true
 		}
@@ -102,20 +102,20 @@ func (t *Tx) others(k Key) bool {
 	return false
 }
 
-// dropByHand drops the record of what a person disconnects. Whether the runtime will
+// dropDisconnected drops the record of what a person disconnects. Whether the runtime will
 // ask for its DEL stays.
-func (t *Tx) dropByHand(a *Attachment) error {
+func (t *Tx) dropDisconnected(a *Attachment) error {
 	if err := t.list(a.Container); err != nil {
 		return err
 	}
-	by := bytes.Clone(t.bucket(handBucket).Get(handKey(a.Key)))
+	by := bytes.Clone(t.bucket(manualBucket).Get(manualKey(a.Key)))
 	if err := t.drop(a); err != nil || !bytes.Equal(by, byRuntime) {
 		return err
 	}
-	return t.bucket(handBucket).Put(handKey(a.Key), by)
+	return t.bucket(manualBucket).Put(manualKey(a.Key), by)
 }
 
-func (t *Tx) forgetHand(k Key) error { return t.bucket(handBucket).Delete(handKey(k)) }
+func (t *Tx) forgetManual(k Key) error { return t.bucket(manualBucket).Delete(manualKey(k)) }
 
 // find returns the record of an attachment, nil when there is none, and then whether a
 // person has disconnected what a runtime made.
@@ -124,7 +124,7 @@ func (s *Store) find(ctx context.Context, k Key) (a *Attachment, disconnected bo
 		data := tx.bucket(attachmentBucket).Get(k.bytes())
 		var err error
 		if data == nil {
-			disconnected = tx.bucket(handBucket).Get(handKey(k)) != nil
+			disconnected = tx.bucket(manualBucket).Get(manualKey(k)) != nil
 			a, err = tx.findLost(k)
 			return err
 		}
@@ -138,7 +138,7 @@ func (s *Store) find(ctx context.Context, k Key) (a *Attachment, disconnected bo
 // disconnected and no runtime has asked to delete.
 func (s *Store) disconnected(ctx context.Context, network string) (all []*Attachment, err error) {
 	err = s.View(ctx, func(tx *Tx) error {
-		return tx.bucket(handBucket).ForEach(func(row, _ []byte) error {
+		return tx.bucket(manualBucket).ForEach(func(row, _ []byte) error {
 			_, raw, _ := bytes.Cut(row, []byte{0})
 			if k := parseKey(raw); k.Network == network && !tx.has(k) {
 				all = append(all, &Attachment{Key: k})

@@ -72,6 +72,7 @@ func Run(ctx context.Context, c Config) error {
 	}
 	keeper := &host.Keeper{Records: c.Records, ConfDir: c.NetDir, Log: c.Log}
 	names := server.New(server.Config{StateDir: c.StateDir, Records: c.Records, OnDemand: c.OnDemand, Log: c.Log})
+	keeper.Names = names
 	part, err := c.overlayPart(names)
 	if err != nil {
 		return err

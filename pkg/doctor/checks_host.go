@@ -328,6 +328,9 @@ func checkNames(f *facts) ([]Problem, error) {
 		return []Problem{{"no agent answers for the names of this host's containers", why + ", and find no others", mendReload + " starts one"}}, nil
 	case h.NamesErr != nil:
 		return []Problem{{host.Summary(h.NamesErr), why, "systemctl restart berth-agent"}}, nil
+	case h.NamesPort != "":
+		return []Problem{{fmt.Sprintf("%s has port %d, on which the agent answers for names", h.NamesPort, names.Port), why,
+			"end it, or have it listen elsewhere, then: " + mendReload}}, nil
 	}
 	var found []Problem
 	for _, bridge := range slices.Sorted(maps.Keys(h.Names.Deaf)) {

@@ -41,6 +41,7 @@ type hostFacts struct {
 
 	Names     *names.Status // nil: the agent does not answer
 	NamesErr  error
+	NamesPort string // the process that has the agent's port, where it gives no answer
 	Questions []question
 }
 
@@ -127,7 +128,22 @@ func (h *hostFacts) lookAtNetworks(ctx context.Context, stateDir string) {
 	})
 	if h.NamesErr == nil {
 		h.Questions = askNames(living)
+		unheard := func(q question) bool { return q.Err != nil && !slices.Contains(h.Names.Bridges, q.Bridge) }
+		if slices.ContainsFunc(h.Questions, unheard) || len(h.Names.Deaf) > 0 {
+			h.NamesPort = whoListens(names.Port)
+		}
 	}
+}
+
+// whoListens is the process other than the agent that has the port of all addresses; empty
+// when there is none.
+func whoListens(port uint16) string {
+	for _, proto := range []string{"udp", "tcp"} {
+		if holder, err := firewall.Listener(attach.Port{HostPort: port, Protocol: proto}, ""); err == nil && holder != "" && !strings.HasPrefix(holder, "berth (") {
+			return holder
+		}
+	}
+	return ""
 }
 
 // addUnmarked adds the faults of the iptables backend: containers that no rule is of.

@@ -3,9 +3,13 @@ package doctor
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net"
+	"os"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/berth-cni/berth/pkg/names/server"
 	"github.com/berth-cni/berth/pkg/nstest"
@@ -65,9 +69,40 @@ func TestAsksForNames(t *testing.T) {
 		t.Errorf("--fix: %d, %q", code, bad)
 	}
 
+	takenPort(t, w)
+
 	end()
 	code, bad = w.doctor()
 	if code != problems || len(bad) != 1 || !strings.HasPrefix(bad[inNames], "no agent answers for the names of this host's containers") {
 		t.Errorf("%d, %q", code, bad)
+	}
+}
+
+// takenPort has another program take the port that names are answered on.
+func takenPort(t *testing.T, w *testHost) {
+	t.Helper()
+	w.Sh("ip link del br-web")
+	var other net.PacketConn
+	var err error
+	for range 50 { // until the agent has seen that its bridge is gone
+		if other, err = net.ListenPacket("udp4", ":10053"); err == nil {
+			break
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.reload()
+	want := fmt.Sprintf("(pid %d) has port 10053", os.Getpid())
+	if _, bad := w.doctor(); !strings.Contains(bad[inNames], want) {
+		t.Errorf("%q, want %s", bad, want)
+	}
+	other.Close()
+	if code, out := w.reload(); code != allWell {
+		t.Errorf("the port is free again: %s", out)
+	}
+	if _, bad := w.doctor(); len(bad) > 0 {
+		t.Errorf("the port is free again: %q", bad)
 	}
 }

@@ -23,7 +23,9 @@ type Keeper struct {
 	// ConfDir has the CNI configurations of this host: what is left of a network goes
 	// when its own does. Empty: nothing goes.
 	ConfDir string
-	Log     *slog.Logger
+	// Names are those that containers of this host are found by; nil where nobody keeps any.
+	Names Names
+	Log   *slog.Logger
 
 	all    []*attach.Attachment // that are there, as of the last tick
 	shared []*Shared            // by these
@@ -35,6 +37,12 @@ type Keeper struct {
 
 	configured map[string]bool // networks in ConfDir, as of the last tick
 	removed    []string        // those that were there before
+}
+
+// Names are the names of this host's attachments.
+type Names interface {
+	Has(attach.Key) bool
+	Forget(attach.Key)
 }
 
 const (
@@ -209,9 +217,32 @@ func (k *Keeper) list(ctx context.Context) {
 	now := time.Now()
 	k.all = slices.DeleteFunc(all, func(a *attach.Attachment) bool {
 		state, _ := StateOf(a, links, now)
+		if state == Gone {
+			k.forget(ctx, a.Key)
+		}
 		return state == Gone
 	})
 	k.shared = SharedBy(k.all)
+}
+
+// forget drops the names of a container whose namespace ended without a DEL. An ADD of the
+// same key that is under way is waited for.
+func (k *Keeper) forget(ctx context.Context, key attach.Key) {
+	if k.Names == nil || !k.Names.Has(key) {
+		return
+	}
+	a, err := k.Records.Settle(ctx, key)
+	if err != nil {
+		return // its DEL has come, or the next tick looks again
+	}
+	links, err := ListLinks()
+	if err != nil {
+		return
+	}
+	if state, why := StateOf(a, links, time.Now()); state == Gone {
+		k.Names.Forget(key)
+		k.Log.Info("names forgotten", "container", key.String(), "why", why)
+	}
 }
 
 // readable lists the records; one that cannot be read keeps nothing from the others.

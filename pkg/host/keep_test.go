@@ -2,8 +2,10 @@ package host
 
 import (
 	"log/slog"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/firewall"
@@ -37,5 +39,35 @@ func TestKeepIPTables(t *testing.T) {
 		if err := attach.Check(t.Context(), a); err != nil || strings.Count(log.String(), "a table of iptables was flushed") != 1 {
 			t.Errorf("%s: %v\n%s", damage, err, &log)
 		}
+	}
+}
+
+// called are names that a test keeps.
+type called map[attach.Key]bool
+
+func (c called) Has(k attach.Key) bool { return c[k] }
+func (c called) Forget(k attach.Key)   { delete(c, k) }
+
+// TestKeepNames: the names of a container that was killed go without its DEL, those of one
+// that lives stay.
+func TestKeepNames(t *testing.T) {
+	w := newHost(t)
+	dead, alive := w.Container(3, false), w.Container(4, false)
+	known := called{dead.Key: true, alive.Key: true}
+	var log strings.Builder
+	k := &Keeper{Records: w.Store, Names: known, Log: slog.New(slog.NewTextHandler(&log, nil))}
+	k.compare(t.Context(), true)
+	if len(known) != 2 {
+		t.Fatalf("all live, and known are %v", known)
+	}
+	w.Sh("ip netns del " + filepath.Base(dead.Netns))
+	for range 50 { // the kernel ends a namespace a moment after its last path
+		if k.compare(t.Context(), true); !known[dead.Key] {
+			break
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	if known[dead.Key] || !known[alive.Key] || strings.Count(log.String(), "names forgotten") != 1 {
+		t.Errorf("known are %v\n%s", known, &log)
 	}
 }

@@ -181,6 +181,15 @@ func (s *Server) remove(k attach.Key) error {
 	return nil
 }
 
+// Has tells whether an attachment of this host is known.
+func (s *Server) Has(k attach.Key) bool {
+	_, ok := s.directory.Get(k)
+	return ok
+}
+
+// Forget is for an attachment that has gone without a DEL.
+func (s *Server) Forget(k attach.Key) { _ = s.remove(k) } // a server that ends forgets all
+
 // listen has a listener on the bridge as it is now: one that was made again is another
 // interface of the same name. The caller has the lock.
 func (s *Server) listen(bridge string) error {

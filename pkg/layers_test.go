@@ -16,7 +16,7 @@ const module = "github.com/berth-cni/berth/"
 // packages of one room may.
 var layers = [][]string{
 	{"pkg/attach", "pkg/internal"},
-	{"pkg/link", "pkg/firewall", "pkg/ipam", "pkg/shape", "pkg/names"},
+	{"pkg/link", "pkg/firewall", "pkg/ipam", "pkg/names"},
 	{"pkg/cni", "pkg/overlay"},
 	{"pkg/conflist"},
 	{"pkg/host"},

@@ -46,7 +46,7 @@ func (c *Config) assign(requested []netip.Addr) ([]attach.Address, error) {
 			errs = append(errs, c.unassigned(addr, got))
 			continue
 		}
-		if what := c.taboo(addr, r); what != "" {
+		if what := c.reservedAs(addr, r); what != "" {
 			errs = append(errs, fmt.Errorf("requested address %s: is the %s of %s", addr, what, r.Subnet))
 			continue
 		}
@@ -76,8 +76,8 @@ func (c *Config) rangeFor(addr netip.Addr, got []attach.Address) (set int, found
 	return set, found
 }
 
-// taboo says what the address is that makes it nobody's to lease.
-func (c *Config) taboo(addr netip.Addr, r *Range) string {
+// reservedAs says what the address is that makes it nobody's to lease.
+func (c *Config) reservedAs(addr netip.Addr, r *Range) string {
 	if slices.Contains(c.gateways(), addr) {
 		return "gateway"
 	}

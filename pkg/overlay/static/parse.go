@@ -169,4 +169,4 @@ func full(s *overlay.State) overlay.Update {
 	return u
 }
 
-func same(a, b *overlay.State) bool { return reflect.DeepEqual(full(a), full(b)) }
+func equal(a, b *overlay.State) bool { return reflect.DeepEqual(full(a), full(b)) }

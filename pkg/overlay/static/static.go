@@ -156,7 +156,7 @@ func (s *Store) Watch(ctx context.Context, fn func(overlay.Update)) error {
 			wrong = err.Error()
 			s.log.Warn("the overlay's peers stay what they were", "error", err)
 			fn(overlay.Update{Err: err})
-		case known != nil && same(known, state):
+		case known != nil && equal(known, state):
 			if wrong != "" {
 				fn(overlay.Update{})
 			}

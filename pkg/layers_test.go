@@ -19,7 +19,7 @@ var layers = [][]string{
 	{"pkg/link", "pkg/firewall", "pkg/ipam", "pkg/names"},
 	{"pkg/cni", "pkg/overlay"},
 	{"pkg/conflist"},
-	{"pkg/host"},
+	{"pkg/host", "pkg/rebuild"},
 	{"pkg/inspect"},
 	{"pkg/network", "pkg/graph", "pkg/doctor", "pkg/agent"},
 	{"pkg/connect"},

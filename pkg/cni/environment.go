@@ -70,6 +70,11 @@ func validName(s string) error {
 	return nil
 }
 
+// ValidKey tells whether these can be an attachment's network, container and interface.
+func ValidKey(network, container, ifName string) bool {
+	return validName(network) == nil && validName(container) == nil && ValidIfName(ifName) == nil
+}
+
 // ValidIfName checks the name of an interface (SPEC section 2; the kernel's
 // dev_valid_name).
 func ValidIfName(s string) error {

@@ -84,6 +84,9 @@ func Find(all []*File, name string) *File {
 	return nil
 }
 
+// Parse reads a configuration that is in no folder: its File has no path.
+func Parse(data []byte) (*File, error) { return decode(data) }
+
 func read(path string) (*File, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {

@@ -173,6 +173,9 @@ func checkRecords(f *facts) ([]Problem, error) {
 		found = append(found, Problem{fmt.Sprintf("%d containers go on without the path of their namespace: %s (%s)", len(all), host.Some(all), one[host.Detached]),
 			"their runtime cannot remove them any more", "remove them with their runtime, or end their processes, then: " + mendGC})
 	}
+	if h.StateFile.bad() {
+		return found, nil // that was told of
+	}
 	return found, h.RecordsErr
 }
 
@@ -228,13 +231,7 @@ func checkStrangers(f *facts) ([]Problem, error) {
 		found = append(found, Problem{"interfaces of attachments without a record: " + host.Some(stray),
 			"the containers behind them have addresses that others may get, too", mendGC})
 	}
-	alive := host.Unrecorded(h.Links, h.Records)
-	if len(alive) > 0 {
-		found = append(found, Problem{"containers live behind " + host.Some(alive) + ", and have no record",
-			"they were added with another state folder, or their records are lost: nobody keeps their addresses from others",
-			"say --state-dir, or start these containers anew"})
-	}
-	if h.Filters != nil && len(alive) == 0 {
+	if h.Filters != nil && len(h.StateFile.Unrecorded) == 0 {
 		if strangers := h.Filters.Unrecorded(h.Records); len(strangers) > 0 {
 			found = append(found, Problem{"firewall elements of attachments without a record: " + host.Some(strangers),
 				"packets for published ports may go to nobody, or to a container that has the address by now", mendReload})

@@ -18,6 +18,8 @@ import (
 type Config struct {
 	Records *attach.Store
 	DataDir string // what outlives a reboot
+	// Caches are folders in which runtimes keep results, as patterns; nil: those of libcni.
+	Caches  []string
 	Listen  string // where the host's agent answers
 	ConfDir conflist.Dir
 	// PluginDirs are where runtimes find plugins; none: nobody knows.
@@ -40,10 +42,17 @@ func Diagnose(ctx context.Context, c Config, fix bool) *Report {
 	if !fix {
 		return r
 	}
-	if done := c.mend(ctx, f, r); len(done) > 0 {
-		r = examine(c.gather(ctx), checks)
-		r.Done = done
+	var done []string
+	if f.Host.StateFile.bad() { // the other remedies go by the records
+		done = c.rebuild(ctx)
+		f = c.gather(ctx)
+		r = examine(f, checks)
 	}
+	more := c.mend(ctx, f, r)
+	if len(more) > 0 {
+		r = examine(c.gather(ctx), checks)
+	}
+	r.Done = append(done, more...)
 	return r
 }
 
@@ -79,6 +88,7 @@ var checks = []check{
 	{"bridged frames are not dropped", checkBridgeNF, []remedy{remedyReload}, false},
 	{"other firewalls let containers through", checkOtherFirewalls, []remedy{remedyReload}, false},
 	{"published ports are the containers' alone", checkListeners, nil, false},
+	{"records are whole", checkStateFile, nil, false},
 	{"records have a container", checkRecords, []remedy{remedyGC}, false},
 	{"shared networks are there", checkShared, nil, false},
 	{"containers have what their records say", checkFaults, []remedy{remedyReload}, false},

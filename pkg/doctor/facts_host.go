@@ -20,6 +20,7 @@ import (
 
 // hostFacts are what the checks look at of the networks of this host alone.
 type hostFacts struct {
+	StateFile  stateFile
 	Records    []*attach.Attachment // those that can be read
 	RecordsErr error                // of those that cannot
 	States     map[attach.Key]host.State
@@ -53,6 +54,7 @@ func (c *Config) gatherHost(ctx context.Context) *hostFacts {
 	links, err := host.ListLinks()
 	h.Links = links
 	h.Records, h.RecordsErr = store.List(ctx, "")
+	h.StateFile = c.lookAtStateFile(ctx, h)
 	h.RecordsErr = errors.Join(h.RecordsErr, err)
 	h.classify(ctx, store, c.Now())
 	err = store.View(ctx, func(tx *attach.Tx) (err error) {

@@ -32,6 +32,7 @@ func TestHealthyHost(t *testing.T) {
 
 const (
 	inFaults    = "containers have what their records say"
+	inStateFile = "records are whole"
 	inRecords   = "records have a container"
 	inStrangers = "nothing is left without a record"
 	inFirewalls = "other firewalls let containers through"
@@ -192,14 +193,17 @@ func TestAnotherStateFolder(t *testing.T) {
 	before := whole()
 	other := &testHost{&hosttest.Host{T: t, Dir: t.TempDir()}}
 	other.Store = attach.New(other.Dir, cni.Decode)
-	for what, command := range map[string]func(){"gc": func() { other.gc(host.CollectOptions{}) }, "reload": func() { other.reload() }, "doctor --fix": func() { other.doctor("--fix") }} {
+	for what, command := range map[string]func(){"gc": func() { other.gc(host.CollectOptions{}) }, "reload": func() { other.reload() }} {
 		command()
 		if after := whole(); after != before {
 			t.Fatalf("%s changed the host:\n%s\nbefore:\n%s", what, after, before)
 		}
 	}
-	if code, bad := other.doctor(); code != problems || !strings.Contains(bad["nothing is left without a record"], "have no record") {
+	if code, bad := other.doctor(); code != problems || !strings.Contains(bad[inStateFile], "have no record") {
 		t.Errorf("%d, %q", code, bad)
+	}
+	if code, bad := other.doctor("--fix"); code != allWell || whole() != before { // they get a record there, too
+		t.Errorf("%d, %q: %s", code, bad, whole())
 	}
 	if code, bad := w.doctor(); code != allWell || len(bad) > 0 {
 		t.Errorf("with the right folder: %d, %q", code, bad)

@@ -27,7 +27,7 @@ func TestUnreadable(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.Sh("ip link add " + b.HostIfName() + " type veth peer name other")
-	if code, bad := w.doctor(); code != couldNotLook || !strings.Contains(bad[inRecords], "mystery") || bad[inStrangers] != "" {
+	if code, bad := w.doctor(); code != problems || !strings.Contains(bad[inStateFile], "mystery") || bad[inStrangers] != "" {
 		t.Errorf("%d, %q", code, bad)
 	}
 }

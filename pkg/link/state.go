@@ -42,8 +42,8 @@ const young = time.Minute
 // goes when the namespace of the other end does.
 func StateOf(a *attach.Attachment, there func(ifName string) bool, now time.Time) (State, string) {
 	if a.Netns == "" {
-		if HasVeth(a) && !there(a.HostIfName()) {
-			return Gone, "its interface is gone"
+		if end := hostEnd(a); end != "" && !there(end) {
+			return Gone, fmt.Sprintf("its interface %s is gone", end)
 		}
 		return Unknown, "its record names no namespace"
 	}
@@ -78,6 +78,20 @@ func StateOf(a *attach.Attachment, there func(ifName string) bool, now time.Time
 
 func rebinds(a *attach.Attachment) bool {
 	return slices.ContainsFunc(a.Steps, func(s attach.Step) bool { _, ok := s.(*Rebind); return ok })
+}
+
+// hostEnd is the host's interface that leads to the attachment's container alone; empty
+// when there is none.
+func hostEnd(a *attach.Attachment) string {
+	for _, s := range a.Steps {
+		switch step := s.(type) {
+		case *Veth:
+			return a.HostIfName()
+		case *Localnet:
+			return step.Interface
+		}
+	}
+	return ""
 }
 
 // HasVeth tells whether the attachment has an end of a veth pair on the host.

@@ -23,6 +23,15 @@ func (b *Bridge) filterVLANs(c *conn, d *rtnl.Link) error {
 	return nil
 }
 
+// Outward is the host's interface that the bridge's containers are reached by: the bridge,
+// or that of the VLAN with the gateway.
+func (b *Bridge) Outward() string {
+	if b.GatewayVLAN == 0 {
+		return b.Name
+	}
+	return b.vlanInterface()
+}
+
 func (b *Bridge) vlanInterface() string { return fmt.Sprintf("%s.%d", b.Name, b.GatewayVLAN) }
 
 // ensureVLANInterface returns the interface that holds the gateway of a VLAN: one

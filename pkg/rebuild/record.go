@@ -1,0 +1,246 @@
+package rebuild
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/cni"
+	"github.com/berth-cni/berth/pkg/cni/bridged"
+	"github.com/berth-cni/berth/pkg/conflist"
+	"github.com/berth-cni/berth/pkg/firewall"
+	"github.com/berth-cni/berth/pkg/ipam"
+	"github.com/berth-cni/berth/pkg/link"
+	"github.com/berth-cni/berth/pkg/names"
+	"github.com/berth-cni/berth/pkg/overlay"
+)
+
+// record makes the record of an interface that the kernel has. e and p are what was asked
+// for; nil where nobody knows.
+func (b *builder) record(k attach.Key, x link.Found, e *entry, p *conflist.Plugin) *attach.Attachment {
+	a := &attach.Attachment{Key: k, Netns: x.Netns, Cookie: x.Cookie, Created: b.Now().UTC(), MAC: x.MAC,
+		Addresses: x.Addresses, Routes: x.Routes, Steps: slices.Clone(x.Steps)}
+	var r *cni.Request
+	conf, given := &bridged.Conf{}, &ipam.Config{}
+	if e != nil {
+		if r, conf = e.request(p); r != nil {
+			a.Args = r.Args
+			a.Connected = r.Args[cni.ArgConnected] != ""
+		}
+		if !e.written.IsZero() {
+			a.Created = e.written.UTC()
+		}
+		if a.Netns == "" {
+			a.Netns = e.Netns
+		}
+	}
+	b.settleAddresses(a, x, e)
+	if x.Link == "" && e != nil && e.file.Link() != "" {
+		x.Link = e.file.Link()
+		a.Steps = withoutBridge(a.Steps, x.Link, &p.Conf)
+	}
+	if parsed, err := ipam.Parse(conf.IPAM); err == nil {
+		given = parsed
+	}
+	macvlan := slices.ContainsFunc(x.Steps, func(s attach.Step) bool { return s.Kind() == "macvlan" })
+	if a.Plugin = conflist.Macvlan; !macvlan {
+		a.Plugin = b.behindBridge(a, r, conf)
+	}
+	if r != nil && !given.BuiltIn() && !given.Empty() {
+		a.Steps = append([]attach.Step{r.Addresses(given)}, a.Steps...)
+	} else if r == nil || !given.Empty() || a.Plugin == conflist.Overlay {
+		for _, addr := range a.Addresses {
+			a.Leases = append(a.Leases, addr.Prefix.Addr())
+		}
+	}
+	b.network(a, x, given)
+	return a
+}
+
+// withoutBridge are the steps of a container whose bridge somebody deleted: it is made
+// again as it is asked for.
+func withoutBridge(steps []attach.Step, bridge string, p *conflist.Conf) []attach.Step {
+	gateway := p.IsGateway || p.IsDefaultGateway
+	all := []attach.Step{&link.Forwarding{Gateway: gateway}, &link.Bridge{Name: bridge, MTU: p.MTU, Gateway: gateway, ForceAddress: p.ForceAddress, Promisc: p.PromiscMode}}
+	for _, s := range steps {
+		if v, ok := s.(*link.Veth); ok {
+			v.Bridge = bridge
+			all = append(all, v)
+		}
+	}
+	return all
+}
+
+// settleAddresses leaves the record the addresses that the runtime was told of and that
+// are there, in the runtime's order. Without a result, and without a namespace, they are
+// those that the firewall knows.
+func (b *builder) settleAddresses(a *attach.Attachment, x link.Found, e *entry) {
+	held := b.held[a.Hash()]
+	if x.Netns == "" && held != nil {
+		for _, ip := range held.Addresses {
+			a.Addresses = append(a.Addresses, attach.Address{Prefix: netip.PrefixFrom(ip, ip.BitLen())})
+		}
+	}
+	if e != nil {
+		var told []attach.Address
+		for _, ip := range e.Result.IPs {
+			i := slices.IndexFunc(a.Addresses, func(have attach.Address) bool { return have.Prefix.Addr() == ip.Address.Addr() })
+			if i >= 0 {
+				told = append(told, attach.Address{Prefix: ip.Address, Gateway: ip.Gateway})
+			}
+		}
+		if a.Addresses = told; len(e.Result.IPs) == 0 { // of layer 2: what is there somebody else gave
+			a.Routes = nil
+		}
+	}
+	if a.MAC == "" {
+		a.MAC = link.MAC(a)
+	}
+}
+
+// behindBridge completes what is behind a bridge: the firewall's rules, what other
+// firewalls were told, ports and names. It returns the plugin's name.
+func (b *builder) behindBridge(a *attach.Attachment, r *cni.Request, conf *bridged.Conf) (plugin string) {
+	plugin = conflist.Bridge
+	rules, ports := b.rules(a, r, conf)
+	a.Ports = ports
+	var subnets []netip.Prefix
+	for _, l := range b.overlays {
+		if n := &l.Network; n.Bridge() == rules.Bridge {
+			plugin, rules.Overlay, subnets = conflist.Overlay, n.Device(), n.Subnets
+			overlaid(a, l)
+		}
+	}
+	for _, s := range a.Steps {
+		if v, ok := s.(*link.Veth); ok && rules.NoICC {
+			v.NoICC, v.Isolated = true, false
+		}
+	}
+	asks := rules.Names
+	if r != nil {
+		rules.Names = r.WantsNames()
+		asks = rules.Names
+	}
+	a.Steps = append([]attach.Step{&firewall.Forward{Bridge: bridgeOf(a), Names: asks}}, a.Steps...)
+	a.Steps = append(a.Steps, rules)
+	if !asks {
+		return plugin
+	}
+	if r != nil {
+		if step := r.Names(rules.Bridge, rules.Internal, subnets); step != nil {
+			a.Steps = append(a.Steps, step)
+			return plugin
+		}
+	}
+	// It asks for names, and has none that anybody knows.
+	a.Steps = append(a.Steps, &names.Register{Bridge: rules.Bridge, Internal: rules.Internal, Subnets: subnets})
+	return plugin
+}
+
+// overlaid gives the steps what is the overlay network's.
+func overlaid(a *attach.Attachment, l *overlay.Local) {
+	for _, s := range a.Steps {
+		switch step := s.(type) {
+		case *link.Bridge:
+			step.MTU, step.FollowMTU, step.Gateway, step.MoreAddresses = l.MTU, true, true, true
+		case *link.Veth:
+			step.MTU = l.MTU
+		}
+	}
+}
+
+// rules are those that the firewall has of the attachment, with its ports; where it has
+// none, those that were asked for.
+func (b *builder) rules(a *attach.Attachment, r *cni.Request, conf *bridged.Conf) (*firewall.Rules, []attach.Port) {
+	if held := b.held[a.Hash()]; held != nil && held.Bridge != "" {
+		rules := held.Rules
+		return &rules, held.Ports
+	}
+	rules := &firewall.Rules{Bridge: gatewayOf(a), Backend: firewall.NFTables}
+	for _, h := range b.held { // as its neighbours have it
+		if h.Bridge == rules.Bridge {
+			n := h.Rules
+			n.Masquerade = n.Masquerade && len(a.Addresses) > 0
+			rules = &n
+			break
+		}
+	}
+	if r == nil {
+		return rules, nil
+	}
+	policy := bridged.Policy{Internal: conf.Internal, Isolate: conf.Isolate, NoICC: conf.NoICC()}
+	if asked, err := conf.Rules(r, rules.Bridge, policy); err == nil {
+		rules = asked
+	}
+	given, err := ipam.Parse(conf.IPAM)
+	if err != nil {
+		return rules, nil
+	}
+	if s, ok := conf.Ports(r, policy, given).(*firewall.Ports); ok {
+		return rules, s.Ports
+	}
+	return rules, nil
+}
+
+// gatewayOf is the host's interface that the container is reached by: the bridge, or that
+// of its VLAN.
+func gatewayOf(a *attach.Attachment) string {
+	for _, s := range a.Steps {
+		if br, ok := s.(*link.Bridge); ok {
+			return br.Outward()
+		}
+	}
+	return bridgeOf(a)
+}
+
+func bridgeOf(a *attach.Attachment) string {
+	for _, s := range a.Steps {
+		if v, ok := s.(*link.Veth); ok {
+			return v.Bridge
+		}
+	}
+	return ""
+}
+
+// network notes the record's network, for one that the file does not know.
+func (b *builder) network(a *attach.Attachment, x link.Found, given *ipam.Config) {
+	if _, known := b.networks[a.Network]; known || a.Network == "" {
+		return
+	}
+	n := attach.Network{Name: a.Network, Plugin: a.Plugin, Link: x.Link, Ranges: given.Spans(), Made: true}
+	for _, s := range a.Steps {
+		switch step := s.(type) {
+		case *link.Bridge:
+			for _, addr := range a.Addresses {
+				if p := addr.Prefix.Masked(); step.Gateway && !slices.Contains(n.Subnets, p) {
+					n.Subnets = append(n.Subnets, p)
+				}
+			}
+		case *firewall.Rules:
+			conf := bridged.Conf{}
+			conf.Names = step.Names
+			n.Settings = conf.Settings(bridged.Policy{Internal: step.Internal, Isolate: step.Isolate, NoICC: step.NoICC})
+		}
+	}
+	b.networks[a.Network] = n
+}
+
+// chained makes the record of what was added to an earlier plugin's interface. The
+// firewall has it all.
+func (b *builder) chained(k attach.Key, e *entry) *attach.Attachment {
+	held := b.held[k.Hash()]
+	a := &attach.Attachment{Key: k, Plugin: conflist.Bridge, Created: b.Now().UTC(), Ports: held.Ports}
+	if e != nil {
+		a, _, _ = b.empty(k, e, conflist.Bridge)
+		a.Addresses, a.Ports = prefixed(held.Addresses, e), held.Ports
+	}
+	if len(a.Addresses) == 0 {
+		for _, ip := range held.Addresses {
+			a.Addresses = append(a.Addresses, attach.Address{Prefix: netip.PrefixFrom(ip, ip.BitLen())})
+		}
+	}
+	rules := held.Rules
+	rules.Own = !link.IsBridge(rules.Bridge)
+	a.Steps = []attach.Step{&link.Forwarding{}, &link.Localnet{Interface: rules.Bridge}, &firewall.Forward{Bridge: rules.Bridge, Own: rules.Own}, &rules}
+	return a
+}

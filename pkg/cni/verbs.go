@@ -53,7 +53,7 @@ func (p *plugin) delMarked(r *Request, role attach.Role) error {
 	k := r.key(role)
 	errs := []error{firewall.Forget(p.ctx, k.Hash())}
 	if role == attach.Main {
-		errs = append(errs, (&link.Macvlan{}).Del(p.ctx, &attach.Attachment{Key: k, Netns: r.Netns}), p.delUnknown(r))
+		errs = append(errs, link.DeleteMacvlan(p.ctx, &attach.Attachment{Key: k, Netns: r.Netns}), p.delUnknown(r))
 	}
 	return errors.Join(errs...)
 }

@@ -1,6 +1,7 @@
 package ipam
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -28,7 +29,7 @@ const undoTime = 30 * time.Second
 type Delegate struct {
 	Type string          `json:"type"` // the binary's name
 	Conf json.RawMessage `json:"conf"` // the whole configuration, as it came on stdin
-	Path string          `json:"path"` // CNI_PATH at ADD
+	Path string          `json:"path"` // CNI_PATH at ADD; empty: nobody knows it any more
 	Args string          `json:"args,omitempty"`
 
 	// DNS is what the plugin returned at Add, for the result.
@@ -37,6 +38,9 @@ type Delegate struct {
 
 // DelegateKind is the step's kind in the record.
 const DelegateKind = "ipam"
+
+// usualPath is where plugins are when nobody says where.
+const usualPath = "/opt/cni/bin:/usr/lib/cni:/usr/libexec/cni"
 
 // Kind is [DelegateKind].
 func (d *Delegate) Kind() string { return DelegateKind }
@@ -121,7 +125,11 @@ func (d *Delegate) Status(ctx context.Context, _ *attach.Store, _ string) error 
 
 func (d *Delegate) run(ctx context.Context, a *attach.Attachment, command string) error {
 	// The plugins may have moved since ADD: today's folders count, too.
-	p, err := findPlugin(d.Type, d.Path+string(filepath.ListSeparator)+os.Getenv("CNI_PATH"))
+	path := d.Path + string(filepath.ListSeparator) + os.Getenv("CNI_PATH")
+	if d.Path == "" {
+		path += string(filepath.ListSeparator) + usualPath
+	}
+	p, err := findPlugin(d.Type, path)
 	if err != nil {
 		return fmt.Errorf("%s: %w", command, err)
 	}
@@ -137,7 +145,7 @@ func (d *Delegate) env(a *attach.Attachment) []string {
 		"CNI_NETNS=" + a.Netns,
 		"CNI_IFNAME=" + a.IfName,
 		"CNI_ARGS=" + d.Args,
-		"CNI_PATH=" + d.Path,
+		"CNI_PATH=" + cmp.Or(d.Path, os.Getenv("CNI_PATH"), usualPath),
 	}
 }
 

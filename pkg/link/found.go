@@ -1,6 +1,7 @@
 package link
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -33,6 +34,7 @@ type finder struct {
 	host    *conn
 	links   map[int]*rtnl.Link // of the host, by index
 	vlans   map[int]rtnl.PortVLANs
+	own     int // a file descriptor of this host's namespace
 	way     int // MTU of the way out
 	found   []Found
 	visited map[[2]uint64]bool // namespaces, by device and inode
@@ -47,7 +49,12 @@ func Find(paths []string) ([]Found, error) {
 		return nil, err
 	}
 	defer c.close()
-	f := &finder{host: c, links: map[int]*rtnl.Link{}, visited: map[[2]uint64]bool{}}
+	own, err := unix.Open(ownNetns, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", ownNetns, err)
+	}
+	defer unix.Close(own)
+	f := &finder{host: c, own: own, links: map[int]*rtnl.Link{}, visited: map[[2]uint64]bool{}}
 	all, err := c.Links()
 	if err != nil {
 		return nil, err
@@ -123,7 +130,15 @@ func (f *finder) look(path string) error {
 	if err != nil {
 		return err
 	}
+	back, err := c.NetnsID(f.own)
+	if err != nil {
+		return err
+	}
 	for _, d := range all {
+		// Nested hosts have containers, too, which are none of this one's.
+		if d.Away && d.Netns != back || !d.Away && strings.HasPrefix(path, "/proc/") {
+			continue
+		}
 		if err := f.take(ns, c, d, number); err != nil {
 			return err
 		}
@@ -131,7 +146,8 @@ func (f *finder) look(path string) error {
 	return nil
 }
 
-// take takes an interface of a namespace that has the number, if it is an attachment's.
+// take takes an interface of a namespace that this host has the number for, if it is an
+// attachment's.
 func (f *finder) take(ns *Netns, c *conn, d *rtnl.Link, number int32) error {
 	x := Found{IfName: d.Name, Netns: ns.Path(), MAC: d.MAC.String()}
 	host := f.links[d.Parent]
@@ -331,6 +347,26 @@ func (f *finder) onMaster(x *Found, c *conn, d *rtnl.Link) error {
 	}
 	x.Steps = append(x.Steps, m)
 	return nil
+}
+
+// DeleteMacvlan deletes a container's macvlan of which there is no record: what has the mark
+// of the attachment's key, and the host's routes to its addresses by a shim ([HostShim]).
+// Without a namespace at the attachment's path there is nothing to find.
+func DeleteMacvlan(ctx context.Context, a *attach.Attachment) error {
+	all, err := Find([]string{a.Netns})
+	for _, x := range all {
+		if x.Hash != a.Hash() || x.Netns == "" {
+			continue
+		}
+		found := &attach.Attachment{Key: a.Key, Netns: x.Netns, Cookie: x.Cookie, Addresses: x.Addresses}
+		for _, s := range slices.Backward(x.Steps) {
+			switch s.(type) {
+			case *Macvlan, *HostShim, *Subinterface:
+				err = errors.Join(err, s.Del(ctx, found))
+			}
+		}
+	}
+	return err
 }
 
 // modeName is the inverse of MacvlanMode.

@@ -80,8 +80,13 @@ agent, the store, devices, black holes on the way to other hosts, blocks. Each p
 comes with why it matters and the command that mends it.
 
 It changes nothing, unless --fix is given. Then it does of these commands what is safe
-and ours: it switches forwarding on, and does what 'berth gc' and 'berth reload' do. It
-starts an agent when none runs and containers need their names; it restarts nothing,
+and ours: it switches forwarding on, and does what 'berth gc' and 'berth reload' do.
+Before that it rebuilds the records, where the state file is damaged or was removed, or
+containers live that no record has: from what can be read of the file, from what
+runtimes keep of their ADDs (libcni's cache in /var/lib/cni), and from the kernel. The
+damaged file is kept beside the new one. It says which containers nobody knows: their
+addresses and ports are kept from others until they are gone. It starts an agent when
+none runs and containers need their names; it restarts nothing,
 and leaves the rules of other firewalls alone, but for those that let our bridges
 through. It says what it did, and looks again.
 

@@ -1,0 +1,124 @@
+package link
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/internal/proc"
+	"github.com/berth-cni/berth/pkg/internal/rtnl"
+	"golang.org/x/sys/unix"
+)
+
+// errChanged is about what only a bridge has that Berth made.
+var errChanged = errors.New("is not as Berth made it")
+
+// look returns the bridge, and behind it the interface with the gateway of a VLAN, and
+// the first thing that is not as Add would make it. It asks what the kernel answers
+// without its interface lock, so that an ADD can.
+func (b *Bridge) look(c *conn, a *attach.Attachment) (found []*rtnl.Link, fault error) {
+	d, err := c.Glance(b.Name)
+	if err != nil {
+		return nil, err
+	}
+	gateway := d
+	found = []*rtnl.Link{d}
+	if b.Gateway && b.GatewayVLAN != 0 {
+		if gateway, err = c.Glance(b.vlanInterface()); err != nil {
+			return nil, err
+		}
+		found = append(found, gateway)
+	}
+	for _, i := range found {
+		if i.Flags&unix.IFF_UP == 0 {
+			return found, fmt.Errorf("bridge %s is down", i.Name)
+		}
+	}
+	if b.Promisc && d.Flags&unix.IFF_PROMISC == 0 {
+		return found, fmt.Errorf("bridge %s is not promiscuous", b.Name)
+	}
+	for _, s := range b.settings(gateway.Name, a) {
+		if have, err := proc.Read(s.path); err != nil || have != s.value && have != "" {
+			return found, errors.Join(err, fmt.Errorf("%s is %q, want %s", s.path, have, s.value))
+		}
+	}
+	if fault := b.lookOutward(c, d, gateway, a); fault != nil {
+		return found, fault
+	}
+	if want := bridgeMAC(b.Name); !slices.Equal(d.MAC, want) {
+		return found, fmt.Errorf("bridge %s has the MAC %s, and %w, with %s", b.Name, d.MAC, errChanged, want)
+	}
+	return found, nil
+}
+
+// lookOutward looks at the routes that the bridge has to have and at its MTU.
+func (b *Bridge) lookOutward(c *conn, d, gateway *rtnl.Link, a *attach.Attachment) error {
+	to := []netip.Addr{outside4, outside6}
+	gws := gateways(a)
+	if !b.Gateway {
+		gws = nil
+	}
+	for _, gw := range gws {
+		to = append(to, gw.Addr(), neighbourIn(gw))
+	}
+	found, err := c.RoutesTo(to...)
+	if err != nil {
+		return err
+	}
+	for i, gw := range gws {
+		own, beside := found[2+2*i], found[3+2*i]
+		there := own != nil && own.Type == unix.RTN_LOCAL && own.Index == gateway.Index
+		if gw.Addr().Is6() { // whose route comes a moment after the address
+			if there, err = c.HasAddress6(gateway.Index, gw.Addr()); err != nil {
+				return err
+			}
+		}
+		if !there {
+			return fmt.Errorf("bridge %s lacks its gateway address %s", gateway.Name, gw)
+		}
+		if gw.IsSingleIP() || beside != nil && beside.Index == gateway.Index {
+			continue
+		}
+		if there, err := c.connected(gateway.Index, gw); err != nil || !there { // else the host's own routing policy has another way
+			return errors.Join(err, fmt.Errorf("the host has no route to %s by bridge %s", gw.Masked(), gateway.Name))
+		}
+	}
+	mtu := b.MTU
+	if mtu == 0 {
+		if _, mtu, err = c.outOf(found[:2]); err != nil {
+			return err
+		}
+	}
+	if b.tooLarge(d, mtu) {
+		return fmt.Errorf("bridge %s has MTU %d, more than the %d of the way out, and %w", b.Name, d.MTU, mtu, errChanged)
+	}
+	return nil
+}
+
+// setting is a value of /proc/sys.
+type setting struct{ path, value string }
+
+// settings are those of the bridge. on is the interface with the gateway.
+func (b *Bridge) settings(on string, a *attach.Attachment) []setting {
+	// No router advertisement of a container may change the host's routes
+	// (CVE-2020-10749).
+	all := []setting{{proc.Net("ipv6", "conf", b.Name, "accept_ra"), "0"}}
+	if !b.Gateway && len(a.Ports) == 0 {
+		return all
+	}
+	var v4, v6 bool
+	for _, addr := range a.Addresses {
+		v4 = v4 || addr.Prefix.Addr().Is4()
+		v6 = v6 || addr.Prefix.Addr().Is6()
+	}
+	if v6 {
+		all = append(all, setting{proc.Net("ipv6", "conf", on, "disable_ipv6"), "0"})
+	}
+	if v4 && len(a.Ports) > 0 {
+		// For 127.0.0.1:port of the host; the firewall keeps others from it.
+		all = append(all, setting{proc.Net("ipv4", "conf", on, "route_localnet"), "1"})
+	}
+	return all
+}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/link"
 )
 
 // add is ADD of every mode: plan, claim, add, answer.
@@ -46,7 +47,7 @@ func (r *Request) Adding() (*attach.Adding, error) {
 		return nil, err
 	}
 	a := &attach.Attachment{
-		Key: r.key(attach.Main), Plugin: r.mode.Name, Netns: r.Netns, Cookie: cookie, MountNS: mountNamespace(),
+		Key: r.key(attach.Main), Plugin: r.mode.Name, Netns: r.Netns, Cookie: cookie, MountNS: link.MountNamespace(),
 		Created: time.Now().UTC().Truncate(time.Millisecond), Args: r.Args, MAC: r.wantedMAC,
 		Connected: r.Args[ArgConnected] != "", Steps: steps,
 	}

@@ -8,7 +8,6 @@ import (
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/ipam"
 	"github.com/berth-cni/berth/pkg/link"
-	"golang.org/x/sys/unix"
 )
 
 // makeRoom removes what an ADD was refused for, if that is of something that is gone: a
@@ -59,15 +58,5 @@ func deleteGone(ctx context.Context, s *attach.Store, a *attach.Attachment) bool
 // the namespace. Of others, a runtime that keeps its namespaces in a mount namespace of
 // its own would seem to have lost them all.
 func visible(a *attach.Attachment) bool {
-	return link.HasVeth(a) || a.MountNS != 0 && a.MountNS == mountNamespace()
-}
-
-// mountNamespace is the inode of this process's mount namespace (namespaces(7)); 0 when
-// there is no telling.
-func mountNamespace() uint64 {
-	var s unix.Stat_t
-	if unix.Stat("/proc/self/ns/mnt", &s) != nil {
-		return 0
-	}
-	return s.Ino
+	return link.HasVeth(a) || a.MountNS != 0 && a.MountNS == link.MountNamespace()
 }

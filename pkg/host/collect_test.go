@@ -144,6 +144,23 @@ func TestCollectKeepsForeignBridge(t *testing.T) {
 	}
 }
 
+// TestCollectOtherMounts: what was attached in another mount namespace (mount_namespaces(7))
+// may be there, where only that one sees its path; no interface of the host tells.
+func TestCollectOtherMounts(t *testing.T) {
+	w := newHost(t)
+	for name, mounts := range map[string]uint64{"hidden": link.MountNamespace() + 1, "gone": link.MountNamespace()} {
+		a := &attach.Attachment{Key: attach.Key{Network: "lan", Container: name, IfName: "eth0"}, Netns: "/run/netns/" + name + "-by-now",
+			Cookie: 1, MountNS: mounts, Created: hosttest.Noon.Add(-time.Hour)}
+		if err := w.Store.Add(t.Context(), &attach.Adding{Attachment: a}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out, err := w.collect(CollectOptions{})
+	if err != nil || !strings.Contains(out, "left container hidden ") || !strings.Contains(out, "removed container gone ") {
+		t.Errorf("%v, %s", err, out)
+	}
+}
+
 // TestCollectSharedBridge: a bridge of several networks goes with the last of them.
 func TestCollectSharedBridge(t *testing.T) {
 	w := newHost(t)

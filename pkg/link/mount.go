@@ -148,3 +148,13 @@ func newNetns() (*Netns, error) {
 	runtime.UnlockOSThread()
 	return ns, err
 }
+
+// MountNamespace is the inode of this process's mount namespace (namespaces(7)); 0 when
+// there is no telling.
+func MountNamespace() uint64 {
+	var s unix.Stat_t
+	if unix.Stat("/proc/self/ns/mnt", &s) != nil {
+		return 0
+	}
+	return s.Ino
+}

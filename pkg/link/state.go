@@ -72,6 +72,10 @@ func StateOf(a *attach.Attachment, there func(ifName string) bool, now time.Time
 		if there(a.HostIfName()) {
 			return Detached, why + ", and a process is still in the one that was attached"
 		}
+		return Gone, why
+	}
+	if a.MountNS != 0 && a.MountNS != MountNamespace() { // a runtime may keep its namespaces where only it sees them
+		return Unknown, why + " in this mount namespace, and it was attached in another"
 	}
 	return Gone, why
 }

@@ -214,6 +214,18 @@ func (s *Store) connect(ctx context.Context) (*clientv3.Client, error) {
 	return client, nil
 }
 
+// forget has the next call make its own connections and log in anew. One that was being
+// made when its server went away can hang for longer than the server is away: gRPC gives
+// an attempt 20 s.
+func (s *Store) forget(client *clientv3.Client) {
+	s.dialing <- struct{}{}
+	defer func() { <-s.dialing }()
+	if s.client == client && s.ctx.Err() == nil {
+		s.client = nil
+		_ = client.Close()
+	}
+}
+
 // bound ends a request in time, and with the store.
 func (s *Store) bound(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithTimeout(ctx, d)

@@ -41,6 +41,7 @@ func (s *Store) stream(ctx context.Context, prefix string, at place, started fun
 	opening := time.AfterFunc(s.o.RequestTimeout, cancel)
 	st.rpc, err = pb.NewWatchClient(client.ActiveConnection()).Watch(ctx, grpc.MaxCallRecvMsgSize(math.MaxInt32))
 	if !opening.Stop() {
+		s.forget(client)
 		return fmt.Errorf("open a watch: no answer for %s", st.answer)
 	}
 	if err != nil {

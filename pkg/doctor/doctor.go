@@ -48,7 +48,7 @@ func Diagnose(ctx context.Context, c Config, fix bool) *Report {
 		f = c.gather(ctx)
 		r = examine(f, checks)
 	}
-	more := c.mend(ctx, f, r)
+	more := c.mend(ctx, r)
 	if len(more) > 0 {
 		r = examine(c.gather(ctx), checks)
 	}
@@ -84,7 +84,7 @@ var checks = []check{
 	{"this host may use its networks", checkRefused, nil, true},
 	{"networks work", checkNetworks, nil, true},
 	{"VXLAN devices are there and up", checkDevices, nil, true},
-	{"the host forwards packets", checkForwarding, []remedy{remedyForwarding, remedyReload}, false},
+	{"the host forwards packets", checkForwarding, []remedy{remedyReload}, false},
 	{"bridged frames are not dropped", checkBridgeNF, []remedy{remedyReload}, false},
 	{"other firewalls let containers through", checkOtherFirewalls, []remedy{remedyReload}, false},
 	{"published ports are the containers' alone", checkListeners, nil, false},

@@ -3,7 +3,6 @@ package doctor
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -15,7 +14,6 @@ import (
 	"github.com/berth-cni/berth/pkg/host"
 	"github.com/berth-cni/berth/pkg/link"
 	"github.com/berth-cni/berth/pkg/names"
-	"golang.org/x/sys/unix"
 )
 
 // hostFacts are what the checks look at of the networks of this host alone.
@@ -108,7 +106,7 @@ func (h *hostFacts) lookAround() {
 	}
 	h.BridgeNF = map[bool]bool{true: setting("bridge", "bridge-nf-call-iptables") == "1", false: setting("bridge", "bridge-nf-call-ip6tables") == "1"}
 	_, h.FirewallErr = firewall.Choose("auto")
-	h.HostMounts = mountsOfHost()
+	h.HostMounts = link.HostMounts(netnsDirs...)
 	_, err := os.Stat("/sys/module/vxlan")
 	h.NoVXLAN = err != nil && !modulePresent("vxlan")
 }
@@ -186,42 +184,3 @@ func (h *hostFacts) ownDevices() []string {
 // netnsDirs are where runtimes keep the namespaces of their containers. Elsewhere
 // (Docker, in a folder of its own) the host's may be mounted on purpose.
 var netnsDirs = []string{"/run/netns/", "/var/run/netns/", "/run/user/"}
-
-// mountsOfHost are the paths there on which the host's own namespace is mounted, each
-// once: proc_pid_mountinfo(5) shows it as net:[inode] of an nsfs.
-func mountsOfHost() []string {
-	var own unix.Stat_t
-	info, err := os.ReadFile("/proc/thread-self/mountinfo")
-	if err != nil || unix.Stat("/proc/thread-self/ns/net", &own) != nil {
-		return nil
-	}
-	root := fmt.Sprintf("net:[%d]", own.Ino)
-	var all []string
-	for line := range strings.Lines(string(info)) {
-		f := strings.Fields(line)
-		if len(f) > 4 && f[3] == root && slices.ContainsFunc(netnsDirs, func(dir string) bool { return strings.HasPrefix(f[4], dir) }) {
-			all = append(all, f[4])
-		}
-	}
-	slices.Sort(all)
-	return slices.Compact(all)
-}
-
-// modulePresent tells whether the running kernel has a module, in it or beside it.
-func modulePresent(name string) bool {
-	var u unix.Utsname
-	if unix.Uname(&u) != nil {
-		return true // there is no telling
-	}
-	dir := "/lib/modules/" + unix.ByteSliceToString(u.Release[:])
-	if _, err := os.Stat(dir); err != nil {
-		return true
-	}
-	for _, list := range []string{"modules.dep", "modules.builtin"} {
-		data, _ := os.ReadFile(dir + "/" + list)
-		if strings.Contains(string(data), "/"+name+".ko") {
-			return true
-		}
-	}
-	return false
-}

@@ -2,12 +2,10 @@ package doctor
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/berth-cni/berth/pkg/host"
-	"github.com/berth-cni/berth/pkg/internal/proc"
 )
 
 // remedy is something that mends, and cannot harm.
@@ -16,14 +14,13 @@ type remedy int
 // The remedies, in the order in which they are used: what is left over goes before
 // what is missing is made.
 const (
-	remedyForwarding remedy = iota
-	remedyGC
+	remedyGC remedy = iota
 	remedyReload
 )
 
 // mend uses the remedies of the checks that found a problem, each once. It returns what
 // was done, in lines.
-func (c *Config) mend(ctx context.Context, f *facts, r *Report) (done []string) {
+func (c *Config) mend(ctx context.Context, r *Report) (done []string) {
 	var wanted []remedy
 	for _, found := range r.Checks {
 		if len(found.Problems) > 0 {
@@ -35,8 +32,6 @@ func (c *Config) mend(ctx context.Context, f *facts, r *Report) (done []string) 
 		var lines []string
 		var err error
 		switch w {
-		case remedyForwarding:
-			lines, err = switchForwardingOn(f)
 		case remedyGC:
 			lines, err = did(func(report func(host.Event)) error {
 				return host.Collect(ctx, c.Records, host.CollectOptions{Now: c.Now}, report)
@@ -62,17 +57,4 @@ func did(do func(report func(host.Event)) error) (lines []string, err error) {
 		}
 	})
 	return lines, err
-}
-
-// switchForwardingOn writes the switches that are needed and off. IPv6's is left to an
-// ADD or a reload, which first see to it that the host keeps the default route that it
-// has from router advertisements (RFC 4861, section 6.2.7: a router takes none).
-func switchForwardingOn(f *facts) ([]string, error) {
-	if f.Forwards[true] != "0" {
-		return nil, nil
-	}
-	if _, err := proc.Set(proc.Net("ipv4", "ip_forward"), "1"); err != nil {
-		return nil, fmt.Errorf("switch forwarding on: %w", err)
-	}
-	return []string{"net.ipv4.ip_forward is 1"}, nil
 }

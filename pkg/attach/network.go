@@ -66,9 +66,10 @@ func (e *OverlapError) Error() string {
 
 // overlap returns how two networks are in each other's way: on two links by their
 // subnets, since the host can route one only; on one link by their ranges, since an
-// address would be given out twice.
+// address would be given out twice. A network that was on another link overlaps what it
+// has left there.
 func (n Network) overlap(o Network) error {
-	if o.Name == n.Name {
+	if o.Name == n.Name && o.Link == n.Link {
 		return nil
 	}
 	if o.Link != n.Link {

@@ -65,6 +65,7 @@ func TestEnsureNetwork(t *testing.T) {
 		{"IPv6", Network{Name: "b", Link: "berth1", Subnets: subnets("fd00::/48")}, false},
 		{"the same link", Network{Name: "b", Link: "berth0", Subnets: subnets("10.1.0.0/16"), Ranges: ranges("10.1.0.100-10.1.0.200")}, true},
 		{"a range on the same link", Network{Name: "b", Link: "berth0", Ranges: ranges("10.1.0.50-10.1.0.200")}, false},
+		{"its own, moved to another link", Network{Name: "a", Link: "berth1", Subnets: subnets("10.1.0.0/16")}, false},
 		{"beside it", Network{Name: "b", Link: "berth1", Subnets: subnets("10.2.0.0/16", "fd00:1::/64")}, true},
 		{"no subnet", Network{Name: "c", Link: "berth2"}, true},
 	} {

@@ -147,6 +147,9 @@ func (b *Bridge) ensure(c *conn, a *attach.Attachment) ([]*rtnl.Link, error) {
 		found = append(found, gateway)
 	}
 	for _, s := range b.settings(gateway.Name, a) {
+		if b.leaves(c, d, s) {
+			continue
+		}
 		if _, err := proc.Set(s.path, s.value); err != nil {
 			return nil, err
 		}

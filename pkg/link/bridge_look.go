@@ -40,7 +40,11 @@ func (b *Bridge) look(c *conn, a *attach.Attachment) (found []*rtnl.Link, fault 
 		return found, fmt.Errorf("bridge %s is not promiscuous", b.Name)
 	}
 	for _, s := range b.settings(gateway.Name, a) {
-		if have, err := proc.Read(s.path); err != nil || have != s.value && have != "" {
+		have, err := proc.Read(s.path)
+		if err == nil && (have == s.value || have == "" || b.leaves(c, d, s)) {
+			continue
+		}
+		if err != nil || have != s.value {
 			return found, errors.Join(err, fmt.Errorf("%s is %q, want %s", s.path, have, s.value))
 		}
 	}
@@ -99,6 +103,21 @@ func (b *Bridge) lookOutward(c *conn, d, gateway *rtnl.Link, a *attach.Attachmen
 
 // setting is a value of /proc/sys.
 type setting struct{ path, value string }
+
+// leaves tells whether a setting is not to be touched: the host's own LAN bridge, which
+// its way out goes by, takes router advertisements or not as its administrator has it.
+func (b *Bridge) leaves(c *conn, d *rtnl.Link, s setting) bool {
+	if s.path != proc.Net("ipv6", "conf", b.Name, "accept_ra") {
+		return false
+	}
+	if i, err := c.LinkByName(b.Name); err != nil || i.Alias == sharedAlias {
+		return false
+	}
+	found, err := c.RoutesTo(outside4, outside6)
+	return err == nil && slices.ContainsFunc(found, func(r *rtnl.Route) bool {
+		return r != nil && r.Type == unix.RTN_UNICAST && (r.Index == d.Index || slices.Contains(r.Hops[:], d.Index))
+	})
+}
 
 // settings are those of the bridge. on is the interface with the gateway.
 func (b *Bridge) settings(on string, a *attach.Attachment) []setting {

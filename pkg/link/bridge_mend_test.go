@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/internal/proc"
 	"github.com/berth-cni/berth/pkg/nstest"
 )
 
@@ -202,6 +203,32 @@ func TestBridgeOfOthersKeepsMAC(t *testing.T) {
 	shell(t, "ip link del nic0")
 	if out, _ := nstest.Output("ip", "link", "show", "lan0"); !strings.Contains(out, mac) {
 		t.Errorf("without the NIC: %s", out)
+	}
+}
+
+// The host's own LAN bridge goes on to take router advertisements; one that leads to
+// containers alone does not.
+func TestBridgeOfOthersTakesAdvertisements(t *testing.T) {
+	for route, want := range map[string]string{"ip route add default via 192.0.2.9 dev lan0": "1", "ip route add 198.51.100.0/24 via 192.0.2.9 dev lan0": "0"} {
+		t.Run(route, func(t *testing.T) {
+			nstest.Host(t)
+			shell(t, "ip link add nic0 type veth peer name nic1", "ip link set nic0 up", "ip link set nic1 up",
+				"ip link add lan0 type bridge", "sysctl -qw net.ipv6.conf.lan0.accept_ra=1", "ip link set nic0 master lan0", "ip link set lan0 up",
+				"ip address add 192.0.2.2/24 dev lan0", route)
+			a := &attach.Adding{Attachment: attachment(t, "c1", 2)}
+			b := &Bridge{Name: "lan0"}
+			for range 2 {
+				if err := b.Add(t.Context(), a); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := b.Check(t.Context(), a.Attachment); err != nil {
+				t.Error(err)
+			}
+			if got, err := proc.Read(proc.Net("ipv6", "conf", "lan0", "accept_ra")); err != nil || got != want {
+				t.Errorf("accept_ra is %s (%v), want %s", got, err, want)
+			}
+		})
 	}
 }
 

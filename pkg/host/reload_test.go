@@ -14,7 +14,7 @@ func TestReload(t *testing.T) {
 	w := newHost(t)
 	dead := w.Container(3, false)
 	w.Sh("ip netns del " + filepath.Base(dead.Netns))
-	time.Sleep(100 * time.Millisecond)
+	w.Ended(dead)
 	first := attach.Key{Network: "web", Container: "c1", IfName: "eth0"}
 	w.Sh("ip link del " + first.HostIfName() + "; nft flush ruleset")
 	out, err := w.reload("web")

@@ -49,6 +49,23 @@ func Empty(t *testing.T) *Host {
 	return h
 }
 
+// Ended waits until the kernel has ended the namespace of an attachment with a veth pair,
+// a moment after its last path: the host's end goes with it.
+func (h *Host) Ended(a *attach.Attachment) {
+	h.Helper()
+	for range 500 {
+		there, err := link.Exists(a.HostIfName())
+		if err != nil {
+			h.Fatal(err)
+		}
+		if !there {
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	h.Fatalf("%s is still there after 10 s", a.HostIfName())
+}
+
 // Sh runs a command of the shell, and returns what it writes.
 func (h *Host) Sh(command string) string {
 	h.Helper()

@@ -213,6 +213,7 @@ func TestRebuild(t *testing.T) {
 			w, before := newTown(t)
 			w.moveIn()
 			w.lives(true, true)
+			had := w.held()
 			w.damage(change)
 			told := w.doctor()
 			if !strings.Contains(told, "is damaged") && !strings.HasPrefix(name, "pages") {
@@ -222,6 +223,9 @@ func TestRebuild(t *testing.T) {
 			if strings.Contains(fixed, "BAD") || strings.Contains(fixed, "not known") {
 				t.Errorf("%s\nbefore:\n%s", fixed, told)
 			}
+			if has := w.held(); !slices.Equal(has, had) {
+				t.Errorf("the records hold\n%s\nand held\n%s", strings.Join(has, "\n"), strings.Join(had, "\n"))
+			}
 			w.lives(true, true)
 			w.refuses()
 			w.moveOut(before, name)
@@ -229,6 +233,72 @@ func TestRebuild(t *testing.T) {
 				t.Log(fixed)
 			}
 		})
+	}
+}
+
+// held are the keys of the records, and of what they hold.
+func (b *bed) held() []string {
+	b.t.Helper()
+	s, err := b.Look("state")
+	must(b.t, err)
+	return slices.DeleteFunc(s["state"], func(line string) bool {
+		return strings.HasPrefix(line, "cursors") || strings.HasPrefix(line, "networks")
+	})
+}
+
+// TestRebuildModes is the other modes, of which the kernel has no interface with a mark:
+// what runtimes keep tells of them.
+func TestRebuildModes(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	chained := with(`{"type": "ptp", "ipam": {"type": "host-local", "subnet": "10.87.0.0/24", "routes": [{"dst": "0.0.0.0/0"}]}}`)
+	leases := `{"type": "ptp", "ipam": {"type": "berth-ipam", "subnet": "10.86.0.0/24", "routes": [{"dst": "0.0.0.0/0"}]}}`
+	networks := map[string]*sandbox.Network{}
+	for name, plugins := range map[string][]string{"web": {bridge}, "none": {none}, "host": {host}, "joined": {share("web")}, "leases": {leases},
+		"chained": {chained, `{"type": "bridge", "bridge": "berth0", "ipMasq": true, "capabilities": {"portMappings": true}}`}} {
+		n, err := b.Network(strings.Replace(conflist(version, plugins...), `"demo"`, `"`+name+`"`, 1), b.bin, b.ref)
+		must(t, err)
+		networks[name] = n
+	}
+	containers := map[string]*sandbox.Container{}
+	opts := func(name string) []sandbox.Option {
+		if name == "chained" {
+			return []sandbox.Option{tcpPort(8081, 80)}
+		}
+		return []sandbox.Option{sandbox.Arg("IgnoreUnknown", "1"), sandbox.Arg("K8S_POD_NAME", name)}
+	}
+	names := []string{"web", "none", "host", "joined", "leases", "chained"}
+	for _, name := range names {
+		containers[name] = b.container(name)
+		_, err := networks[name].Add(containers[name], opts(name)...)
+		must(t, err)
+	}
+	serve(t, containers["chained"], ":80")
+	had := b.held()
+	must(t, b.Do(func() error { return os.Truncate(stateFile, 0) }))
+	fixed, _ := b.Output(filepath.Join(b.bin, "berth"), "doctor", "--fix")
+	if strings.Contains(fixed, "BAD") || strings.Contains(fixed, "not known") {
+		t.Error(fixed)
+	}
+	if has := b.held(); !slices.Equal(has, had) {
+		t.Errorf("the records hold\n%s\nand held\n%s", strings.Join(has, "\n"), strings.Join(had, "\n"))
+	}
+	b.answers(b.outside, "192.0.2.1:8081", containers["chained"], "192.0.2.2")
+	for _, name := range names {
+		if err := networks[name].Check(containers[name], opts(name)...); err != nil {
+			t.Errorf("CHECK of %s: %v", name, err)
+		}
+	}
+	slices.Reverse(names)
+	for _, name := range names {
+		must(t, networks[name].Del(containers[name], opts(name)...))
+		must(t, containers[name].Remove())
+	}
+	if left := b.held(); len(left) > 0 {
+		t.Errorf("left: %q", left)
+	}
+	if left, err := b.Output("sh", "-c", "nft list ruleset | grep -c comment"); err == nil {
+		t.Errorf("elements of attachments are left: %s", left)
 	}
 }
 

@@ -63,6 +63,11 @@ func TestDamage(t *testing.T) {
 		{"ip link set $V1 nomaster", inFaults, "the interface of c1", true},
 		{"ip link set $V1 down", inFaults, "the interface of c1", true},
 		{"ip netns exec $N1 ip link del eth0", inFaults, "the interface of c1", true},
+		// The state file.
+		{": > $STATE/berth.db", inStateFile, "is damaged", true},
+		{"truncate -s 5000 $STATE/berth.db", inStateFile, "is damaged", true},
+		{"dd if=/dev/zero of=$STATE/berth.db bs=4096 seek=3 count=6 conv=notrunc", inStateFile, "is damaged", true},
+		{"rm $STATE/berth.db", inStateFile, "have no record: there is no state file in ", true},
 		// Configurations.
 		{"echo '{' > \"$CONF/10-cut.conflist\"", inConflists, "10-cut.conflist: is no CNI configuration", false},
 		{"for i in 1 2; do echo '{\"cniVersion\": \"1.0.0\", \"name\": \"two\", \"plugins\": [{\"type\": \"ptp\"}]}' > \"$CONF/$i.conflist\"; done", inConflists,
@@ -106,7 +111,7 @@ func (w *testHost) names() string {
 	if err != nil {
 		w.Fatal(err)
 	}
-	return fmt.Sprintf("N1=%s; V1=%s; CONF='%s'; ", filepath.Base(a.Netns), a.HostIfName(), os.Getenv(conflist.Env))
+	return fmt.Sprintf("N1=%s; V1=%s; CONF='%s'; STATE='%s'; ", filepath.Base(a.Netns), a.HostIfName(), os.Getenv(conflist.Env), w.Dir)
 }
 
 // publish adds a container whose port is published on one address of the host.

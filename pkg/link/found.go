@@ -42,7 +42,8 @@ type finder struct {
 
 // Find looks for interfaces of attachments in the namespaces of some paths, and on this
 // host, where those are found too whose namespace none of the paths leads to. It lists
-// all interfaces of all these namespaces.
+// all interfaces of all these namespaces. The error says beside the list which of them it
+// could not look into; those of processes (/proc) are passed over then.
 func Find(paths []string) ([]Found, error) {
 	c, err := dial()
 	if err != nil {
@@ -70,7 +71,7 @@ func Find(paths []string) ([]Found, error) {
 	}
 	var errs []error
 	for _, path := range paths {
-		if err := f.look(path); err != nil {
+		if err := f.look(path); err != nil && !strings.HasPrefix(path, "/proc/") {
 			errs = append(errs, fmt.Errorf("look for interfaces in %s: %w", path, err))
 		}
 	}

@@ -24,7 +24,7 @@ type Netns struct {
 // OpenNetns opens the namespace of a path. The error is fs.ErrNotExist when
 // nothing is there, [ErrNotNetns] when it is something else.
 func OpenNetns(path string) (*Netns, error) {
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0) // or it would wait for a FIFO's writer
 	if err != nil {
 		return nil, fmt.Errorf("open namespace %s: %w", path, err)
 	}

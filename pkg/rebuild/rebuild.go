@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/berth-cni/berth/pkg/attach"
@@ -104,6 +105,10 @@ func (c *Config) look(ctx context.Context, old *attach.Salvage, report *Report) 
 		paths = append(paths, a.Netns)
 	}
 	all, err := link.Find(append(paths, namespaces()...))
+	if err != nil && len(all) > 0 { // the rest goes by what the firewall has
+		report.Partly = append(report.Partly, strings.ReplaceAll(err.Error(), "\n", "; "))
+		err = nil
+	}
 	errs[1] = err
 	for _, x := range all {
 		b.found[x.Hash] = x
@@ -117,6 +122,7 @@ func (b *builder) rebuild() *attach.Rebuilt {
 	b.fromLoose()
 	b.fromCaches()
 	b.fromKernel()
+	b.settleWaiting()
 	r := &attach.Rebuilt{Records: b.made}
 	for _, n := range b.networks {
 		r.Networks = append(r.Networks, n)

@@ -102,8 +102,11 @@ func (b *builder) settleAddresses(a *attach.Attachment, x link.Found, e *entry) 
 // firewalls were told, ports and names. It returns the plugin's name.
 func (b *builder) behindBridge(a *attach.Attachment, r *cni.Request, conf *bridged.Conf) (plugin string) {
 	plugin = conflist.Bridge
-	rules, ports := b.rules(a, r, conf)
-	a.Ports = ports
+	rules, published := b.rules(a, r, conf)
+	a.Ports = published
+	if r != nil {
+		a.Ports, a.Waiting = asFor(askedPorts(r, conf, rules), published)
+	}
 	var subnets []netip.Prefix
 	for _, l := range b.overlays {
 		if n := &l.Network; n.Bridge() == rules.Bridge {
@@ -169,17 +172,58 @@ func (b *builder) rules(a *attach.Attachment, r *cni.Request, conf *bridged.Conf
 		return rules, nil
 	}
 	policy := bridged.Policy{Internal: conf.Internal, Isolate: conf.Isolate, NoICC: conf.NoICC()}
-	if asked, err := conf.Rules(r, rules.Bridge, policy); err == nil {
-		rules = asked
-	}
-	given, err := ipam.Parse(conf.IPAM)
+	asked, err := conf.Rules(r, rules.Bridge, policy)
 	if err != nil {
 		return rules, nil
 	}
-	if s, ok := conf.Ports(r, policy, given).(*firewall.Ports); ok {
-		return rules, s.Ports
+	return asked, askedPorts(r, conf, asked)
+}
+
+// askedPorts are those that the runtime asked for.
+func askedPorts(r *cni.Request, conf *bridged.Conf, rules *firewall.Rules) []attach.Port {
+	given, err := ipam.Parse(conf.IPAM)
+	if rules.Overlay != "" { // whose addresses no configuration tells
+		given = &ipam.Config{Type: ipam.BuiltInType}
 	}
-	return rules, nil
+	if err != nil {
+		return nil
+	}
+	if s, ok := conf.Ports(r, bridged.Policy{Internal: rules.Internal}, given).(*firewall.Ports); ok {
+		return s.Ports
+	}
+	return nil
+}
+
+// asFor splits what was asked for into what is published, in the words in which it was
+// asked for, and what is not. What nobody asked for and is published stays.
+func asFor(asked, published []attach.Port) (ports, waiting []attach.Port) {
+	left := slices.Clone(published)
+	for _, p := range asked {
+		n := len(left)
+		left = slices.DeleteFunc(left, func(q attach.Port) bool { return q.ContainerPort == p.ContainerPort && q.Overlaps(p) })
+		if len(left) < n {
+			ports = append(ports, p)
+		} else {
+			waiting = append(waiting, p)
+		}
+	}
+	return append(ports, left...), waiting
+}
+
+// settleWaiting has records wait for those ports alone that another one of the container
+// has; what is not published for another reason is to be published again.
+func (b *builder) settleWaiting() {
+	for _, a := range b.made {
+		a.Waiting = slices.DeleteFunc(a.Waiting, func(p attach.Port) bool {
+			for _, o := range b.records {
+				if o != a && o.Container == a.Container && slices.ContainsFunc(o.Ports, p.Overlaps) {
+					return false
+				}
+			}
+			a.Ports = append(a.Ports, p)
+			return true
+		})
+	}
 }
 
 // gatewayOf is the host's interface that the container is reached by: the bridge, or that

@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -56,15 +57,14 @@ func TestNetworkRemovedByOthers(t *testing.T) {
 				}
 				return nil
 			})
-			var left []string
-			for _, l := range before.Diff(b.snapshot()) {
-				if strings.Contains(l, "berth0") || strings.Contains(l, "networks") {
-					left = append(left, l)
+			b.soon(func() error { // the bridge goes first
+				for _, l := range before.Diff(b.snapshot()) {
+					if strings.Contains(l, "berth0") || strings.Contains(l, "networks") {
+						return fmt.Errorf("left: %s", l)
+					}
 				}
-			}
-			if left != nil {
-				t.Errorf("left:\n%s", strings.Join(left, "\n"))
-			}
+				return nil
+			})
 			again := b.container("c2")
 			b.add(n, again, tcpPort(8080, 80))
 			serve(t, again, ":80")

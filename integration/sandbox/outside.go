@@ -22,7 +22,7 @@ func (h *Host) Outside() (*Container, error) {
 	return c, h.Script(`
 		ip link add uplink0 type veth peer name eth0 netns outside
 		sysctl -qw net.ipv6.conf.uplink0.accept_dad=0
-		nsenter --net=/run/netns/outside sysctl -qw net.ipv6.conf.eth0.accept_dad=0
+		ip netns exec outside sysctl -qw net.ipv6.conf.eth0.accept_dad=0
 		ip addr add 192.0.2.1/24 dev uplink0
 		ip addr add 2001:db8::1/64 dev uplink0 nodad
 		ip link set uplink0 up

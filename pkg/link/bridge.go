@@ -61,7 +61,11 @@ func (b *Bridge) Add(ctx context.Context, a *attach.Adding) error {
 	defer c.close()
 	found, fault := b.look(c, a.Attachment)
 	if errors.Is(fault, errChanged) {
-		if d, err := c.LinkByName(b.Name); err == nil && d.Alias != sharedAlias {
+		d, err := c.LinkByName(b.Name)
+		if err == nil && d.Kind != "bridge" {
+			return fmt.Errorf("bridge %s: %w (it is %s)", b.Name, ErrWrongKind, kindOf(d))
+		}
+		if err == nil && d.Alias != sharedAlias {
 			fault = nil // its MAC and MTU are those of whoever made it
 			if err := c.keepMAC(d); err != nil {
 				return fmt.Errorf("bridge %s: %w", b.Name, err)

@@ -67,6 +67,10 @@ func TestBridgeAtBirth(t *testing.T) {
 func TestBridgeRefusals(t *testing.T) {
 	nstest.Host(t)
 	a := attachment(t, "c1", 2)
+	shell(t, "ip link add nic0 type veth peer name nic1", "ip link set nic0 up", "sysctl -qw net.ipv6.conf.nic0.accept_ra=0")
+	if err := (&Bridge{Name: "nic0"}).Add(t.Context(), &attach.Adding{Attachment: a}); !errors.Is(err, ErrWrongKind) {
+		t.Errorf("nic0 as a bridge: %v, want ErrWrongKind", err)
+	}
 	if err := (&Bridge{Name: "lo", Gateway: true}).Add(t.Context(), &attach.Adding{Attachment: a}); !errors.Is(err, ErrWrongKind) {
 		t.Errorf("lo as a bridge: %v, want ErrWrongKind", err)
 	}

@@ -16,7 +16,7 @@ import (
 // keep keeps the registration up until its context ends or the name is lost.
 //
 // The lease is what tells it of the rest: whoever takes the name away revokes it.
-// A Watch pokes for what somebody does by hand.
+// A Watch pokes for what somebody does by hand, and when the store is back.
 func (r *registration) keep(ctx context.Context) {
 	stop := context.AfterFunc(r.s.ctx, r.cancel)
 	defer stop()
@@ -106,10 +106,23 @@ func (r *registration) renew(ctx context.Context) error {
 			}
 			return r.insist(ctx, true)
 		}
-		if err := sleep(ctx, pause(failures)); err != nil {
+		if err := r.sleep(ctx, pause(failures)); err != nil {
 			return err
 		}
 	}
+}
+
+// sleep is [sleep], and returns early when a Watch has found the store again: a host
+// whose registration waits for longer than its watch would count as dead meanwhile.
+func (r *registration) sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-r.poked:
+	case <-ctx.Done():
+	}
+	return ctx.Err()
 }
 
 func (r *registration) keepOnce(ctx context.Context) error {

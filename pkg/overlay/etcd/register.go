@@ -165,10 +165,12 @@ func (r *registration) insist(ctx context.Context, known bool) error {
 				return &overlay.ConflictError{Node: r.node.Name, Address: other.alive.Address, Since: other.alive.Since, Cloned: true}
 			}
 			failures, wait = -1, pause(1)
+		case errors.Is(err, errRaced) || errors.Is(err, rpctypes.ErrLeaseNotFound): // the store answers
+			failures, wait = -1, pause(1)
 		case failures == 1:
 			r.s.o.Log.Warn("etcd is away: trying again", "node", r.node.Name, "error", err)
 		}
-		if err := sleep(ctx, wait); err != nil {
+		if err := r.sleep(ctx, wait); err != nil {
 			return err
 		}
 	}

@@ -137,6 +137,9 @@ func (w *watcher) started() {
 	if w.away {
 		w.fn(overlay.Update{})
 	}
+	if w.failures > 0 {
+		w.s.poke()
+	}
 	w.works()
 }
 

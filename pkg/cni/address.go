@@ -24,6 +24,15 @@ func (r *Request) Addresses(conf *ipam.Config) attach.Step {
 	return r.delegation(conf.Type)
 }
 
+// AcceptRA tells whether the container takes router advertisements (acceptRA): without a
+// word for it only where no IPAM gives it addresses, on a network of layer 2.
+func (r *Request) AcceptRA(conf *ipam.Config) bool {
+	if r.Conf.AcceptRA != nil {
+		return *r.Conf.AcceptRA
+	}
+	return conf.Empty()
+}
+
 func (r *Request) delegation(ipamType string) *ipam.Delegate {
 	return &ipam.Delegate{Type: ipamType, Conf: r.StdinData, Path: r.Path, Args: r.CmdArgs.Args}
 }

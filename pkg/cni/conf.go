@@ -18,6 +18,7 @@ type Conf struct {
 	ICC             *bool  `json:"icc"`
 	Isolate         bool   `json:"isolate"`
 	Names           bool   `json:"names"`
+	AcceptRA        *bool  `json:"acceptRA"`
 	FirewallBackend string `json:"firewallBackend"`
 
 	Args    json.RawMessage `json:"args"`

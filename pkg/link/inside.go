@@ -15,6 +15,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// inside is how an interface in a container is to be.
+type inside struct {
+	dad      bool // IPv6 looks for duplicates of its addresses
+	acceptRA bool // router advertisements are left to the kernel's default, which takes them
+	announce bool // the neighbours are told the IPv4 addresses as the interface comes up
+}
+
 // configureInside gives the attachment's interface in the container its
 // addresses, brings it up and adds the routes.
 //
@@ -22,15 +29,15 @@ import (
 // nothing is sent that nobody needs. A MAC that follows from the address is known
 // already to whoever knew the address; only another MAC is announced (RFC 5227,
 // section 3). A container without IPv6 addresses gets no link-local one either, and
-// so asks for no routers.
-func configureInside(ns *Netns, a *attach.Attachment, dad bool) error {
+// so asks for no routers, unless it is to have addresses from them.
+func configureInside(ns *Netns, a *attach.Adding, o inside) error {
 	var c *conn
 	err := ns.do(func() error {
 		var err error
 		if c, err = dial(); err != nil {
 			return err
 		}
-		return allowIPv6(a, dad)
+		return o.prepare(a)
 	})
 	if c != nil {
 		defer c.close()
@@ -41,32 +48,32 @@ func configureInside(ns *Netns, a *attach.Attachment, dad bool) error {
 	if cookie, err := c.cookie(); err != nil || a.Cookie != 0 && cookie != a.Cookie {
 		return errors.Join(err, fmt.Errorf("%s became another namespace meanwhile", a.Netns))
 	}
-	if err := c.configure(a, dad, a.MAC != MAC(a)); err != nil || !hasIPv6(a) {
+	o.announce = a.MAC != MAC(a.Attachment)
+	if err := c.configure(a.Attachment, o); err != nil || !hasIPv6(a.Attachment) {
 		return err
 	}
-	if err := c.awaitUp(a.IfName); err != nil || !dad { // only when it is up does IPv6 listen
+	if err := c.awaitUp(a.IfName); err != nil || !o.dad { // only when it is up does IPv6 listen
 		return err
 	}
 	return c.settle(a.IfName)
 }
 
 // configure is [configureInside]'s requests, on a socket in the container's
-// namespace. announce tells the neighbours the IPv4 addresses, as the interface
-// comes up.
-func (c *conn) configure(a *attach.Attachment, dad, announce bool) error {
+// namespace.
+func (c *conn) configure(a *attach.Attachment, o inside) error {
 	index, err := c.Index(a.IfName)
 	if err != nil {
 		return err
 	}
 	var b batch
-	if announce {
+	if o.announce {
 		b.add("announce addresses of "+a.IfName, rtnl.SetInet(index, rtnl.ArpNotify, 1))
 	}
-	if len(a.Addresses) > 0 && !hasIPv6(a) {
+	if len(a.Addresses) > 0 && !hasIPv6(a) && !o.acceptRA {
 		b.try(rtnl.NoLinkLocal(index)) // fails where the interface has no IPv6
 	}
 	for _, addr := range a.Addresses {
-		b.add(fmt.Sprintf("add address %s to %s", addr.Prefix, a.IfName), newAddress(index, addr.Prefix, dad))
+		b.add(fmt.Sprintf("add address %s to %s", addr.Prefix, a.IfName), newAddress(index, addr.Prefix, o.dad))
 	}
 	b.add("set up "+a.IfName, rtnl.SetLink(index, unix.IFF_UP))
 	if err := b.run(c); err != nil {
@@ -165,6 +172,15 @@ func withGateway(r attach.Route, addrs []attach.Address) attach.Route {
 
 func hasIPv6(a *attach.Attachment) bool {
 	return slices.ContainsFunc(a.Addresses, func(x attach.Address) bool { return x.Prefix.Addr().Is6() })
+}
+
+// prepare sets, from inside the namespace, what has to be set before the interface is
+// up.
+func (o inside) prepare(a *attach.Adding) error {
+	if !o.acceptRA {
+		refuseAdvertisements(a)
+	}
+	return allowIPv6(a.Attachment, o.dad)
 }
 
 // allowIPv6 prepares the interface, from inside the namespace, for an IPv6

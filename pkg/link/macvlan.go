@@ -33,6 +33,8 @@ type Macvlan struct {
 	// Inside says that the master is in the container's namespace.
 	Inside bool `json:"inside,omitempty"`
 	DAD    bool `json:"dad,omitempty"` // IPv6 duplicate address detection
+	// AcceptRA has the container take router advertisements.
+	AcceptRA bool `json:"acceptRA,omitempty"`
 }
 
 // MACVLAN_MODE_* of linux/if_link.h.
@@ -66,22 +68,22 @@ func (m *Macvlan) Add(_ context.Context, a *attach.Adding) error {
 		return err
 	}
 	defer ns.Close()
-	inside, err := ns.dial()
+	c, err := ns.dial()
 	if err != nil {
 		return err
 	}
-	defer inside.close()
-	master, err := m.create(ns, inside, a.Attachment)
+	defer c.close()
+	master, err := m.create(ns, c, a.Attachment)
 	if err != nil {
 		return fmt.Errorf("add macvlan on %s: %w", m.Master, err)
 	}
-	d, err := inside.LinkByName(macvlanName(a.Attachment))
+	d, err := c.LinkByName(macvlanName(a.Attachment))
 	if err != nil {
 		return errors.Join(err, attach.ErrLeft)
 	}
-	if err := m.configure(ns, inside, d, master, a.Attachment); err != nil {
+	if err := m.configure(ns, c, d, master, a); err != nil {
 		err = fmt.Errorf("macvlan on %s: %w", m.Master, err)
-		if undo := inside.deleteIndex(d.Index); undo != nil {
+		if undo := c.deleteIndex(d.Index); undo != nil {
 			return errors.Join(err, undo, attach.ErrLeft)
 		}
 		return err
@@ -152,27 +154,32 @@ func (m *Macvlan) explain(err error, master *rtnl.Link) error {
 // (RFC 5227 section 3, RFC 4861 section 7.2.6); and in passthru mode, where the
 // child begins with the master's MAC, that the master changes to the child's. The
 // kernel gives the master's own back when the child goes.
-func (m *Macvlan) configure(ns *Netns, c *conn, d, master *rtnl.Link, a *attach.Attachment) error {
-	err := c.Send(rtnl.SetLink(d.Index, 0).Text(unix.IFLA_IFNAME, a.IfName).Bytes(unix.IFLA_IFALIAS, []byte(mark(a))))
+func (m *Macvlan) configure(ns *Netns, c *conn, d, master *rtnl.Link, a *attach.Adding) error {
+	err := c.Send(rtnl.SetLink(d.Index, 0).Text(unix.IFLA_IFNAME, a.IfName).Bytes(unix.IFLA_IFALIAS, []byte(mark(a.Attachment))))
 	if isErrno(err, unix.EEXIST) {
 		return fmt.Errorf("the container has an interface %s already: %w", a.IfName, err)
 	}
 	if err != nil {
 		return fmt.Errorf("name it %s: %w", a.IfName, err)
 	}
-	if hasIPv6(a) {
+	o := inside{dad: m.DAD, acceptRA: m.AcceptRA}
+	v6 := hasIPv6(a.Attachment)
+	if v6 || !o.acceptRA {
 		err := ns.do(func() error {
-			_, err := proc.Set(proc.Net("ipv6", "conf", a.IfName, "ndisc_notify"), "1")
-			return errors.Join(err, allowIPv6(a, m.DAD))
+			var err error
+			if v6 {
+				_, err = proc.Set(proc.Net("ipv6", "conf", a.IfName, "ndisc_notify"), "1")
+			}
+			return errors.Join(err, o.prepare(a))
 		})
 		if err != nil {
 			return err
 		}
 	}
-	if err := c.configure(a, m.DAD, false); err != nil {
+	if err := c.configure(a.Attachment, o); err != nil {
 		return err
 	}
-	if hasIPv6(a) && master.Oper == rtnl.OperUp {
+	if v6 && master.Oper == rtnl.OperUp {
 		if err := c.awaitUp(a.IfName); err != nil {
 			return err
 		}

@@ -34,8 +34,9 @@ type Veth struct {
 	VLAN          int   `json:"vlan,omitempty"`
 	Trunk         []int `json:"trunk,omitempty"`
 	KeepDefaults  bool  `json:"keepDefaultVLAN,omitempty"`
-	DAD           bool  `json:"dad,omitempty"`  // IPv6 duplicate address detection
-	Down          bool  `json:"down,omitempty"` // leave the container's end down
+	DAD           bool  `json:"dad,omitempty"`      // IPv6 duplicate address detection
+	AcceptRA      bool  `json:"acceptRA,omitempty"` // the container takes router advertisements
+	Down          bool  `json:"down,omitempty"`     // leave the container's end down
 }
 
 // Kind implements [attach.Step].
@@ -65,7 +66,7 @@ func (v *Veth) Add(_ context.Context, a *attach.Adding) error {
 	if err := v.create(c, ns, br, a.Attachment); err != nil {
 		return fmt.Errorf("add veth %s: %w", a.HostIfName(), err)
 	}
-	if err := v.configure(c, ns, a.Attachment); err != nil {
+	if err := v.configure(c, ns, a); err != nil {
 		err = fmt.Errorf("veth %s: %w", a.HostIfName(), err)
 		if undo := c.deleteLink(a.HostIfName()); undo != nil {
 			return errors.Join(err, undo, attach.ErrLeft)
@@ -185,14 +186,14 @@ func hostMAC(k attach.Key) net.HardwareAddr { return hashMAC("host", k.Hash()) }
 
 // configure sets the port's options, then the container's end, and waits until
 // the bridge forwards for the port.
-func (v *Veth) configure(c *conn, ns *Netns, a *attach.Attachment) error {
-	if err := v.configurePort(c, a); err != nil {
+func (v *Veth) configure(c *conn, ns *Netns, a *attach.Adding) error {
+	if err := v.configurePort(c, a.Attachment); err != nil {
 		return err
 	}
 	if v.Down {
 		return nil
 	}
-	if err := configureInside(ns, a, v.DAD); err != nil {
+	if err := configureInside(ns, a, inside{dad: v.DAD, acceptRA: v.AcceptRA}); err != nil {
 		return err
 	}
 	if err := c.awaitUp(a.HostIfName()); err != nil {

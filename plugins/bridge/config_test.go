@@ -5,19 +5,36 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/cni"
 	"github.com/berth-cni/berth/pkg/ipam"
+	"github.com/berth-cni/berth/pkg/link"
 )
 
-// problems validates a configuration and returns what is wrong with it. It gets a
-// name.
-func problems(conf string) error {
+// plan plans a configuration, to which it gives a name.
+func plan(conf string) ([]attach.Step, error) {
 	conf = strings.Replace(strings.Replace(conf, "{", `{"name": "n", `, 1), ", }", "}", 1)
 	r, err := cni.NewRequest(&cni.CmdArgs{StdinData: []byte(conf)}, &config{Bridge: "cni0"})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	_, err = r.Plan()
+	return r.Plan()
+}
+
+// step is the one of its type in a plan; nil when there is none.
+func step[S attach.Step](steps []attach.Step) S {
+	for _, s := range steps {
+		if s, ok := s.(S); ok {
+			return s
+		}
+	}
+	var none S
+	return none
+}
+
+// problems plans a configuration and returns what is wrong with it.
+func problems(conf string) error {
+	_, err := plan(conf)
 	return err
 }
 
@@ -76,4 +93,23 @@ func FuzzConfig(f *testing.F) {
 	f.Add(`{"bridge": "b", "vlanTrunk": [{"id": 1}], "ipam": {"ranges": [[{"subnet": "10.0.0.0/8"}]]}}`)
 	f.Add(`{"ipam": {"subnet": "fd00::/64", "exclude": ["fd00::1"], "routes": [{"dst": "::/0"}]}, "mtu": -1}`)
 	f.Fuzz(func(t *testing.T, conf string) { _ = problems(conf) }) // must not panic
+}
+
+// TestAcceptRA: router advertisements are for a container that IPAM gives no address, or
+// that asks for them.
+func TestAcceptRA(t *testing.T) {
+	for conf, want := range map[string]bool{
+		`{}`: true, `{"ipam": {}}`: true, `{"acceptRA": false}`: false,
+		`{"ipam": {"subnet": "10.1.0.0/16"}}`: false, `{"ipam": {"type": "host-local"}}`: false,
+		`{"ipam": {"type": "dhcp"}, "acceptRA": true}`: true,
+	} {
+		steps, err := plan(conf)
+		if err != nil {
+			t.Errorf("%s: %v", conf, err)
+			continue
+		}
+		if v := step[*link.Veth](steps); v.AcceptRA != want {
+			t.Errorf("%s: acceptRA %t, want %t", conf, v.AcceptRA, want)
+		}
+	}
 }

@@ -37,7 +37,7 @@ func (c *config) Plan(r *cni.Request) ([]attach.Step, error) {
 			Promisc: c.PromiscMode, VLANs: c.filtersVLANs(), GatewayVLAN: c.VLAN, KeepDefaults: c.PreserveDefaultVLAN},
 		&link.Veth{Bridge: c.Bridge, MTU: c.MTU, Hairpin: c.HairpinMode, Isolated: c.PortIsolation,
 			NoICC: policy.NoICC, MACSpoofCheck: c.MACSpoofCheck, VLAN: c.VLAN, Trunk: c.trunk,
-			KeepDefaults: c.PreserveDefaultVLAN, DAD: c.EnableDAD, Down: c.DisableContainerInterface},
+			KeepDefaults: c.PreserveDefaultVLAN, DAD: c.EnableDAD, AcceptRA: r.AcceptRA(r.IPAM), Down: c.DisableContainerInterface},
 		rules,
 		c.names(r),
 	}, nil

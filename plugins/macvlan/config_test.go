@@ -85,14 +85,17 @@ func TestPlan(t *testing.T) {
 		last  link.Macvlan
 		mac   string
 	}{
-		`{"ipam": {}}`: {"network gateway macvlan", link.Macvlan{Master: "up0", Mode: "bridge"}, ""},
+		`{"ipam": {}}`: {"network gateway macvlan", link.Macvlan{Master: "up0", Mode: "bridge", AcceptRA: true}, ""},
 		`{"mode": "", "mtu": 1300, "bcqueuelen": 7, "mac": "02-00-00-00-00-01", "enabledad": true}`: {"network gateway macvlan",
-			link.Macvlan{Master: "up0", Mode: "bridge", MTU: 1300, QueueLen: 7, DAD: true}, "02:00:00:00:00:01"},
-		`{"master": "up1", "mode": "private"}`:                        {"network gateway macvlan", link.Macvlan{Master: "up1", Mode: "private"}, ""},
-		`{"mode": "passthru"}`:                                        {"network gateway macvlan", link.Macvlan{Master: "up0", Mode: "passthru"}, up.MAC},
-		`{"master": "up0.10"}`:                                        {"network gateway subinterface macvlan", link.Macvlan{Master: "up0.10", Mode: "bridge"}, ""},
+			link.Macvlan{Master: "up0", Mode: "bridge", MTU: 1300, QueueLen: 7, DAD: true, AcceptRA: true}, "02:00:00:00:00:01"},
+		`{"master": "up1", "mode": "private"}`:                        {"network gateway macvlan", link.Macvlan{Master: "up1", Mode: "private", AcceptRA: true}, ""},
+		`{"mode": "passthru"}`:                                        {"network gateway macvlan", link.Macvlan{Master: "up0", Mode: "passthru", AcceptRA: true}, up.MAC},
+		`{"master": "up0.10"}`:                                        {"network gateway subinterface macvlan", link.Macvlan{Master: "up0.10", Mode: "bridge", AcceptRA: true}, ""},
 		`{"hostShim": true, "ipam": {"subnet": "192.0.2.0/24"}}`:      {"network lease gateway host-shim macvlan", link.Macvlan{Master: "up0", Mode: "bridge"}, ""},
-		`{"master": "x.10", "linkInContainer": true, "mode": "vepa"}`: {"network gateway macvlan", link.Macvlan{Master: "x.10", Mode: "vepa", Inside: true}, ""},
+		`{"acceptRA": false}`:                                         {"network gateway macvlan", link.Macvlan{Master: "up0", Mode: "bridge"}, ""},
+		`{"acceptRA": true, "ipam": {"subnet": "192.0.2.0/24"}}`:      {"network lease gateway macvlan", link.Macvlan{Master: "up0", Mode: "bridge", AcceptRA: true}, ""},
+		`{"ipam": {"type": "host-local"}}`:                            {"network ipam gateway macvlan", link.Macvlan{Master: "up0", Mode: "bridge"}, ""},
+		`{"master": "x.10", "linkInContainer": true, "mode": "vepa"}`: {"network gateway macvlan", link.Macvlan{Master: "x.10", Mode: "vepa", Inside: true, AcceptRA: true}, ""},
 	} {
 		p, err := plan(named(conf), "")
 		if err != nil {

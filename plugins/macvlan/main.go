@@ -28,7 +28,7 @@ func (c *config) Plan(r *cni.Request) ([]attach.Step, error) {
 		m.subinterface(),
 		c.shim(m.name),
 		&link.Macvlan{Master: m.name, Mode: c.Mode, MTU: c.MTU,
-			QueueLen: c.BcQueueLen, Inside: c.LinkInContainer, DAD: c.EnableDAD},
+			QueueLen: c.BcQueueLen, Inside: c.LinkInContainer, DAD: c.EnableDAD, AcceptRA: r.AcceptRA(r.IPAM)},
 	}, nil
 }
 

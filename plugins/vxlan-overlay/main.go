@@ -51,7 +51,7 @@ func (c *config) Plan(r *cni.Request) ([]attach.Step, error) {
 		&link.Forwarding{Gateway: true},
 		&link.Bridge{Name: n.Bridge(), MTU: local.MTU, FollowMTU: true, Gateway: true, MoreAddresses: true, Promisc: c.PromiscMode},
 		&link.Veth{Bridge: n.Bridge(), MTU: local.MTU, Hairpin: c.HairpinMode, Isolated: c.PortIsolation,
-			NoICC: n.NoICC, MACSpoofCheck: c.MACSpoofCheck, DAD: c.EnableDAD},
+			NoICC: n.NoICC, MACSpoofCheck: c.MACSpoofCheck, DAD: c.EnableDAD, AcceptRA: r.AcceptRA(blocks)},
 		rules,
 		r.Names(n.Bridge(), n.Internal, n.Subnets),
 	}, nil

@@ -49,7 +49,7 @@ var badKeys = []struct{ more, names string }{
 	{`"disableContainerInterface": true`, "disableContainerInterface"},
 	{`"names": true`, "names"}, {`"prevResult": 5`, "prevResult"}, {`"prevResult": {"cniVersion": "9.0.0"}`, "prevResult"},
 	{`"runtimeConfig": {"bandwidth": {"ingressRate": 1000}}`, "bandwidth"},
-	{`"runtimeConfig": {"ipRanges": [[{"subnet": "10.0.0.0/8"}]]}`, "ipRanges"},
+	{`"runtimeConfig": {"ipRanges": [[{"subnet": "10.0.0.1/8"}]]}`, "ipRanges"},
 	{`"runtimeConfig": {"mac": "zz"}`, "mac"}, {`"runtimeConfig": {"mac": "01:00:00:00:00:01"}`, "mac"},
 	{`"args": {"cni": {"mac": "1:2:3"}}`, "mac"},
 	{`"runtimeConfig": {"ips": ["10.99.0.1"]}`, "10.99.0.1"}, {`"runtimeConfig": {"ips": ["x"]}`, "ips"},

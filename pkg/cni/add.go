@@ -29,7 +29,10 @@ func (p *plugin) add(r *Request) error {
 		return err
 	}
 	if err := r.print(p.out, a); err != nil {
-		return errors.Join(fmt.Errorf("write result: %w", err), p.takeBack(a))
+		if !errors.Is(err, errNoAddress) {
+			err = fmt.Errorf("write result: %w", err)
+		}
+		return errors.Join(err, p.takeBack(a))
 	}
 	p.did("answer")
 	return nil

@@ -1,6 +1,8 @@
 package cni
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -15,6 +17,7 @@ import (
 // network of layer 2.
 func (r *Request) Addresses(conf *ipam.Config) attach.Step {
 	r.served.ips = !conf.Empty()
+	r.served.ranges = r.served.ips && conf == r.IPAM
 	switch {
 	case conf.BuiltIn():
 		return &ipam.Lease{Conf: conf, Wanted: r.wantedIPs}
@@ -45,6 +48,26 @@ func (r *Request) delegate() *ipam.Delegate {
 		return nil
 	}
 	return r.delegation(conf.Type)
+}
+
+// readIPAM reads the ipam section, with the ranges of the capability ipRanges. STATUS
+// gets no capabilities: a configuration that leaves the ranges to the runtime has none then.
+func (r *Request) readIPAM() (*ipam.Config, error) {
+	var ranges json.RawMessage
+	if asksFor(r.Conf.Runtime.IPRanges) {
+		ranges = r.Conf.Runtime.IPRanges
+	}
+	conf, err := ipam.ParseWith(r.Conf.IPAM, ranges)
+	if errors.Is(err, ipam.ErrNoRanges) && r.ContainerID == "" && r.declares("ipRanges") {
+		return &ipam.Config{}, nil
+	}
+	return conf, err
+}
+
+// declares tells whether the configuration has a capability.
+func (r *Request) declares(capability string) bool {
+	var c map[string]bool
+	return json.Unmarshal(r.Conf.Capabilities, &c) == nil && c[capability]
 }
 
 // KeepsDefaultRoute tells that a person has attached the container, which then keeps

@@ -21,8 +21,9 @@ type Conf struct {
 	AcceptRA        *bool  `json:"acceptRA"`
 	FirewallBackend string `json:"firewallBackend"`
 
-	Args    json.RawMessage `json:"args"`
-	Runtime RuntimeConfig   `json:"runtimeConfig"`
+	Args         json.RawMessage `json:"args"`
+	Capabilities json.RawMessage `json:"capabilities"`
+	Runtime      RuntimeConfig   `json:"runtimeConfig"`
 
 	// For GC: absent (nil) and null are not the same.
 	Valid    json.RawMessage `json:"cni.dev/valid-attachments"`

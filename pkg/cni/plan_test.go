@@ -81,6 +81,11 @@ func TestPlanRefused(t *testing.T) {
 		{bareMode, `{"a": 1}`, "IP=10.1.0.300", "CNI_ARGS IP: ips[0]"},
 		{bareMode, `{"runtimeConfig": {"bandwidth": {"ingressRate": 1}}}`, "", "runtimeConfig.bandwidth"},
 		{bareMode, `{"runtimeConfig": {"ipRanges": [[{"subnet": "10.1.0.0/24"}]]}}`, "", "runtimeConfig.ipRanges"},
+		{bareMode, `{"ipam": {"type": "host-local"}, "runtimeConfig": {"ipRanges": [[{"subnet": "10.1.0.0/24"}]]}}`, "", "runtimeConfig.ipRanges"},
+		{fullMode, `{"runtimeConfig": {"ipRanges": [[{"subnet": "10.1.0.0/24"}]]}}`, "", "runtimeConfig.ipRanges"},
+		{fullMode, `{"ipam": {}, "runtimeConfig": {"ipRanges": [[{"subnet": "10.1.0.0/24"}]]}}`, "IP=10.1.0.7", ""},
+		{fullMode, `{"ipam": {"type": "host-local"}, "runtimeConfig": {"ipRanges": [[{"subnet": "10.1.0.0/24"}]]}}`, "", ""},
+		{fullMode, `{"ipam": {"type": "berth-ipam"}, "capabilities": {"ipRanges": true}}`, "", "ipam: has no addresses"},
 		{bareMode, `{` + before + `}`, "", "prevResult: an earlier plugin of the chain has made eth0: bare cannot"},
 		{bareMode, `{"cniVersion": "1.0.0", "prevResult": {"ips": 5}}`, "", "prevResult: "},
 		{joins, `{"cniVersion": "1.0.0", "prevResult": {"interfaces": [{"name": "lo"}]}}`, "", "prevResult.interfaces: 1: want bare to be the first"},
@@ -94,6 +99,23 @@ func TestPlanRefused(t *testing.T) {
 		_, _, err := planOf(c.mode, c.conf, c.args)
 		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 			t.Errorf("%s %s %s: %v, want %q", c.mode.Name, c.conf, c.args, err, c.want)
+		}
+	}
+}
+
+// TestRangesOfRuntime: STATUS gets no capabilities, and so no ranges.
+func TestRangesOfRuntime(t *testing.T) {
+	for conf, want := range map[string]string{
+		`{"name": "n", "ipam": {"type": "berth-ipam"}, "capabilities": {"ipRanges": true}}`:  "",
+		`{"name": "n", "ipam": {"type": "berth-ipam"}, "capabilities": {"ipRanges": false}}`: "ipam: has no addresses",
+		`{"name": "n", "ipam": {"type": "berth-ipam"}}`:                                      "ipam: has no addresses",
+	} {
+		r, err := fullMode.Request(t0, &CmdArgs{StdinData: []byte(conf)})
+		if err == nil {
+			_, err = r.Plan()
+		}
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%s: %v, want %q", conf, err, want)
 		}
 	}
 }

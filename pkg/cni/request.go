@@ -37,7 +37,7 @@ type Request struct {
 }
 
 // served is what the plan has taken care of. What is asked for beside that is refused.
-type served struct{ ips, ports, names bool }
+type served struct{ ips, ranges, ports, names bool }
 
 // NewRequest is [Mode.Request] for a mode that has nothing but a configuration.
 func NewRequest(args *CmdArgs, config Config) (*Request, error) {
@@ -128,7 +128,7 @@ func (r *Request) Plan() ([]attach.Step, error) {
 	if n := r.prev.interfaces(); n > 0 && r.mode.Joins {
 		r.Refuse("prevResult.interfaces", n, "want %s to be the first plugin of its chain", r.mode.Name)
 	}
-	if r.IPAM, err = ipam.Parse(r.Conf.IPAM); err != nil {
+	if r.IPAM, err = r.readIPAM(); err != nil {
 		r.IPAM = &ipam.Config{}
 		r.problems = append(r.problems, err)
 	}
@@ -148,7 +148,9 @@ func (r *Request) Plan() ([]attach.Step, error) {
 // asked of the plugin that makes the interface is no business of one that works beside
 // it.
 func (r *Request) refuseUnserved() {
-	r.refuseCapability("ipRanges", r.Conf.Runtime.IPRanges, notBuilt)
+	if !r.served.ranges && !r.Chained() {
+		r.refuseCapability("ipRanges", r.Conf.Runtime.IPRanges, "no ipam section is here to take them")
+	}
 	if r.mode.Leases {
 		return
 	}
@@ -183,11 +185,16 @@ const notBuilt = "this capability is not part of this version"
 // refuseCapability refuses a capability that is asked for and cannot be had. Zero
 // values ask for nothing.
 func (r *Request) refuseCapability(name string, raw json.RawMessage, why string) {
-	var v any
-	if len(raw) == 0 || json.Unmarshal(raw, &v) == nil && isZero(v) {
+	if !asksFor(raw) {
 		return
 	}
 	r.Refuse("runtimeConfig."+name, string(raw), "%s; or remove %q from capabilities", why, name)
+}
+
+// asksFor tells whether a capability's value asks for anything.
+func asksFor(raw json.RawMessage) bool {
+	var v any
+	return len(raw) > 0 && !(json.Unmarshal(raw, &v) == nil && isZero(v))
 }
 
 func isZero(v any) bool {

@@ -32,7 +32,8 @@ func (r *Request) print(w io.Writer, a *attach.Adding) error {
 		return encode(w, res)
 	}
 	if len(res.IPs) == 0 && strings.HasPrefix(version, "0.") && version < "0.3" {
-		return badConfig("cniVersion: %q: a result without an address needs 0.3.0 or later", version)
+		Warn("cniVersion %q has no result without an address: want 0.3.0 or later for a network of layer 2", version)
+		return errNoAddress
 	}
 	old, err := res.GetAsVersion(version)
 	if err != nil {
@@ -40,6 +41,9 @@ func (r *Request) print(w io.Writer, a *attach.Adding) error {
 	}
 	return old.PrintTo(w)
 }
+
+// errNoAddress has the words of the CNI library, and so of the reference plugins.
+var errNoAddress = badConfig("cannot convert: no valid IP addresses")
 
 // encode writes a result of version 1. The library's own encoder writes, reads and
 // writes it again, to leave out an empty dns.

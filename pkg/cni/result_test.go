@@ -53,7 +53,7 @@ func TestResult(t *testing.T) {
 		{"0.4.0 has families", fullMode, `{"cniVersion": "0.4.0"}`, made(), `"version": "4"`},
 		{"0.2.0", fullMode, `{"cniVersion": "0.2.0"}`, made(), `"ip4": {`},
 		{"no version is 0.1.0", fullMode, `{"a": 1}`, made(), `"cniVersion": "0.1.0"`},
-		{"0.2.0 without an address", fullMode, `{"cniVersion": "0.2.0"}`, layer2, "a result without an address needs 0.3.0"},
+		{"0.2.0 without an address", fullMode, `{"cniVersion": "0.2.0"}`, layer2, "cannot convert: no valid IP addresses"},
 		{"layer 2", fullMode, `{"cniVersion": "1.0.0"}`, layer2, `{"cniVersion":"1.0.0","interfaces":[{"name":"br0","mac":"02:00:00:00:00:01"},{"name":"eth0","mac":"02:00:00:00:00:02","sandbox":"/run/netns/c1"}]}`},
 		{"joined, of another name", fullMode, `{"cniVersion": "1.0.0"}`, joined, `"ips":[{"address":"10.1.0.2/24","gateway":"10.1.0.1"}]`},
 		{"behind another plugin", fullMode, `{"cniVersion": "1.0.0", "prevResult": {"interfaces": [{"name": "lo", "sandbox": "/run/netns/c1"}], "dns": {"domain": "d"}}}`, made(),

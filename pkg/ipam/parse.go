@@ -41,7 +41,16 @@ type (
 //
 // As in host-local, the keys of a range beside type are the first range set. An
 // exclude there counts for the ranges of ranges too.
-func Parse(raw json.RawMessage) (*Config, error) {
+func Parse(raw json.RawMessage) (*Config, error) { return ParseWith(raw, nil) }
+
+// RuntimeRanges is the key of the ranges that a runtime gives (CONVENTIONS.md).
+const RuntimeRanges = "runtimeConfig.ipRanges"
+
+// ParseWith is [Parse] with the ranges that a runtime gives, in the form of ipam.ranges,
+// if any. As in host-local they come before those of the configuration, which may have
+// none: an attachment gets one address from each list. Without an ipam object they are
+// nobody's.
+func ParseWith(raw, runtime json.RawMessage) (*Config, error) {
 	if len(raw) == 0 {
 		return &Config{}, nil
 	}
@@ -56,10 +65,12 @@ func Parse(raw json.RawMessage) (*Config, error) {
 	}
 	var spec configSpec
 	var first rangeSpec
-	if err := errors.Join(decode(raw, &spec), decode(raw, &first)); err != nil {
+	var given [][]rangeSpec
+	if err := errors.Join(decode(raw, &spec), decode(raw, &first), decodeAs(RuntimeRanges, runtime, &given)); err != nil {
 		return nil, err
 	}
 	p := parser{c: &Config{Type: spec.Type}}
+	p.sets(RuntimeRanges, given)
 	p.config(&spec, &first)
 	if len(p.errs) > 0 {
 		return nil, errors.Join(p.errs...)
@@ -68,21 +79,30 @@ func Parse(raw json.RawMessage) (*Config, error) {
 }
 
 // decode is json.Unmarshal with an error in the words of the configuration.
-func decode(raw json.RawMessage, v any) error {
+func decode(raw json.RawMessage, v any) error { return decodeAs("ipam", raw, v) }
+
+// decodeAs is decode of another key than ipam, which may be absent.
+func decodeAs(of string, raw json.RawMessage, v any) error {
+	if len(raw) == 0 {
+		return nil
+	}
 	err := json.Unmarshal(raw, v)
 	var mistyped *json.UnmarshalTypeError
 	if !errors.As(err, &mistyped) {
 		if err != nil {
-			return fmt.Errorf("ipam: %w", err)
+			return fmt.Errorf("%s: %w", of, err)
 		}
 		return nil
 	}
 	want := map[reflect.Kind]string{
 		reflect.String: "a string", reflect.Int: "a whole number", reflect.Slice: "a list", reflect.Struct: "an object",
 	}[mistyped.Type.Kind()]
-	key := strings.TrimSuffix("ipam."+mistyped.Field, ".")
+	key := strings.TrimSuffix(of+"."+mistyped.Field, ".")
 	return fmt.Errorf("%s: want %s, got %s", key, want, mistyped.Value)
 }
+
+// ErrNoRanges: the configuration says neither a range nor layer 2.
+var ErrNoRanges = errors.New("ipam: has no addresses: want a subnet or ranges, or {} for layer 2 only")
 
 // parser collects the configuration and all that is wrong with it.
 type parser struct {
@@ -103,27 +123,32 @@ func (p *parser) config(spec *configSpec, first *rangeSpec) {
 	} else if first.Gateway != "" || first.RangeStart != "" || first.RangeEnd != "" {
 		p.refuse("ipam.subnet", "", "want the CIDR that gateway, rangeStart and rangeEnd are of")
 	}
-	for i, set := range spec.Ranges {
-		keys := make([]string, len(set))
-		for j := range set {
-			keys[j] = fmt.Sprintf("ipam.ranges[%d][%d]", i, j)
-		}
-		if len(set) == 0 {
-			p.errs = append(p.errs, fmt.Errorf("ipam.ranges[%d]: is empty: want at least one range with a subnet", i))
-			continue
-		}
-		p.set(keys, set)
-	}
+	p.sets("ipam.ranges", spec.Ranges)
 	p.excludeAll(topExclude)
 	for i := range spec.Routes {
 		p.route(fmt.Sprintf("ipam.routes[%d]", i), &spec.Routes[i])
 	}
 	given := spec.Type != "" || spec.Ranges != nil || spec.Routes != nil || topExclude != nil
 	if given && len(p.c.Ranges) == 0 && len(p.errs) == 0 {
-		p.errs = append(p.errs, errors.New(`ipam: has no addresses: want a subnet or ranges, or {} for layer 2 only`))
+		p.errs = append(p.errs, ErrNoRanges)
 	}
 	if len(p.errs) == 0 {
 		p.together()
+	}
+}
+
+// sets reads a list of sets.
+func (p *parser) sets(key string, sets [][]rangeSpec) {
+	for i, set := range sets {
+		keys := make([]string, len(set))
+		for j := range set {
+			keys[j] = fmt.Sprintf("%s[%d][%d]", key, i, j)
+		}
+		if len(set) == 0 {
+			p.errs = append(p.errs, fmt.Errorf("%s[%d]: is empty: want at least one range with a subnet", key, i))
+			continue
+		}
+		p.set(keys, set)
 	}
 }
 

@@ -126,6 +126,43 @@ func TestSubnets(t *testing.T) {
 	}
 }
 
+// TestRuntimeRanges: what a runtime gives comes first, as in host-local, and is read as
+// carefully.
+func TestRuntimeRanges(t *testing.T) {
+	for _, c := range []struct{ name, conf, runtime, want string }{
+		{"none", `{"subnet": "10.1.0.0/24"}`, ``, "10.1.0.1-10.1.0.254"},
+		{"alone", `{"type": "berth-ipam"}`, `[[{"subnet": "10.33.0.0/24"}], [{"subnet": "fd00::/64", "rangeStart": "fd00::10", "rangeEnd": "fd00::20"}]]`,
+			"10.33.0.1-10.33.0.254 | fd00::10-fd00::20"},
+		{"of an empty section", `{}`, `[[{"subnet": "10.33.0.0/24"}]]`, "10.33.0.1-10.33.0.254"},
+		{"beside routes alone", `{"routes": [{"dst": "0.0.0.0/0"}]}`, `[[{"subnet": "10.33.0.0/24"}]]`, "10.33.0.1-10.33.0.254"},
+		{"before the network's", `{"subnet": "10.1.0.0/24", "ranges": [[{"subnet": "fd00::/64"}]]}`, `[[{"subnet": "10.33.0.0/24"}]]`,
+			"10.33.0.1-10.33.0.254 | 10.1.0.1-10.1.0.254 | fd00::1-fd00::ffff:ffff:ffff:ffff"},
+		{"two of one list", `{}`, `[[{"subnet": "10.33.0.0/24"}, {"subnet": "10.34.0.0/24"}]]`, "10.33.0.1-10.33.0.254, 10.34.0.1-10.34.0.254"},
+		{"excluded", `{"exclude": ["10.33.0.9"]}`, `[[{"subnet": "10.33.0.0/24", "gateway": "10.33.0.254"}]]`, "10.33.0.1-10.33.0.254"},
+		{"a delegate's own", `{"type": "host-local"}`, `[[{"subnet": 5}]]`, ""},
+		{"no section", ``, `[[{"subnet": "10.33.0.0/24"}]]`, ""},
+		{"host bits", `{}`, `[[{"subnet": "10.33.0.1/24"}]]`, `error: runtimeConfig.ipRanges[0][0].subnet: "10.33.0.1/24": has host bits set`},
+		{"a number", `{}`, `[[{"subnet": 5}]]`, "error: runtimeConfig.ipRanges"},
+		{"an empty list", `{}`, `[[{"subnet": "10.33.0.0/24"}], []]`, "error: runtimeConfig.ipRanges[1]: is empty"},
+		{"overlap", `{"subnet": "10.33.0.0/25"}`, `[[{"subnet": "10.33.0.0/24"}]]`, "error: ipam.subnet: \"10.33.0.0/25\": its range 10.33.0.1-10.33.0.126 overlaps"},
+		{"neither", `{"type": "berth-ipam"}`, ``, "error: ipam: has no addresses"},
+	} {
+		conf, err := ParseWith([]byte(c.conf), []byte(c.runtime))
+		var got []string
+		if err == nil {
+			for _, set := range conf.Ranges {
+				got = append(got, set.String())
+			}
+		} else {
+			got = []string{"error: " + err.Error()}
+		}
+		text := strings.Join(got, " | ")
+		if text != c.want && !(strings.HasPrefix(c.want, "error: ") && strings.HasPrefix(text, c.want)) {
+			t.Errorf("%s: %s, want %s", c.name, text, c.want)
+		}
+	}
+}
+
 func TestParseRequested(t *testing.T) {
 	got, err := ParseRequested([]string{"10.1.2.3", "10.1.2.4/24", "::ffff:10.1.2.5", "fd00::7/64"})
 	if err != nil {

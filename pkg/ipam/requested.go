@@ -35,7 +35,11 @@ func ParseRequested(ips []string) ([]netip.Addr, error) {
 // element for each set; the zero Address where none was requested.
 func (c *Config) assign(requested []netip.Addr) ([]attach.Address, error) {
 	got := make([]attach.Address, len(c.Ranges))
+	var refused []string
 	var errs []error
+	refuse := func(addr netip.Addr, err error) {
+		refused, errs = append(refused, addr.String()), append(errs, err)
+	}
 	for i, addr := range requested {
 		addr = addr.Unmap()
 		if slices.Contains(requested[:i], requested[i]) {
@@ -43,16 +47,19 @@ func (c *Config) assign(requested []netip.Addr) ([]attach.Address, error) {
 		}
 		set, r := c.rangeFor(addr, got)
 		if r == nil {
-			errs = append(errs, c.unassigned(addr, got))
+			refuse(addr, c.unassigned(addr, got))
 			continue
 		}
 		if what := c.reservedAs(addr, r); what != "" {
-			errs = append(errs, fmt.Errorf("requested address %s: is the %s of %s", addr, what, r.Subnet))
+			refuse(addr, fmt.Errorf("requested address %s: is the %s of %s", addr, what, r.Subnet))
 			continue
 		}
 		got[set] = r.address(addr)
 	}
-	return got, errors.Join(errs...)
+	if len(refused) > 0 { // in host-local's words, which runtimes and scripts look for; then why
+		return nil, fmt.Errorf("failed to allocate all requested IPs: %s\n%w", strings.Join(refused, " "), errors.Join(errs...))
+	}
+	return got, nil
 }
 
 // rangeFor returns the range of a still unassigned set that the address belongs

@@ -17,7 +17,7 @@ type config struct{ cni.Conf }
 
 // Plan implements [cni.Config].
 func (*config) Plan(r *cni.Request) ([]attach.Step, error) {
-	if !r.IPAM.BuiltIn() && !r.Refused() {
+	if !r.IPAM.BuiltIn() && !r.Refused() && r.ContainerID != "" { // for STATUS the runtime's ranges are not known
 		r.Refuse("ipam.type", r.IPAM.Type, "want %q and a subnet", ipam.BuiltInType)
 	}
 	return []attach.Step{r.Addresses(r.IPAM)}, nil

@@ -148,7 +148,7 @@ func (r *Request) Plan() ([]attach.Step, error) {
 // asked of the plugin that makes the interface is no business of one that works beside
 // it.
 func (r *Request) refuseUnserved() {
-	if !r.served.ranges && !r.Chained() {
+	if !r.served.ranges && !r.Chained() && !r.Refused() {
 		r.refuseCapability("ipRanges", r.Conf.Runtime.IPRanges, "no ipam section is here to take them")
 	}
 	if r.mode.Leases {

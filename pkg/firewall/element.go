@@ -2,6 +2,7 @@ package firewall
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net/netip"
 
@@ -28,7 +29,10 @@ func (r *Rules) networkElements() (wanted, unwanted []element) {
 	for _, m := range []struct {
 		set string
 		on  bool
-	}{{noICC, r.NoICC}, {internal, r.Internal}, {isolated, r.Isolate}, {named, r.Names}} {
+	}{
+		{noICC, r.NoICC}, {internal, r.Internal}, {isolated, r.Isolate}, {named, r.Names},
+		{protected4, r.Mode4.protects()}, {protected6, r.Mode6.protects()}, {direct4, r.Mode4 == Routed}, {direct6, r.Mode6 == Routed},
+	} {
 		e := element{set: m.set, key: name}
 		if m.on {
 			wanted = append(wanted, e)
@@ -44,9 +48,9 @@ func (r *Rules) networkElements() (wanted, unwanted []element) {
 
 // everyMembership is all that bridges of networks of any settings have.
 func everyMembership(bridge string) []element {
-	every := &Rules{Bridge: bridge, Internal: true, Isolate: true, NoICC: true, Names: true}
+	every := &Rules{Bridge: bridge, Internal: true, Isolate: true, NoICC: true, Names: true, Mode4: Routed, Mode6: Routed}
 	all, _ := every.networkElements()
-	return all
+	return append(all, (&Hairpin{Bridge: bridge}).elements()...)
 }
 
 // containerElements are what one container adds. An error for a port that is
@@ -66,7 +70,7 @@ func (r *Rules) containerElements(a *attach.Attachment) ([]element, error) {
 			hidden = routed4
 		}
 		all = append(all, element{set: own, key: join(ip.AsSlice(), nameKey(r.Bridge)), comment: hash})
-		if r.Masquerade {
+		if r.hides(ip.Is6()) {
 			all = append(all, element{set: hidden, key: ip.AsSlice(), comment: hash})
 		}
 	}
@@ -84,7 +88,16 @@ func (r *Rules) containerElements(a *attach.Attachment) ([]element, error) {
 		key = join(key, []byte{f.proto}, port16(f.hostPort))
 		all = append(all, element{set: set, key: key, value: join(f.to.Addr().AsSlice(), port16(f.to.Port())), comment: hash})
 	}
-	return all, err
+	opened, bad := r.opened(a)
+	for _, f := range opened {
+		set := open4
+		if f.to.Addr().Is6() {
+			set = open6
+		}
+		key := join(f.to.Addr().AsSlice(), []byte{f.proto}, port16(f.to.Port()))
+		all = append(all, element{set: set, key: key, comment: hash})
+	}
+	return all, errors.Join(err, bad)
 }
 
 // forward is a published port of one address family.
@@ -107,7 +120,7 @@ func forwards(a *attach.Attachment) ([]forward, error) {
 	for _, p := range a.Ports {
 		proto, ok := protocols[p.Protocol]
 		if !ok {
-			return nil, fmt.Errorf("publish %s: protocol %q is none of tcp, udp, sctp", p, p.Protocol)
+			return nil, unknownProtocol(p)
 		}
 		for _, host := range p.HostIPs() {
 			to, ok := firstOfFamily(a.Addresses, host)
@@ -119,6 +132,10 @@ func forwards(a *attach.Attachment) ([]forward, error) {
 		}
 	}
 	return all, nil
+}
+
+func unknownProtocol(p attach.Port) error {
+	return fmt.Errorf("publish %s: protocol %q is none of tcp, udp, sctp", p, p.Protocol)
 }
 
 func firstOfFamily(addrs []attach.Address, like netip.Addr) (netip.Addr, bool) {

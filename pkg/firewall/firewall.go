@@ -44,6 +44,12 @@ type Rules struct {
 	Isolate    bool   `json:"isolate,omitempty"`    // no traffic with other isolated networks
 	NoICC      bool   `json:"noicc,omitempty"`      // none between containers of this network
 	Names      bool   `json:"names,omitempty"`      // their questions for names go to [NamesPort]
+	// Mode4 and Mode6 are the network's gateway modes. In another one than [Plain],
+	// Masquerade has no meaning for the family.
+	Mode4 GatewayMode `json:"mode4,omitempty"`
+	Mode6 GatewayMode `json:"mode6,omitempty"`
+	// Open are published ports that are not translated ([Routed]), as Publish left them.
+	Open []attach.Port `json:"open,omitempty"`
 }
 
 // NamesPort is where the agent answers the containers' questions for names, UDP and

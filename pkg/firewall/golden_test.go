@@ -31,7 +31,7 @@ func TestGolden(t *testing.T) {
 			if backend == NFTables {
 				got = run(t, "nft list table inet berth")
 			} else {
-				got = "# iptables-save\n" + ours(run(t, "iptables-save")) + "# ip6tables-save\n" + ours(run(t, "ip6tables-save"))
+				got = "# iptables-save\n" + saved(run(t, "iptables-save")) + "# ip6tables-save\n" + saved(run(t, "ip6tables-save"))
 			}
 			file := "testdata/" + backend + ".golden"
 			if *update {
@@ -82,8 +82,8 @@ func goldenHost(backend string) []*attach.Attachment {
 
 var counters = regexp.MustCompile(`\[\d+:\d+\]`)
 
-// ours leaves out of iptables-save what tells of other chains, of time and of packets.
-func ours(save string) string {
+// saved leaves out of iptables-save what tells of other chains, of time and of packets.
+func saved(save string) string {
 	var b strings.Builder
 	for line := range strings.Lines(save) {
 		if strings.HasPrefix(line, "*") || strings.Contains(line, "BERTH") {

@@ -110,7 +110,7 @@ func (l *heldList) nftables() error {
 	if err != nil {
 		return err
 	}
-	for _, set := range []string{own4, own6, masq4, masq6, routed4, routed6, ports4, ports6, ports4IP, ports6IP} {
+	for _, set := range []string{own4, own6, masq4, masq6, routed4, routed6, ports4, ports6, ports4IP, ports6IP, open4, open6} {
 		all, err := s.listElements(set)
 		if absent(err) {
 			continue
@@ -125,16 +125,21 @@ func (l *heldList) nftables() error {
 		}
 	}
 	for bridge, set := range l.bridges(NFTables) {
+		var protects, routes [2]bool
 		for _, m := range []struct {
 			set string
 			is  *bool
-		}{{noICC, &set.NoICC}, {internal, &set.Internal}, {isolated, &set.Isolate}, {named, &set.Names}} {
+		}{
+			{noICC, &set.NoICC}, {internal, &set.Internal}, {isolated, &set.Isolate}, {named, &set.Names},
+			{protected4, &protects[0]}, {protected6, &protects[1]}, {direct4, &routes[0]}, {direct6, &routes[1]},
+		} {
 			there, err := s.haveElements([]element{{set: m.set, key: nameKey(bridge)}})
 			if err != nil {
 				return err
 			}
 			*m.is = there[0]
 		}
+		set.Mode4, set.Mode6 = modeOf(protects[0], routes[0]), modeOf(protects[1], routes[1])
 		l.settle(NFTables, bridge, set)
 	}
 	return nil
@@ -166,6 +171,7 @@ func (l *heldList) settle(backend, bridge string, n *Rules) {
 	for _, h := range l.by {
 		if h.Backend == backend && h.Bridge == bridge {
 			h.Internal, h.Isolate, h.NoICC, h.Names = n.Internal, n.Isolate, n.NoICC, n.Names
+			h.Mode4, h.Mode6 = n.Mode4, n.Mode6
 		}
 	}
 }
@@ -185,11 +191,53 @@ func (l *heldList) add(e element) {
 		}
 	case masq4, masq6, routed4, routed6:
 		h.Masquerade = true
+	case open4, open6:
+		if p, ok := openOf(e); ok {
+			h.Open = append(h.Open, p)
+		}
 	default:
 		if p, ok := portOf(e); ok {
 			h.Ports = append(h.Ports, p)
 		}
 	}
+}
+
+// modeOf is the mode that has its network's bridge in these sets. That others masquerade
+// is known of each container.
+func modeOf(protects, routes bool) GatewayMode {
+	switch {
+	case routes:
+		return Routed
+	case protects:
+		return NAT
+	}
+	return Plain
+}
+
+// openOf reads an element of a set of opened ports. Which port of the host was asked for
+// is not in it, and means nothing.
+func openOf(e element) (p attach.Port, ok bool) {
+	n, all := 4, netip.IPv4Unspecified()
+	if e.set == open6 {
+		n, all = 16, netip.IPv6Unspecified()
+	}
+	const field, port = 4, 2 // bytes
+	if len(e.key) < n+field+port {
+		return p, false
+	}
+	p.HostIP, p.Protocol = all, protocolName(e.key[n])
+	p.ContainerPort = binary.BigEndian.Uint16(e.key[n+field:])
+	p.HostPort = p.ContainerPort
+	return p, p.Protocol != ""
+}
+
+func protocolName(number uint8) string {
+	for name, n := range protocols {
+		if n == number {
+			return name
+		}
+	}
+	return ""
 }
 
 // portOf reads an element of a map of ports.
@@ -213,11 +261,7 @@ func portOf(e element) (p attach.Port, ok bool) {
 	if len(key) < field+port || len(e.value) < n+port {
 		return p, false
 	}
-	for name, number := range protocols {
-		if number == key[0] {
-			p.Protocol = name
-		}
-	}
+	p.Protocol = protocolName(key[0])
 	p.HostPort, p.ContainerPort = binary.BigEndian.Uint16(key[field:]), binary.BigEndian.Uint16(e.value[n:])
 	return p, p.Protocol != ""
 }

@@ -1,6 +1,7 @@
 package firewall
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/netip"
@@ -86,7 +87,7 @@ func (l *heldList) readChains(t *iptables.IPTables, v6 bool) error {
 			}
 		}
 	}
-	l.settleTexts(others)
+	l.settleTexts(others, v6)
 	return nil
 }
 
@@ -115,6 +116,15 @@ func (l *heldList) addText(hash string, x text, v6 bool) {
 		}
 	case chainMasquerade, chainRouted:
 		h.Masquerade = true
+	case chainProtected:
+		port, err := strconv.ParseUint(after(x.spec, "--dport"), 10, 16)
+		p := attach.Port{HostIP: netip.IPv4Unspecified(), Protocol: after(x.spec, "-p"), HostPort: uint16(port), ContainerPort: uint16(port)}
+		if v6 {
+			p.HostIP = netip.IPv6Unspecified()
+		}
+		if err == nil {
+			h.Open = append(h.Open, p)
+		}
 	case chainPublish:
 		p := attach.Port{HostIP: netip.IPv4Unspecified(), Protocol: after(x.spec, "-p")}
 		if v6 {
@@ -133,15 +143,21 @@ func (l *heldList) addText(hash string, x text, v6 bool) {
 }
 
 // settleTexts reads the rules of networks, those that [Rules.networkTexts] wrote.
-func (l *heldList) settleTexts(rules [][]string) {
+func (l *heldList) settleTexts(rules [][]string, v6 bool) {
 	for bridge, n := range l.bridges(IPTables) {
 		for _, h := range l.by { // of the other family
 			if h.Bridge == bridge && h.Backend == IPTables {
 				n.Internal, n.Isolate = n.Internal || h.Internal, n.Isolate || h.Isolate
 				n.NoICC, n.Names = n.NoICC || h.NoICC, n.Names || h.Names
+				n.Mode4, n.Mode6 = cmp.Or(n.Mode4, h.Mode4), cmp.Or(n.Mode6, h.Mode6)
 			}
 		}
+		var protects, routes bool
 		for _, w := range rules {
+			if after(w, "-o") == bridge && w[1] == chainProtected {
+				protects = true
+				routes = routes || after(w, "-j") == "RETURN"
+			}
 			if after(w, "-i") != bridge || not(w, "-i") {
 				continue
 			}
@@ -156,6 +172,11 @@ func (l *heldList) settleTexts(rules [][]string) {
 			case w[1] == chainInput && target == "DROP":
 				n.Internal = true
 			}
+		}
+		if v6 {
+			n.Mode6 = modeOf(protects, routes)
+		} else {
+			n.Mode4 = modeOf(protects, routes)
 		}
 		l.settle(IPTables, bridge, n)
 	}

@@ -3,6 +3,7 @@ package firewall
 import (
 	"cmp"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -62,7 +63,7 @@ func compareHeld(t *testing.T, h *Held, a *attach.Attachment) {
 	}
 	want := *RulesOf(a)
 	want.Overlay = "" // no mark tells
-	if h.Rules != want {
+	if !reflect.DeepEqual(h.Rules, want) {
 		t.Errorf("%s: %+v, want %+v", a.Network, h.Rules, want)
 	}
 	var addresses []netip.Addr

@@ -88,7 +88,7 @@ func (ipt) del(_ context.Context, r *Rules, a *attach.Attachment) error {
 	for _, v6 := range families(a) {
 		t, err := open(v6)
 		if err == nil {
-			all := r.containerTexts(a, v6)
+			all := append(r.containerTexts(a, v6), r.formerTexts(a, v6)...)
 			if r.Own {
 				all = append(all, everyText(r.Bridge, v6)...)
 			}

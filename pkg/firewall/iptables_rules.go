@@ -2,6 +2,7 @@ package firewall
 
 import (
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -13,10 +14,12 @@ const (
 	chainNames      = "BERTH-NAMES"
 	chainPublish    = "BERTH-PUBLISH"
 	chainHairpin    = "BERTH-HAIRPIN"
+	chainTranslated = "BERTH-TRANSLATED"
 	chainMasquerade = "BERTH-MASQUERADE"
 	chainRouted     = "BERTH-ROUTED"
 	chainForward    = "BERTH-FORWARD"
 	chainIsolated   = "BERTH-ISOLATED"
+	chainProtected  = "BERTH-PROTECTED"
 	chainInput      = "BERTH-INPUT"
 	chainRaw        = "BERTH-RAW"
 )
@@ -25,8 +28,8 @@ type ownChain struct{ table, name string }
 
 func ownChains(v6 bool) []ownChain {
 	all := []ownChain{
-		{"nat", chainNames}, {"nat", chainPublish}, {"nat", chainHairpin}, {"nat", chainMasquerade}, {"nat", chainRouted},
-		{"filter", chainForward}, {"filter", chainIsolated}, {"filter", chainInput},
+		{"nat", chainNames}, {"nat", chainPublish}, {"nat", chainHairpin}, {"nat", chainTranslated}, {"nat", chainMasquerade}, {"nat", chainRouted},
+		{"filter", chainForward}, {"filter", chainIsolated}, {"filter", chainProtected}, {"filter", chainInput},
 	}
 	if v6 { // has no loopback addresses that a bridge would take
 		return all
@@ -69,7 +72,10 @@ func (r *Rules) networkTexts(v6 bool) (wanted, unwanted []text) {
 		return x
 	}
 	const fresh = " -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT"
-	wanted = []text{mark(text{table: "nat", chain: chainMasquerade, first: true}, "-o BRIDGE -j RETURN")}
+	wanted = []text{
+		mark(text{table: "nat", chain: chainMasquerade, first: true}, "-o BRIDGE -j RETURN"),
+		mark(text{table: "filter", chain: chainProtected, first: true}, "-i BRIDGE -j RETURN"), // not from outside
+	}
 	if !v6 {
 		wanted = append(wanted,
 			mark(text{table: "raw", chain: chainRaw}, "-i BRIDGE -d 127.0.0.0/8 -j DROP"),
@@ -94,12 +100,16 @@ func (r *Rules) networkTexts(v6 bool) (wanted, unwanted []text) {
 		{r.NoICC, chainForward, "-i BRIDGE -o BRIDGE" + fresh + " -j DROP"},
 		{r.Isolate, chainForward, "-i BRIDGE ! -o BRIDGE" + fresh + " -j " + chainIsolated},
 		{r.Isolate, chainIsolated, "-o BRIDGE -j DROP"},
+		{r.Mode(v6) == Routed, chainProtected, "-o BRIDGE -p " + icmp(v6) + " -j RETURN"},
+		{r.Mode(v6).protects(), chainForward, "! -i BRIDGE -o BRIDGE" + fresh + " -j " + chainProtected},
+		{r.Mode(v6).protects(), chainProtected, "-o BRIDGE -j DROP"},
 	} {
 		table := "filter"
 		if m.chain == chainNames {
 			table = "nat"
 		}
-		x := mark(text{table: table, chain: m.chain}, m.spec)
+		returns := strings.HasSuffix(m.spec, "RETURN") // in front of all that drops
+		x := mark(text{table: table, chain: m.chain, first: returns}, m.spec)
 		if m.on {
 			wanted = append(wanted, x)
 		} else {
@@ -114,9 +124,16 @@ func (r *Rules) networkTexts(v6 bool) (wanted, unwanted []text) {
 
 // everyText is all that networks of any settings have.
 func everyText(bridge string, v6 bool) []text {
-	every := &Rules{Bridge: bridge, Internal: true, Isolate: true, NoICC: true, Names: true}
+	every := &Rules{Bridge: bridge, Internal: true, Isolate: true, NoICC: true, Names: true, Mode4: Routed, Mode6: Routed}
 	all, _ := every.networkTexts(v6)
-	return all
+	return append(all, (&Hairpin{Bridge: bridge}).text())
+}
+
+func icmp(v6 bool) string {
+	if v6 {
+		return "ipv6-icmp"
+	}
+	return "icmp"
 }
 
 // containerTexts are one container's rules in one family. A published port comes
@@ -138,8 +155,8 @@ func (r *Rules) containerTexts(a *attach.Attachment, v6 bool) []text {
 		}
 		one := netip.PrefixFrom(ip, ip.BitLen()).String()
 		all = append(all, mark(text{table: "nat", chain: chainHairpin},
-			"-s", one, "-o", r.Bridge, "-m", "conntrack", "--ctstate", "DNAT", "-j", "MASQUERADE"))
-		if r.Masquerade {
+			"-s", one, "-o", r.Bridge, "-m", "conntrack", "--ctstate", "DNAT", "-j", chainTranslated))
+		if r.hides(v6) {
 			hidden := chainMasquerade
 			if r.Overlay != "" {
 				hidden = chainRouted
@@ -157,9 +174,45 @@ func (r *Rules) containerTexts(a *attach.Attachment, v6 bool) []text {
 		if !f.host.IsUnspecified() {
 			spec = append(spec, "-d", netip.PrefixFrom(f.host, f.host.BitLen()).String())
 		}
+		spec = append(spec, "-m", f.protocol, "--dport", strconv.Itoa(int(f.hostPort)))
 		all = append(all, mark(text{table: "nat", chain: chainPublish, first: true},
-			append(spec, "-m", f.protocol, "--dport", strconv.Itoa(int(f.hostPort)),
-				"-j", "DNAT", "--to-destination", f.to.String())...))
+			append(spec, "-j", "DNAT", "--to-destination", f.to.String())...), mark(text{table: "nat", chain: chainTranslated}, f.hairpin()...))
+	}
+	opened, _ := r.opened(a)
+	for _, f := range opened {
+		if f.to.Addr().Is6() != v6 {
+			continue
+		}
+		to := f.to.Addr()
+		for _, chain := range []string{chainProtected, chainIsolated} {
+			all = append(all, mark(text{table: "filter", chain: chain, first: true},
+				"-d", netip.PrefixFrom(to, to.BitLen()).String(), "-p", f.protocol, "-m", f.protocol, "--dport", strconv.Itoa(int(f.to.Port())), "-j", "RETURN"))
+		}
+	}
+	return all
+}
+
+// hairpin matches what was sent to the published port, by containers of the same bridge.
+// The kernel keeps where a connection went at first, so that a service is told from it
+// unless it has the port's number, too. connlabel, by which nftables tells ours, would
+// have iptables complain of a file that hosts do not have.
+func (f *forward) hairpin() []string {
+	to := f.to.Addr()
+	spec := []string{"-d", netip.PrefixFrom(to, to.BitLen()).String(), "-p", f.protocol, "-m", f.protocol, "--dport", strconv.Itoa(int(f.to.Port())), "-m", "conntrack"}
+	if !f.host.IsUnspecified() {
+		spec = append(spec, "--ctorigdst", f.host.String())
+	}
+	return append(spec, "--ctorigdstport", strconv.Itoa(int(f.hostPort)), "-j", "MASQUERADE")
+}
+
+// formerTexts are what earlier versions made in place of containerTexts.
+func (r *Rules) formerTexts(a *attach.Attachment, v6 bool) (all []text) {
+	for _, x := range r.containerTexts(a, v6) {
+		if i := slices.Index(x.spec, chainTranslated); i >= 0 {
+			x.spec = slices.Clone(x.spec)
+			x.spec[i] = "MASQUERADE"
+			all = append(all, x)
+		}
 	}
 	return all
 }

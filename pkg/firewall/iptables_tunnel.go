@@ -16,7 +16,7 @@ const tunnelMark = "berth-tunnel-"
 
 // tunnelChains are those that have such rules.
 var tunnelChains = []ownChain{
-	{"nat", chainRouted}, {"filter", chainForward}, {"filter", chainIsolated}, {"filter", chainInput},
+	{"nat", chainRouted}, {"filter", chainForward}, {"filter", chainIsolated}, {"filter", chainProtected}, {"filter", chainInput},
 }
 
 // texts are what agent and containers make alike for a tunnel, each in the words
@@ -42,6 +42,7 @@ func (t *Tunnel) texts(v6 bool) []text {
 		first                     bool
 	}{
 		{true, "nat", chainRouted, "-o DEVICE", "RETURN", true},
+		{true, "filter", chainProtected, "-i DEVICE", "RETURN", true},
 		{true, "filter", chainForward, "-i BRIDGE -o DEVICE" + returns, "RETURN", true},
 		{true, "filter", chainForward, "-i DEVICE -o BRIDGE" + returns, "RETURN", true},
 		{t.NoICC, "filter", chainForward, "-i BRIDGE -o DEVICE" + fresh, "DROP", false},

@@ -73,6 +73,23 @@ func (l *lab) ip(args string) {
 	}
 }
 
+// id names the namespace of a node for ip(8).
+func (l *lab) id(name string) string { return l.ns[name][strings.LastIndex(l.ns[name], "/")+1:] }
+
+func (l *lab) nft(command string) {
+	l.t.Helper()
+	if err := nstest.Run("nft", command); err != nil {
+		l.t.Fatal(err)
+	}
+}
+
+func (l *lab) iptables(args string) {
+	l.t.Helper()
+	if err := nstest.Run("iptables", strings.Fields(args)...); err != nil {
+		l.t.Fatal(err)
+	}
+}
+
 // node makes a namespace with eth0, whose peer on the host is named after it.
 func (l *lab) node(name, v4, v6, gw4, gw6 string) {
 	l.t.Helper()

@@ -25,6 +25,11 @@ func elementsOf(all []*attach.Attachment) []element {
 	for _, n := range Networks(all, NFTables) {
 		wanted, _ := n.Rules.networkElements()
 		elements = append(elements, wanted...)
+		for _, v6 := range []bool{false, true} {
+			if passes, err := filtered(v6); err == nil && !passes {
+				elements = append(elements, (&Hairpin{Bridge: n.Rules.Bridge}).element(v6)...)
+			}
+		}
 	}
 	return elements
 }

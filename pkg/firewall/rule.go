@@ -134,8 +134,29 @@ func state(op expr.CmpOp) []expr.Any {
 // connection's destination was translated.
 const statusDNAT = 1 << 5
 
-func published() []expr.Any {
+// translated matches what somebody sent to another destination, Berth or not.
+func translated() []expr.Any {
 	return masked(&expr.Ct{Key: expr.CtKeySTATUS, Register: register32}, host32(statusDNAT), expr.CmpOpNeq, host32(0))
+}
+
+// label is bit 127 of a connection's label, with which our translations are told from
+// those of others: the last of 16 bytes as the kernel keeps them (iptables-extensions(8),
+// connlabel; CONFIG_NF_CONNTRACK_LABELS, kernel 3.9). Marks, which others copy and route by, are left to these.
+var label = append(make([]byte, 15), 0x80)
+
+// ours matches the connections that published ports were translated for.
+func ours() []expr.Any {
+	return []expr.Any{
+		&expr.Ct{Key: expr.CtKeyLABELS, Register: register32},
+		&expr.Bitwise{SourceRegister: register32, DestRegister: register32, Len: uint32(len(label)), Mask: label, Xor: make([]byte, len(label))},
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: register32, Data: make([]byte, len(label))},
+	}
+}
+
+// setLabel does so in registers that the value of a map does not reach.
+func setLabel() []expr.Any {
+	const free = register32 + 8
+	return []expr.Any{&expr.Immediate{Register: free, Data: label}, &expr.Ct{Key: expr.CtKeyLABELS, Register: free, SourceRegister: true}}
 }
 
 func toHost() []expr.Any {
@@ -150,13 +171,14 @@ func toOtherInterface() []expr.Any {
 		expr.CmpOpEq, host32(unix.RTN_UNICAST))
 }
 
-// dnat sends the packet to the address and port that lookup left in the registers.
+// dnat labels the connection and sends it to the address and port that lookup left in the
+// registers.
 func dnat(family uint32) []expr.Any {
 	port := uint32(register32 + 1)
 	if family == unix.NFPROTO_IPV6 {
 		port = register32 + 4
 	}
-	return []expr.Any{&expr.NAT{Type: expr.NATTypeDestNAT, Family: family, RegAddrMin: register32, RegProtoMin: port}}
+	return append(setLabel(), &expr.NAT{Type: expr.NATTypeDestNAT, Family: family, RegAddrMin: register32, RegProtoMin: port})
 }
 
 // redirect sends the packet to a port of this host, at the first address of the

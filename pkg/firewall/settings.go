@@ -39,6 +39,7 @@ func Networks(all []*attach.Attachment, backend string) map[string]*Network {
 func (n *Network) Current(r *Rules) *Rules {
 	now := *r
 	now.Internal, now.Isolate, now.NoICC = n.Rules.Internal, n.Rules.Isolate, n.Rules.NoICC
+	now.Mode4, now.Mode6 = n.Rules.Mode4, n.Rules.Mode6
 	return &now
 }
 

@@ -24,6 +24,11 @@ const (
 	isolated = "isolated" // interfaces of networks without traffic to others of this set
 	named    = "names"    // bridges of networks whose containers' questions for names are answered here
 
+	protected4, protected6 = "protected4", "protected6" // bridges of networks that only what is published is let into from outside
+	direct4, direct6       = "direct4", "direct6"       // those that are not translated: ICMP is let in
+	open4, open6           = "open4", "open6"           // what of theirs is published: container addresses with protocol and port
+	hairpin4, hairpin6     = "hairpin4", "hairpin6"     // bridges that answers to what others translated must leave for the host
+
 	own4, own6       = "own4", "own6"       // container addresses with their bridge
 	masq4, masq6     = "masq4", "masq6"     // container addresses to masquerade
 	routed4, routed6 = "routed4", "routed6" // those that are not in front of other hosts' containers
@@ -64,6 +69,8 @@ func sets() []set {
 	return []set{
 		names(bridges), names(overlay), typeof(set{name: ways, key: way}, seenWayBack()),
 		keys(same, name, name), names(noICC), names(internal), names(isolated), names(named),
+		names(protected4), names(protected6), names(direct4), names(direct6), names(hairpin4), names(hairpin6),
+		keys(open4, ip4, proto, port), keys(open6, ip6, proto, port),
 		keys(own4, ip4, name), keys(own6, ip6, name),
 		{name: masq4, key: ip4}, {name: masq6, key: ip6}, {name: routed4, key: ip4}, {name: routed6, key: ip6},
 		typeof(keys(overlays, port, word), seenPort(), seenVNI()),
@@ -88,7 +95,7 @@ type chain struct {
 // version of the table: it is raised when a set or a rule changes, and has the next
 // ADD replace a table that another version made.
 const (
-	publish      = "publish_2"
+	publish      = "publish_3"
 	publishUsers = 5 + 2 // its rules, and the jumps to it
 )
 
@@ -102,8 +109,8 @@ func natChains() []chain {
 			// The kernel drops what NAT sends away from ::1. Left alone, the
 			// connection is refused at once, and clients go on to 127.0.0.1.
 			rule(is6(), daddr6.prefix(loopback6, 16), verdict(expr.VerdictReturn)),               // ip6 daddr ::1 return
-			rule(is4(), lookup(ports4IP, true, daddr4, l4proto, dport), dnat(unix.NFPROTO_IPV4)), // dnat ip to ip daddr . meta l4proto . th dport map @ports4_ip
-			rule(is4(), lookup(ports4, true, l4proto, dport), dnat(unix.NFPROTO_IPV4)),           // dnat ip to meta l4proto . th dport map @ports4
+			rule(is4(), lookup(ports4IP, true, daddr4, l4proto, dport), dnat(unix.NFPROTO_IPV4)), // ct label set 127 dnat ip to ip daddr . meta l4proto . th dport map @ports4_ip
+			rule(is4(), lookup(ports4, true, l4proto, dport), dnat(unix.NFPROTO_IPV4)),           // ct label set 127 dnat ip to meta l4proto . th dport map @ports4
 			rule(is6(), lookup(ports6IP, true, daddr6, l4proto, dport), dnat(unix.NFPROTO_IPV6)),
 			rule(is6(), lookup(ports6, true, l4proto, dport), dnat(unix.NFPROTO_IPV6)),
 		},
@@ -126,9 +133,13 @@ func natChains() []chain {
 		hook: nftables.ChainHookPostrouting, priority: nftables.ChainPriorityNATSource,
 		rules: [][]expr.Any{
 			// Hairpin: a container that reaches itself or a neighbour through a
-			// published port must see the answer come back through the host.
-			rule(published(), is4(), in(own4, saddr4, oif), masquerade()), // ct status dnat ip saddr . oifname @own4 masquerade
-			rule(published(), is6(), in(own6, saddr6, oif), masquerade()),
+			// published port must see the answer come back through the host. What
+			// others translated (a service of kube-proxy's) keeps its sender, where the
+			// answer comes back by itself.
+			rule(ours(), is4(), in(own4, saddr4, oif), masquerade()), // ct label 127 ip saddr . oifname @own4 masquerade
+			rule(ours(), is6(), in(own6, saddr6, oif), masquerade()),
+			rule(translated(), is4(), in(hairpin4, oif), in(own4, saddr4, oif), masquerade()), // ct status dnat oifname @hairpin4 ip saddr . oifname @own4 masquerade
+			rule(translated(), is6(), in(hairpin6, oif), in(own6, saddr6, oif), masquerade()),
 			rule(is4(), saddr4.prefix(loopback4, 1), in(bridges, oif), masquerade()), // ip saddr 127.0.0.0/8 oifname @bridges masquerade
 			// Not between our own networks, and not what is multicast.
 			rule(is4(), in(masq4, saddr4), notIn(bridges, oif), daddr4.notMulticast4(), masquerade()), // ip saddr @masq4 oifname != @bridges ip daddr != 224.0.0.0/4 masquerade
@@ -160,15 +171,23 @@ func filterChains() []chain {
 		hook: nftables.ChainHookForward, priority: nftables.ChainPriorityFilter,
 		rules: [][]expr.Any{
 			// The short way for most packets: what started is not asked again.
-			rule(state(expr.CmpOpNeq), accept()),                  // ct state established,related accept
-			rule(in(overlay, iif), notIn(ways, wayBack), drop()),  // iifname @overlay fib saddr oifname != @ways drop
-			rule(in(same, iif, oif), notIn(noICC, iif), accept()), // iifname . oifname @same iifname != @noicc accept
-			rule(in(internal, iif), drop()),                       // iifname @internal drop
-			rule(in(internal, oif), drop()),                       // oifname @internal drop
-			rule(in(overlay, iif), in(overlay, oif), drop()),      // iifname @overlay oifname @overlay drop: every host sends to the owner itself
-			rule(published(), accept()),                           // ct status dnat accept
-			rule(in(same, iif, oif), drop()),                      // iifname . oifname @same drop
-			rule(in(isolated, iif), in(isolated, oif), drop()),    // iifname @isolated oifname @isolated drop
+			rule(state(expr.CmpOpNeq), accept()),                     // ct state established,related accept
+			rule(in(overlay, iif), notIn(ways, wayBack), drop()),     // iifname @overlay fib saddr oifname != @ways drop
+			rule(in(same, iif, oif), notIn(noICC, iif), accept()),    // iifname . oifname @same iifname != @noicc accept
+			rule(in(internal, iif), drop()),                          // iifname @internal drop
+			rule(in(internal, oif), drop()),                          // oifname @internal drop
+			rule(in(overlay, iif), in(overlay, oif), drop()),         // iifname @overlay oifname @overlay drop: every host sends to the owner itself
+			rule(translated(), accept()),                             // ct status dnat accept: published, or somebody else's
+			rule(in(same, iif, oif), drop()),                         // iifname . oifname @same drop
+			rule(is4(), in(open4, daddr4, l4proto, dport), accept()), // ip daddr . meta l4proto . th dport @open4 accept
+			rule(is6(), in(open6, daddr6, l4proto, dport), accept()),
+			rule(in(isolated, iif), in(isolated, oif), drop()),                    // iifname @isolated oifname @isolated drop
+			rule(in(bridges, iif), accept()),                                      // iifname @bridges accept: not from outside
+			rule(in(overlay, iif), accept()),                                      // iifname @overlay accept
+			rule(is4(), transport(unix.IPPROTO_ICMP), in(direct4, oif), accept()), // ip protocol icmp oifname @direct4 accept
+			rule(is6(), transport(unix.IPPROTO_ICMPV6), in(direct6, oif), accept()),
+			rule(is4(), in(protected4, oif), drop()), // oifname @protected4 drop
+			rule(is6(), in(protected6, oif), drop()),
 		},
 	}, {
 		// An internal network reaches its own gateway address, none of the

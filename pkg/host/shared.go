@@ -55,6 +55,8 @@ func rank(s attach.Shared) int {
 		return 0
 	case *firewall.Forward:
 		return 1
+	case *firewall.Hairpin:
+		return 3
 	}
 	return 2
 }
@@ -62,7 +64,7 @@ func rank(s attach.Shared) int {
 // sharedSteps are those of a record. An earlier version wrote them into the record of a
 // network's first attachment alone, or not at all.
 func sharedSteps(a *attach.Attachment) (steps []attach.Shared) {
-	var forwarding, forward bool
+	var forwarding, forward, hairpin bool
 	var bridge *link.Bridge
 	rules := firewall.RulesOf(a)
 	for _, s := range a.Steps {
@@ -74,6 +76,8 @@ func sharedSteps(a *attach.Attachment) (steps []attach.Shared) {
 			if rules != nil && step.Tunnel != rules.Overlay {
 				s = &firewall.Forward{Bridge: step.Bridge, Tunnel: rules.Overlay, Own: step.Own, Names: step.Names}
 			}
+		case *firewall.Hairpin:
+			hairpin = true
 		case *link.Bridge:
 			bridge = step
 		}
@@ -86,6 +90,9 @@ func sharedSteps(a *attach.Attachment) (steps []attach.Shared) {
 	}
 	if !forwarding {
 		steps = append(steps, &link.Forwarding{Gateway: bridge.Gateway})
+	}
+	if rules != nil && !hairpin && !rules.Own {
+		steps = append(steps, &firewall.Hairpin{Backend: rules.Backend, Bridge: rules.Bridge})
 	}
 	if rules != nil && !forward {
 		steps = append(steps, &firewall.Forward{Bridge: rules.Bridge, Tunnel: rules.Overlay, Names: rules.Names})

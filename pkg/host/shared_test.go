@@ -44,7 +44,7 @@ func TestSharedBy(t *testing.T) {
 		t.Errorf("the overlay's %+v", f)
 	}
 	all := SharedBy([]*attach.Attachment{linked, published, old, leaving})
-	if got, want := places(all), "forwarding, forward web, bridge web"; got != want {
+	if got, want := places(all), "forwarding, forward web, bridge web, hairpin web"; got != want {
 		t.Fatalf("%s, want %s", got, want)
 	}
 	if f := all[1].Step.(*firewall.Forward); !f.Names {
@@ -75,7 +75,7 @@ func TestSharedByOrder(t *testing.T) {
 	c := member("back", "c", "10.2.0.1", time.Minute)
 	for _, all := range [][]*attach.Attachment{{a, b, c}, {c, b, a}, {b, a, c}} {
 		found := SharedBy(all)
-		if len(found) != 5 || found[0].Step.Place() != "forwarding" {
+		if len(found) != 7 || found[0].Step.Place() != "forwarding" {
 			t.Fatalf("%s", places(found))
 		}
 		for _, s := range found {

@@ -39,6 +39,7 @@ func (c *config) Plan(r *cni.Request) ([]attach.Step, error) {
 			NoICC: policy.NoICC, MACSpoofCheck: c.MACSpoofCheck, VLAN: c.VLAN, Trunk: c.trunk,
 			KeepDefaults: c.PreserveDefaultVLAN, DAD: c.EnableDAD, AcceptRA: r.AcceptRA(r.IPAM), Down: c.DisableContainerInterface},
 		rules,
+		&firewall.Hairpin{Backend: rules.Backend, Bridge: c.Bridge},
 		c.names(r),
 	}, nil
 }
@@ -51,7 +52,7 @@ func (c *config) chained(r *cni.Request, rules *firewall.Rules) []attach.Step {
 		rules.Bridge = c.Bridge
 	}
 	rules.Own = !link.IsBridge(rules.Bridge) // a veth that leads to this container alone
-	return []attach.Step{
+	steps := []attach.Step{
 		c.network(r),
 		c.Ports(r, c.policy(), nil),
 		&link.Forwarding{},
@@ -59,6 +60,10 @@ func (c *config) chained(r *cni.Request, rules *firewall.Rules) []attach.Step {
 		&firewall.Forward{Bridge: rules.Bridge, Own: rules.Own},
 		rules,
 	}
+	if !rules.Own {
+		steps = append(steps, &firewall.Hairpin{Backend: rules.Backend, Bridge: rules.Bridge})
+	}
+	return steps
 }
 
 // network is what the host remembers.

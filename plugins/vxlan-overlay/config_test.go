@@ -63,7 +63,7 @@ func TestPlan(t *testing.T) {
 	for _, s := range p.steps {
 		kinds = append(kinds, s.Kind())
 	}
-	if got := strings.Join(kinds, " "); got != "network lease gateway forward forwarding bridge veth firewall" {
+	if got := strings.Join(kinds, " "); got != "network lease gateway forward forwarding bridge veth firewall hairpin" {
 		t.Errorf("steps %s", got)
 	}
 	if n, gw := step[*attach.Network](p), step[*link.Gateway](p); n.Link != "overlay4097" || !gw.DefaultRoute || gw.NoDefault {

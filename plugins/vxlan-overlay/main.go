@@ -53,6 +53,7 @@ func (c *config) Plan(r *cni.Request) ([]attach.Step, error) {
 		&link.Veth{Bridge: n.Bridge(), MTU: local.MTU, Hairpin: c.HairpinMode, Isolated: c.PortIsolation,
 			NoICC: n.NoICC, MACSpoofCheck: c.MACSpoofCheck, DAD: c.EnableDAD, AcceptRA: r.AcceptRA(blocks)},
 		rules,
+		&firewall.Hairpin{Backend: rules.Backend, Bridge: n.Bridge()},
 		r.Names(n.Bridge(), n.Internal, n.Subnets),
 	}, nil
 }

@@ -1,6 +1,7 @@
 package bridged
 
 import (
+	"reflect"
 	"strings"
 	"testing"
 
@@ -60,7 +61,7 @@ func TestSettings(t *testing.T) {
 			continue
 		}
 		want.rules.Backend, want.rules.Bridge = c.rules.Backend, "br0"
-		if got := strings.Join(c.Settings(c.policy), " "); got != want.words || *c.rules != want.rules {
+		if got := strings.Join(c.Settings(c.policy), " "); got != want.words || !reflect.DeepEqual(*c.rules, want.rules) {
 			t.Errorf("%s: %q, %+v; want %q, %+v", more, got, *c.rules, want.words, want.rules)
 		}
 	}

@@ -22,6 +22,8 @@ type createFlags struct {
 	mtu       int
 	isolate   bool
 	noIsolate bool
+
+	modeIPv4, modeIPv6 string
 }
 
 func (p *program) networkCreateCommand() *cobra.Command {
@@ -86,6 +88,7 @@ network does not change once it is made.
 func (w *createFlags) flags(f *pflag.FlagSet) {
 	f.SortFlags = false
 	s, o := &w.spec, &w.overlay
+	modes := []string{"nat", "nat-unprotected", "routed", "isolated"}
 	addShort(f, oneOf(&w.driver, driverBridge, driverMacvlan, driverOverlay), "driver", "d", "what kind of network")
 	addFlag(f, prefixes(&s.Subnets), "subnet", "addresses of the network; twice for IPv4 and IPv6")
 	addFlag(f, addresses(&s.Gateways), "gateway", "gateway of a subnet (default its first address)")
@@ -95,6 +98,8 @@ func (w *createFlags) flags(f *pflag.FlagSet) {
 	addFlag(f, onOff(&s.Internal), "internal", "nothing in or out but the network itself")
 	addFlag(f, onOff(&w.isolate), "isolate", "no traffic to or from other isolated networks, except to published ports (bridge: unless --no-isolate or --internal)")
 	addFlag(f, onOff(&w.noIsolate), "no-isolate", "let other networks of this host reach it")
+	addFlag(f, oneOf(&w.modeIPv4, modes...), "gateway-mode-ipv4", "what comes in: published ports; all that is routed here; published ports, untranslated; nothing, with --internal")
+	addFlag(f, oneOf(&w.modeIPv6, modes...), "gateway-mode-ipv6", "the same for IPv6")
 	addFlag(f, onOff(&s.NoICC), "no-icc", "containers cannot talk to each other, except through published ports")
 	addFlag(f, onOff(&s.NoNames), "no-names", "containers do not find each other by name")
 	addFlag(f, addresses(&s.DNS), "dns", "ask this server for names that are not the network's, not those of the host")
@@ -109,8 +114,8 @@ func (w *createFlags) flags(f *pflag.FlagSet) {
 // Flags that are for some drivers only.
 var (
 	overlayFlags = []string{"node-prefix", "vni", "udp-port"}
-	hereFlags    = []string{"gateway", "ip-range", "aux-address", "ipv6", "no-isolate", "no-names", "dns", "opt"}
-	bridgeFlags  = []string{"no-names"}
+	hereFlags    = []string{"gateway", "ip-range", "aux-address", "ipv6", "no-isolate", "dns", "opt"}
+	bridgeFlags  = []string{"no-names", "gateway-mode-ipv4", "gateway-mode-ipv6"}
 )
 
 // check refuses the flags that are for other drivers, and completes the rest.
@@ -125,6 +130,7 @@ func (w *createFlags) check(f *pflag.FlagSet) error {
 	}
 	if w.driver == driverOverlay {
 		refuse(hereFlags, "bridge or macvlan")
+		refuse(bridgeFlags, driverBridge)
 	} else {
 		refuse(overlayFlags, driverOverlay)
 	}
@@ -139,6 +145,13 @@ func (w *createFlags) check(f *pflag.FlagSet) error {
 	if f.Changed("isolate") || w.noIsolate {
 		on := w.isolate && !w.noIsolate
 		s.Isolate = &on
+	}
+	for _, mode := range []struct{ flag, option, word string }{
+		{"gateway-mode-ipv4", "gatewayModeIPv4", w.modeIPv4}, {"gateway-mode-ipv6", "gatewayModeIPv6", w.modeIPv6},
+	} {
+		if f.Changed(mode.flag) && w.driver == driverBridge {
+			s.Options = slices.Insert(s.Options, 0, mode.option+"="+mode.word)
+		}
 	}
 	if w.mtu != 0 {
 		s.Options = slices.Insert(s.Options, 0, fmt.Sprintf("mtu=%d", w.mtu))

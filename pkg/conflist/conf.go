@@ -3,6 +3,8 @@ package conflist
 import (
 	"encoding/json"
 	"net/netip"
+
+	"github.com/berth-cni/berth/pkg/firewall"
 )
 
 // Conf is the part of a plugin's configuration that this package writes and shows. Its
@@ -16,7 +18,7 @@ type Conf struct {
 
 	IsGateway        bool   `json:"isGateway,omitempty"`
 	IsDefaultGateway bool   `json:"isDefaultGateway,omitempty"`
-	IPMasq           bool   `json:"ipMasq,omitempty"`
+	IPMasq           *bool  `json:"ipMasq,omitempty"`
 	Internal         bool   `json:"internal,omitempty"`
 	Isolate          bool   `json:"isolate,omitempty"`
 	ICC              *bool  `json:"icc,omitempty"` // nil: true
@@ -24,11 +26,16 @@ type Conf struct {
 	FirewallBackend  string `json:"firewallBackend,omitempty"`
 	IPMasqBackend    string `json:"ipMasqBackend,omitempty"`
 
+	GatewayModeIPv4 firewall.GatewayMode `json:"gatewayModeIPv4,omitempty"`
+	GatewayModeIPv6 firewall.GatewayMode `json:"gatewayModeIPv6,omitempty"`
+
 	ForceAddress    bool `json:"forceAddress,omitempty"`
 	HairpinMode     bool `json:"hairpinMode,omitempty"`
 	PromiscMode     bool `json:"promiscMode,omitempty"`
 	PortIsolation   bool `json:"portIsolation,omitempty"`
 	MACSpoofCheck   bool `json:"macspoofchk,omitempty"`
+	IPSpoofCheck    bool `json:"ipspoofchk,omitempty"`
+	AcceptRA        bool `json:"acceptRA,omitempty"`
 	EnableDAD       bool `json:"enabledad,omitempty"`
 	VLAN            int  `json:"vlan,omitempty"`
 	HostShim        bool `json:"hostShim,omitempty"`

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/berth-cni/berth/pkg/cni"
+	"github.com/berth-cni/berth/pkg/firewall"
 	"github.com/berth-cni/berth/pkg/link"
 )
 
@@ -35,11 +36,17 @@ func options() []option {
 			}
 			return err
 		}},
-		{[]string{"ipMasq", "com.docker.network.bridge.enable_ip_masquerade"}, bridge, "true|false", boolean(func(c *Conf) *bool { return &c.IPMasq })},
+		{[]string{"ipMasq", "com.docker.network.bridge.enable_ip_masquerade"}, bridge, "true|false", func(c *Conf, s string) error {
+			c.IPMasq = new(bool)
+			return boolean(func(c *Conf) *bool { return c.IPMasq })(c, s)
+		}},
+		{[]string{"gatewayModeIPv4", "com.docker.network.bridge.gateway_mode_ipv4"}, bridge, modeWords, mode(func(c *Conf) *firewall.GatewayMode { return &c.GatewayModeIPv4 })},
+		{[]string{"gatewayModeIPv6", "com.docker.network.bridge.gateway_mode_ipv6"}, bridge, modeWords, mode(func(c *Conf) *firewall.GatewayMode { return &c.GatewayModeIPv6 })},
 		{[]string{"hairpinMode"}, bridge, "true|false", boolean(func(c *Conf) *bool { return &c.HairpinMode })},
 		{[]string{"promiscMode"}, bridge, "true|false", boolean(func(c *Conf) *bool { return &c.PromiscMode })},
 		{[]string{"portIsolation"}, bridge, "true|false", boolean(func(c *Conf) *bool { return &c.PortIsolation })},
 		{[]string{"macspoofchk"}, bridge, "true|false", boolean(func(c *Conf) *bool { return &c.MACSpoofCheck })},
+		{[]string{"ipspoofchk"}, bridge, "true|false", boolean(func(c *Conf) *bool { return &c.IPSpoofCheck })},
 		{[]string{"forceAddress"}, bridge, "true|false", boolean(func(c *Conf) *bool { return &c.ForceAddress })},
 		{[]string{"vlan"}, bridge, "NUMBER", number(func(c *Conf) *int { return &c.VLAN }, 0, link.MaxVLAN)},
 		{[]string{"parent", "master"}, macvlan, "INTERFACE", ifName(func(c *Conf) *string { return &c.Master })},
@@ -53,6 +60,7 @@ func options() []option {
 		{[]string{"linkInContainer"}, macvlan, "true|false", boolean(func(c *Conf) *bool { return &c.LinkInContainer })},
 		{[]string{"bcqueuelen"}, macvlan, "NUMBER", number(func(c *Conf) *int { return &c.BcQueueLen }, 0, 1<<31-1)},
 		{[]string{"enabledad"}, both, "true|false", boolean(func(c *Conf) *bool { return &c.EnableDAD })},
+		{[]string{"acceptRA"}, both, "true|false", boolean(func(c *Conf) *bool { return &c.AcceptRA })},
 	}
 }
 
@@ -85,6 +93,15 @@ func word(of func(*Conf) *string, words ...string) func(*Conf, string) error {
 		}
 		*of(c) = s
 		return nil
+	}
+}
+
+const modeWords = "nat|nat-unprotected|routed|isolated"
+
+func mode(of func(*Conf) *firewall.GatewayMode) func(*Conf, string) error {
+	return func(c *Conf, s string) (err error) {
+		*of(c), err = firewall.ParseGatewayMode(s)
+		return err
 	}
 }
 

@@ -112,6 +112,9 @@ func (s *Spec) Plan(host *Known) (*Conflist, error) {
 	p.findSubnets()
 	p.checkMTU(p.subnets)
 	p.findRanges()
+	if s.Driver == Bridge {
+		p.gatewayModes()
+	}
 	p.checkTaken()
 	p.dns()
 	if len(p.errs) == 0 {
@@ -142,15 +145,14 @@ func (p *plan) checkName() {
 // bridge sets what Docker's user-defined networks have.
 func (p *plan) bridge() {
 	off := false
-	p.conf.IPMasq = !p.Internal
 	if p.conf.Internal = p.Internal; p.NoICC {
 		p.conf.ICC = &off
 	}
 	p.conf.IsGateway, p.conf.IsDefaultGateway = p.Internal, !p.Internal
 	p.conf.Isolate = p.Isolate == nil && !p.Internal || p.Isolate != nil && *p.Isolate
-	p.conf.Names = !p.NoNames
+	p.conf.Names, p.conf.IPSpoofCheck = !p.NoNames, true
 	p.setOptions()
-	if p.Internal && p.conf.IPMasq {
+	if p.Internal && p.conf.IPMasq != nil && *p.conf.IPMasq {
 		p.refuse("--opt: ipMasq=true: cannot be together with --internal")
 	}
 	if p.NoICC && !p.conf.NoICC() {

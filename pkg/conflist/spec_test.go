@@ -68,6 +68,9 @@ func TestConflists(t *testing.T) {
 		"full": {Driver: Bridge, Subnets: prefixes("10.9.0.0/16", "fd09::/64"), Gateways: addrs("fd09::9", "10.9.0.254"),
 			IPRanges: prefixes("10.9.0.0/24"), Aux: []string{"printer=10.9.0.7", "nas=10.9.3.8"}, Isolate: &no, NoNames: true, DNS: addrs("9.9.9.9"),
 			Options: []string{"mtu=1400", "com.docker.network.bridge.name=br0", "com.docker.network.bridge.enable_ip_masquerade=false", "vlan=5", "firewallBackend=iptables"}},
+		"routed":      {Driver: Bridge, Subnets: prefixes("10.9.0.0/16", "fd09::/64"), Options: []string{"com.docker.network.bridge.gateway_mode_ipv6=routed", "ipspoofchk=false", "acceptRA=true"}},
+		"isolated":    {Driver: Bridge, Internal: true, Subnets: prefixes("10.9.0.0/16"), Options: []string{"com.docker.network.bridge.gateway_mode_ipv4=isolated"}},
+		"unprotected": {Driver: Bridge, IPv6: true, Options: []string{"gatewayModeIPv4=nat-unprotected"}},
 		"macvlan": {Driver: Macvlan, Subnets: prefixes("192.168.5.0/24"), Gateways: addrs("192.168.5.1"), IPRanges: prefixes("192.168.5.128/26"),
 			Options: []string{"parent=eth0", "macvlan_mode=bridge", "hostShim=true"}},
 		"vlan": {Driver: Macvlan, IPv6: true, Options: []string{"parent=eth0.10"}},
@@ -103,7 +106,7 @@ func TestRefused(t *testing.T) {
 			`name: old: there is a network of that name
 --opt: mtu=5: want a number, 68 to 65535
 --opt: no: want key=value
---opt: nope: a bridge network has no such option: want mtu=BYTES, firewallBackend=auto|nftables|iptables, bridge=NAME, icc=true|false, ipMasq=true|false, hairpinMode=true|false, promiscMode=true|false, portIsolation=true|false, macspoofchk=true|false, forceAddress=true|false, vlan=NUMBER, enabledad=true|false
+--opt: nope: a bridge network has no such option: want mtu=BYTES, firewallBackend=auto|nftables|iptables, bridge=NAME, icc=true|false, ipMasq=true|false, gatewayModeIPv4=nat|nat-unprotected|routed|isolated, gatewayModeIPv6=nat|nat-unprotected|routed|isolated, hairpinMode=true|false, promiscMode=true|false, portIsolation=true|false, macspoofchk=true|false, ipspoofchk=true|false, forceAddress=true|false, vlan=NUMBER, enabledad=true|false, acceptRA=true|false
 bridge: br-old: is that of network old: --opt bridge=NAME takes another
 --subnet: 10.1.0.1/16: has host bits set: the network address of this length is 10.1.0.0/16
 --subnet: 10.2.0.0/31: is too small: want /30 or shorter`},
@@ -115,6 +118,14 @@ bridge: br-old: is that of network old: --opt bridge=NAME takes another
 		{Spec{Name: "n", Driver: Bridge, Options: []string{"mtu=1400", "com.docker.network.driver.mtu=1500"}}, "--opt: com.docker.network.driver.mtu=1500: is given twice, and as mtu=1400 before"},
 		{Spec{Name: "n", Driver: Bridge, Internal: true, NoICC: true, Options: []string{"ipMasq=true", "icc=true"}},
 			"--opt: ipMasq=true: cannot be together with --internal\n--opt: icc=true: cannot be together with --no-icc"},
+		{Spec{Name: "n", Driver: Bridge, Options: []string{"gatewayModeIPv4=NAT"}}, `--opt: gatewayModeIPv4=NAT: "NAT": want one of nat, nat-unprotected, routed, isolated`},
+		{Spec{Name: "n", Driver: Bridge, Options: []string{"gatewayModeIPv6=nat"}}, "--gateway-mode-ipv6: nat: the network has no subnet of this family"},
+		{Spec{Name: "n", Driver: Bridge, Options: []string{"gatewayModeIPv4=isolated"}}, "--gateway-mode-ipv4: isolated: want --internal, too: a network without a gateway has no way in or out"},
+		{Spec{Name: "n", Driver: Bridge, Options: []string{"gatewayModeIPv4=routed", "ipMasq=true"}}, "--opt: ipMasq=true: cannot be together with --gateway-mode-ipv4 routed"},
+		{Spec{Name: "n", Driver: Bridge, Internal: true, Subnets: prefixes("10.1.0.0/16"), Gateways: addrs("10.1.0.9"), Options: []string{"gatewayModeIPv4=isolated"}},
+			"--gateway: 10.1.0.9: cannot be together with --gateway-mode-ipv4 isolated"},
+		{Spec{Name: "n", Driver: Macvlan, Options: []string{"parent=eth0", "gatewayModeIPv4=nat"}},
+			"--opt: gatewayModeIPv4: a macvlan network has no such option: want mtu=BYTES, parent=INTERFACE, macvlan_mode=bridge|private|vepa|passthru, hostShim=true|false, linkInContainer=true|false, bcqueuelen=NUMBER, enabledad=true|false, acceptRA=true|false"},
 		{Spec{Name: "n", Driver: Bridge, IPv6: true, Options: []string{"mtu=1000"}}, "--mtu: 1000: want at least 1280 bytes for IPv6"},
 		{Spec{Name: "n", Driver: Bridge, Subnets: prefixes("172.16.0.0/12")}, "--subnet: 172.16.0.0/12: overlaps 172.17.0.0/16 of network old"},
 		{Spec{Name: "n", Driver: Bridge, Subnets: prefixes("10.0.0.0/8", "10.1.0.0/16")}, "--subnet: 10.1.0.0/16: overlaps 10.0.0.0/8, which is given, too"},

@@ -48,6 +48,8 @@ type Rules struct {
 	// Masquerade has no meaning for the family.
 	Mode4 GatewayMode `json:"mode4,omitempty"`
 	Mode6 GatewayMode `json:"mode6,omitempty"`
+	// NoMasquerade keeps the modes nat from it, too.
+	NoMasquerade bool `json:"noMasquerade,omitempty"`
 	// Open are published ports that are not translated ([Routed]), as Publish left them.
 	Open []attach.Port `json:"open,omitempty"`
 }

@@ -60,7 +60,7 @@ func (r *Rules) Mode(v6 bool) GatewayMode {
 func (r *Rules) hides(v6 bool) bool {
 	switch r.Mode(v6) {
 	case NAT, NATUnprotected:
-		return true
+		return !r.NoMasquerade
 	case Routed, Isolated:
 		return false
 	}

@@ -33,6 +33,8 @@ type Bridge struct {
 	// refusing.
 	ForceAddress bool `json:"forceAddress,omitempty"`
 	Promisc      bool `json:"promisc,omitempty"`
+	// NoIPv6 keeps a bridge that Berth made from every IPv6 address, also a link-local one.
+	NoIPv6 bool `json:"noIPv6,omitempty"`
 	// VLANs has the bridge filter VLANs (kernel option BRIDGE_VLAN_FILTERING).
 	VLANs bool `json:"vlans,omitempty"`
 	// GatewayVLAN, if not 0, puts the gateway on an interface NAME.VLAN in that

@@ -105,13 +105,18 @@ func (b *Bridge) lookOutward(c *conn, d, gateway *rtnl.Link, a *attach.Attachmen
 type setting struct{ path, value string }
 
 // leaves tells whether a setting is not to be touched: the host's own LAN bridge, which
-// its way out goes by, takes router advertisements or not as its administrator has it.
+// its way out goes by, takes router advertisements or not as its administrator has it, and
+// a bridge that Berth did not make keeps its IPv6.
 func (b *Bridge) leaves(c *conn, d *rtnl.Link, s setting) bool {
-	if s.path != proc.Net("ipv6", "conf", b.Name, "accept_ra") {
+	noIPv6 := s.value == "1" && s.path == proc.Net("ipv6", "conf", b.Name, "disable_ipv6")
+	if !noIPv6 && s.path != proc.Net("ipv6", "conf", b.Name, "accept_ra") {
 		return false
 	}
 	if i, err := c.LinkByName(b.Name); err != nil || i.Alias == sharedAlias {
 		return false
+	}
+	if noIPv6 {
+		return true
 	}
 	found, err := c.RoutesTo(outside4, outside6)
 	return err == nil && slices.ContainsFunc(found, func(r *rtnl.Route) bool {
@@ -124,6 +129,9 @@ func (b *Bridge) settings(on string, a *attach.Attachment) []setting {
 	// No router advertisement of a container may change the host's routes
 	// (CVE-2020-10749).
 	all := []setting{{proc.Net("ipv6", "conf", b.Name, "accept_ra"), "0"}}
+	if b.NoIPv6 {
+		all = append(all, setting{proc.Net("ipv6", "conf", b.Name, "disable_ipv6"), "1"})
+	}
 	if !b.Gateway && len(a.Ports) == 0 {
 		return all
 	}
@@ -132,7 +140,7 @@ func (b *Bridge) settings(on string, a *attach.Attachment) []setting {
 		v4 = v4 || addr.Prefix.Addr().Is4()
 		v6 = v6 || addr.Prefix.Addr().Is6()
 	}
-	if v6 {
+	if v6 && !b.NoIPv6 {
 		all = append(all, setting{proc.Net("ipv6", "conf", on, "disable_ipv6"), "0"})
 	}
 	if v4 && len(a.Ports) > 0 {

@@ -3,6 +3,7 @@ package link
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -120,6 +121,29 @@ func TestSettings(t *testing.T) {
 		expect(proc.Net("ipv4", "conf", "eth0", "accept_local"), "0")
 		expect(proc.Net("ipv6", "conf", "eth0", "accept_dad"), "0")
 	})
+}
+
+// TestBridgeNoIPv6: a bridge without IPv6 has no link-local address either, unless it is
+// somebody else's.
+func TestBridgeNoIPv6(t *testing.T) {
+	for _, c := range []struct{ before, want string }{{"", "1"}, {"ip link add berth0 type bridge", "0"}} {
+		nstest.Host(t)
+		if c.before != "" {
+			shell(t, c.before)
+		}
+		a := attachment(t, "c1", 2)
+		a.Addresses[1].Gateway = netip.Addr{}
+		b := &Bridge{Name: "berth0", Gateway: true, NoIPv6: true}
+		if err := b.Add(t.Context(), &attach.Adding{Attachment: a}); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := proc.Read(proc.Net("ipv6", "conf", "berth0", "disable_ipv6")); err != nil || got != c.want {
+			t.Errorf("%q before: disable_ipv6 is %s (%v), want %s", c.before, got, err, c.want)
+		}
+		if err := b.Check(t.Context(), a); err != nil {
+			t.Errorf("%q before: %v", c.before, err)
+		}
+	}
 }
 
 // Whoever finds the bridge down finishes it.

@@ -2,6 +2,7 @@ package link
 
 import (
 	"context"
+	"net/netip"
 	"slices"
 
 	"github.com/berth-cni/berth/pkg/attach"
@@ -18,6 +19,10 @@ type Gateway struct {
 	// Gateway gives each address a gateway, the first of its subnet, where IPAM gave
 	// none.
 	Gateway bool `json:"gateway,omitempty"`
+	// Isolated4 and Isolated6 take the gateway of a family's addresses away, also one that
+	// IPAM gave.
+	Isolated4 bool `json:"isolated4,omitempty"`
+	Isolated6 bool `json:"isolated6,omitempty"`
 	// DefaultRoute adds a route to everywhere by each gateway, unless IPAM gave one.
 	DefaultRoute bool `json:"defaultRoute,omitempty"`
 	// NoDefault drops every default route.
@@ -49,6 +54,10 @@ func (g *Gateway) Add(_ context.Context, a *attach.Adding) error {
 func (g *Gateway) complete(a *attach.Attachment) {
 	for i := range a.Addresses {
 		addr := &a.Addresses[i]
+		if g.Isolated4 && addr.Prefix.Addr().Is4() || g.Isolated6 && addr.Prefix.Addr().Is6() {
+			addr.Gateway = netip.Addr{}
+			continue
+		}
 		if !addr.Gateway.IsValid() && g.Gateway {
 			addr.Gateway = addr.Prefix.Masked().Addr().Next()
 		}

@@ -26,6 +26,10 @@ func TestGateway(t *testing.T) {
 		{Gateway{DefaultRoute: true}, "10.1.0.2/24", "", "[invalid IP] [] 02:42:0a:01:00:02"},
 		{Gateway{Gateway: true, NoDefault: true}, "10.1.0.2/24", "0.0.0.0/0 by 10.1.0.9,10.7.0.0/16 by 10.1.0.9",
 			"[10.1.0.1] [10.7.0.0/16 by 10.1.0.9] 02:42:0a:01:00:02"},
+		{Gateway{Gateway: true, Isolated4: true, NoDefault: true}, "10.1.0.2/24 10.1.0.254,fd00::2/64", "",
+			"[invalid IP fd00::1] [] 02:42:0a:01:00:02"},
+		{Gateway{Isolated4: true, Isolated6: true, NoDefault: true}, "10.1.0.2/24,fd00::2/64 fd00::9", "0.0.0.0/0 by 10.1.0.9",
+			"[invalid IP invalid IP] [] 02:42:0a:01:00:02"},
 		{Gateway{MAC: "02:00:00:00:00:09"}, "10.1.0.2/24", "", "[invalid IP] [] 02:00:00:00:00:09"},
 	} {
 		for _, delegated := range []bool{false, true} {

@@ -171,7 +171,7 @@ func (b *builder) rules(a *attach.Attachment, r *cni.Request, conf *bridged.Conf
 	if r == nil {
 		return rules, nil
 	}
-	policy := bridged.Policy{Internal: conf.Internal, Isolate: conf.Isolate, NoICC: conf.NoICC()}
+	policy := bridged.Policy{Internal: conf.Internal, Isolate: conf.Isolate, NoICC: conf.NoICC(), Modes: conf.Modes()}
 	asked, err := conf.Rules(r, rules.Bridge, policy)
 	if err != nil {
 		return rules, nil
@@ -188,7 +188,7 @@ func askedPorts(r *cni.Request, conf *bridged.Conf, rules *firewall.Rules) []att
 	if err != nil {
 		return nil
 	}
-	if s, ok := conf.Ports(r, bridged.Policy{Internal: rules.Internal}, given).(*firewall.Ports); ok {
+	if s, ok := conf.Ports(r, rules, given).(*firewall.Ports); ok {
 		return s.Ports
 	}
 	return nil
@@ -263,7 +263,8 @@ func (b *builder) network(a *attach.Attachment, x link.Found, given *ipam.Config
 		case *firewall.Rules:
 			conf := bridged.Conf{}
 			conf.Names = step.Names
-			n.Settings = conf.Settings(bridged.Policy{Internal: step.Internal, Isolate: step.Isolate, NoICC: step.NoICC})
+			n.Settings = conf.Settings(bridged.Policy{Internal: step.Internal, Isolate: step.Isolate, NoICC: step.NoICC,
+				Modes: bridged.Modes{IPv4: step.Mode4, IPv6: step.Mode6}})
 		}
 	}
 	b.networks[a.Network] = n

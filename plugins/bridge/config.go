@@ -46,6 +46,10 @@ func (c *config) validate(r *cni.Request) {
 		r.Refuse("disableContainerInterface", true, "cannot be together with ipam")
 	}
 	c.readTrunk(r)
+	c.ValidateModes(r, c.IsGateway || c.IsDefaultGateway)
+	if c.IPSpoofCheck && r.IPAM.Empty() && !r.Chained() && !r.Refused() {
+		r.Refuse("ipspoofchk", true, "want an ipam section: it holds a container to its addresses")
+	}
 }
 
 func (c *config) readTrunk(r *cni.Request) {
@@ -83,17 +87,20 @@ func (c *config) readTrunk(r *cni.Request) {
 	c.trunk = slices.Compact(c.trunk)
 }
 
-func (c *config) gateway() bool { return c.IsGateway || c.IsDefaultGateway }
+// gateway tells whether the bridge is that of the network's containers.
+func (c *config) gateway(r *cni.Request) bool {
+	return (c.IsGateway || c.IsDefaultGateway) && !c.Modes().NoGateway(r.IPAM.Subnets())
+}
 
 func (c *config) policy() bridged.Policy {
-	return bridged.Policy{Internal: c.Internal, Isolate: c.Isolate, NoICC: c.NoICC()}
+	return bridged.Policy{Internal: c.Internal, Isolate: c.Isolate, NoICC: c.NoICC(), Modes: c.Modes()}
 }
 
 func (c *config) filtersVLANs() bool { return c.VLAN != 0 || len(c.trunk) > 0 }
 
 // hostInterface is the one that the host reaches the containers through.
-func (c *config) hostInterface() string {
-	if c.VLAN != 0 && c.gateway() {
+func (c *config) hostInterface(r *cni.Request) string {
+	if c.VLAN != 0 && c.gateway(r) {
 		return fmt.Sprintf("%s.%d", c.Bridge, c.VLAN)
 	}
 	return c.Bridge

@@ -44,11 +44,16 @@ func TestRefused(t *testing.T) {
 		`{"mtu": 20}`:       {"mtu: 20: want 68"},
 		`{"mtu": 1279, "ipam": {"subnet": "fd00::/64"}}`: {"mtu: 1279: want at least 1280"},
 		`{"vlan": 4095}`: {"vlan: 4095", "4094"},
-		`{"vlanTrunk": [{"id": 0}, {"minID": 5}]}`:                  {"vlanTrunk[0].id: 0", "vlanTrunk[1]", "both or none"},
-		`{"vlanTrunk": [{"minID": 9, "maxID": 5}]}`:                 {"vlanTrunk[0]", "minID <= maxID"},
-		`{"hairpinMode": true, "promiscMode": true}`:                {"hairpinMode", "promiscMode"},
-		`{"ipMasqBackend": "pf"}`:                                   {`ipMasqBackend: "pf": want auto, nftables or iptables`},
-		`{"disableContainerInterface": true, "ipam": {"a":1}}`:      {"disableContainerInterface", "ipam"},
+		`{"vlanTrunk": [{"id": 0}, {"minID": 5}]}`:                                                                               {"vlanTrunk[0].id: 0", "vlanTrunk[1]", "both or none"},
+		`{"vlanTrunk": [{"minID": 9, "maxID": 5}]}`:                                                                              {"vlanTrunk[0]", "minID <= maxID"},
+		`{"hairpinMode": true, "promiscMode": true}`:                                                                             {"hairpinMode", "promiscMode"},
+		`{"ipMasqBackend": "pf"}`:                                                                                                {`ipMasqBackend: "pf": want auto, nftables or iptables`},
+		`{"disableContainerInterface": true, "ipam": {"a":1}}`:                                                                   {"disableContainerInterface", "ipam"},
+		`{"gatewayModeIPv4": "nat", "ipam": {"subnet": "10.1.0.0/24"}}`:                                                          {`gatewayModeIPv4: "nat": want isGateway or isDefaultGateway`},
+		`{"gatewayModeIPv4": "routed", "isDefaultGateway": true}`:                                                                {`gatewayModeIPv4: "routed": want an ipam section`},
+		`{"gatewayModeIPv4": "isolated", "gatewayModeIPv6": "x", "isGateway": true, "ipam": {"subnet": "10.1.0.0/24"}}`:          {`gatewayModeIPv4: "isolated": want internal`, `gatewayModeIPv6: "x"`},
+		`{"gatewayModeIPv4": "isolated", "internal": true, "names": true, "isGateway": true, "ipam": {"subnet": "10.1.0.0/24"}}`: {"names: true", "no gateway"},
+		`{"ipspoofchk": true}`:                                      {"ipspoofchk: true: want an ipam section"},
 		`{"names": true}`:                                           {"names: true", "no gateway"},
 		`{"ipam": {"subnet": "10.1.0.0/33"}}`:                       {"ipam.subnet", "10.1.0.0/33"},
 		`{"runtimeConfig": {"bandwidth": {"ingressRate": 1}}}`:      {"runtimeConfig.bandwidth", "not part of this version"},
@@ -93,6 +98,33 @@ func FuzzConfig(f *testing.F) {
 	f.Add(`{"bridge": "b", "vlanTrunk": [{"id": 1}], "ipam": {"ranges": [[{"subnet": "10.0.0.0/8"}]]}}`)
 	f.Add(`{"ipam": {"subnet": "fd00::/64", "exclude": ["fd00::1"], "routes": [{"dst": "::/0"}]}, "mtu": -1}`)
 	f.Fuzz(func(t *testing.T, conf string) { _ = problems(conf) }) // must not panic
+}
+
+// TestIsolated: a family without a gateway has none anywhere.
+func TestIsolated(t *testing.T) {
+	const both = `"internal": true, "isGateway": true, "ipam": {"ranges": [[{"subnet": "10.1.0.0/24"}], [{"subnet": "fd00:1::/64"}]]}}`
+	for conf, want := range map[string]struct {
+		bridge       link.Bridge
+		gateway      link.Gateway
+		forwards     bool
+		knownSubnets int
+	}{
+		`{` + both: {link.Bridge{Gateway: true}, link.Gateway{Gateway: true}, true, 2},
+		`{"gatewayModeIPv4": "isolated", ` + both:                                {link.Bridge{Gateway: true}, link.Gateway{Gateway: true, Isolated4: true}, true, 2},
+		`{"gatewayModeIPv6": "isolated", ` + both:                                {link.Bridge{Gateway: true, NoIPv6: true}, link.Gateway{Gateway: true, Isolated6: true}, true, 2},
+		`{"gatewayModeIPv4": "isolated", "gatewayModeIPv6": "isolated", ` + both: {link.Bridge{NoIPv6: true}, link.Gateway{Isolated4: true, Isolated6: true}, false, 0},
+	} {
+		steps, err := plan(conf)
+		if err != nil {
+			t.Errorf("%s: %v", conf, err)
+			continue
+		}
+		want.bridge.Name, want.gateway.NoDefault = "cni0", true
+		br, gw, f, n := step[*link.Bridge](steps), step[*link.Gateway](steps), step[*link.Forwarding](steps), step[*attach.Network](steps)
+		if *br != want.bridge || *gw != want.gateway || f.Gateway != want.forwards || len(n.Subnets) != want.knownSubnets {
+			t.Errorf("%s: %+v %+v %+v, subnets %v", conf, br, gw, f, n.Subnets)
+		}
+	}
 }
 
 // TestAcceptRA: router advertisements are for a container that IPAM gives no address, or

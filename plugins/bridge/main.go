@@ -19,21 +19,23 @@ func main() { cni.Main(mode) }
 func (c *config) Plan(r *cni.Request) ([]attach.Step, error) {
 	c.validate(r)
 	policy := c.policy()
-	rules, err := c.Rules(r, c.hostInterface(), policy)
+	rules, err := c.Rules(r, c.hostInterface(r), policy)
 	if err != nil {
 		return nil, err
 	}
 	if r.Chained() {
 		return c.chained(r, rules), nil
 	}
+	gateway := c.gateway(r)
+	isolated4, isolated6 := policy.Modes.Isolated()
 	return []attach.Step{
 		c.network(r),
 		r.Addresses(r.IPAM),
-		&link.Gateway{Gateway: c.gateway(), DefaultRoute: c.IsDefaultGateway && !c.Internal, NoDefault: c.Internal || r.KeepsDefaultRoute()},
-		c.Ports(r, policy, r.IPAM),
+		&link.Gateway{Gateway: gateway, Isolated4: isolated4, Isolated6: isolated6, DefaultRoute: c.IsDefaultGateway && !c.Internal, NoDefault: c.Internal || r.KeepsDefaultRoute()},
+		c.Ports(r, rules, r.IPAM),
 		&firewall.Forward{Bridge: c.Bridge, Names: r.WantsNames()},
-		&link.Forwarding{Gateway: c.gateway()},
-		&link.Bridge{Name: c.Bridge, MTU: c.MTU, Gateway: c.gateway(), ForceAddress: c.ForceAddress,
+		&link.Forwarding{Gateway: gateway},
+		&link.Bridge{Name: c.Bridge, MTU: c.MTU, Gateway: gateway, NoIPv6: isolated6, ForceAddress: c.ForceAddress,
 			Promisc: c.PromiscMode, VLANs: c.filtersVLANs(), GatewayVLAN: c.VLAN, KeepDefaults: c.PreserveDefaultVLAN},
 		&link.Veth{Bridge: c.Bridge, MTU: c.MTU, Hairpin: c.HairpinMode, Isolated: c.PortIsolation,
 			NoICC: policy.NoICC, MACSpoofCheck: c.MACSpoofCheck, VLAN: c.VLAN, Trunk: c.trunk,
@@ -54,7 +56,7 @@ func (c *config) chained(r *cni.Request, rules *firewall.Rules) []attach.Step {
 	rules.Own = !link.IsBridge(rules.Bridge) // a veth that leads to this container alone
 	steps := []attach.Step{
 		c.network(r),
-		c.Ports(r, c.policy(), nil),
+		c.Ports(r, rules, nil),
 		&link.Forwarding{},
 		&link.Localnet{Interface: rules.Bridge},
 		&firewall.Forward{Bridge: rules.Bridge, Own: rules.Own},
@@ -69,7 +71,7 @@ func (c *config) chained(r *cni.Request, rules *firewall.Rules) []attach.Step {
 // network is what the host remembers.
 func (c *config) network(r *cni.Request) *attach.Network {
 	n := &attach.Network{Name: c.Name, Plugin: "bridge", Link: c.Bridge, Ranges: r.IPAM.Spans(), Settings: c.Settings(c.policy())}
-	if c.gateway() {
+	if c.gateway(r) {
 		n.Subnets = r.IPAM.Subnets()
 	}
 	return n
@@ -77,8 +79,8 @@ func (c *config) network(r *cni.Request) *attach.Network {
 
 // names come in by the gateway.
 func (c *config) names(r *cni.Request) attach.Step {
-	if !c.gateway() {
+	if !c.gateway(r) {
 		return nil
 	}
-	return r.Names(c.hostInterface(), c.Internal, nil)
+	return r.Names(c.hostInterface(r), c.Internal, nil)
 }

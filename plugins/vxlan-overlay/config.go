@@ -40,6 +40,11 @@ func (c *config) validate(r *cni.Request) {
 			r.Refuse(k.key, string(k.value), "%s", k.why)
 		}
 	}
+	for key, word := range map[string]string{"gatewayModeIPv4": c.GatewayModeIPv4, "gatewayModeIPv6": c.GatewayModeIPv6} {
+		if word != "" {
+			r.Refuse(key, word, "want none: an overlay network has no gateway modes")
+		}
+	}
 	for _, k := range []struct {
 		key string
 		on  bool

@@ -98,6 +98,7 @@ func TestRefused(t *testing.T) {
 		`{"name": "blue", "bridge": "cni0"}`:                         `bridge: "\"cni0\""`,
 		`{"name": "blue", "mtu": 1400}`:                              "berth network create --mtu",
 		`{"name": "blue", "vlan": 7}`:                                "vlan: ",
+		`{"name": "blue", "gatewayModeIPv6": "nat"}`:                 `gatewayModeIPv6: "nat": want none`,
 		`{"name": "blue", "internal": true}`:                         "internal: true: want none",
 		`{"name": "blue", "icc": false}`:                             "icc: false: want none",
 		`{"name": "blue", "hairpinMode": true, "promiscMode": true}`: "hairpinMode",

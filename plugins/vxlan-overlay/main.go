@@ -22,7 +22,8 @@ import (
 )
 
 var mode = cni.Mode{Name: "vxlan-overlay", Config: func() cni.Config {
-	return &config{Conf: bridged.Conf{IsDefaultGateway: true, IPMasq: true}}
+	masquerade := true
+	return &config{Conf: bridged.Conf{IsDefaultGateway: true, IPMasq: &masquerade}}
 }}
 
 func main() { cni.Main(mode) }
@@ -46,7 +47,7 @@ func (c *config) Plan(r *cni.Request) ([]attach.Step, error) {
 		&attach.Network{Name: c.Name, Plugin: "vxlan-overlay", Link: n.Bridge(), Subnets: n.Subnets, Ranges: blocks.Spans(), Settings: c.Settings(policy)},
 		r.Addresses(blocks),
 		&link.Gateway{Gateway: true, DefaultRoute: c.IsDefaultGateway && !n.Internal, NoDefault: n.Internal || r.KeepsDefaultRoute()},
-		c.Ports(r, policy, blocks),
+		c.Ports(r, rules, blocks),
 		&firewall.Forward{Bridge: n.Bridge(), Tunnel: n.Device(), Names: r.WantsNames()},
 		&link.Forwarding{Gateway: true},
 		&link.Bridge{Name: n.Bridge(), MTU: local.MTU, FollowMTU: true, Gateway: true, MoreAddresses: true, Promisc: c.PromiscMode},

@@ -14,11 +14,14 @@ import (
 type Conf struct {
 	cni.Conf
 	IsDefaultGateway bool   `json:"isDefaultGateway"`
-	IPMasq           bool   `json:"ipMasq"`
+	IPMasq           *bool  `json:"ipMasq"` // nil: as the gateway modes say, or false
 	IPMasqBackend    string `json:"ipMasqBackend"`
+	GatewayModeIPv4  string `json:"gatewayModeIPv4"`
+	GatewayModeIPv6  string `json:"gatewayModeIPv6"`
 	HairpinMode      bool   `json:"hairpinMode"`
 	PromiscMode      bool   `json:"promiscMode"`
 	MACSpoofCheck    bool   `json:"macspoofchk"`
+	IPSpoofCheck     bool   `json:"ipspoofchk"`
 	EnableDAD        bool   `json:"enabledad"`
 	PortIsolation    bool   `json:"portIsolation"`
 }
@@ -35,14 +38,19 @@ type Policy struct {
 	Internal bool // nothing in or out
 	Isolate  bool // nothing to other isolated networks
 	NoICC    bool // nothing between its containers
+	Modes    Modes
 }
 
 // Rules are the firewall's for a container that the host reaches by an interface. The
 // error is that the host lacks the firewall.
 func (c *Conf) Rules(r *cni.Request, hostIf string, p Policy) (*firewall.Rules, error) {
 	backend, err := r.FirewallBackend("ipMasqBackend", c.IPMasqBackend)
-	return &firewall.Rules{Backend: backend, Bridge: hostIf, Masquerade: c.IPMasq && !p.Internal,
-		Internal: p.Internal, Isolate: p.Isolate, NoICC: p.NoICC, Names: r.WantsNames()}, err
+	rules := &firewall.Rules{Backend: backend, Bridge: hostIf, Internal: p.Internal, Isolate: p.Isolate, NoICC: p.NoICC,
+		Names: r.WantsNames(), Mode4: p.Modes.IPv4, Mode6: p.Modes.IPv6}
+	if c.IPMasq != nil && !p.Internal {
+		rules.Masquerade, rules.NoMasquerade = *c.IPMasq, !*c.IPMasq
+	}
+	return rules, err
 }
 
 // Settings are the words of which the firewall keeps something for the network.
@@ -56,14 +64,20 @@ func (c *Conf) Settings(p Policy) []string {
 			words = append(words, s.word)
 		}
 	}
-	return words
+	return append(words, firewall.ModeWords(p.Modes.IPv4, p.Modes.IPv6)...)
 }
 
-// Ports is [cni.Request.Ports], unless nothing comes in.
-func (c *Conf) Ports(r *cni.Request, p Policy, conf *ipam.Config) attach.Step {
-	if p.Internal {
+// Ports is [cni.Request.Ports], unless nothing comes in. What the rules open instead of
+// having it translated needs no port of the host.
+func (c *Conf) Ports(r *cni.Request, rules *firewall.Rules, conf *ipam.Config) attach.Step {
+	if rules.Internal {
 		r.IgnorePorts("it is internal")
 		return nil
 	}
-	return r.Ports(conf)
+	step, ok := r.Ports(conf).(*firewall.Ports)
+	if !ok {
+		return nil
+	}
+	step.Ports = rules.Publish(step.Ports)
+	return step
 }

@@ -19,13 +19,14 @@ type conf struct {
 
 func (c *conf) Plan(r *cni.Request) ([]attach.Step, error) {
 	c.Validate(r)
-	c.policy = Policy{Internal: c.Internal, Isolate: c.Isolate, NoICC: c.NoICC()}
+	c.ValidateModes(r, true)
+	c.policy = Policy{Internal: c.Internal, Isolate: c.Isolate, NoICC: c.NoICC(), Modes: c.Modes()}
 	var err error
 	c.rules, err = c.Rules(r, "br0", c.policy)
-	return []attach.Step{r.Addresses(r.IPAM), c.Ports(r, c.policy, r.IPAM), r.Names("br0", c.Internal, nil)}, err
+	return []attach.Step{r.Addresses(r.IPAM), c.Ports(r, c.rules, r.IPAM), r.Names("br0", c.Internal, nil)}, err
 }
 
-// plan plans a configuration of a network n with addresses, on the iptables backend.
+// plan plans a configuration of a network n with addresses.
 func plan(t *testing.T, more string) (*conf, []attach.Step, error) {
 	t.Helper()
 	c := &conf{}
@@ -47,9 +48,18 @@ func TestSettings(t *testing.T) {
 		``:                                   {"", firewall.Rules{}},
 		`, "ipMasq": true`:                   {"", firewall.Rules{Masquerade: true}},
 		`, "ipMasq": true, "internal": true`: {"internal", firewall.Rules{Internal: true}},
-		`, "icc": true, "isolate": true`:     {"isolate", firewall.Rules{Isolate: true}},
-		`, "icc": false`:                     {"noicc", firewall.Rules{NoICC: true}},
-		`, "names": true`:                    {"names", firewall.Rules{Names: true}},
+		`, "ipMasq": false`:                  {"", firewall.Rules{NoMasquerade: true}},
+		`, "gatewayModeIPv4": "nat"`:         {"ipv4=nat", firewall.Rules{Mode4: firewall.NAT}},
+		`, "gatewayModeIPv4": "nat", "ipMasq": false`: {"ipv4=nat", firewall.Rules{Mode4: firewall.NAT, NoMasquerade: true}},
+		`, "gatewayModeIPv4": "nat-unprotected", "gatewayModeIPv6": "nat-unprotected"`: {"nat-unprotected",
+			firewall.Rules{Mode4: firewall.NATUnprotected, Mode6: firewall.NATUnprotected}},
+		`, "gatewayModeIPv4": "nat", "gatewayModeIPv6": "routed"`: {"ipv4=nat ipv6=routed",
+			firewall.Rules{Mode4: firewall.NAT, Mode6: firewall.Routed}},
+		`, "gatewayModeIPv4": "nat", "internal": true`:      {"internal", firewall.Rules{Internal: true}},
+		`, "gatewayModeIPv4": "isolated", "internal": true`: {"internal ipv4=isolated", firewall.Rules{Internal: true, Mode4: firewall.Isolated}},
+		`, "icc": true, "isolate": true`:                    {"isolate", firewall.Rules{Isolate: true}},
+		`, "icc": false`:                                    {"noicc", firewall.Rules{NoICC: true}},
+		`, "names": true`:                                   {"names", firewall.Rules{Names: true}},
 		// A container that links is let ask, and says nothing of the network.
 		`, "args": {"cni": {"links": ["db"]}}`: {"", firewall.Rules{Names: true}},
 		`, "internal": true, "isolate": true, "icc": false, "names": true`: {"internal isolate noicc names",

@@ -35,7 +35,7 @@ var only = map[string][]string{
 	"github.com/safchain/ethtool":            {"pkg/overlay/vxlan"},
 	"github.com/containernetworking/plugins": {}, // for tests alone
 	"os/exec":                                {"pkg/firewall", "pkg/ipam", "pkg/names", "pkg/connect"},
-	"github.com/google/nftables":             {"pkg/firewall"},
+	"github.com/google/nftables":             {"pkg/firewall", "pkg/internal/nftnl"},
 	"github.com/coreos/go-iptables":          {"pkg/firewall"},
 	"go.etcd.io/bbolt":                       {"pkg/attach"},
 	"go.etcd.io/etcd":                        {"pkg/overlay"},

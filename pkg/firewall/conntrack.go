@@ -8,6 +8,7 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/internal/netlink"
+	"github.com/berth-cni/berth/pkg/internal/nftnl"
 	"golang.org/x/sys/unix"
 )
 
@@ -74,7 +75,7 @@ func (s *socket) forget(all []flows) error {
 	if len(reqs) == 0 {
 		return s.forgetListed(listed)
 	}
-	err := s.do(reqs...)
+	err := s.Do(reqs...)
 	refused := netlink.Refusals(err)
 	if err != nil && refused == nil {
 		return fmt.Errorf("forget flows: %w", err)
@@ -118,14 +119,14 @@ func (f flows) addresses() (src, dst uint16) {
 func (f flows) deletion() *netlink.Request {
 	src, dst := f.addresses()
 	const useFamily = 1 // the message's version
-	r := netlink.NewRequest(ctDelete, 0, nfgenmsg(f.family(), useFamily, 0))
+	r := netlink.NewRequest(ctDelete, 0, nftnl.Header(f.family(), useFamily, 0))
 	orig, reply := uint32(filterProtoNum|filterProtoDPort), uint32(0)
 	r.Nest(ctaTupleOrig, func() {
 		if !f.host.IsUnspecified() {
 			orig |= filterIPDst
 			r.Nest(ctaTupleIP, func() { r.Addr(dst, f.host) })
 		}
-		r.Nest(ctaTupleProto, func() { r.Uint8(ctaProtoNum, f.proto).Bytes(ctaProtoDstPort, port16(f.hostPort)) })
+		r.Nest(ctaTupleProto, func() { r.Uint8(ctaProtoNum, f.proto).Bytes(ctaProtoDstPort, nftnl.Port(f.hostPort)) })
 	})
 	if f.gone {
 		reply = filterIPSrc
@@ -133,7 +134,7 @@ func (f flows) deletion() *netlink.Request {
 			r.Nest(ctaTupleIP, func() { r.Addr(src, f.to.Addr()) })
 		})
 	} else {
-		r.Bytes(ctaStatus, number32(0)).Bytes(ctaStatusMask, number32(statusSNAT))
+		r.Bytes(ctaStatus, nftnl.Number(0)).Bytes(ctaStatusMask, nftnl.Number(statusSNAT))
 	}
 	return r.Nest(ctaFilter, func() { r.Uint32(ctaFilterOrig, orig).Uint32(ctaFilterReply, reply) })
 }
@@ -142,12 +143,12 @@ func (f flows) deletion() *netlink.Request {
 func (s *socket) forgetListed(all []flows) error {
 	for _, f := range all {
 		family := f.family()
-		stale, err := list(s, question(ctGet, family), func(m netlink.Message) (*netlink.Request, bool) {
+		stale, err := nftnl.List(s.Socket, nftnl.Question(ctGet, family), func(m netlink.Message) (*netlink.Request, bool) {
 			// What names a flow is what the kernel tells of it.
-			return request(ctDelete, 0, family).Raw(m.Body[min(headerLen, len(m.Body)):]), f.matches(m)
+			return nftnl.Request(ctDelete, 0, family).Raw(m.Body[min(nftnl.HeaderLen, len(m.Body)):]), f.matches(m)
 		})
 		if err == nil {
-			err = s.do(stale...)
+			err = s.Do(stale...)
 		}
 		refused := netlink.Refusals(err)
 		alive := func(e *netlink.Error) bool { return e.Errno != unix.ENOENT } // else it ended meanwhile
@@ -161,10 +162,10 @@ func (s *socket) forgetListed(all []flows) error {
 // matches tells whether a flow of a list is one of these.
 func (f flows) matches(m netlink.Message) bool {
 	src, dst := f.addresses()
-	value := func(path ...uint16) []byte { return m.Find(headerLen, path...) }
+	value := func(path ...uint16) []byte { return m.Find(nftnl.HeaderLen, path...) }
 	addr := func(path ...uint16) netip.Addr { return netlink.Addr(value(path...)) }
 	if netlink.Uint8(value(ctaTupleOrig, ctaTupleProto, ctaProtoNum)) != f.proto ||
-		!bytes.Equal(value(ctaTupleOrig, ctaTupleProto, ctaProtoDstPort), port16(f.hostPort)) {
+		!bytes.Equal(value(ctaTupleOrig, ctaTupleProto, ctaProtoDstPort), nftnl.Port(f.hostPort)) {
 		return false
 	}
 	if !f.host.IsUnspecified() && addr(ctaTupleOrig, ctaTupleIP, dst) != f.host {

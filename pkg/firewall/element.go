@@ -1,31 +1,22 @@
 package firewall
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
 
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/internal/nftnl"
 	"golang.org/x/sys/unix"
 )
 
-// element is an element of one of the table's sets; value only in maps. Where a
-// key has several fields, each is padded to 4 bytes.
-type element struct {
-	set        string
-	key, value []byte
-	comment    string
-	tunnel     bool // is of a VXLAN device: no container takes it away
-}
-
 // networkElements are what the network's rules ask for. unwanted are the
 // memberships of the bridge that they do not ask for, and that other settings left.
-func (r *Rules) networkElements() (wanted, unwanted []element) {
-	name := nameKey(r.Bridge)
+func (r *Rules) networkElements() (wanted, unwanted []nftnl.Element) {
+	name := nftnl.Name(r.Bridge)
 	wanted = append(wanted,
-		element{set: bridges, key: name},
-		element{set: same, key: join(name, name)})
+		nftnl.Element{Set: bridges, Key: name},
+		nftnl.Element{Set: same, Key: nftnl.Join(name, name)})
 	for _, m := range []struct {
 		set string
 		on  bool
@@ -33,7 +24,7 @@ func (r *Rules) networkElements() (wanted, unwanted []element) {
 		{noICC, r.NoICC}, {internal, r.Internal}, {isolated, r.Isolate}, {named, r.Names},
 		{protected4, r.Mode4.protects()}, {protected6, r.Mode6.protects()}, {direct4, r.Mode4 == Routed}, {direct6, r.Mode6 == Routed},
 	} {
-		e := element{set: m.set, key: name}
+		e := nftnl.Element{Set: m.set, Key: name}
 		if m.on {
 			wanted = append(wanted, e)
 		} else {
@@ -47,7 +38,7 @@ func (r *Rules) networkElements() (wanted, unwanted []element) {
 }
 
 // everyMembership is all that bridges of networks of any settings have.
-func everyMembership(bridge string) []element {
+func everyMembership(bridge string) []nftnl.Element {
 	every := &Rules{Bridge: bridge, Internal: true, Isolate: true, NoICC: true, Names: true, Mode4: Routed, Mode6: Routed}
 	all, _ := every.networkElements()
 	return append(all, (&Hairpin{Bridge: bridge}).elements()...)
@@ -55,9 +46,9 @@ func everyMembership(bridge string) []element {
 
 // containerElements are what one container adds. An error for a port that is
 // published on an address of a family that the container does not have.
-func (r *Rules) containerElements(a *attach.Attachment) ([]element, error) {
+func (r *Rules) containerElements(a *attach.Attachment) ([]nftnl.Element, error) {
 	hash := a.Hash()
-	var all []element
+	var all []nftnl.Element
 	for _, addr := range a.Addresses {
 		ip := addr.Prefix.Addr()
 		own, hidden := own4, masq4
@@ -69,9 +60,9 @@ func (r *Rules) containerElements(a *attach.Attachment) ([]element, error) {
 		case r.Overlay != "":
 			hidden = routed4
 		}
-		all = append(all, element{set: own, key: join(ip.AsSlice(), nameKey(r.Bridge)), comment: hash})
+		all = append(all, nftnl.Element{Set: own, Key: nftnl.Join(ip.AsSlice(), nftnl.Name(r.Bridge)), Comment: hash})
 		if r.hides(ip.Is6()) {
-			all = append(all, element{set: hidden, key: ip.AsSlice(), comment: hash})
+			all = append(all, nftnl.Element{Set: hidden, Key: ip.AsSlice(), Comment: hash})
 		}
 	}
 	forwards, err := forwards(a)
@@ -85,8 +76,8 @@ func (r *Rules) containerElements(a *attach.Attachment) ([]element, error) {
 		case f.host.Is6():
 			set, key = ports6IP, f.host.AsSlice()
 		}
-		key = join(key, []byte{f.proto}, port16(f.hostPort))
-		all = append(all, element{set: set, key: key, value: join(f.to.Addr().AsSlice(), port16(f.to.Port())), comment: hash})
+		key = nftnl.Join(key, []byte{f.proto}, nftnl.Port(f.hostPort))
+		all = append(all, nftnl.Element{Set: set, Key: key, Value: nftnl.Join(f.to.Addr().AsSlice(), nftnl.Port(f.to.Port())), Comment: hash})
 	}
 	opened, bad := r.opened(a)
 	for _, f := range opened {
@@ -94,8 +85,8 @@ func (r *Rules) containerElements(a *attach.Attachment) ([]element, error) {
 		if f.to.Addr().Is6() {
 			set = open6
 		}
-		key := join(f.to.Addr().AsSlice(), []byte{f.proto}, port16(f.to.Port()))
-		all = append(all, element{set: set, key: key, comment: hash})
+		key := nftnl.Join(f.to.Addr().AsSlice(), []byte{f.proto}, nftnl.Port(f.to.Port()))
+		all = append(all, nftnl.Element{Set: set, Key: key, Comment: hash})
 	}
 	return all, errors.Join(err, bad)
 }
@@ -145,25 +136,4 @@ func firstOfFamily(addrs []attach.Address, like netip.Addr) (netip.Addr, bool) {
 		}
 	}
 	return netip.Addr{}, false
-}
-
-// nameKey is an interface name as nftables compares it.
-func nameKey(name string) []byte {
-	key := make([]byte, unix.IFNAMSIZ)
-	copy(key, name)
-	return key
-}
-
-func port16(port uint16) []byte { return binary.BigEndian.AppendUint16(nil, port) }
-
-// join makes a key of several fields.
-func join(fields ...[]byte) []byte {
-	key := make([]byte, 0, 48)
-	for _, f := range fields {
-		key = append(key, f...)
-		for len(key)%4 != 0 {
-			key = append(key, 0)
-		}
-	}
-	return key
 }

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 
 	"github.com/berth-cni/berth/pkg/internal/netlink"
+	"github.com/berth-cni/berth/pkg/internal/nftnl"
 	"github.com/coreos/go-iptables/iptables"
 	"golang.org/x/sys/unix"
 )
@@ -27,16 +28,16 @@ type otherChain struct {
 // otherFirewalls asks the kernel, and starts no program: whether firewalld runs, by
 // its table, and which of these built-in chains iptables has.
 func otherFirewalls(s *socket, names ...string) (hasFirewalld bool, all []otherChain, err error) {
-	reqs := []*netlink.Request{question(getTable, unix.NFPROTO_INET).Text(unix.NFTA_TABLE_NAME, firewalldTable)}
+	reqs := []*netlink.Request{nftnl.Question(nftnl.GetTable, unix.NFPROTO_INET).Text(unix.NFTA_TABLE_NAME, firewalldTable)}
 	var asked []otherChain
 	for _, family := range []uint8{unix.NFPROTO_IPV4, unix.NFPROTO_IPV6} {
 		for _, name := range names {
-			reqs = append(reqs, question(getChain, family).Text(unix.NFTA_CHAIN_TABLE, "filter").Text(unix.NFTA_CHAIN_NAME, name))
+			reqs = append(reqs, nftnl.Question(nftnl.GetChain, family).Text(unix.NFTA_CHAIN_TABLE, "filter").Text(unix.NFTA_CHAIN_NAME, name))
 			asked = append(asked, otherChain{filter: filter{v6: family == unix.NFPROTO_IPV6}, name: name,
 				marked: func(comment string) (int, error) { return s.countRules(family, name, comment) }})
 		}
 	}
-	err = s.ask(reqs, func(i int, m netlink.Message) { // not for ENOENT, or a kernel without nftables
+	err = s.Ask(reqs, func(i int, m netlink.Message) { // not for ENOENT, or a kernel without nftables
 		if i == 0 {
 			hasFirewalld = true
 			return
@@ -54,16 +55,16 @@ func otherFirewalls(s *socket, names ...string) (hasFirewalld bool, all []otherC
 // drops tells whether the chain's policy is drop.
 func drops(m netlink.Message) bool {
 	const drop = 0 // NF_DROP
-	policy := m.Find(headerLen, unix.NFTA_CHAIN_POLICY)
+	policy := m.Find(nftnl.HeaderLen, unix.NFTA_CHAIN_POLICY)
 	return len(policy) == 4 && binary.BigEndian.Uint32(policy) == drop
 }
 
 // countRules counts the rules with a comment in a chain of the filter table. iptables
 // has it as data of a match, ending with a zero, or as the rule's user data.
 func (s *socket) countRules(family uint8, name, comment string) (int, error) {
-	rules := question(getRule, family).Text(unix.NFTA_RULE_TABLE, "filter").Text(unix.NFTA_RULE_CHAIN, name)
+	rules := nftnl.Question(nftnl.GetRule, family).Text(unix.NFTA_RULE_TABLE, "filter").Text(unix.NFTA_RULE_CHAIN, name)
 	want := append([]byte(comment), 0)
-	marked, err := list(s, rules, func(m netlink.Message) (struct{}, bool) { return struct{}{}, bytes.Contains(m.Body, want) })
+	marked, err := nftnl.List(s.Socket, rules, func(m netlink.Message) (struct{}, bool) { return struct{}{}, bytes.Contains(m.Body, want) })
 	return len(marked), err
 }
 

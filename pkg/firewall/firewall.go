@@ -20,7 +20,6 @@ import (
 	"fmt"
 
 	"github.com/berth-cni/berth/pkg/attach"
-	"github.com/berth-cni/berth/pkg/internal/netlink"
 )
 
 // Rules is the step that tells the host's firewall of one attachment.
@@ -207,7 +206,6 @@ func tableThere() bool {
 	if err != nil {
 		return false
 	}
-	found := false
-	err = s.ask([]*netlink.Request{ourTable(question(getTable, inetTable))}, func(int, netlink.Message) { found = true })
+	found, err := s.Exists()
 	return err == nil && found
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/berth-cni/berth/pkg/internal/netlink"
+	"github.com/berth-cni/berth/pkg/internal/nftnl"
 	"golang.org/x/sys/unix"
 )
 
@@ -25,8 +26,8 @@ const firewalldTable = "firewalld"
 func (firewalld) trusts(s *socket, bridge string) (bool, error) {
 	name := make([]byte, unix.IFNAMSIZ)
 	copy(name, bridge)
-	rules := question(getRule, unix.NFPROTO_INET).Text(unix.NFTA_RULE_TABLE, firewalldTable)
-	found, err := list(s, rules, func(m netlink.Message) (struct{}, bool) {
+	rules := nftnl.Question(nftnl.GetRule, unix.NFPROTO_INET).Text(unix.NFTA_RULE_TABLE, firewalldTable)
+	found, err := nftnl.List(s.Socket, rules, func(m netlink.Message) (struct{}, bool) {
 		return struct{}{}, bytes.Contains(m.Body, name) && bytes.Contains(m.Body, []byte("_trusted\x00"))
 	})
 	return len(found) > 0, err

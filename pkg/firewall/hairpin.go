@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/internal/nftnl"
 	"github.com/berth-cni/berth/pkg/internal/proc"
 )
 
@@ -85,11 +86,11 @@ func (h *Hairpin) each(a *attach.Attachment, fn func(v6, wanted bool) error) err
 	return errors.Join(errs...)
 }
 
-func (h *Hairpin) elements() []element {
-	return []element{{set: hairpin4, key: nameKey(h.Bridge)}, {set: hairpin6, key: nameKey(h.Bridge)}}
+func (h *Hairpin) elements() []nftnl.Element {
+	return []nftnl.Element{{Set: hairpin4, Key: nftnl.Name(h.Bridge)}, {Set: hairpin6, Key: nftnl.Name(h.Bridge)}}
 }
 
-func (h *Hairpin) element(v6 bool) []element {
+func (h *Hairpin) element(v6 bool) []nftnl.Element {
 	if v6 {
 		return h.elements()[1:]
 	}
@@ -109,7 +110,7 @@ func (h *Hairpin) there(v6 bool) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	there, err := s.haveElements(h.element(v6))
+	there, err := s.Have(h.element(v6))
 	return err == nil && there[0], err
 }
 
@@ -134,9 +135,9 @@ func (h *Hairpin) set(v6, wanted bool) error {
 	case err != nil:
 		return err
 	case wanted:
-		return s.write(h.element(v6))
+		return s.Write(h.element(v6))
 	}
-	return s.remove(h.element(v6))
+	return s.Remove(h.element(v6))
 }
 
 func (h *Hairpin) text() text {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/internal/netlink"
+	"github.com/berth-cni/berth/pkg/internal/nftnl"
 	"golang.org/x/sys/unix"
 )
 
@@ -21,7 +22,7 @@ type Held struct {
 	Addresses []netip.Addr
 	Ports     []attach.Port
 
-	elements []element       // of nftables
+	elements []nftnl.Element // of nftables
 	texts    map[bool][]text // of iptables, by family (true: IPv6)
 }
 
@@ -64,7 +65,7 @@ func (h *Held) removeElements() error {
 	if err != nil {
 		return err
 	}
-	return s.remove(h.elements)
+	return s.Remove(h.elements)
 }
 
 // mergePorts makes one of a port that is published for both families alike.
@@ -111,7 +112,7 @@ func (l *heldList) nftables() error {
 		return err
 	}
 	for _, set := range []string{own4, own6, masq4, masq6, routed4, routed6, ports4, ports6, ports4IP, ports6IP, open4, open6} {
-		all, err := s.listElements(set)
+		all, err := s.List(set)
 		if absent(err) {
 			continue
 		}
@@ -119,7 +120,7 @@ func (l *heldList) nftables() error {
 			return err
 		}
 		for _, e := range all {
-			if attach.IsHash(e.comment) {
+			if attach.IsHash(e.Comment) {
 				l.add(e)
 			}
 		}
@@ -133,7 +134,7 @@ func (l *heldList) nftables() error {
 			{noICC, &set.NoICC}, {internal, &set.Internal}, {isolated, &set.Isolate}, {named, &set.Names},
 			{protected4, &protects[0]}, {protected6, &protects[1]}, {direct4, &routes[0]}, {direct6, &routes[1]},
 		} {
-			there, err := s.haveElements([]element{{set: m.set, key: nameKey(bridge)}})
+			there, err := s.Have([]nftnl.Element{{Set: m.set, Key: nftnl.Name(bridge)}})
 			if err != nil {
 				return err
 			}
@@ -177,17 +178,17 @@ func (l *heldList) settle(backend, bridge string, n *Rules) {
 }
 
 // add reads an element, whose fields are those that [Rules.containerElements] writes.
-func (l *heldList) add(e element) {
-	h := l.of(e.comment, NFTables)
+func (l *heldList) add(e nftnl.Element) {
+	h := l.of(e.Comment, NFTables)
 	h.elements = append(h.elements, e)
-	switch e.set {
+	switch e.Set {
 	case own4, own6:
 		n := 4
-		if e.set == own6 {
+		if e.Set == own6 {
 			n = 16
 		}
-		if len(e.key) >= n {
-			h.address(netlink.Addr(e.key[:n]), netlink.Text(e.key[n:]))
+		if len(e.Key) >= n {
+			h.address(netlink.Addr(e.Key[:n]), netlink.Text(e.Key[n:]))
 		}
 	case masq4, masq6, routed4, routed6:
 		h.Masquerade = true
@@ -216,17 +217,17 @@ func modeOf(protects, routes bool) GatewayMode {
 
 // openOf reads an element of a set of opened ports. Which port of the host was asked for
 // is not in it, and means nothing.
-func openOf(e element) (p attach.Port, ok bool) {
+func openOf(e nftnl.Element) (p attach.Port, ok bool) {
 	n, all := 4, netip.IPv4Unspecified()
-	if e.set == open6 {
+	if e.Set == open6 {
 		n, all = 16, netip.IPv6Unspecified()
 	}
 	const field, port = 4, 2 // bytes
-	if len(e.key) < n+field+port {
+	if len(e.Key) < n+field+port {
 		return p, false
 	}
-	p.HostIP, p.Protocol = all, protocolName(e.key[n])
-	p.ContainerPort = binary.BigEndian.Uint16(e.key[n+field:])
+	p.HostIP, p.Protocol = all, protocolName(e.Key[n])
+	p.ContainerPort = binary.BigEndian.Uint16(e.Key[n+field:])
 	p.HostPort = p.ContainerPort
 	return p, p.Protocol != ""
 }
@@ -241,9 +242,9 @@ func protocolName(number uint8) string {
 }
 
 // portOf reads an element of a map of ports.
-func portOf(e element) (p attach.Port, ok bool) {
-	key, n := e.key, 4
-	switch e.set {
+func portOf(e nftnl.Element) (p attach.Port, ok bool) {
+	key, n := e.Key, 4
+	switch e.Set {
 	case ports4:
 		p.HostIP = netip.IPv4Unspecified()
 	case ports6:
@@ -258,36 +259,10 @@ func portOf(e element) (p attach.Port, ok bool) {
 		p.HostIP, key = netlink.Addr(key[:n]), key[n:]
 	}
 	const field, port = 4, 2 // bytes
-	if len(key) < field+port || len(e.value) < n+port {
+	if len(key) < field+port || len(e.Value) < n+port {
 		return p, false
 	}
 	p.Protocol = protocolName(key[0])
-	p.HostPort, p.ContainerPort = binary.BigEndian.Uint16(key[field:]), binary.BigEndian.Uint16(e.value[n:])
+	p.HostPort, p.ContainerPort = binary.BigEndian.Uint16(key[field:]), binary.BigEndian.Uint16(e.Value[n:])
 	return p, p.Protocol != ""
-}
-
-// listElements lists a set with values and comments.
-func (s *socket) listElements(set string) ([]element, error) {
-	req := question(getElement, inetTable)
-	req.Text(unix.NFTA_SET_ELEM_LIST_TABLE, TableName).Text(unix.NFTA_SET_ELEM_LIST_SET, set)
-	some, err := list(s, req, func(m netlink.Message) (all []element, ok bool) {
-		for _, e := range netlink.Attrs(m.Find(headerLen, unix.NFTA_SET_ELEM_LIST_ELEMENTS)) {
-			all = append(all, element{set: set, key: slices.Clone(netlink.Find(e, unix.NFTA_SET_ELEM_KEY, unix.NFTA_DATA_VALUE)),
-				value:   slices.Clone(netlink.Find(e, unix.NFTA_SET_ELEM_DATA, unix.NFTA_DATA_VALUE)),
-				comment: commentOf(netlink.Find(e, unix.NFTA_SET_ELEM_USERDATA))})
-		}
-		return all, true
-	})
-	if err != nil {
-		return nil, fmt.Errorf("list nftables set %s of table inet %s: %w", set, TableName, err)
-	}
-	return slices.Concat(some...), nil
-}
-
-// commentOf is the inverse of userComment.
-func commentOf(data []byte) string {
-	if len(data) < 2 || data[0] != 0 || len(data) < 2+int(data[1]) {
-		return ""
-	}
-	return netlink.Text(data[2 : 2+int(data[1])])
 }

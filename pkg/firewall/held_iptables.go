@@ -12,6 +12,7 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/internal/netlink"
+	"github.com/berth-cni/berth/pkg/internal/nftnl"
 	"github.com/berth-cni/berth/pkg/internal/proc"
 	"github.com/coreos/go-iptables/iptables"
 	"golang.org/x/sys/unix"
@@ -56,8 +57,8 @@ func chainsThere(v6 bool) (bool, error) {
 		family = unix.NFPROTO_IPV6
 	}
 	there := false
-	q := question(getChain, family).Text(unix.NFTA_CHAIN_TABLE, "nat").Text(unix.NFTA_CHAIN_NAME, chainHairpin)
-	err = s.ask([]*netlink.Request{q}, func(int, netlink.Message) { there = true })
+	q := nftnl.Question(nftnl.GetChain, family).Text(unix.NFTA_CHAIN_TABLE, "nat").Text(unix.NFTA_CHAIN_NAME, chainHairpin)
+	err = s.Ask([]*netlink.Request{q}, func(int, netlink.Message) { there = true })
 	return there, err
 }
 

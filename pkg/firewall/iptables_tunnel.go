@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/internal/nftnl"
 	"github.com/coreos/go-iptables/iptables"
 )
 
@@ -64,11 +65,11 @@ func (t *Tunnel) texts(v6 bool) []text {
 
 // syncTunnels has nftables guard the tunnels: their packets, and what comes out.
 func (b ipt) syncTunnels(ctx context.Context, tunnels []Tunnel, all records) error {
-	var guard []element
+	var guard []nftnl.Element
 	for i := range tunnels {
 		guard = append(guard, tunnels[i].guardElements()...)
 		for _, set := range []string{overlay, ways} {
-			guard = append(guard, element{set: set, key: nameKey(tunnels[i].Device), tunnel: true})
+			guard = append(guard, nftnl.Element{Set: set, Key: nftnl.Name(tunnels[i].Device), Lasting: true})
 		}
 	}
 	errs := []error{syncElements(ctx, guard, all)}

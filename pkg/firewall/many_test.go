@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/internal/nftnl"
 	"github.com/berth-cni/berth/pkg/nstest"
 	"golang.org/x/sys/unix"
 )
@@ -74,7 +75,7 @@ func TestManyRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.write(addresses(20000)); err == nil {
+	if err := s.Write(addresses(20000)); err == nil {
 		t.Fatal("added to a table that is not there")
 	} else if want := "nftables set masq4 of table inet berth: no such file or directory"; err.Error() != "add to "+want {
 		t.Errorf("error %q, want %q", err, want)
@@ -87,25 +88,25 @@ func TestManyMadeBefore(t *testing.T) {
 	nstest.Host(t)
 	run(t, "nft add table inet berth")
 	run(t, "nft add set inet berth masq4 { type ifname; }")
-	if err := makeTable(false, addresses(20000)); !errors.Is(err, unix.EEXIST) {
+	if err := inet.Make(false, addresses(20000)); !errors.Is(err, unix.EEXIST) {
 		t.Errorf("error %v, want %v", err, unix.EEXIST)
 	}
-	if err := makeTable(true, addresses(20000)); err != nil {
+	if err := inet.Make(true, addresses(20000)); err != nil {
 		t.Error(err)
 	}
 	s, err := dial()
 	if err == nil {
-		err = s.verify(addresses(20000), nil)
+		err = s.Verify(addresses(20000), nil)
 	}
 	if err != nil {
 		t.Error(err)
 	}
 }
 
-func addresses(n int) (elements []element) {
+func addresses(n int) (elements []nftnl.Element) {
 	for i := range n {
 		addr := netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)})
-		elements = append(elements, element{set: masq4, key: addr.AsSlice(), comment: "x"})
+		elements = append(elements, nftnl.Element{Set: masq4, Key: addr.AsSlice(), Comment: "x"})
 	}
 	return elements
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/internal/netlink"
+	"github.com/berth-cni/berth/pkg/internal/nftnl"
 	"golang.org/x/sys/unix"
 )
 
@@ -26,16 +27,16 @@ func (nft) add(ctx context.Context, r *Rules, a *attach.Adding) error {
 	}
 	wanted, unwanted := r.networkElements()
 	if a.NetworkChanged {
-		if err := s.remove(unwanted); err != nil {
+		if err := s.Remove(unwanted); err != nil {
 			return err
 		}
 	}
-	err = s.put(append(wanted, elements...), func(replace bool) error { return s.restore(ctx, a.All, replace) })
+	err = s.Put(append(wanted, elements...), func(replace bool) error { return s.Restore(recordElements(ctx, a.All), replace) })
 	if err == nil {
 		err = s.forget(staleFlows(a.Attachment, false))
 	}
 	if err != nil {
-		if undo := s.remove(elements); undo != nil {
+		if undo := s.Remove(elements); undo != nil {
 			return errors.Join(err, undo, attach.ErrLeft)
 		}
 	}
@@ -54,7 +55,7 @@ func (nft) del(_ context.Context, r *Rules, a *attach.Attachment) error {
 	if err != nil {
 		return err
 	}
-	if err := s.remove(elements); err != nil {
+	if err := s.Remove(elements); err != nil {
 		return err
 	}
 	return s.forget(staleFlows(a, true))
@@ -67,13 +68,13 @@ func (nft) check(_ context.Context, r *Rules, a *attach.Attachment) error {
 	}
 	wanted, unwanted := r.networkElements()
 	// A container that links asks for names on a network without.
-	unwanted = slices.DeleteFunc(unwanted, func(e element) bool { return e.set == named })
+	unwanted = slices.DeleteFunc(unwanted, func(e nftnl.Element) bool { return e.Set == named })
 	s, err := dial()
 	if err != nil {
 		return err
 	}
 	for range 5 {
-		if err = s.verify(append(wanted, elements...), unwanted); err == nil {
+		if err = s.Verify(append(wanted, elements...), unwanted); err == nil {
 			break
 		}
 		time.Sleep(5 * time.Millisecond) // somebody's transaction may be under way
@@ -86,7 +87,7 @@ func (nft) removeNetwork(_ context.Context, bridge string) error {
 	if err != nil {
 		return err
 	}
-	return s.remove(everyMembership(bridge))
+	return s.Remove(everyMembership(bridge))
 }
 
 // rebuild replaces the table. Which peers may send stays as the agent has it: no
@@ -96,17 +97,17 @@ func (nft) rebuild(ctx context.Context, all records) error {
 	if err != nil {
 		return err
 	}
-	var guard []element
+	var guard []nftnl.Element
 	for _, set := range []string{overlays, vteps4, vteps6} {
-		keys, err := s.list(set)
+		there, err := s.List(set)
 		if err != nil && !errors.Is(err, unix.ENOENT) {
 			return err
 		}
-		for _, key := range keys {
-			guard = append(guard, element{set: set, key: key, tunnel: true})
+		for _, e := range there {
+			guard = append(guard, nftnl.Element{Set: set, Key: e.Key, Lasting: true})
 		}
 	}
-	return s.restore(ctx, all, true, guard...)
+	return s.Restore(recordElements(ctx, all), true, guard...)
 }
 
 // usable asks for the generation of the rules: the cheapest question there is.
@@ -115,7 +116,7 @@ func (nft) usable() error {
 	if err != nil {
 		return err
 	}
-	err = s.do(question(getGen, unix.AF_UNSPEC))
+	err = s.Do(nftnl.Question(nftnl.GetGen, unix.AF_UNSPEC))
 	switch {
 	case errors.Is(err, unix.EPERM):
 		return fmt.Errorf("ask for nftables: %w (it takes CAP_NET_ADMIN)", err)

@@ -22,23 +22,23 @@ func TestVersion(t *testing.T) {
 	const version, sum = "publish_3", 0xe0bf197a
 	all := crc32.NewIEEE()
 	for _, s := range sets() {
-		fmt.Fprintln(all, s.name, s.key.Name, s.data.Name)
+		fmt.Fprintln(all, s.Name, s.Key.Name, s.Data.Name)
 	}
 	for _, c := range chains() {
-		name := c.name
+		name := c.Name
 		if name == publish {
 			name = "publish"
 		}
-		fmt.Fprintln(all, name, c.kind, len(c.rules), c.jumps)
-		if c.hook != nil {
-			fmt.Fprintln(all, *c.hook, *c.priority)
+		fmt.Fprintln(all, name, c.Kind, len(c.Rules), c.Jumps)
+		if c.Hook != nil {
+			fmt.Fprintln(all, *c.Hook, *c.Priority)
 		}
-		for _, exprs := range c.rules {
+		for _, exprs := range c.Rules {
 			for _, e := range exprs {
 				if v, ok := e.(*expr.Verdict); ok && v.Chain == publish {
 					e = &expr.Verdict{Kind: v.Kind}
 				}
-				data, err := expr.Marshal(inetTable, e)
+				data, err := expr.Marshal(inet.Family, e)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -46,7 +46,7 @@ func TestVersion(t *testing.T) {
 			}
 		}
 	}
-	if users := natChains()[0].users(); users != publishUsers {
+	if users := natChains()[0].Users(); users != publishUsers {
 		t.Errorf("publishUsers is %d, and the chain has %d", publishUsers, users)
 	}
 	if publish != version || all.Sum32() != sum {
@@ -150,7 +150,7 @@ func TestRestoreRace(t *testing.T) {
 			add := func(all ...*attach.Attachment) { // as those do that find the table
 				s, err := dial()
 				if err == nil {
-					err = s.write(elementsOf(all))
+					err = s.Write(elementsOf(all))
 				}
 				if err != nil {
 					t.Error(err)
@@ -181,7 +181,7 @@ func TestRestoreRace(t *testing.T) {
 				}
 				return []*attach.Attachment{me, gone, deleting}, nil
 			}
-			if err := makeTable(false, nil); err != nil { // there is something to damage
+			if err := inet.Make(false, nil); err != nil { // there is something to damage
 				t.Fatal(err)
 			}
 			run(t, damage)
@@ -205,7 +205,7 @@ func TestRestoreRace(t *testing.T) {
 func TestWholeBesideOthers(t *testing.T) {
 	ns := nstest.Namespace(t)
 	nstest.In(t, ns, func() {
-		if err := makeTable(false, nil); err != nil {
+		if err := inet.Make(false, nil); err != nil {
 			t.Fatal(err)
 		}
 	})
@@ -214,7 +214,7 @@ func TestWholeBesideOthers(t *testing.T) {
 	wg.Go(func() {
 		nstest.In(t, ns, func() {
 			for range 50 {
-				if err := makeTable(false, addresses(5000)); !errors.Is(err, unix.EEXIST) {
+				if err := inet.Make(false, addresses(5000)); !errors.Is(err, unix.EEXIST) {
 					t.Errorf("error %v, want %v", err, unix.EEXIST)
 				}
 			}
@@ -228,7 +228,7 @@ func TestWholeBesideOthers(t *testing.T) {
 			case <-done:
 				return
 			default:
-				err = s.whole()
+				err = s.Whole()
 			}
 		}
 		t.Error(err)

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/berth-cni/berth/pkg/internal/nftnl"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 )
@@ -117,7 +118,7 @@ func transport(protocol byte) []expr.Any {
 func udp() []expr.Any { return transport(unix.IPPROTO_UDP) }
 
 // dns matches the port that names are asked for at (RFC 1035, section 4.2).
-func dns() []expr.Any { return compare(dport.load(register32), expr.CmpOpEq, port16(53)) }
+func dns() []expr.Any { return compare(dport.load(register32), expr.CmpOpEq, nftnl.Port(53)) }
 
 func family(f byte) []expr.Any {
 	return compare(&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: register32}, expr.CmpOpEq, []byte{f})
@@ -127,7 +128,7 @@ func family(f byte) []expr.Any {
 // related, or equal.
 func state(op expr.CmpOp) []expr.Any {
 	return masked(&expr.Ct{Key: expr.CtKeySTATE, Register: register32},
-		host32(expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED), op, host32(0))
+		nftnl.Host(expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED), op, nftnl.Host(0))
 }
 
 // statusDNAT is IPS_DST_NAT (linux/netfilter/nf_conntrack_common.h): the
@@ -136,7 +137,7 @@ const statusDNAT = 1 << 5
 
 // translated matches what somebody sent to another destination, Berth or not.
 func translated() []expr.Any {
-	return masked(&expr.Ct{Key: expr.CtKeySTATUS, Register: register32}, host32(statusDNAT), expr.CmpOpNeq, host32(0))
+	return masked(&expr.Ct{Key: expr.CtKeySTATUS, Register: register32}, nftnl.Host(statusDNAT), expr.CmpOpNeq, nftnl.Host(0))
 }
 
 // label is bit 127 of a connection's label, with which our translations are told from
@@ -161,14 +162,14 @@ func setLabel() []expr.Any {
 
 func toHost() []expr.Any {
 	return compare(&expr.Fib{Register: register32, FlagDADDR: true, ResultADDRTYPE: true},
-		expr.CmpOpEq, host32(unix.RTN_LOCAL))
+		expr.CmpOpEq, nftnl.Host(unix.RTN_LOCAL))
 }
 
 // toOtherInterface matches what is sent to an address that the interface it came
 // in by does not have.
 func toOtherInterface() []expr.Any {
 	return compare(&expr.Fib{Register: register32, FlagDADDR: true, FlagIIF: true, ResultADDRTYPE: true},
-		expr.CmpOpEq, host32(unix.RTN_UNICAST))
+		expr.CmpOpEq, nftnl.Host(unix.RTN_UNICAST))
 }
 
 // dnat labels the connection and sends it to the address and port that lookup left in the
@@ -184,7 +185,7 @@ func dnat(family uint32) []expr.Any {
 // redirect sends the packet to a port of this host, at the first address of the
 // interface that it came in by.
 func redirect(port uint16) []expr.Any {
-	return []expr.Any{&expr.Immediate{Register: register32, Data: port16(port)}, &expr.Redir{RegisterProtoMin: register32}}
+	return []expr.Any{&expr.Immediate{Register: register32, Data: nftnl.Port(port)}, &expr.Redir{RegisterProtoMin: register32}}
 }
 
 func masquerade() []expr.Any { return []expr.Any{&expr.Masq{}} }

@@ -3,6 +3,7 @@ package firewall
 import (
 	"slices"
 
+	"github.com/berth-cni/berth/pkg/internal/nftnl"
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
@@ -11,6 +12,18 @@ import (
 // TableName is the name of the nftables table (family inet) that holds
 // everything this package makes.
 const TableName = "berth"
+
+// inet is the table, as this version makes it.
+var inet = &nftnl.Table{Family: unix.NFPROTO_INET, Name: TableName, Sets: sets, Chains: chains, Version: publish, Users: publishUsers}
+
+// socket is one that speaks of the table, in the network namespace of the thread that
+// opened it.
+type socket struct{ *nftnl.Conn }
+
+func dial() (*socket, error) {
+	c, err := inet.Dial()
+	return &socket{c}, err
+}
 
 // The table's sets and maps. Chains and rules are constant; networks and
 // containers are elements of these.
@@ -40,55 +53,36 @@ const (
 	ports4IP, ports6IP = "ports4_ip", "ports6_ip" // published on one address
 )
 
-// set is a set of the table, or a map. seen is how nft shows its keys where their
-// types do not say it.
-type set struct {
-	name      string
-	key, data nftables.SetDatatype
-	isMap     bool
-	seen      userData
-}
-
-func sets() []set {
+func sets() []nftnl.Set {
 	name, way := nftables.TypeIFName, nftables.TypeString
 	way.Bytes = unix.IFNAMSIZ
 	ip4, ip6 := nftables.TypeIPAddr, nftables.TypeIP6Addr
 	proto, port, word := nftables.TypeInetProto, nftables.TypeInetService, nftables.TypeInteger
-	keys := func(title string, key ...nftables.SetDatatype) set {
-		return set{name: title, key: nftables.MustConcatSetType(key...)}
+	keys := func(title string, key ...nftables.SetDatatype) nftnl.Set {
+		return nftnl.Set{Name: title, Key: nftables.MustConcatSetType(key...)}
 	}
-	names := func(title string) set { return set{name: title, key: name, seen: hostOrder()} }
-	ports := func(s set, ip nftables.SetDatatype) set {
-		s.isMap, s.data = true, nftables.MustConcatSetType(ip, port)
+	names := func(title string) nftnl.Set { return nftnl.Set{Name: title, Key: name, Seen: nftnl.HostOrder()} }
+	ports := func(s nftnl.Set, ip nftables.SetDatatype) nftnl.Set {
+		s.IsMap, s.Data = true, nftables.MustConcatSetType(ip, port)
 		return s
 	}
-	typeof := func(s set, fields ...userData) set {
-		s.seen = typeOf(fields...)
+	typeof := func(s nftnl.Set, fields ...nftnl.UserData) nftnl.Set {
+		s.Seen = nftnl.TypeOf(fields...)
 		return s
 	}
-	return []set{
-		names(bridges), names(overlay), typeof(set{name: ways, key: way}, seenWayBack()),
+	return []nftnl.Set{
+		names(bridges), names(overlay), typeof(nftnl.Set{Name: ways, Key: way}, nftnl.WayBack()),
 		keys(same, name, name), names(noICC), names(internal), names(isolated), names(named),
 		names(protected4), names(protected6), names(direct4), names(direct6), names(hairpin4), names(hairpin6),
 		keys(open4, ip4, proto, port), keys(open6, ip6, proto, port),
 		keys(own4, ip4, name), keys(own6, ip6, name),
-		{name: masq4, key: ip4}, {name: masq6, key: ip6}, {name: routed4, key: ip4}, {name: routed6, key: ip6},
-		typeof(keys(overlays, port, word), seenPort(), seenVNI()),
-		typeof(keys(vteps4, ip4, port, word), seenSource4(), seenPort(), seenVNI()),
-		typeof(keys(vteps6, ip6, port, word), seenSource6(), seenPort(), seenVNI()),
+		{Name: masq4, Key: ip4}, {Name: masq6, Key: ip6}, {Name: routed4, Key: ip4}, {Name: routed6, Key: ip6},
+		typeof(keys(overlays, port, word), nftnl.Field(6, 2), nftnl.Raw(96, 32)),
+		typeof(keys(vteps4, ip4, port, word), nftnl.Field(12, 11), nftnl.Field(6, 2), nftnl.Raw(96, 32)),
+		typeof(keys(vteps6, ip6, port, word), nftnl.Field(13, 8), nftnl.Field(6, 2), nftnl.Raw(96, 32)),
 		ports(keys(ports4, proto, port), ip4), ports(keys(ports4IP, ip4, proto, port), ip4),
 		ports(keys(ports6, proto, port), ip6), ports(keys(ports6IP, ip6, proto, port), ip6),
 	}
-}
-
-// chain is a chain of the table; hook is nil for one that others jump to.
-type chain struct {
-	name     string
-	kind     nftables.ChainType
-	hook     *nftables.ChainHook
-	priority *nftables.ChainPriority
-	rules    [][]expr.Any
-	jumps    int // rules of other chains that lead here
 }
 
 // publish is the chain that all published ports pass. The number at its end is the
@@ -100,12 +94,12 @@ const (
 )
 
 // chains are the table's chains, in nft's words beside each rule.
-func chains() []chain { return slices.Concat(natChains(), filterChains()) }
+func chains() []nftnl.Chain { return slices.Concat(natChains(), filterChains()) }
 
-func natChains() []chain {
-	return []chain{{
-		name: publish, jumps: 2,
-		rules: [][]expr.Any{
+func natChains() []nftnl.Chain {
+	return []nftnl.Chain{{
+		Name: publish, Jumps: 2,
+		Rules: [][]expr.Any{
 			// The kernel drops what NAT sends away from ::1. Left alone, the
 			// connection is refused at once, and clients go on to 127.0.0.1.
 			rule(is6(), daddr6.prefix(loopback6, 16), verdict(expr.VerdictReturn)),               // ip6 daddr ::1 return
@@ -117,21 +111,21 @@ func natChains() []chain {
 	}, {
 		// Only what is sent to this host: transit traffic to the same port is
 		// somebody else's (CVE-2025-67499).
-		name: "prerouting", kind: nftables.ChainTypeNAT,
-		hook: nftables.ChainHookPrerouting, priority: nftables.ChainPriorityNATDest,
-		rules: [][]expr.Any{
+		Name: "prerouting", Kind: nftables.ChainTypeNAT,
+		Hook: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityNATDest,
+		Rules: [][]expr.Any{
 			rule(transport(unix.IPPROTO_UDP), dns(), in(named, iif), toHost(), redirect(NamesPort)), // udp dport 53 iifname @names fib daddr type local redirect to :10053
 			rule(transport(unix.IPPROTO_TCP), dns(), in(named, iif), toHost(), redirect(NamesPort)), // tcp dport 53 iifname @names fib daddr type local redirect to :10053
 			rule(toHost(), jump(publish)), // fib daddr type local jump publish
 		},
 	}, {
-		name: "output", kind: nftables.ChainTypeNAT,
-		hook: nftables.ChainHookOutput, priority: nftables.ChainPriorityNATDest,
-		rules: [][]expr.Any{rule(toHost(), jump(publish))},
+		Name: "output", Kind: nftables.ChainTypeNAT,
+		Hook: nftables.ChainHookOutput, Priority: nftables.ChainPriorityNATDest,
+		Rules: [][]expr.Any{rule(toHost(), jump(publish))},
 	}, {
-		name: "postrouting", kind: nftables.ChainTypeNAT,
-		hook: nftables.ChainHookPostrouting, priority: nftables.ChainPriorityNATSource,
-		rules: [][]expr.Any{
+		Name: "postrouting", Kind: nftables.ChainTypeNAT,
+		Hook: nftables.ChainHookPostrouting, Priority: nftables.ChainPriorityNATSource,
+		Rules: [][]expr.Any{
 			// Hairpin: a container that reaches itself or a neighbour through a
 			// published port must see the answer come back through the host. What
 			// others translated (a service of kube-proxy's) keeps its sender, where the
@@ -150,14 +144,14 @@ func natChains() []chain {
 	}}
 }
 
-func filterChains() []chain {
-	return []chain{{
+func filterChains() []nftnl.Chain {
+	return []nftnl.Chain{{
 		// Bridges have route_localnet set for ports on 127.0.0.1: nobody but this
 		// host may use those addresses (CVE-2020-8558). The address is compared first,
 		// which costs every packet less than a look at the bridges.
-		name: "prerouting_raw", kind: nftables.ChainTypeFilter,
-		hook: nftables.ChainHookPrerouting, priority: nftables.ChainPriorityRaw,
-		rules: [][]expr.Any{
+		Name: "prerouting_raw", Kind: nftables.ChainTypeFilter,
+		Hook: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityRaw,
+		Rules: [][]expr.Any{
 			rule(is4(), daddr4.prefix(loopback4, 1), in(bridges, iif), drop()), // ip daddr 127.0.0.0/8 iifname @bridges drop
 			rule(is4(), saddr4.prefix(loopback4, 1), in(bridges, iif), drop()), // ip saddr 127.0.0.0/8 iifname @bridges drop
 		},
@@ -167,9 +161,9 @@ func filterChains() []chain {
 		// that of the sender's network, which need not be the one of this packet, so
 		// that the kernel's strict reverse path filter (rp_filter) does not fit. Asking
 		// the routes costs a microsecond, so only what starts is asked.
-		name: "forward", kind: nftables.ChainTypeFilter,
-		hook: nftables.ChainHookForward, priority: nftables.ChainPriorityFilter,
-		rules: [][]expr.Any{
+		Name: "forward", Kind: nftables.ChainTypeFilter,
+		Hook: nftables.ChainHookForward, Priority: nftables.ChainPriorityFilter,
+		Rules: [][]expr.Any{
 			// The short way for most packets: what started is not asked again.
 			rule(state(expr.CmpOpNeq), accept()),                     // ct state established,related accept
 			rule(in(overlay, iif), notIn(ways, wayBack), drop()),     // iifname @overlay fib saddr oifname != @ways drop
@@ -198,9 +192,9 @@ func filterChains() []chain {
 		// behind the UDP header's and the VXLAN header's first word (RFC 7348, section
 		// 5). The 8 behind it are zero, or the kernel's device drops the packet
 		// (vxlan_rcv in drivers/net/vxlan/vxlan_core.c).
-		name: "input", kind: nftables.ChainTypeFilter,
-		hook: nftables.ChainHookInput, priority: nftables.ChainPriorityFilter,
-		rules: [][]expr.Any{
+		Name: "input", Kind: nftables.ChainTypeFilter,
+		Hook: nftables.ChainHookInput, Priority: nftables.ChainPriorityFilter,
+		Rules: [][]expr.Any{
 			rule(udp(), is4(), in(overlays, dport, vni), in(vteps4, saddr4, dport, vni), accept()), // udp dport . @th,96,32 @overlays ip saddr . udp dport . @th,96,32 @vteps4 accept
 			rule(udp(), is6(), in(overlays, dport, vni), in(vteps6, saddr6, dport, vni), accept()),
 			rule(udp(), in(overlays, dport, vni), drop()),                             // udp dport . @th,96,32 @overlays drop

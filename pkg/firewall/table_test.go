@@ -12,13 +12,13 @@ import (
 func TestPublishUsers(t *testing.T) {
 	rules, jumps := 0, 0
 	for _, c := range chains() {
-		if c.name == publish {
-			rules = len(c.rules)
-			if c.jumps != publishUsers-rules {
-				t.Errorf("chain %s is said to have %d jumps, and publishUsers counts %d", publish, c.jumps, publishUsers-rules)
+		if c.Name == publish {
+			rules = len(c.Rules)
+			if c.Jumps != publishUsers-rules {
+				t.Errorf("chain %s is said to have %d jumps, and publishUsers counts %d", publish, c.Jumps, publishUsers-rules)
 			}
 		}
-		for _, r := range c.rules {
+		for _, r := range c.Rules {
 			if slices.ContainsFunc(r, func(e expr.Any) bool {
 				v, ok := e.(*expr.Verdict)
 				return ok && v.Kind == expr.VerdictJump && v.Chain == publish

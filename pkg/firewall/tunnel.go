@@ -7,6 +7,7 @@ import (
 	"net/netip"
 
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/internal/nftnl"
 )
 
 // Tunnel is what the host's firewall is to know of an overlay network, whether or
@@ -61,7 +62,7 @@ func SyncTunnels(ctx context.Context, name string, tunnels []Tunnel, all func(co
 func AddPeer(port, vni int, peer netip.Addr) error {
 	s, err := dial()
 	if err == nil {
-		err = s.write([]element{peerElement(port, vni, peer)})
+		err = s.Write([]nftnl.Element{peerElement(port, vni, peer)})
 	}
 	if err != nil {
 		return fmt.Errorf("accept VXLAN packets (port %d, VNI %d) of %s: %w", port, vni, peer, err)
@@ -74,7 +75,7 @@ func AddPeer(port, vni int, peer netip.Addr) error {
 func RemovePeer(port, vni int, peer netip.Addr) error {
 	s, err := dial()
 	if err == nil {
-		err = s.remove([]element{peerElement(port, vni, peer)})
+		err = s.Remove([]nftnl.Element{peerElement(port, vni, peer)})
 	}
 	if err != nil {
 		return fmt.Errorf("drop VXLAN packets (port %d, VNI %d) of %s: %w", port, vni, peer, err)
@@ -88,20 +89,20 @@ func (r *Rules) tunnel() *Tunnel {
 }
 
 // networkElements are what agent and containers add alike.
-func (t *Tunnel) networkElements() []element {
-	device, bridge := nameKey(t.Device), nameKey(t.Bridge)
-	all := []element{
-		{set: overlay, key: device, tunnel: true},
-		{set: ways, key: device, tunnel: true},
-		{set: same, key: join(bridge, device), tunnel: true},
-		{set: same, key: join(device, bridge), tunnel: true},
+func (t *Tunnel) networkElements() []nftnl.Element {
+	device, bridge := nftnl.Name(t.Device), nftnl.Name(t.Bridge)
+	all := []nftnl.Element{
+		{Set: overlay, Key: device, Lasting: true},
+		{Set: ways, Key: device, Lasting: true},
+		{Set: same, Key: nftnl.Join(bridge, device), Lasting: true},
+		{Set: same, Key: nftnl.Join(device, bridge), Lasting: true},
 	}
 	for _, m := range []struct {
 		set string
 		on  bool
 	}{{noICC, t.NoICC}, {internal, t.Internal}, {isolated, t.Isolate}} {
 		if m.on {
-			all = append(all, element{set: m.set, key: device, tunnel: true})
+			all = append(all, nftnl.Element{Set: m.set, Key: device, Lasting: true})
 		}
 	}
 	return all
@@ -109,21 +110,21 @@ func (t *Tunnel) networkElements() []element {
 
 // guardElements are the filter of the tunnel's packets: the peers come before the
 // port and VNI that are filtered.
-func (t *Tunnel) guardElements() []element {
-	all := make([]element, 0, len(t.Peers)+1)
+func (t *Tunnel) guardElements() []nftnl.Element {
+	all := make([]nftnl.Element, 0, len(t.Peers)+1)
 	for _, p := range t.Peers {
 		all = append(all, peerElement(t.Port, t.VNI, p))
 	}
-	return append(all, element{set: overlays, key: join(port16(uint16(t.Port)), vniKey(t.VNI)), tunnel: true})
+	return append(all, nftnl.Element{Set: overlays, Key: nftnl.Join(nftnl.Port(uint16(t.Port)), vniKey(t.VNI)), Lasting: true})
 }
 
-func peerElement(port, vni int, peer netip.Addr) element {
+func peerElement(port, vni int, peer netip.Addr) nftnl.Element {
 	peer = peer.Unmap().WithZone("")
 	set := vteps4
 	if peer.Is6() {
 		set = vteps6
 	}
-	return element{set: set, key: join(peer.AsSlice(), port16(uint16(port)), vniKey(vni)), tunnel: true}
+	return nftnl.Element{Set: set, Key: nftnl.Join(peer.AsSlice(), nftnl.Port(uint16(port)), vniKey(vni)), Lasting: true}
 }
 
 // vniKey is the word that has a VNI in its first 24 bits.

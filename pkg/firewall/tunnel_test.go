@@ -86,12 +86,12 @@ func synced(t *testing.T, backend string, tunnels []Tunnel) string {
 	}
 	var all []string
 	for _, set := range []string{overlays, vteps4, vteps6, overlay, ways, same, noICC, internal, isolated} {
-		keys, err := s.list(set)
+		there, err := s.List(set)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, key := range keys {
-			all = append(all, fmt.Sprintf("%s %q", set, key))
+		for _, e := range there {
+			all = append(all, fmt.Sprintf("%s %q", set, e.Key))
 		}
 	}
 	if backend == IPTables {
@@ -279,7 +279,7 @@ func TestManyPeers(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		keys, err := s.list(vteps4)
+		keys, err := s.List(vteps4)
 		if want := 5000 * len(c.tunnels); err != nil || len(keys) != want {
 			t.Errorf("%s: %d elements, want %d, %v", c.what, len(keys), want, err)
 		}

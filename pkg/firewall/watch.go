@@ -7,6 +7,7 @@ import (
 	"iter"
 
 	"github.com/berth-cni/berth/pkg/internal/netlink"
+	"github.com/berth-cni/berth/pkg/internal/nftnl"
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 )
@@ -60,16 +61,16 @@ func damage(all iter.Seq[netlink.Message]) bool {
 }
 
 func damages(m netlink.Message) bool {
-	text := func(attr uint16) string { return netlink.Text(m.Find(headerLen, attr)) }
+	text := func(attr uint16) string { return netlink.Text(m.Find(nftnl.HeaderLen, attr)) }
 	const table = unix.NFTA_TABLE_NAME // the same number in messages of all kinds
 	switch name := text(table); m.Kind {
-	case newTable:
+	case nftnl.NewTable:
 		return name == firewalldTable
-	case newChain:
+	case nftnl.NewChain:
 		return name == "filter" && hooks[text(unix.NFTA_CHAIN_NAME)] != 0
-	case delRule:
+	case nftnl.DelRule:
 		return name == TableName || name == firewalldTable || name == "filter" && hooks[text(unix.NFTA_RULE_CHAIN)] != 0
-	case delTable, delChain, delSet:
+	case nftnl.DelTable, nftnl.DelChain, nftnl.DelSet:
 		return name == TableName || name == firewalldTable
 	}
 	return false

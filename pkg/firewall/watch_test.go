@@ -2,11 +2,11 @@ package firewall
 
 import (
 	"context"
-	"github.com/berth-cni/berth/pkg/attach"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/nstest"
 )
 

@@ -1,17 +1,17 @@
-package firewall
+package nftnl
 
 import "golang.org/x/sys/unix"
 
-// userData is what nft keeps with a set to show its keys as they were written:
+// UserData is what nft keeps with a set to show its keys as they were written:
 // attributes of one byte of kind, one of length, and content, numbers in host byte
 // order (libnftnl's udata.h, nftables' src/mnl.c). Without it nft would list
 // rules that it does not read again, and with them the host's whole ruleset.
-type userData []byte
+type UserData []byte
 
-func number(kind byte, v uint32) userData { return nested(kind, host32(v)) }
+func number(kind byte, v uint32) UserData { return nested(kind, Host(v)) }
 
-func nested(kind byte, parts ...[]byte) userData {
-	u := userData{kind, 0}
+func nested(kind byte, parts ...[]byte) UserData {
+	u := UserData{kind, 0}
 	for _, p := range parts {
 		u = append(u, p...)
 	}
@@ -19,14 +19,14 @@ func nested(kind byte, parts ...[]byte) userData {
 	return u
 }
 
-// hostOrder is for interface names, which nft prints backwards otherwise.
-func hostOrder() userData {
+// HostOrder is for interface names, which nft prints backwards otherwise.
+func HostOrder() UserData {
 	const keyByteOrder, host = 0, 1
 	return number(keyByteOrder, host)
 }
 
-// typeOf is `typeof A . B`.
-func typeOf(fields ...userData) userData {
+// TypeOf is `typeof A . B`.
+func TypeOf(fields ...UserData) UserData {
 	const keyTypeof, concat = 3, 13
 	if len(fields) == 1 {
 		return nested(keyTypeof, fields[0])
@@ -38,7 +38,7 @@ func typeOf(fields ...userData) userData {
 	return nested(keyTypeof, expression(concat, parts...))
 }
 
-func expression(kind uint32, parts ...[]byte) userData {
+func expression(kind uint32, parts ...[]byte) UserData {
 	return append(number(0, kind), nested(1, parts...)...)
 }
 
@@ -48,23 +48,19 @@ const (
 	seenFib     = 26
 )
 
-// header is a field of a protocol's header (enum proto_desc_id in
+// Field is a field of a protocol's header (enum proto_desc_id in
 // include/proto.h, and the field's place in src/proto.c).
-func header(protocol, field uint32) userData {
+func Field(protocol, field uint32) UserData {
 	return expression(seenPayload, number(0, protocol), number(1, field))
 }
 
-func seenPort() userData    { return header(6, 2) }   // udp dport
-func seenSource4() userData { return header(12, 11) } // ip saddr
-func seenSource6() userData { return header(13, 8) }  // ip6 saddr
-
-// seenVNI is @th,96,32.
-func seenVNI() userData {
+// Raw is @th,OFFSET,LENGTH, in bits.
+func Raw(offset, length uint32) UserData {
 	const transport = 3
-	return expression(seenPayload, number(0, 0), number(1, 0), number(2, transport), number(3, 96), number(4, 32))
+	return expression(seenPayload, number(0, 0), number(1, 0), number(2, transport), number(3, offset), number(4, length))
 }
 
-// seenWayBack is fib saddr oifname.
-func seenWayBack() userData {
+// WayBack is fib saddr oifname.
+func WayBack() UserData {
 	return expression(seenFib, number(0, unix.NFT_FIB_RESULT_OIFNAME), number(1, unix.NFTA_FIB_F_SADDR))
 }

@@ -1,4 +1,8 @@
-package firewall
+// Package nftnl speaks of nftables with the kernel (nfnetlink, linux/netfilter/nf_tables.h):
+// tables whose chains and rules never change, and whose sets and maps do. google/nftables,
+// whose types it uses, lists whole sets where one element is asked for, and does not say
+// which message of a transaction was refused.
+package nftnl
 
 import (
 	"errors"
@@ -8,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// socket is a netfilter netlink socket (nfnetlink) in the network namespace of
-// the thread that opened it.
+// Socket is a socket of netfilter's netlink in the network namespace of the thread that
+// opened it.
 //
 // It is not closed by hand. Closing one while deleted elements await their RCU
 // grace period blocks for 8 to 27 ms, holding the lock of all nftables
@@ -17,21 +21,22 @@ import (
 // since 5.3). Left open, the wait runs beside the removal of the interface, and
 // is over when the process ends; in a long-lived process the garbage collector
 // closes it.
-type socket struct{ conn *netlink.Conn }
+type Socket struct{ conn *netlink.Conn }
 
-func dial() (*socket, error) {
+// Dial opens one.
+func Dial() (*Socket, error) {
 	c, err := netlink.Dial(unix.NETLINK_NETFILTER)
 	if err != nil {
 		return nil, err
 	}
-	s := &socket{c}
+	s := &Socket{c}
 	runtime.AddCleanup(s, func(c *netlink.Conn) { _ = c.Close() }, c)
 	return s, nil
 }
 
 // transact makes all changes or none. The refusals' indexes are those of the changes;
 // -1 is the transaction's own.
-func (s *socket) transact(changes []*netlink.Request) (refused []*netlink.Error, err error) {
+func (s *Socket) transact(changes []*netlink.Request) (refused []*netlink.Error, err error) {
 	defer runtime.KeepAlive(s)
 	err = s.conn.Transact(transaction(changes))
 	refused = netlink.Refusals(err)
@@ -44,15 +49,15 @@ func (s *socket) transact(changes []*netlink.Request) (refused []*netlink.Error,
 	return refused, err
 }
 
-// do sends requests that do not depend on each other.
-func (s *socket) do(reqs ...*netlink.Request) error {
+// Do sends requests that do not depend on each other.
+func (s *Socket) Do(reqs ...*netlink.Request) error {
 	defer runtime.KeepAlive(s)
 	return s.conn.Do(reqs, nil)
 }
 
-// ask sends questions after one thing each. there is called for those that are answered
+// Ask sends questions after one thing each. there is called for those that are answered
 // with the thing, and not with an error.
-func (s *socket) ask(questions []*netlink.Request, there func(i int, m netlink.Message)) error {
+func (s *Socket) Ask(questions []*netlink.Request, there func(i int, m netlink.Message)) error {
 	defer runtime.KeepAlive(s)
 	err := s.conn.Do(questions, there)
 	if netlink.Refusals(err) != nil {
@@ -61,9 +66,9 @@ func (s *socket) ask(questions []*netlink.Request, there func(i int, m netlink.M
 	return err
 }
 
-// list returns what parse makes of the messages of a list. Where others never leave the
+// List returns what parse makes of the messages of a list. Where others never leave the
 // list alone, it is what was read last.
-func list[T any](s *socket, question *netlink.Request, parse func(netlink.Message) (T, bool)) ([]T, error) {
+func List[T any](s *Socket, question *netlink.Request, parse func(netlink.Message) (T, bool)) ([]T, error) {
 	defer runtime.KeepAlive(s)
 	all, err := netlink.List(s.conn, question, nil, parse)
 	if errors.Is(err, netlink.ErrInterrupted) {

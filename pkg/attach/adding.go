@@ -17,6 +17,7 @@ type Adding struct {
 	// finds that something all of them share is gone.
 	All func(context.Context) ([]*Attachment, error)
 	// Delegated says that the addresses are not claimed: a step gives them when it adds.
+	// What is made before it is without them, and gets them behind it.
 	Delegated bool
 	// Warned, if set, is told what a person should know that is no error.
 	Warned func(format string, args ...any)
@@ -40,6 +41,9 @@ type Interface struct {
 // Changed has the record written again after the step that calls it: for what is
 // known only when a step has run (the addresses of a delegated IPAM).
 func (a *Adding) Changed() { a.dirty = true }
+
+// Addressless says that a step behind this one gives the addresses.
+func (a *Adding) Addressless() bool { return a.Delegated && len(a.Addresses) == 0 }
 
 // AtEnd has fn run in a transaction of its own when all steps have been added: for
 // what must not be said before. If it fails, so does the ADD.

@@ -27,6 +27,17 @@ func (r *Request) Addresses(conf *ipam.Config) attach.Step {
 	return r.delegation(conf.Type)
 }
 
+// Addressed returns the steps of an interface and of its addresses in their order. The
+// built-in IPAM claims the addresses first. Another one may work through the interface:
+// that is made before, and gets the addresses afterwards.
+func (r *Request) Addressed(conf *ipam.Config, g *link.Gateway, made ...attach.Step) []attach.Step {
+	from := r.Addresses(conf)
+	if _, delegated := from.(*ipam.Delegate); delegated {
+		return append(made, from, g, &link.Addresses{})
+	}
+	return append([]attach.Step{from, g}, made...)
+}
+
 // AcceptRA tells whether the container takes router advertisements (acceptRA): without a
 // word for it only where no IPAM gives it addresses, on a network of layer 2.
 func (r *Request) AcceptRA(conf *ipam.Config) bool {

@@ -25,7 +25,9 @@ import (
 const undoTime = 30 * time.Second
 
 // Delegate is the step that has another IPAM plugin give the addresses (CNI SPEC
-// 1.1.0, section 4). All that its DEL needs is in the record.
+// 1.1.0, section 4). It goes behind the step that makes the container's interface: such
+// a plugin may work through it, as dhcp does, which also gives its lease back through it.
+// All that its DEL needs is in the record.
 type Delegate struct {
 	Type string          `json:"type"` // the binary's name
 	Conf json.RawMessage `json:"conf"` // the whole configuration, as it came on stdin
@@ -48,6 +50,7 @@ func (d *Delegate) Kind() string { return DelegateKind }
 // Claim implements [attach.Claimer]: it says that the addresses come later.
 func (d *Delegate) Claim(_ *attach.Tx, a *attach.Adding) error {
 	a.Delegated = true
+	a.Addresses, a.Routes = nil, nil
 	return nil
 }
 

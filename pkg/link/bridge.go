@@ -61,31 +61,38 @@ func (b *Bridge) Add(ctx context.Context, a *attach.Adding) error {
 		return err
 	}
 	defer c.close()
+	found, err := b.ready(ctx, c, a)
+	for _, d := range found {
+		a.Interfaces = append(a.Interfaces, attach.Interface{Name: d.Name, MAC: d.MAC.String(), MTU: d.MTU, Index: d.Index})
+	}
+	return err
+}
+
+// ready brings the bridge to what the step says, and returns what [Bridge.look] does.
+func (b *Bridge) ready(ctx context.Context, c *conn, a *attach.Adding) ([]*rtnl.Link, error) {
 	found, fault := b.look(c, a.Attachment)
 	if errors.Is(fault, errChanged) {
 		d, err := c.LinkByName(b.Name)
 		if err == nil && d.Kind != "bridge" {
-			return fmt.Errorf("bridge %s: %w (it is %s)", b.Name, ErrWrongKind, kindOf(d))
+			return nil, fmt.Errorf("bridge %s: %w (it is %s)", b.Name, ErrWrongKind, kindOf(d))
 		}
 		if err == nil && d.Alias != sharedAlias {
 			fault = nil // its MAC and MTU are those of whoever made it
 			if err := c.keepMAC(d); err != nil {
-				return fmt.Errorf("bridge %s: %w", b.Name, err)
+				return nil, fmt.Errorf("bridge %s: %w", b.Name, err)
 			}
 		}
 	}
 	if fault != nil {
+		var err error
 		if found, err = b.ensure(c, a.Attachment); err != nil {
-			return fmt.Errorf("bridge %s: %w", b.Name, err)
+			return nil, fmt.Errorf("bridge %s: %w", b.Name, err)
 		}
 		if isErrno(fault, unix.ENODEV) {
 			b.rejoin(ctx, c, a)
 		}
 	}
-	for _, d := range found {
-		a.Interfaces = append(a.Interfaces, attach.Interface{Name: d.Name, MAC: d.MAC.String(), MTU: d.MTU, Index: d.Index})
-	}
-	return nil
+	return found, nil
 }
 
 // rejoin gives a bridge that somebody deleted what the other attachments on record need

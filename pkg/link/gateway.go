@@ -39,6 +39,7 @@ func (g *Gateway) Claim(_ *attach.Tx, a *attach.Adding) error {
 	if !a.Delegated {
 		g.complete(a.Attachment)
 	}
+	g.setMAC(a.Attachment) // before the addresses, if need be: a lease of DHCP is the MAC's
 	return nil
 }
 
@@ -72,6 +73,9 @@ func (g *Gateway) complete(a *attach.Attachment) {
 	if g.NoDefault {
 		a.Routes = slices.DeleteFunc(a.Routes, func(r attach.Route) bool { return r.Dst.Bits() == 0 })
 	}
+}
+
+func (g *Gateway) setMAC(a *attach.Attachment) {
 	if a.MAC == "" {
 		a.MAC = g.MAC
 	}

@@ -20,6 +20,7 @@ type inside struct {
 	dad      bool // IPv6 looks for duplicates of its addresses
 	acceptRA bool // router advertisements are left to the kernel's default, which takes them
 	announce bool // the neighbours are told the IPv4 addresses as the interface comes up
+	late     bool // somebody else may have set the interface up
 }
 
 // configureInside gives the attachment's interface in the container its
@@ -79,7 +80,36 @@ func (c *conn) configure(a *attach.Attachment, o inside) error {
 	if err := b.run(c); err != nil {
 		return err
 	}
-	return c.addRoutes(index, a)
+	if err := c.addRoutes(index, a); err != nil || !o.late {
+		return err
+	}
+	return c.catchUp(index, a, o)
+}
+
+// catchUp does what an interface that was up before it had its addresses has missed: the
+// link-local address is not made any more, and the neighbours were told nothing.
+func (c *conn) catchUp(index int, a *attach.Attachment, o inside) error {
+	if o.announce {
+		if err := c.setMAC(index, a.MAC); err != nil {
+			return err
+		}
+	}
+	if hasIPv6(a) || o.acceptRA {
+		return nil
+	}
+	have, err := c.addresses(index)
+	if err != nil {
+		return err
+	}
+	for _, p := range have {
+		if !p.Addr().Is6() || !p.Addr().IsLinkLocalUnicast() {
+			continue
+		}
+		if err := c.Send(deleteAddress(index, p)); err != nil && !isErrno(err, unix.EADDRNOTAVAIL) {
+			return fmt.Errorf("delete address %s of %s: %w", p, a.IfName, err)
+		}
+	}
+	return nil
 }
 
 // addRoutes adds the attachment's routes. Where another network of the container
@@ -180,6 +210,9 @@ func (o inside) prepare(a *attach.Adding) error {
 	if !o.acceptRA {
 		refuseAdvertisements(a)
 	}
+	if !hasIPv6(a.Attachment) {
+		return nil
+	}
 	return allowIPv6(a.Attachment, o.dad)
 }
 
@@ -187,9 +220,6 @@ func (o inside) prepare(a *attach.Adding) error {
 // address: the family on, and duplicate address detection off unless asked for,
 // which would have the link-local address wait too.
 func allowIPv6(a *attach.Attachment, dad bool) error {
-	if !hasIPv6(a) {
-		return nil
-	}
 	value := "0"
 	if dad {
 		value = "1"

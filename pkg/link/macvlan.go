@@ -103,14 +103,24 @@ func macvlanName(a *attach.Attachment) string { return "macv" + a.Hash() }
 // mark is the alias of what is the attachment's and cannot have its name.
 func mark(a *attach.Attachment) string { return "berth " + a.Hash() }
 
+// outside is a socket where the master is; inside is the container's. done ends its use.
+func (m *Macvlan) outside(inside *conn) (c *conn, done func(), err error) {
+	if m.Inside {
+		return inside, func() {}, nil
+	}
+	if c, err = dial(); err != nil {
+		return nil, nil, err
+	}
+	return c, c.close, nil
+}
+
 // create makes the interface with one request, under its first name.
 func (m *Macvlan) create(ns *Netns, c *conn, a *attach.Attachment) (master *rtnl.Link, err error) {
-	if !m.Inside {
-		if c, err = dial(); err != nil {
-			return nil, err
-		}
-		defer c.close()
+	c, done, err := m.outside(c)
+	if err != nil {
+		return nil, err
 	}
+	defer done()
 	if master, err = c.LinkByName(m.Master); err != nil {
 		return nil, err
 	}
@@ -162,7 +172,22 @@ func (m *Macvlan) configure(ns *Netns, c *conn, d, master *rtnl.Link, a *attach.
 	if err != nil {
 		return fmt.Errorf("name it %s: %w", a.IfName, err)
 	}
-	o := inside{dad: m.DAD, acceptRA: m.AcceptRA}
+	if a.Addressless() {
+		if err := ns.do(func() error { return m.inside().prepare(a) }); err != nil {
+			return err
+		}
+		return c.setMAC(d.Index, a.MAC)
+	}
+	return m.bringUp(ns, c, d, master, a, false)
+}
+
+func (m *Macvlan) inside() inside { return inside{dad: m.DAD, acceptRA: m.AcceptRA} }
+
+// bringUp is the part of configure that needs the addresses. late says that a delegated
+// IPAM has had the interface, and may have set it up.
+func (m *Macvlan) bringUp(ns *Netns, c *conn, d, master *rtnl.Link, a *attach.Adding, late bool) error {
+	o := m.inside()
+	o.late = late
 	v6 := hasIPv6(a.Attachment)
 	if v6 || !o.acceptRA {
 		err := ns.do(func() error {
@@ -184,12 +209,18 @@ func (m *Macvlan) configure(ns *Netns, c *conn, d, master *rtnl.Link, a *attach.
 			return err
 		}
 	}
-	mac, err := net.ParseMAC(a.MAC)
+	return c.setMAC(d.Index, a.MAC)
+}
+
+// setMAC gives a link its MAC. One that it has already has the kernel tell the
+// neighbours the link's addresses, where arp_notify and ndisc_notify say so.
+func (c *conn) setMAC(index int, mac string) error {
+	hw, err := net.ParseMAC(mac)
 	if err != nil {
 		return err
 	}
-	if err := c.Send(rtnl.SetLink(d.Index, 0).Bytes(unix.IFLA_ADDRESS, mac)); err != nil {
-		return fmt.Errorf("set MAC %s: %w", a.MAC, err)
+	if err := c.Send(rtnl.SetLink(index, 0).Bytes(unix.IFLA_ADDRESS, hw)); err != nil {
+		return fmt.Errorf("set MAC %s: %w", mac, err)
 	}
 	return nil
 }
@@ -256,13 +287,11 @@ func (m *Macvlan) Check(_ context.Context, a *attach.Attachment) error {
 	if err != nil {
 		return fmt.Errorf("in the container: %w", err)
 	}
-	outside := c
-	if !m.Inside {
-		if outside, err = dial(); err != nil {
-			return err
-		}
-		defer outside.close()
+	outside, done, err := m.outside(c)
+	if err != nil {
+		return err
 	}
+	defer done()
 	master, err := outside.LinkByName(m.Master)
 	switch {
 	case err != nil:

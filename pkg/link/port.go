@@ -3,6 +3,7 @@ package link
 import (
 	"fmt"
 	"net"
+	"slices"
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/internal/netlink"
@@ -44,6 +45,25 @@ func (v *Veth) configurePort(c *conn, a *attach.Attachment) error {
 	return nil
 }
 
+// reconfigurePort is configurePort's options again, by addresses that were not known.
+func (v *Veth) reconfigurePort(c *conn, a *attach.Attachment) error {
+	unknown := *a
+	unknown.Addresses = nil
+	before, now := v.portOptions(&unknown), v.portOptions(a)
+	if slices.Equal(before, now) {
+		return nil
+	}
+	port, err := c.Index(a.HostIfName())
+	if err != nil {
+		return err
+	}
+	off := slices.DeleteFunc(before, func(o uint16) bool { return slices.Contains(now, o) })
+	if err := c.Send(setPort(port, now, off...)); err != nil {
+		return fmt.Errorf("set port options %v: %w", now, err)
+	}
+	return nil
+}
+
 // portOptions returns the IFLA_BRPORT_* options to switch on.
 //
 // With br_netfilter a published port is translated while the frame is bridged, and
@@ -67,6 +87,9 @@ func (v *Veth) portOptions(a *attach.Attachment) []uint16 {
 // filtersBridged reports whether frames of all the attachment's families pass the
 // IP firewall when they are bridged.
 func filtersBridged(a *attach.Attachment) bool {
+	if len(a.Addresses) == 0 { // of any family
+		return bridgedFiltering(false) && bridgedFiltering(true)
+	}
 	for _, addr := range a.Addresses {
 		if !bridgedFiltering(addr.Prefix.Addr().Is6()) {
 			return false
@@ -86,11 +109,14 @@ func bridgedFiltering(v6 bool) bool {
 	return err == nil && on == "1"
 }
 
-func setPort(index int, options []uint16) *netlink.Request {
+func setPort(index int, on []uint16, off ...uint16) *netlink.Request {
 	req := netlink.NewRequest(unix.RTM_SETLINK, 0, rtnl.Ifinfomsg(unix.AF_BRIDGE, index, 0))
 	return req.Nest(unix.IFLA_PROTINFO, func() {
-		for _, o := range options {
+		for _, o := range on {
 			req.Uint8(o, 1)
+		}
+		for _, o := range off {
+			req.Uint8(o, 0)
 		}
 	})
 }

@@ -190,10 +190,23 @@ func (v *Veth) configure(c *conn, ns *Netns, a *attach.Adding) error {
 	if err := v.configurePort(c, a.Attachment); err != nil {
 		return err
 	}
+	if a.Addressless() {
+		return ns.do(func() error { return v.inside().prepare(a) })
+	}
+	return v.bringUp(c, ns, a, false)
+}
+
+func (v *Veth) inside() inside { return inside{dad: v.DAD, acceptRA: v.AcceptRA} }
+
+// bringUp is the part of configure that needs the addresses. late says that a delegated
+// IPAM has had the interface, and may have set it up.
+func (v *Veth) bringUp(c *conn, ns *Netns, a *attach.Adding, late bool) error {
 	if v.Down {
 		return nil
 	}
-	if err := configureInside(ns, a, inside{dad: v.DAD, acceptRA: v.AcceptRA}); err != nil {
+	o := v.inside()
+	o.late = late
+	if err := configureInside(ns, a, o); err != nil {
 		return err
 	}
 	if err := c.awaitUp(a.HostIfName()); err != nil {

@@ -5,6 +5,8 @@
 package main
 
 import (
+	"slices"
+
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/cni"
 	"github.com/berth-cni/berth/pkg/firewall"
@@ -28,10 +30,8 @@ func (c *config) Plan(r *cni.Request) ([]attach.Step, error) {
 	}
 	gateway := c.gateway(r)
 	isolated4, isolated6 := policy.Modes.Isolated()
-	return []attach.Step{
-		c.network(r),
-		r.Addresses(r.IPAM),
-		&link.Gateway{Gateway: gateway, Isolated4: isolated4, Isolated6: isolated6, DefaultRoute: c.IsDefaultGateway && !c.Internal, NoDefault: c.Internal || r.KeepsDefaultRoute()},
+	complete := &link.Gateway{Gateway: gateway, Isolated4: isolated4, Isolated6: isolated6, DefaultRoute: c.IsDefaultGateway && !c.Internal, NoDefault: c.Internal || r.KeepsDefaultRoute()}
+	steps := r.Addressed(r.IPAM, complete,
 		c.Ports(r, rules, r.IPAM),
 		&firewall.Forward{Bridge: c.Bridge, Names: r.WantsNames()},
 		&link.Forwarding{Gateway: gateway},
@@ -39,11 +39,9 @@ func (c *config) Plan(r *cni.Request) ([]attach.Step, error) {
 			Promisc: c.PromiscMode, VLANs: c.filtersVLANs(), GatewayVLAN: c.VLAN, KeepDefaults: c.PreserveDefaultVLAN},
 		&link.Veth{Bridge: c.Bridge, MTU: c.MTU, Hairpin: c.HairpinMode, Isolated: c.PortIsolation,
 			NoICC: policy.NoICC, MACSpoofCheck: c.MACSpoofCheck, VLAN: c.VLAN, Trunk: c.trunk,
-			KeepDefaults: c.PreserveDefaultVLAN, DAD: c.EnableDAD, AcceptRA: r.AcceptRA(r.IPAM), Down: c.DisableContainerInterface},
-		rules,
-		&firewall.Hairpin{Backend: rules.Backend, Bridge: c.Bridge},
-		c.names(r),
-	}, nil
+			KeepDefaults: c.PreserveDefaultVLAN, DAD: c.EnableDAD, AcceptRA: r.AcceptRA(r.IPAM), Down: c.DisableContainerInterface})
+	return slices.Concat([]attach.Step{c.network(r)}, steps,
+		[]attach.Step{rules, &firewall.Hairpin{Backend: rules.Backend, Bridge: c.Bridge}, c.names(r)}), nil
 }
 
 // chained are the steps for an interface that an earlier plugin of the chain has made.

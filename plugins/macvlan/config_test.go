@@ -94,7 +94,8 @@ func TestPlan(t *testing.T) {
 		`{"hostShim": true, "ipam": {"subnet": "192.0.2.0/24"}}`:      {"network lease gateway host-shim macvlan", link.Macvlan{Master: "up0", Mode: "bridge"}, ""},
 		`{"acceptRA": false}`:                                         {"network gateway macvlan", link.Macvlan{Master: "up0", Mode: "bridge"}, ""},
 		`{"acceptRA": true, "ipam": {"subnet": "192.0.2.0/24"}}`:      {"network lease gateway macvlan", link.Macvlan{Master: "up0", Mode: "bridge", AcceptRA: true}, ""},
-		`{"ipam": {"type": "host-local"}}`:                            {"network ipam gateway macvlan", link.Macvlan{Master: "up0", Mode: "bridge"}, ""},
+		`{"ipam": {"type": "host-local"}}`:                            {"network macvlan ipam gateway addresses", link.Macvlan{Master: "up0", Mode: "bridge"}, ""},
+		`{"hostShim": true, "ipam": {"type": "dhcp"}}`:                {"network host-shim macvlan ipam gateway addresses", link.Macvlan{Master: "up0", Mode: "bridge"}, ""},
 		`{"master": "x.10", "linkInContainer": true, "mode": "vepa"}`: {"network gateway macvlan", link.Macvlan{Master: "x.10", Mode: "vepa", Inside: true, AcceptRA: true}, ""},
 	} {
 		p, err := plan(named(conf), "")
@@ -104,13 +105,17 @@ func TestPlan(t *testing.T) {
 		}
 		var kinds []string
 		mac := ""
+		var last link.Macvlan
 		for _, s := range p {
 			kinds = append(kinds, s.Kind())
-			if g, ok := s.(*link.Gateway); ok {
-				mac = g.MAC
+			switch s := s.(type) {
+			case *link.Gateway:
+				mac = s.MAC
+			case *link.Macvlan:
+				last = *s
 			}
 		}
-		last, network := *p[len(p)-1].(*link.Macvlan), p[0].(*attach.Network)
+		network := p[0].(*attach.Network)
 		if got := strings.Join(kinds, " "); got != want.kinds || last != want.last || mac != want.mac || network.Link != last.Master {
 			t.Errorf("%s: %s %+v, MAC %q, link %s; want %+v", conf, got, last, mac, network.Link, want)
 		}

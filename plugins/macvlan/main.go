@@ -21,15 +21,13 @@ func (c *config) Plan(r *cni.Request) ([]attach.Step, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []attach.Step{
-		&attach.Network{Name: c.Name, Plugin: "macvlan", Link: m.name, Ranges: r.IPAM.Spans()},
-		r.Addresses(r.IPAM),
-		&link.Gateway{NoDefault: r.KeepsDefaultRoute(), MAC: m.mac},
+	network := &attach.Network{Name: c.Name, Plugin: "macvlan", Link: m.name, Ranges: r.IPAM.Spans()}
+	steps := r.Addressed(r.IPAM, &link.Gateway{NoDefault: r.KeepsDefaultRoute(), MAC: m.mac},
 		m.subinterface(),
 		c.shim(m.name),
 		&link.Macvlan{Master: m.name, Mode: c.Mode, MTU: c.MTU,
-			QueueLen: c.BcQueueLen, Inside: c.LinkInContainer, DAD: c.EnableDAD, AcceptRA: r.AcceptRA(r.IPAM)},
-	}, nil
+			QueueLen: c.BcQueueLen, Inside: c.LinkInContainer, DAD: c.EnableDAD, AcceptRA: r.AcceptRA(r.IPAM)})
+	return append([]attach.Step{network}, steps...), nil
 }
 
 // shim is the step that has the host reach the container, if that is wanted.

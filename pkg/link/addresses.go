@@ -1,0 +1,105 @@
+package link
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/berth-cni/berth/pkg/attach"
+)
+
+// Addresses is the step that puts the addresses of a delegated IPAM on what the steps
+// before it have made. Such an IPAM may work through the container's interface, as dhcp
+// does, so that this is there before it, down and with its MAC, as the reference has it.
+type Addresses struct{ attach.Claiming }
+
+// Kind implements [attach.Step].
+func (*Addresses) Kind() string { return "addresses" }
+
+// Add implements [attach.Step]. What it puts on an interface goes with that, so that it
+// has nothing to delete.
+func (*Addresses) Add(ctx context.Context, a *attach.Adding) error {
+	for _, s := range a.Steps {
+		if s, ok := s.(addressed); ok {
+			if err := s.address(ctx, a); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// addressed is a step whose Add leaves out what needs the addresses while they are not
+// known ([attach.Adding.Addressless]), and makes up for it here. Its Del does not tell
+// one from the other.
+type addressed interface {
+	attach.Step
+	address(context.Context, *attach.Adding) error
+}
+
+func (f *Forwarding) address(ctx context.Context, a *attach.Adding) error { return f.Add(ctx, a) }
+
+func (s *HostShim) address(ctx context.Context, a *attach.Adding) error { return s.Add(ctx, a) }
+
+// address puts the gateways on the bridge.
+func (b *Bridge) address(ctx context.Context, a *attach.Adding) error {
+	c, err := dial()
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	_, err = b.ready(ctx, c, a)
+	return err
+}
+
+// address configures the container's end, and the port where its options follow from the
+// addresses.
+func (v *Veth) address(_ context.Context, a *attach.Adding) error {
+	c, err := dial()
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	ns, err := OpenNetns(a.Netns)
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	if err = v.reconfigurePort(c, a.Attachment); err == nil {
+		err = v.bringUp(c, ns, a, true)
+	}
+	if err != nil {
+		return fmt.Errorf("veth %s: %w", a.HostIfName(), err)
+	}
+	return nil
+}
+
+// address configures the interface.
+func (m *Macvlan) address(_ context.Context, a *attach.Adding) error {
+	ns, err := OpenNetns(a.Netns)
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	c, err := ns.dial()
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	d, err := c.LinkByName(a.IfName)
+	if err != nil {
+		return fmt.Errorf("in the container: %w", err)
+	}
+	outside, done, err := m.outside(c)
+	if err != nil {
+		return err
+	}
+	defer done()
+	master, err := outside.LinkByName(m.Master)
+	if err == nil {
+		err = m.bringUp(ns, c, d, master, a, true)
+	}
+	if err != nil {
+		return fmt.Errorf("macvlan on %s: %w", m.Master, err)
+	}
+	return nil
+}

@@ -29,7 +29,8 @@ Filters of one key are alternatives, those of several keys must all fit:
   dangling=true|false        without containers on this host, or with some
 
 A template of Go is written for each network, with the fields .Name .Driver .Scope
-.Subnets .Labels .Created .Internal .Isolate .NoICC .MTU .Containers.
+.Subnets .Labels .Created .Internal .Isolate .NoICC .GatewayModeIPv4 .GatewayModeIPv6 .MTU
+.Containers.
 
 ` + exitCodes,
 		Example: `  berth network ls

@@ -18,3 +18,9 @@ func ModeWords(mode4, mode6 GatewayMode) []string {
 	}
 	return words
 }
+
+// IsGatewayMode tells whether a word is a gateway mode.
+func IsGatewayMode(word string) bool {
+	_, err := ParseGatewayMode(word)
+	return err == nil
+}

@@ -110,7 +110,7 @@ func modes() *model {
 	m.record("host", "proxy", "host", []attach.Step{&link.Rebind{}}, "192.0.2.1/24")
 	m.record("none", "batch", "none", []attach.Step{&link.Loopback{}}, "127.0.0.1/8")
 	m.Networks = []attach.Network{{Name: "empty", Plugin: "bridge", Link: "br-empty", Subnets: []netip.Prefix{netip.MustParsePrefix("10.99.0.0/24")},
-		Settings: []string{"internal", "isolate", "nftables"}}}
+		Settings: []string{"internal", "isolate", "nftables", "names", "ipv4=isolated"}}}
 	return m
 }
 

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/firewall"
@@ -114,6 +115,9 @@ func (n *network) learn(a *attach.Attachment) {
 					n.say(word.word)
 				}
 			}
+			for _, word := range firewall.ModeWords(s.Mode4, s.Mode6) {
+				n.say("gateway " + word)
+			}
 		}
 	}
 	if n.way == Without && a.Role != attach.Main {
@@ -131,6 +135,10 @@ func (n *network) set(settings []string) {
 			n.say("isolated")
 		case "noicc":
 			n.say("no icc")
+		default: // one of [firewall.ModeWords], or of an earlier version
+			if _, mode, both := strings.Cut(word, "="); both && firewall.IsGatewayMode(mode) || firewall.IsGatewayMode(word) {
+				n.say("gateway " + word)
+			}
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/conflist"
+	"github.com/berth-cni/berth/pkg/firewall"
 	"github.com/berth-cni/berth/pkg/inspect"
 	"github.com/berth-cni/berth/pkg/overlay"
 )
@@ -20,22 +21,27 @@ const (
 
 // View is a network of this host as it is shown.
 type View struct {
-	Name       string               `json:"name"`
-	Driver     string               `json:"driver"`
-	Scope      string               `json:"scope"`
-	Predefined bool                 `json:"predefined,omitempty"`
-	Berth      bool                 `json:"berth"` // made by this program
-	File       string               `json:"file,omitempty"`
-	Versions   []string             `json:"cniVersions,omitempty"`
-	Created    time.Time            `json:"created,omitzero"`
-	Link       string               `json:"link,omitempty"` // the bridge, or macvlan's parent
-	Subnets    []netip.Prefix       `json:"subnets,omitempty"`
-	Ranges     []Range              `json:"ranges,omitempty"`
-	MTU        int                  `json:"mtu,omitempty"`
-	Internal   bool                 `json:"internal,omitempty"`
-	Isolate    bool                 `json:"isolate,omitempty"`
-	NoICC      bool                 `json:"noicc,omitempty"`
-	Names      bool                 `json:"names,omitempty"`
+	Name       string         `json:"name"`
+	Driver     string         `json:"driver"`
+	Scope      string         `json:"scope"`
+	Predefined bool           `json:"predefined,omitempty"`
+	Berth      bool           `json:"berth"` // made by this program
+	File       string         `json:"file,omitempty"`
+	Versions   []string       `json:"cniVersions,omitempty"`
+	Created    time.Time      `json:"created,omitzero"`
+	Link       string         `json:"link,omitempty"` // the bridge, or macvlan's parent
+	Subnets    []netip.Prefix `json:"subnets,omitempty"`
+	Ranges     []Range        `json:"ranges,omitempty"`
+	MTU        int            `json:"mtu,omitempty"`
+	Internal   bool           `json:"internal,omitempty"`
+	Isolate    bool           `json:"isolate,omitempty"`
+	NoICC      bool           `json:"noicc,omitempty"`
+	Names      bool           `json:"names,omitempty"`
+
+	GatewayModeIPv4 firewall.GatewayMode `json:"gatewayModeIPv4,omitempty"`
+	GatewayModeIPv6 firewall.GatewayMode `json:"gatewayModeIPv6,omitempty"`
+	IPSpoofCheck    bool                 `json:"ipspoofchk,omitempty"`
+
 	Chain      []string             `json:"chain,omitempty"` // plugins behind the first
 	Labels     map[string]string    `json:"labels,omitempty"`
 	Containers []inspect.Attachment `json:"containers,omitempty"`
@@ -59,7 +65,7 @@ func (n *Networks) View(f *conflist.File) *View {
 	v := &View{
 		Name: f.Name, Driver: f.Driver(), Scope: ScopeHost, Predefined: conflist.Predefined(f.Name), Berth: f.Mark != nil,
 		File: f.Path, Versions: f.Versions, Link: f.Link(), MTU: c.MTU, Internal: c.Internal, Isolate: c.Isolate, NoICC: c.NoICC(),
-		Names: c.Names, Containers: n.ContainersOn(f.Name), mode: c.Mode,
+		Names: c.Names, GatewayModeIPv4: c.GatewayModeIPv4, GatewayModeIPv6: c.GatewayModeIPv6, IPSpoofCheck: c.IPSpoofCheck, Containers: n.ContainersOn(f.Name), mode: c.Mode,
 	}
 	for _, other := range f.Plugins[1:] {
 		v.Chain = append(v.Chain, other.Type)
@@ -118,7 +124,7 @@ func count[T any](all []T, fits func(T) bool) (n int) {
 
 // Options are the words that the network was made with.
 func (v *View) Options() []string {
-	var all []string
+	all := v.modes()
 	for _, o := range []struct {
 		word string
 		on   bool
@@ -132,6 +138,20 @@ func (v *View) Options() []string {
 		}
 	}
 	return all
+}
+
+// modes are the words of the gateway modes: of the families that the network has.
+func (v *View) modes() []string {
+	v4, v6 := v.GatewayModeIPv4, v.GatewayModeIPv6
+	is6 := func(p netip.Prefix) bool { return p.Addr().Is6() }
+	switch n := count(v.Subnets, is6); {
+	case len(v.Subnets) == 0:
+	case n == 0:
+		v6 = v4
+	case n == len(v.Subnets):
+		v4 = v6
+	}
+	return firewall.ModeWords(v4, v6)
 }
 
 // ContainersOn are the attachments to a network as they are shown.

@@ -38,6 +38,12 @@ func (r *Request) Addressed(conf *ipam.Config, g *link.Gateway, made ...attach.S
 	return append([]attach.Step{from, g}, made...)
 }
 
+// NoIPAM tells whether the network gives its containers no addresses. What STATUS does not
+// get, the ranges of the runtime, counts as there.
+func (r *Request) NoIPAM() bool {
+	return r.IPAM.Empty() && (r.ContainerID != "" || !r.declares("ipRanges"))
+}
+
 // AcceptRA tells whether the container takes router advertisements (acceptRA): without a
 // word for it only where no IPAM gives it addresses, on a network of layer 2.
 func (r *Request) AcceptRA(conf *ipam.Config) bool {

@@ -71,8 +71,9 @@ func (r *Rules) hides(v6 bool) bool {
 func (m GatewayMode) protects() bool { return m == NAT || m == Routed }
 
 // Publish splits ports by family: those that are to be claimed and translated are
-// returned, those of a routed family are opened ([Rules.Open]). A port without an
-// address is one of both families.
+// returned, those of a routed family are opened ([Rules.Open]), unless they are for the
+// host's loopback alone: the host reaches the container by its own address. A port without
+// an address is one of both families.
 func (r *Rules) Publish(ports []attach.Port) (translated []attach.Port) {
 	r.Open = nil
 	for _, p := range ports {
@@ -80,10 +81,11 @@ func (r *Rules) Publish(ports []attach.Port) (translated []attach.Port) {
 		for _, host := range p.HostIPs() {
 			one := p
 			one.HostIP = host
-			if r.Mode(host.Is6()) == Routed {
-				r.Open = append(r.Open, one)
-			} else {
+			switch {
+			case r.Mode(host.Is6()) != Routed:
 				left = append(left, one)
+			case !host.IsLoopback():
+				r.Open = append(r.Open, one)
 			}
 		}
 		if len(left) == len(p.HostIPs()) {

@@ -47,7 +47,7 @@ func (c *config) validate(r *cni.Request) {
 	}
 	c.readTrunk(r)
 	c.ValidateModes(r, c.IsGateway || c.IsDefaultGateway)
-	if c.IPSpoofCheck && r.IPAM.Empty() && !r.Chained() && !r.Refused() {
+	if c.IPSpoofCheck && r.NoIPAM() && !r.Chained() && !r.Refused() {
 		r.Refuse("ipspoofchk", true, "want an ipam section: it holds a container to its addresses")
 	}
 }

@@ -78,6 +78,11 @@ func (c *Conf) Ports(r *cni.Request, rules *firewall.Rules, conf *ipam.Config) a
 	if !ok {
 		return nil
 	}
+	for _, p := range step.Ports {
+		if p.HostIP.IsLoopback() && rules.Mode(p.HostIP.Is6()) == firewall.Routed {
+			cni.Warn("network %s: port %s is not published: it is for the host alone, and its gateway mode is routed, which translates nothing", c.Name, p)
+		}
+	}
 	step.Ports = rules.Publish(step.Ports)
 	return step
 }

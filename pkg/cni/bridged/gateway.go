@@ -80,7 +80,7 @@ func (c *Conf) ValidateModes(r *cni.Request, gateway bool) {
 		case r.Chained():
 		case !gateway:
 			r.Refuse(f.key, f.word, "want isGateway or isDefaultGateway, too: it says what the gateway does")
-		case r.IPAM.Empty() && !r.Refused():
+		case r.NoIPAM() && !r.Refused():
 			r.Refuse(f.key, f.word, "want an ipam section: it is about the containers' addresses")
 		}
 		if mode == firewall.Routed && c.IPMasq != nil && *c.IPMasq {

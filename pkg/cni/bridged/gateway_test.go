@@ -32,10 +32,11 @@ func TestModesRefused(t *testing.T) {
 	}
 }
 
-// TestRoutedPorts: a port of a family that is routed is opened, and not the host's.
+// TestRoutedPorts: a port of a family that is routed is opened, and not the host's, unless it
+// is one of the host's loopback.
 func TestRoutedPorts(t *testing.T) {
-	const ports = `, "runtimeConfig": {"portMappings": [{"hostPort": 8080, "containerPort": 80}]}`
-	for mode, opened := range map[string]int{"nat": 0, "nat-unprotected": 0, "routed": 1} {
+	const ports = `, "runtimeConfig": {"portMappings": [{"hostPort": 8080, "containerPort": 80}, {"hostPort": 81, "containerPort": 81, "hostIP": "127.0.0.1"}]}`
+	for mode, want := range map[string]struct{ opened, claimed int }{"nat": {0, 2}, "nat-unprotected": {0, 2}, "routed": {1, 0}} {
 		c, steps, err := plan(t, ports+`, "gatewayModeIPv4": "`+mode+`"`)
 		if err != nil {
 			t.Fatal(err)
@@ -46,8 +47,8 @@ func TestRoutedPorts(t *testing.T) {
 				claimed = len(p.Ports)
 			}
 		}
-		if len(c.rules.Open) != opened || claimed != 1-opened {
-			t.Errorf("%s: %d opened, %d claimed", mode, len(c.rules.Open), claimed)
+		if len(c.rules.Open) != want.opened || claimed != want.claimed {
+			t.Errorf("%s: %d opened, %d claimed, want %v", mode, len(c.rules.Open), claimed, want)
 		}
 	}
 }

@@ -14,7 +14,7 @@ import (
 type full struct{ Conf }
 
 func (c *full) Plan(r *Request) ([]attach.Step, error) {
-	return []attach.Step{r.Addresses(r.IPAM), r.Ports(r.IPAM), r.Names("br0", c.Internal, nil)}, nil
+	return []attach.Step{r.Addresses(r.IPAM), r.Ports(r.IPAM, true), r.Names("br0", c.Internal, nil)}, nil
 }
 
 // planOf plans a configuration, which is given without its name.

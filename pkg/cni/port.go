@@ -22,8 +22,9 @@ type PortMapping struct {
 }
 
 // Ports is the step that claims the ports to publish to addresses of the IPAM; nil when
-// none are asked for. A chained plugin publishes to those of the plugin before it.
-func (r *Request) Ports(conf *ipam.Config) attach.Step {
+// none are asked for. gateways says that the host has those of the addresses, or will
+// have. A chained plugin publishes to those of the plugin before it.
+func (r *Request) Ports(conf *ipam.Config, gateways bool) attach.Step {
 	r.served.ports = true
 	n := len(r.Conf.Runtime.PortMappings)
 	if n == 0 {
@@ -39,14 +40,14 @@ func (r *Request) Ports(conf *ipam.Config) attach.Step {
 		r.Refuse("runtimeConfig.portMappings", n, "want an ipam section, since a port is published to an address")
 		return nil
 	}
-	return &firewall.Ports{Ports: r.ports(v4, v6)}
+	return &firewall.Ports{Ports: r.ports(v4, v6), Gateways: gateways}
 }
 
 // IgnorePorts says why ports that are asked for are not published.
 func (r *Request) IgnorePorts(why string) {
 	r.served.ports = true
 	if len(r.Conf.Runtime.PortMappings) > 0 {
-		Warn("published ports of network %s are ignored: %s", r.Conf.Name, why)
+		r.Warn("runtimeConfig.portMappings", len(r.Conf.Runtime.PortMappings), "is ignored: %s", why)
 	}
 }
 
@@ -71,11 +72,17 @@ func families(subnets []netip.Prefix) (v4, v6 bool) {
 // families.
 func (r *Request) ports(v4, v6 bool) []attach.Port {
 	var ports []attach.Port
+	loopback6 := false
 	for i, m := range r.Conf.Runtime.PortMappings {
 		key := fmt.Sprintf("runtimeConfig.portMappings[%d]", i)
 		p, ok := r.port(key, m, v4, v6)
 		if !ok || slices.Contains(ports, p) {
 			continue
+		}
+		if p.HostIP == netip.IPv6Loopback() && !loopback6 {
+			loopback6 = true // said once
+			r.Warn(key+".hostIP", m.HostIP, "the kernel drops the answers to a client of the address ::1: "+
+				"let it take another address of this host for its own, or go to 127.0.0.1")
 		}
 		if j := slices.IndexFunc(ports, p.Overlaps); j >= 0 {
 			r.Refuse(key, p.String(), "%s goes to container port %d already", ports[j], ports[j].ContainerPort)
@@ -105,36 +112,38 @@ func (r *Request) port(key string, m PortMapping, v4, v6 bool) (attach.Port, boo
 	default:
 		r.Refuse(key+".protocol", m.Protocol, "want tcp, udp or sctp")
 	}
-	ip := r.hostIP(key+".hostIP", m.HostIP, v4, v6)
+	ip, ok := r.hostIP(key+".hostIP", m.HostIP, v4, v6)
 	p := attach.Port{HostIP: ip, HostPort: uint16(m.HostPort), ContainerPort: uint16(m.ContainerPort), Protocol: protocol}
-	return p, len(r.problems) == before
+	return p, ok && len(r.problems) == before
 }
 
 // hostIP reads the host's address. None stands for all, of the families that the
-// container has.
-func (r *Request) hostIP(key, s string, v4, v6 bool) netip.Addr {
+// container has. All of a family that it does not have is nothing to publish: not ok,
+// and no problem, since runtimes ask for both.
+func (r *Request) hostIP(key, s string, v4, v6 bool) (ip netip.Addr, ok bool) {
 	if s == "" {
 		switch {
 		case v4 && !v6:
-			return netip.IPv4Unspecified()
+			return netip.IPv4Unspecified(), true
 		case v6 && !v4:
-			return netip.IPv6Unspecified()
+			return netip.IPv6Unspecified(), true
 		}
-		return netip.Addr{}
+		return netip.Addr{}, true
 	}
 	ip, err := netip.ParseAddr(s)
 	ip = ip.Unmap()
 	switch {
 	case err != nil || ip.Zone() != "":
 		r.Refuse(key, s, "want an address of this host")
-	case ip == netip.IPv6Loopback():
-		r.Refuse(key, s, "the kernel drops what is translated from ::1; want 127.0.0.1 or another address of this host")
 	case ip.IsMulticast():
 		r.Refuse(key, s, "want a unicast address of this host")
+	case ip.IsUnspecified() && (ip.Is4() && !v4 || ip.Is6() && !v6):
+		r.Warn(key, s, "is not published, since the container has no address of that family")
+		return netip.Addr{}, false
 	case ip.Is4() && !v4:
 		r.Refuse(key, s, "the container has no IPv4 address")
 	case ip.Is6() && !v6:
 		r.Refuse(key, s, "the container has no IPv6 address")
 	}
-	return ip
+	return ip, true
 }

@@ -34,6 +34,7 @@ type Request struct {
 	names     *names.Register // nil: none
 	served    served
 	problems  []error
+	warnings  []string // that [Request.Plan] has not written yet
 }
 
 // served is what the plan has taken care of. What is asked for beside that is refused.
@@ -60,10 +61,28 @@ func NewRequest(args *CmdArgs, config Config) (*Request, error) {
 // Refuse notes a problem of the configuration: the key, its value and what is
 // allowed. All problems are reported together.
 func (r *Request) Refuse(key string, value any, format string, args ...any) {
+	r.problems = append(r.problems, errors.New(about(key, value, format, args)))
+}
+
+// Warn notes what is not done of what the configuration asks for, in the form of
+// [Request.Refuse]. [Request.Plan] writes it.
+func (r *Request) Warn(key string, value any, format string, args ...any) {
+	r.warnings = append(r.warnings, about(key, value, format, args))
+}
+
+func about(key string, value any, format string, args []any) string {
 	if s, ok := value.(string); ok {
 		value = fmt.Sprintf("%q", s)
 	}
-	r.problems = append(r.problems, fmt.Errorf("%s: %v: %s", key, value, fmt.Sprintf(format, args...)))
+	return fmt.Sprintf("%s: %v: %s", key, value, fmt.Sprintf(format, args...))
+}
+
+// flush writes the warnings.
+func (r *Request) flush() {
+	for _, w := range r.warnings {
+		Warn("network %s: %s", r.Conf.Name, w)
+	}
+	r.warnings = nil
 }
 
 // Refused tells whether there is a problem already.
@@ -118,6 +137,7 @@ func optional(key string, raw json.RawMessage, v any) error {
 // Plan reads what all modes share, has the mode make its plan and reports every
 // problem of the configuration together.
 func (r *Request) Plan() ([]attach.Step, error) {
+	defer r.flush()
 	var err error
 	if r.prev, err = r.previous(); err != nil {
 		return nil, err

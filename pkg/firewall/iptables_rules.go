@@ -46,7 +46,7 @@ func jumps(v6 bool) []text {
 	local := "-m addrtype --dst-type LOCAL -j " + chainPublish
 	output := local
 	if v6 {
-		output = "! -d ::1/128 " + local // the kernel drops what NAT sends away from ::1
+		output = "! -s ::1/128 " + local // the kernel drops the answers to what NAT sends away from ::1
 	}
 	all := []text{
 		{"nat", "PREROUTING", words("-m addrtype --dst-type LOCAL -j " + chainNames), false}, // before published ports

@@ -28,10 +28,12 @@ var ErrNotLocal = errors.New("is not an address of this host")
 // [ErrNotLocal] when the port's host address is not one of this host's.
 //
 // A process with the container's ID in its command line is the container's own:
-// podman's conmon keeps the ports that it asks for bound.
-func Listener(p attach.Port, container string) (holder string, err error) {
+// podman's conmon keeps the ports that it asks for bound. Addresses in soon count as
+// this host's: they are about to be.
+func Listener(p attach.Port, container string, soon ...netip.Addr) (holder string, err error) {
 	for _, ip := range p.HostIPs() {
-		holder, err := listenerOn(protocols[p.Protocol], netip.AddrPortFrom(ip, p.HostPort), container)
+		at := netip.AddrPortFrom(ip, p.HostPort)
+		holder, err := listenerOn(protocols[p.Protocol], at, container, slices.Contains(soon, ip))
 		if err != nil {
 			return "", fmt.Errorf("publish %s: %w", p, err)
 		}
@@ -42,8 +44,8 @@ func Listener(p attach.Port, container string) (holder string, err error) {
 	return "", nil
 }
 
-func listenerOn(proto uint8, at netip.AddrPort, container string) (string, error) {
-	err := tryBind(proto, at)
+func listenerOn(proto uint8, at netip.AddrPort, container string, soon bool) (string, error) {
+	err := tryBind(proto, at, soon)
 	switch {
 	case err == nil:
 		return "", nil
@@ -66,8 +68,9 @@ func listenerOn(proto uint8, at netip.AddrPort, container string) (string, error
 }
 
 // tryBind binds a socket and closes it. It does not share the address
-// (SO_REUSEADDR, SO_REUSEPORT): a UDP port in use could then be bound again.
-func tryBind(proto uint8, at netip.AddrPort) error {
+// (SO_REUSEADDR, SO_REUSEPORT): a UDP port in use could then be bound again. free is
+// for an address that the host does not have yet (IP_FREEBIND, ip(7)).
+func tryBind(proto uint8, at netip.AddrPort, free bool) error {
 	kind := unix.SOCK_STREAM
 	if proto == unix.IPPROTO_UDP {
 		kind = unix.SOCK_DGRAM
@@ -86,6 +89,15 @@ func tryBind(proto uint8, at netip.AddrPort) error {
 	defer unix.Close(fd)
 	if family == unix.AF_INET6 { // :: alone, without the IPv4 port
 		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1); err != nil {
+			return err
+		}
+	}
+	if free {
+		level, option := unix.IPPROTO_IP, unix.IP_FREEBIND
+		if family == unix.AF_INET6 {
+			level, option = unix.IPPROTO_IPV6, unix.IPV6_FREEBIND
+		}
+		if err := unix.SetsockoptInt(fd, level, option, 1); err != nil {
 			return err
 		}
 	}

@@ -103,7 +103,7 @@ func TestListenerEstablished(t *testing.T) {
 	l.Close()
 	for _, port := range []int{4000, client.LocalAddr().(*net.TCPAddr).Port} {
 		p := attach.Port{HostPort: uint16(port), Protocol: "tcp"}
-		if err := tryBind(protocols["tcp"], netip.AddrPortFrom(netip.IPv4Unspecified(), p.HostPort)); err == nil {
+		if err := tryBind(protocols["tcp"], netip.AddrPortFrom(netip.IPv4Unspecified(), p.HostPort), false); err == nil {
 			t.Errorf("port %d can be bound: the test shows nothing", port)
 		}
 		if holder, err := Listener(p, ""); holder != "" || err != nil {

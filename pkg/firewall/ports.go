@@ -16,6 +16,9 @@ type Ports struct {
 	// Ports are those that the runtime asks for. The attachment has all of them, but
 	// those that the container publishes on another network already.
 	Ports []attach.Port
+	// Gateways says that the gateways of the attachment's addresses are the host's own,
+	// on a bridge that the first container of the network makes behind this step.
+	Gateways bool
 }
 
 // TakenError: a process of the host listens on the port.
@@ -69,8 +72,14 @@ func claimPort(tx *attach.Tx, a *attach.Adding, p attach.Port) error {
 // Add implements [attach.Step]. A [*TakenError] when a process listens on a port, an
 // error that wraps [ErrNotLocal] when its address is not one of this host's.
 func (p *Ports) Add(_ context.Context, a *attach.Adding) error {
+	var soon []netip.Addr
+	if p.Gateways {
+		for _, addr := range a.Addresses {
+			soon = append(soon, addr.Gateway)
+		}
+	}
 	for _, port := range a.Ports {
-		holder, err := Listener(port, a.Container)
+		holder, err := Listener(port, a.Container, soon...)
 		if err != nil {
 			return err
 		}

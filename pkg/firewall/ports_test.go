@@ -83,3 +83,32 @@ func TestPortsTaken(t *testing.T) {
 		t.Errorf("an address of another host: %v", err)
 	}
 }
+
+// TestPortsOfGateway: a port is published on the gateway of the container's own network,
+// which the ADD is about to make, unless a process waits for it.
+func TestPortsOfGateway(t *testing.T) {
+	nstest.Host(t)
+	wild := listen(t, "tcp", ":81")
+	defer wild.Close()
+	a := &attach.Adding{Attachment: &attach.Attachment{Addresses: []attach.Address{
+		{Prefix: netip.MustParsePrefix("10.1.0.2/24"), Gateway: netip.MustParseAddr("10.1.0.1")},
+		{Prefix: netip.MustParsePrefix("fd00:1::2/64"), Gateway: netip.MustParseAddr("fd00:1::1")}}}}
+	for _, c := range []struct {
+		ip       string
+		port     uint16
+		protocol string
+		gateways bool
+		want     string
+	}{
+		{"10.1.0.1", 80, "tcp", true, ""}, {"fd00:1::1", 80, "tcp", true, ""}, {"10.1.0.1", 80, "udp", true, ""},
+		{"10.1.0.1", 80, "tcp", false, "is not an address of this host"}, // a router beside the bridge
+		{"10.1.0.2", 80, "tcp", true, "is not an address of this host"}, {"fd00:1::3", 80, "tcp", true, "is not an address of this host"},
+		{"10.1.0.1", 81, "tcp", true, "listens on it"}, {"fd00:1::1", 81, "tcp", true, "listens on it"},
+	} {
+		a.Ports = []attach.Port{{HostIP: netip.MustParseAddr(c.ip), HostPort: c.port, ContainerPort: 80, Protocol: c.protocol}}
+		err := (&Ports{Gateways: c.gateways}).Add(t.Context(), a)
+		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%s, gateways %v: %v, want %q", a.Ports[0], c.gateways, err, c.want)
+		}
+	}
+}

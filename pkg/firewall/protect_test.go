@@ -91,17 +91,32 @@ func udp4(from, to [4]byte, port uint16) []byte {
 	return append(b, 0, 8, 0, 0)
 }
 
-// TestLoopback6: a port on [::1] cannot be had, as the kernel drops what NAT sends
-// away from it. It is refused at once, so that clients try 127.0.0.1 next.
+// TestLoopback6: a port on [::1] is reached by a client of another address, and by none of
+// ::1, as the kernel drops the answers. It is refused at once, so that clients try
+// 127.0.0.1 next.
 func TestLoopback6(t *testing.T) {
 	for _, backend := range []string{NFTables, IPTables} {
 		t.Run(backend, func(t *testing.T) {
 			l := newLab(t, backend, false)
-			l.container("a", l.network(1), 2, attach.Port{HostPort: 8080, ContainerPort: 80, Protocol: "tcp"})
-			d := net.Dialer{Timeout: time.Second}
-			if _, err := d.Dial("tcp", "[::1]:8080"); !errors.Is(err, unix.ECONNREFUSED) {
-				t.Errorf("error %v, want %v", err, unix.ECONNREFUSED)
+			l.container("a", l.network(1), 2, attach.Port{HostPort: 8080, ContainerPort: 80, Protocol: "tcp"},
+				attach.Port{HostIP: netip.IPv6Loopback(), HostPort: 8081, ContainerPort: 80, Protocol: "tcp"})
+			for _, port := range []string{"8080", "8081"} {
+				d := net.Dialer{Timeout: time.Second}
+				if _, err := d.Dial("tcp", "[::1]:"+port); !errors.Is(err, unix.ECONNREFUSED) {
+					t.Errorf("port %s: error %v, want %v", port, err, unix.ECONNREFUSED)
+				}
+				d.LocalAddr = &net.TCPAddr{IP: net.ParseIP("2001:db8:a::1")}
+				c, err := d.Dial("tcp", "[::1]:"+port)
+				if err != nil {
+					t.Errorf("port %s from another address: %v", port, err)
+					continue
+				}
+				if got := talk(c, time.Second); got != "a saw 2001:db8:a::1" {
+					t.Errorf("port %s from another address: %q", port, got)
+				}
+				c.Close()
 			}
+			l.expect("an address alone", "host", "tcp", "[2001:db8:a::1]:8081", noAnswer)
 			l.expect("then", "host", "tcp", "localhost:8080", "a saw 10.1.0.1")
 		})
 	}

@@ -89,7 +89,7 @@ func sets() []nftnl.Set {
 // version of the table: it is raised when a set or a rule changes, and has the next
 // ADD replace a table that another version made.
 const (
-	publish      = "publish_3"
+	publish      = "publish_4"
 	publishUsers = 5 + 2 // its rules, and the jumps to it
 )
 
@@ -100,9 +100,10 @@ func natChains() []nftnl.Chain {
 	return []nftnl.Chain{{
 		Name: publish, Jumps: 2,
 		Rules: [][]expr.Any{
-			// The kernel drops what NAT sends away from ::1. Left alone, the
-			// connection is refused at once, and clients go on to 127.0.0.1.
-			rule(is6(), daddr6.prefix(loopback6, 16), verdict(expr.VerdictReturn)),               // ip6 daddr ::1 return
+			// The kernel drops the answers to what NAT sends away from ::1. Left alone, the
+			// connection is refused at once, and clients go on to 127.0.0.1. From another
+			// address of this host to ::1 there is no such harm.
+			rule(is6(), saddr6.prefix(loopback6, 16), verdict(expr.VerdictReturn)),               // ip6 saddr ::1 return
 			rule(is4(), lookup(ports4IP, true, daddr4, l4proto, dport), dnat(unix.NFPROTO_IPV4)), // ct label set 127 dnat ip to ip daddr . meta l4proto . th dport map @ports4_ip
 			rule(is4(), lookup(ports4, true, l4proto, dport), dnat(unix.NFPROTO_IPV4)),           // ct label set 127 dnat ip to meta l4proto . th dport map @ports4
 			rule(is6(), lookup(ports6IP, true, daddr6, l4proto, dport), dnat(unix.NFPROTO_IPV6)),

@@ -188,7 +188,7 @@ func askedPorts(r *cni.Request, conf *bridged.Conf, rules *firewall.Rules) []att
 	if err != nil {
 		return nil
 	}
-	if s, ok := conf.Ports(r, rules, given).(*firewall.Ports); ok {
+	if s, ok := conf.Ports(r, rules, given, false).(*firewall.Ports); ok {
 		return s.Ports
 	}
 	return nil

@@ -32,7 +32,7 @@ func (c *config) Plan(r *cni.Request) ([]attach.Step, error) {
 	isolated4, isolated6 := policy.Modes.Isolated()
 	complete := &link.Gateway{Gateway: gateway, Isolated4: isolated4, Isolated6: isolated6, DefaultRoute: c.IsDefaultGateway && !c.Internal, NoDefault: c.Internal || r.KeepsDefaultRoute()}
 	steps := r.Addressed(r.IPAM, complete,
-		c.Ports(r, rules, r.IPAM),
+		c.Ports(r, rules, r.IPAM, gateway),
 		&firewall.Forward{Bridge: c.Bridge, Names: r.WantsNames()},
 		&link.Forwarding{Gateway: gateway},
 		&link.Bridge{Name: c.Bridge, MTU: c.MTU, Gateway: gateway, NoIPv6: isolated6, ForceAddress: c.ForceAddress,
@@ -54,7 +54,7 @@ func (c *config) chained(r *cni.Request, rules *firewall.Rules) []attach.Step {
 	rules.Own = !link.IsBridge(rules.Bridge) // a veth that leads to this container alone
 	steps := []attach.Step{
 		c.network(r),
-		c.Ports(r, rules, nil),
+		c.Ports(r, rules, nil, false),
 		&link.Forwarding{},
 		&link.Localnet{Interface: rules.Bridge},
 		&firewall.Forward{Bridge: rules.Bridge, Own: rules.Own},

@@ -47,7 +47,7 @@ func (c *config) Plan(r *cni.Request) ([]attach.Step, error) {
 		&attach.Network{Name: c.Name, Plugin: "vxlan-overlay", Link: n.Bridge(), Subnets: n.Subnets, Ranges: blocks.Spans(), Settings: c.Settings(policy)},
 		r.Addresses(blocks),
 		&link.Gateway{Gateway: true, DefaultRoute: c.IsDefaultGateway && !n.Internal, NoDefault: n.Internal || r.KeepsDefaultRoute()},
-		c.Ports(r, rules, blocks),
+		c.Ports(r, rules, blocks, true),
 		&firewall.Forward{Bridge: n.Bridge(), Tunnel: n.Device(), Names: r.WantsNames()},
 		&link.Forwarding{Gateway: true},
 		&link.Bridge{Name: n.Bridge(), MTU: local.MTU, FollowMTU: true, Gateway: true, MoreAddresses: true, Promisc: c.PromiscMode},

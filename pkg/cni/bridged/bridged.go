@@ -68,13 +68,14 @@ func (c *Conf) Settings(p Policy) []string {
 }
 
 // Ports is [cni.Request.Ports], unless nothing comes in. What the rules open instead of
-// having it translated needs no port of the host.
-func (c *Conf) Ports(r *cni.Request, rules *firewall.Rules, conf *ipam.Config) attach.Step {
+// having it translated needs no port of the host. gateway says that the bridge has the
+// gateways of the addresses.
+func (c *Conf) Ports(r *cni.Request, rules *firewall.Rules, conf *ipam.Config, gateway bool) attach.Step {
 	if rules.Internal {
 		r.IgnorePorts("it is internal")
 		return nil
 	}
-	step, ok := r.Ports(conf).(*firewall.Ports)
+	step, ok := r.Ports(conf, gateway).(*firewall.Ports)
 	if !ok {
 		return nil
 	}

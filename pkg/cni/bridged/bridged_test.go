@@ -23,7 +23,7 @@ func (c *conf) Plan(r *cni.Request) ([]attach.Step, error) {
 	c.policy = Policy{Internal: c.Internal, Isolate: c.Isolate, NoICC: c.NoICC(), Modes: c.Modes()}
 	var err error
 	c.rules, err = c.Rules(r, "br0", c.policy)
-	return []attach.Step{r.Addresses(r.IPAM), c.Ports(r, c.rules, r.IPAM), r.Names("br0", c.Internal, nil)}, err
+	return []attach.Step{r.Addresses(r.IPAM), c.Ports(r, c.rules, r.IPAM, false), r.Names("br0", c.Internal, nil)}, err
 }
 
 // plan plans a configuration of a network n with addresses.

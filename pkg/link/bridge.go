@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	"github.com/berth-cni/berth/pkg/attach"
-	"github.com/berth-cni/berth/pkg/internal/proc"
 	"github.com/berth-cni/berth/pkg/internal/rtnl"
 	"golang.org/x/sys/unix"
 )
@@ -78,14 +77,15 @@ func (b *Bridge) ready(ctx context.Context, c *conn, a *attach.Adding) ([]*rtnl.
 		}
 		if err == nil && d.Alias != sharedAlias {
 			fault = nil // its MAC and MTU are those of whoever made it
-			if err := c.keepMAC(d); err != nil {
+			if err := b.keepMAC(c, d); err != nil {
 				return nil, fmt.Errorf("bridge %s: %w", b.Name, err)
 			}
+			found[0].MAC = d.MAC
 		}
 	}
 	if fault != nil {
 		var err error
-		if found, err = b.ensure(c, a.Attachment); err != nil {
+		if found, err = b.ensure(c, a.Attachment, a.Warn); err != nil {
 			return nil, fmt.Errorf("bridge %s: %w", b.Name, err)
 		}
 		if isErrno(fault, unix.ENODEV) {
@@ -109,7 +109,7 @@ func (b *Bridge) rejoin(ctx context.Context, c *conn, a *attach.Adding) {
 		for _, s := range other.Steps {
 			if v, ok := s.(*Veth); ok && v.Bridge == b.Name && !other.Deleting {
 				if _, fault := b.look(c, other); fault != nil {
-					_, _ = b.ensure(c, other)
+					_, _ = b.ensure(c, other, a.Warn)
 				}
 				_ = v.Repair(ctx, &attach.Adding{Attachment: other})
 			}
@@ -146,7 +146,7 @@ func (b *Bridge) Check(_ context.Context, a *attach.Attachment) error {
 
 // ensure makes the bridge, or brings one that is there to what the step says. It returns
 // what [Bridge.look] does.
-func (b *Bridge) ensure(c *conn, a *attach.Attachment) ([]*rtnl.Link, error) {
+func (b *Bridge) ensure(c *conn, a *attach.Attachment, warn func(string, ...any)) ([]*rtnl.Link, error) {
 	d, err := b.ensureLink(c)
 	if err != nil {
 		return nil, err
@@ -163,7 +163,7 @@ func (b *Bridge) ensure(c *conn, a *attach.Attachment) ([]*rtnl.Link, error) {
 		if b.leaves(c, d, s) {
 			continue
 		}
-		if _, err := proc.Set(s.path, s.value); err != nil {
+		if err := s.set(c, gateway.Index, warn); err != nil {
 			return nil, err
 		}
 	}

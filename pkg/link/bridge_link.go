@@ -6,7 +6,6 @@ import (
 	"net"
 	"slices"
 
-	"github.com/berth-cni/berth/pkg/internal/netlink"
 	"github.com/berth-cni/berth/pkg/internal/proc"
 	"github.com/berth-cni/berth/pkg/internal/rtnl"
 	"golang.org/x/sys/unix"
@@ -42,7 +41,7 @@ func (b *Bridge) ensureLink(c *conn) (*rtnl.Link, error) {
 			return nil, err
 		}
 	}
-	restore := c.keepMAC
+	restore := func(d *rtnl.Link) error { return b.keepMAC(c, d) }
 	if d.Alias == sharedAlias {
 		restore = func(d *rtnl.Link) error { return b.restore(c, d) }
 	}
@@ -52,10 +51,23 @@ func (b *Bridge) ensureLink(c *conn) (*rtnl.Link, error) {
 	return c.LinkByName(b.Name)
 }
 
+// noMAC is what a bridge has whose MAC nobody has set, once its last port has left.
+const noMAC = "00:00:00:00:00:00"
+
 // keepMAC pins the MAC of a bridge that somebody else made. One that nobody has set is
 // that of the port with the lowest, and would change with the next port: the LAN's ARP
-// caches and its DHCP server know the present one.
-func (c *conn) keepMAC(d *rtnl.Link) error {
+// caches and its DHCP server know the present one, and so do the containers of a gateway.
+// A gateway that has none gets one. Without a gateway, one that is no network card's own is
+// left to follow the card that may come: a container's port has a higher one.
+func (b *Bridge) keepMAC(c *conn, d *rtnl.Link) error {
+	set, _ := proc.Read("/sys/class/net/" + d.Name + "/addr_assign_type")
+	pinned := set == "3" // NET_ADDR_SET of linux/netdevice.h
+	switch none := d.MAC.String() == noMAC; {
+	case none && (b.Gateway || pinned):
+		d.MAC = bridgeMAC(d.Name)
+	case none, pinned, !b.Gateway && d.MAC[0]&2 != 0: // IEEE 802: locally administered
+		return nil
+	}
 	if err := c.Send(rtnl.SetLink(d.Index, 0).Bytes(unix.IFLA_ADDRESS, d.MAC)); err != nil {
 		return fmt.Errorf("keep MAC %s: %w", d.MAC, err)
 	}
@@ -113,6 +125,12 @@ func (b *Bridge) create(c *conn) error {
 // The MTU given at creation is lost when the first port joins. The kernel keeps one
 // that was changed, so it is changed and changed back.
 func (b *Bridge) finish(c *conn, d *rtnl.Link) error {
+	if !slices.Equal(d.MAC, bridgeMAC(b.Name)) { // somebody else's, who is to say what it is like
+		if err := c.Send(rtnl.SetLink(d.Index, unix.IFF_UP)); err != nil {
+			return fmt.Errorf("set up: %w", err)
+		}
+		return nil
+	}
 	mtu, err := b.wantedMTU(c)
 	if err != nil {
 		return err
@@ -126,14 +144,12 @@ func (b *Bridge) finish(c *conn, d *rtnl.Link) error {
 	}
 	// Nobody else has the bridge's link-local address; while it waited for duplicate
 	// address detection, IPv6 would not be forwarded.
-	if _, err := proc.Set(proc.Net("ipv6", "conf", b.Name, "accept_dad"), "0"); err != nil {
+	if _, err := proc.Protect(proc.Net("ipv6", "conf", b.Name, "accept_dad"), "0"); err != nil {
 		return err
 	}
-	reqs := []*netlink.Request{setMTU(d.Index, other), setMTU(d.Index, mtu)}
-	if slices.Equal(d.MAC, bridgeMAC(b.Name)) { // made by Berth: the alias says so, whatever becomes of the MAC
-		reqs = append(reqs, rtnl.SetLink(d.Index, 0).Bytes(unix.IFLA_IFALIAS, []byte(sharedAlias)))
-	}
-	if err := c.Send(append(reqs, rtnl.SetLink(d.Index, unix.IFF_UP))...); err != nil {
+	// The alias says that Berth made it, whatever becomes of the MAC.
+	alias := rtnl.SetLink(d.Index, 0).Bytes(unix.IFLA_IFALIAS, []byte(sharedAlias))
+	if err := c.Send(setMTU(d.Index, other), setMTU(d.Index, mtu), alias, rtnl.SetLink(d.Index, unix.IFF_UP)); err != nil {
 		return fmt.Errorf("set MTU %d and up: %w", mtu, err)
 	}
 	return nil

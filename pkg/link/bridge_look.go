@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/internal/proc"
@@ -41,7 +43,7 @@ func (b *Bridge) look(c *conn, a *attach.Attachment) (found []*rtnl.Link, fault 
 	}
 	for _, s := range b.settings(gateway.Name, a) {
 		have, err := proc.Read(s.path)
-		if err == nil && (have == s.value || have == "" || b.leaves(c, d, s)) {
+		if err == nil && (have == s.value || have == "" || b.leaves(c, d, s) || s.why != "" && !proc.Writable(s.path)) {
 			continue
 		}
 		if err != nil || have != s.value {
@@ -102,11 +104,39 @@ func (b *Bridge) lookOutward(c *conn, d, gateway *rtnl.Link, a *attach.Attachmen
 }
 
 // setting is a value of /proc/sys.
-type setting struct{ path, value string }
+type setting struct {
+	path, value string
+	why         string      // what another value means, if it only protects; empty: it is needed
+	harms       func() bool // whether that is so now; nil: it is
+	inet        uint16      // its number for [rtnl.SetInet]; 0: it has none
+}
+
+// set writes the setting of a link, by netlink where /proc/sys is read-only and there is a
+// way. One that only protects is left then, and said.
+func (s setting) set(c *conn, index int, warn func(string, ...any)) error {
+	_, err := proc.Set(s.path, s.value)
+	if !proc.IsReadOnly(err) {
+		return err
+	}
+	if s.inet != 0 {
+		value, _ := strconv.Atoi(s.value)
+		return c.Send(rtnl.SetInet(index, s.inet, uint32(value)))
+	}
+	if s.why == "" {
+		return err
+	}
+	if s.harms != nil && !s.harms() {
+		return nil
+	}
+	warn("%s cannot be set to %s: %s", s.path, s.value, s.why)
+	return nil
+}
 
 // leaves tells whether a setting is not to be touched: the host's own LAN bridge, which
-// its way out goes by, takes router advertisements or not as its administrator has it, and
-// a bridge that Berth did not make keeps its IPv6.
+// its way out goes by or a port of which leads to no container, takes router
+// advertisements or not as its administrator has it, and a bridge that Berth did not make
+// keeps its IPv6. It may list the links, for a bridge that somebody else made and that
+// takes advertisements.
 func (b *Bridge) leaves(c *conn, d *rtnl.Link, s setting) bool {
 	noIPv6 := s.value == "1" && s.path == proc.Net("ipv6", "conf", b.Name, "disable_ipv6")
 	if !noIPv6 && s.path != proc.Net("ipv6", "conf", b.Name, "accept_ra") {
@@ -119,18 +149,37 @@ func (b *Bridge) leaves(c *conn, d *rtnl.Link, s setting) bool {
 		return true
 	}
 	found, err := c.RoutesTo(outside4, outside6)
-	return err == nil && slices.ContainsFunc(found, func(r *rtnl.Route) bool {
+	if err == nil && slices.ContainsFunc(found, func(r *rtnl.Route) bool {
 		return r != nil && r.Type == unix.RTN_UNICAST && (r.Index == d.Index || slices.Contains(r.Hops[:], d.Index))
-	})
+	}) {
+		return true
+	}
+	all, err := c.Links()
+	return err == nil && slices.ContainsFunc(all, func(p *rtnl.Link) bool { return p.Master == d.Index && !leadsToContainer(p) })
+}
+
+// leadsToContainer tells whether a port is the host's end of a veth pair of a container, as
+// all suites name it.
+func leadsToContainer(p *rtnl.Link) bool {
+	return p.Kind == "veth" && p.Away && strings.HasPrefix(p.Name, "veth")
+}
+
+// takesAdvertisements tells whether an interface takes those of a router: one that forwards
+// does only if accept_ra is 2.
+func takesAdvertisements(name string) bool {
+	accept, _ := proc.Read(proc.Net("ipv6", "conf", name, "accept_ra"))
+	forwards, _ := proc.Read(proc.Net("ipv6", "conf", name, "forwarding"))
+	return accept == "2" || accept == "1" && forwards == "0"
 }
 
 // settings are those of the bridge. on is the interface with the gateway.
 func (b *Bridge) settings(on string, a *attach.Attachment) []setting {
 	// No router advertisement of a container may change the host's routes
 	// (CVE-2020-10749).
-	all := []setting{{proc.Net("ipv6", "conf", b.Name, "accept_ra"), "0"}}
+	all := []setting{{path: proc.Net("ipv6", "conf", b.Name, "accept_ra"), value: "0",
+		why: "a container can make itself this host's router", harms: func() bool { return takesAdvertisements(b.Name) }}}
 	if b.NoIPv6 {
-		all = append(all, setting{proc.Net("ipv6", "conf", b.Name, "disable_ipv6"), "1"})
+		all = append(all, setting{path: proc.Net("ipv6", "conf", b.Name, "disable_ipv6"), value: "1", why: "this host can be reached there by IPv6"})
 	}
 	if !b.Gateway && len(a.Ports) == 0 {
 		return all
@@ -141,11 +190,11 @@ func (b *Bridge) settings(on string, a *attach.Attachment) []setting {
 		v6 = v6 || addr.Prefix.Addr().Is6()
 	}
 	if v6 && !b.NoIPv6 {
-		all = append(all, setting{proc.Net("ipv6", "conf", on, "disable_ipv6"), "0"})
+		all = append(all, setting{path: proc.Net("ipv6", "conf", on, "disable_ipv6"), value: "0"})
 	}
 	if v4 && len(a.Ports) > 0 {
 		// For 127.0.0.1:port of the host; the firewall keeps others from it.
-		all = append(all, setting{proc.Net("ipv4", "conf", on, "route_localnet"), "1"})
+		all = append(all, localnet(on))
 	}
 	return all
 }

@@ -183,38 +183,98 @@ func TestBridgeOfOthers(t *testing.T) {
 	}
 }
 
-// The MAC of the host's LAN bridge, that of its NIC, stays whatever ports come and go.
+// TestBridgeOfOthersKeepsMAC: the MAC of a bridge that was there stays whatever containers
+// come and go, and the result names it. One without a gateway goes on to follow its NIC.
 func TestBridgeOfOthersKeepsMAC(t *testing.T) {
-	nstest.Host(t)
-	const mac = "fe:1b:0e:11:22:33" // high, so that any port's would take its place
-	shell(t, "ip link add nic0 address "+mac+" type veth peer name nic1", "ip link set nic0 up", "ip link set nic1 up",
-		"ip link add lan0 type bridge", "ip link set nic0 master lan0", "ip link set lan0 up")
-	for i := range 4 {
-		a := &attach.Adding{Attachment: attachment(t, fmt.Sprint("c", i), 2+i)}
-		for _, s := range []attach.Step{&Bridge{Name: "lan0"}, &Veth{Bridge: "lan0"}} {
-			if err := s.Add(t.Context(), a); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if out, err := nstest.Output("ip", "link", "show", "lan0"); err != nil || !strings.Contains(out, mac) || a.Interfaces[0].MAC != mac {
-			t.Fatalf("after %d containers: %s (%v); the result says %s", i+1, out, err, a.Interfaces[0].MAC)
-		}
+	const card, virtual, set = "90:1b:0e:11:22:33", "52:54:00:11:22:33", "02:11:22:33:44:55"
+	nic := func(mac string) []string {
+		return []string{"ip link add nic0 address " + mac + " type veth peer name nic1", "ip link set nic0 up", "ip link set nic1 up", "ip link set nic0 master lan0"}
 	}
-	shell(t, "ip link del nic0")
-	if out, _ := nstest.Output("ip", "link", "show", "lan0"); !strings.Contains(out, mac) {
-		t.Errorf("without the NIC: %s", out)
+	for name, c := range map[string]struct {
+		before  []string
+		gateway bool
+		want    string // empty: what it is before
+		after   []string
+		then    string // empty: the same
+	}{
+		"a card":                    {nic(card), false, card, []string{"ip link del nic0"}, ""},
+		"a card and a gateway":      {nic(card), true, card, []string{"ip link del nic0"}, ""},
+		"a virtual card":            {nic(virtual), false, virtual, nil, ""},
+		"a card comes":              {nil, false, "fe:", nic(virtual), virtual},
+		"a card comes to a gateway": {nil, true, "", nic(virtual), ""},
+		"set by hand":               {[]string{"ip link set lan0 address " + set}, false, set, nic(card), ""},
+		"its address is there":      {[]string{"ip address add 10.88.0.1/16 dev lan0"}, true, "", nil, ""},
+		"it has lost its ports":     {append(nic(card), "ip link del nic0"), true, bridgeMAC("lan0").String(), nic(card), ""},
+		"a card comes back":         {append(nic(card), "ip link del nic0"), false, "fe:", nic(card), card},
+		"down":                      {[]string{"ip link set lan0 down"}, true, "", nil, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			nstest.Host(t)
+			shell(t, "ip link add lan0 type bridge", "ip link set lan0 up mtu 9000")
+			shell(t, c.before...)
+			want, first := c.want, ""
+			if want == "" {
+				want = macOf(t, "lan0")
+			}
+			for i := range 6 {
+				a := &attach.Adding{Attachment: attachment(t, fmt.Sprint("c", i), 2+i)}
+				for _, s := range []attach.Step{&Bridge{Name: "lan0", Gateway: c.gateway}, &Veth{Bridge: "lan0"}} {
+					if err := s.Add(t.Context(), a); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if now := macOf(t, "lan0"); !strings.HasPrefix(now, want) || a.Interfaces[0].MAC != now {
+					t.Errorf("after %d containers it is %s, want %s; the result says %s", i+1, now, want, a.Interfaces[0].MAC)
+				}
+				if first == "" && want != "fe:" {
+					first = macOf(t, "lan0")
+				}
+				defer func() { _ = (&Veth{Bridge: "lan0"}).Del(t.Context(), a.Attachment) }()
+			}
+			shell(t, c.after...)
+			if c.then == "" {
+				c.then = first
+			}
+			if now := macOf(t, "lan0"); now != c.then {
+				t.Errorf("then it is %s, want %s", now, c.then)
+			}
+		})
 	}
 }
 
-// The host's own LAN bridge goes on to take router advertisements; one that leads to
-// containers alone does not.
+func macOf(t *testing.T, name string) string {
+	t.Helper()
+	c, err := dial()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.close()
+	d, err := c.LinkByName(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d.MAC.String()
+}
+
+// TestBridgeOfOthersTakesAdvertisements: the host's own LAN bridge goes on to take router
+// advertisements; one that leads to containers alone does not.
 func TestBridgeOfOthersTakesAdvertisements(t *testing.T) {
-	for route, want := range map[string]string{"ip route add default via 192.0.2.9 dev lan0": "1", "ip route add 198.51.100.0/24 via 192.0.2.9 dev lan0": "0"} {
-		t.Run(route, func(t *testing.T) {
+	for name, c := range map[string]struct {
+		before []string
+		want   string
+	}{
+		"the way out":                 {[]string{"ip link set nic0 master lan0", "ip route add default via 192.0.2.9 dev lan0"}, "1"},
+		"a NIC, whose router is late": {[]string{"ip link set nic0 master lan0"}, "1"},
+		"none":                        {nil, "0"},
+		"a container":                 {[]string{"ip netns add other", "ip link add vethx type veth peer name eth0 netns other", "ip link set vethx master lan0"}, "0"},
+	} {
+		t.Run(name, func(t *testing.T) {
 			nstest.Host(t)
+			t.Cleanup(func() { _ = nstest.Run("ip", "netns", "del", "other") })
 			shell(t, "ip link add nic0 type veth peer name nic1", "ip link set nic0 up", "ip link set nic1 up",
-				"ip link add lan0 type bridge", "sysctl -qw net.ipv6.conf.lan0.accept_ra=1", "ip link set nic0 master lan0", "ip link set lan0 up",
-				"ip address add 192.0.2.2/24 dev lan0", route)
+				"ip link add lan0 type bridge", "sysctl -qw net.ipv6.conf.lan0.accept_ra=1", "ip link set lan0 up",
+				"ip address add 192.0.2.2/24 dev lan0")
+			shell(t, c.before...)
 			a := &attach.Adding{Attachment: attachment(t, "c1", 2)}
 			b := &Bridge{Name: "lan0"}
 			for range 2 {
@@ -225,8 +285,8 @@ func TestBridgeOfOthersTakesAdvertisements(t *testing.T) {
 			if err := b.Check(t.Context(), a.Attachment); err != nil {
 				t.Error(err)
 			}
-			if got, err := proc.Read(proc.Net("ipv6", "conf", "lan0", "accept_ra")); err != nil || got != want {
-				t.Errorf("accept_ra is %s (%v), want %s", got, err, want)
+			if got, err := proc.Read(proc.Net("ipv6", "conf", "lan0", "accept_ra")); err != nil || got != c.want {
+				t.Errorf("accept_ra is %s (%v), want %s", got, err, c.want)
 			}
 		})
 	}

@@ -149,7 +149,7 @@ func TestBridgeNoIPv6(t *testing.T) {
 // Whoever finds the bridge down finishes it.
 func TestHalfMadeBridge(t *testing.T) {
 	nstest.Host(t)
-	if err := nstest.Run("ip", "link", "add", "berth0", "type", "bridge"); err != nil {
+	if err := nstest.Run("ip", "link", "add", "berth0", "address", bridgeMAC("berth0").String(), "type", "bridge"); err != nil {
 		t.Fatal(err)
 	}
 	a := &attach.Adding{Attachment: attachment(t, "c1", 2)}

@@ -150,7 +150,7 @@ func keepAdvertisementsOf(name string) error {
 	if have, err := proc.Read(path); err != nil || have != "1" {
 		return err
 	}
-	_, err := proc.Set(path, "2")
+	_, err := proc.Protect(path, "2") // the switch itself says what it lacks
 	return err
 }
 

@@ -225,9 +225,9 @@ func allowIPv6(a *attach.Attachment, dad bool) error {
 		value = "1"
 	}
 	_, err := proc.Set(proc.Net("ipv6", "conf", a.IfName, "disable_ipv6"), "0")
-	_, errDAD := proc.Set(proc.Net("ipv6", "conf", a.IfName, "accept_dad"), value)
+	_, errDAD := proc.Protect(proc.Net("ipv6", "conf", a.IfName, "accept_dad"), value)
 	if dad { // RFC 7527: a looped-back probe is no duplicate
-		_, errEnhanced := proc.Set(proc.Net("ipv6", "conf", a.IfName, "enhanced_dad"), "1")
+		_, errEnhanced := proc.Protect(proc.Net("ipv6", "conf", a.IfName, "enhanced_dad"), "1")
 		err = errors.Join(err, errEnhanced)
 	}
 	return errors.Join(err, errDAD)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/internal/proc"
+	"github.com/berth-cni/berth/pkg/internal/rtnl"
 )
 
 // Localnet is the step that has the host reach published ports by 127.0.0.1 through
@@ -30,8 +31,25 @@ func (l *Localnet) Add(_ context.Context, a *attach.Adding) error {
 	if !l.needed(a.Attachment) {
 		return nil
 	}
-	_, err := proc.Set(l.path(), "1")
-	return err
+	s := localnet(l.Interface)
+	if on, err := proc.Read(s.path); err != nil || on == s.value || on == "" {
+		return err
+	}
+	c, err := dial()
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	d, err := c.LinkByName(l.Interface)
+	if err != nil {
+		return err
+	}
+	return s.set(c, d.Index, a.Warn)
+}
+
+// localnet has what is translated from 127.0.0.1 leave by a link.
+func localnet(name string) setting {
+	return setting{path: proc.Net("ipv4", "conf", name, "route_localnet"), value: "1", inet: rtnl.RouteLocalnet}
 }
 
 // Del leaves the setting, which goes with the interface.
@@ -42,14 +60,13 @@ func (l *Localnet) Check(_ context.Context, a *attach.Attachment) error {
 	if !l.needed(a) {
 		return nil
 	}
-	on, err := proc.Read(l.path())
-	if err == nil && on != "1" {
-		err = fmt.Errorf("%s is %q, want 1", l.path(), on)
+	s := localnet(l.Interface)
+	on, err := proc.Read(s.path)
+	if err == nil && on != s.value {
+		err = fmt.Errorf("%s is %q, want %s", s.path, on, s.value)
 	}
 	return err
 }
-
-func (l *Localnet) path() string { return proc.Net("ipv4", "conf", l.Interface, "route_localnet") }
 
 func (l *Localnet) needed(a *attach.Attachment) bool {
 	return len(a.Ports) > 0 && slices.ContainsFunc(a.Addresses, func(addr attach.Address) bool { return addr.Prefix.Addr().Is4() })

@@ -193,7 +193,7 @@ func (m *Macvlan) bringUp(ns *Netns, c *conn, d, master *rtnl.Link, a *attach.Ad
 		err := ns.do(func() error {
 			var err error
 			if v6 {
-				_, err = proc.Set(proc.Net("ipv6", "conf", a.IfName, "ndisc_notify"), "1")
+				_, err = proc.Protect(proc.Net("ipv6", "conf", a.IfName, "ndisc_notify"), "1")
 			}
 			return errors.Join(err, o.prepare(a))
 		})

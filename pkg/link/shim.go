@@ -131,10 +131,13 @@ func (s *HostShim) ensure(c *conn, master *rtnl.Link) (*rtnl.Link, error) {
 // rp_filter what comes from where the host has another way to is dropped, ARP requests
 // included.
 func (s *HostShim) setUp(c *conn, d *rtnl.Link) error {
-	for _, setting := range []string{"accept_ra", "autoconf", "accept_dad", "disable_ipv6"} {
-		if _, err := proc.Set(proc.Net("ipv6", "conf", d.Name, setting), "0"); err != nil {
+	for _, setting := range []string{"accept_ra", "autoconf", "accept_dad"} {
+		if _, err := proc.Protect(proc.Net("ipv6", "conf", d.Name, setting), "0"); err != nil {
 			return err
 		}
+	}
+	if _, err := proc.Set(proc.Net("ipv6", "conf", d.Name, "disable_ipv6"), "0"); err != nil {
+		return err
 	}
 	var b batch
 	b.add("accept only what is routed back", rtnl.SetInet(d.Index, rtnl.RPFilter, 1))

@@ -74,6 +74,7 @@ func (v *Veth) Add(_ context.Context, a *attach.Adding) error {
 		return err
 	}
 	mtu := v.mtu(br)
+	v.settle(c, a)
 	a.Interfaces = append(a.Interfaces,
 		attach.Interface{Name: a.HostIfName(), MAC: hostMAC(a.Key).String(), MTU: mtu},
 		attach.Interface{Name: a.IfName, MAC: a.MAC, MTU: mtu, Sandbox: a.Netns})
@@ -181,8 +182,14 @@ func vethPeer(data *netlink.Request, name string, mac net.HardwareAddr, mtu uint
 }
 
 // hostMAC is derived from the key, so that no daemon on the host gives the
-// interface another.
-func hostMAC(k attach.Key) net.HardwareAddr { return hashMAC("host", k.Hash()) }
+// interface another. It begins with fe, the last that a unicast address can begin with: a
+// bridge whose MAC nobody has set takes the lowest of its ports', which is to stay that of
+// the host's own network card (libvirt's tap devices have fe for the same reason).
+func hostMAC(k attach.Key) net.HardwareAddr {
+	mac := hashMAC("host", k.Hash())
+	mac[0] = 0xfe
+	return mac
+}
 
 // configure sets the port's options, then the container's end, and waits until
 // the bridge forwards for the port.
@@ -209,15 +216,25 @@ func (v *Veth) bringUp(c *conn, ns *Netns, a *attach.Adding, late bool) error {
 	if err := configureInside(ns, a, o); err != nil {
 		return err
 	}
-	if err := c.awaitUp(a.HostIfName()); err != nil {
-		return err
+	return c.awaitUp(a.HostIfName())
+}
+
+// settle looks at what the port has done to the bridge. One whose MAC nobody has set may
+// have another. The first port gives it its carrier, and only then does IPv6 listen there; a
+// bridge with STP takes half a minute: that is its administrator's will.
+func (v *Veth) settle(c *conn, a *attach.Adding) {
+	d, err := c.Glance(v.Bridge)
+	if err != nil {
+		return
 	}
-	// The first port gives the bridge its carrier, and only then does IPv6 listen
-	// there. A bridge with STP takes half a minute: that is its administrator's will.
-	if d, err := c.Glance(v.Bridge); err == nil && d.Up() && d.Flags&unix.IFF_RUNNING == 0 {
+	for i := range a.Interfaces {
+		if b := &a.Interfaces[i]; b.Index == d.Index && b.Sandbox == "" {
+			b.MAC = d.MAC.String()
+		}
+	}
+	if !v.Down && d.Up() && d.Flags&unix.IFF_RUNNING == 0 {
 		_ = c.awaitUp(v.Bridge)
 	}
-	return nil
 }
 
 // awaitUp waits for the operational state up: only then does the bridge forward

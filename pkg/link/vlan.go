@@ -57,7 +57,7 @@ func (b *Bridge) ensureVLANInterface(c *conn, br *rtnl.Link) (*rtnl.Link, error)
 		return nil, err
 	}
 	for _, setting := range []string{"accept_ra", "accept_dad"} { // as for the bridge itself
-		if _, err := proc.Set(proc.Net("ipv6", "conf", name, setting), "0"); err != nil {
+		if _, err := proc.Protect(proc.Net("ipv6", "conf", name, setting), "0"); err != nil {
 			return nil, err
 		}
 	}

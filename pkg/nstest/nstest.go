@@ -134,6 +134,24 @@ func Host(t testing.TB) {
 	}
 }
 
+// ReadOnlySettings has /proc/sys read-only until the test ends, as a container of Docker has
+// it.
+func ReadOnlySettings(t testing.TB) {
+	t.Helper()
+	const sys = "/proc/sys"
+	if err := unix.Mount(sys, sys, "", unix.MS_BIND, ""); err != nil {
+		t.Fatalf("mount %s on itself: %v", sys, err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(sys, 0); err != nil {
+			t.Errorf("unmount %s: %v", sys, err)
+		}
+	})
+	if err := unix.Mount("", sys, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
+		t.Fatalf("make %s read-only: %v", sys, err)
+	}
+}
+
 // Namespace makes a network namespace, a container's or another host's, and
 // returns its path. `ip netns` knows it by the path's last element. It ends with
 // the test.

@@ -56,6 +56,24 @@ func Set(path, value string) (changed bool, err error) {
 	return true, nil
 }
 
+// Protect is [Set] for a setting that only protects something, or saves time. Where
+// /proc/sys cannot be written, as in a container that has it read-only, it stays as it is:
+// left.
+func Protect(path, value string) (left bool, err error) {
+	if _, err = Set(path, value); IsReadOnly(err) {
+		return true, nil
+	}
+	return false, err
+}
+
+// IsReadOnly tells whether a setting could not be written because /proc/sys cannot.
+func IsReadOnly(err error) bool { return errors.Is(err, unix.EROFS) || errors.Is(err, unix.EACCES) }
+
+// Writable tells whether [Set] could write the setting.
+func Writable(path string) bool {
+	return !IsReadOnly(unix.Faccessat(unix.AT_FDCWD, path, unix.W_OK, unix.AT_EACCESS))
+}
+
 func open(path string, flags int) (int, error) {
 	for {
 		fd, err := unix.Open(path, flags|unix.O_CLOEXEC, 0)

@@ -39,3 +39,35 @@ func TestSet(t *testing.T) {
 		t.Errorf("read a folder: %v", err)
 	}
 }
+
+// TestReadOnly: what cannot be written and has its value already is no error, nor what
+// only protects.
+func TestReadOnly(t *testing.T) {
+	nstest.Host(t)
+	path := Net("ipv4", "conf", "lo", "rp_filter")
+	if _, err := Set(path, "2"); err != nil {
+		t.Fatal(err)
+	}
+	if !Writable(path) {
+		t.Errorf("%s is said to be read-only", path)
+	}
+	nstest.ReadOnlySettings(t)
+	if changed, err := Set(path, "2"); changed || err != nil {
+		t.Errorf("set to what it is: %v, %v", changed, err)
+	}
+	if _, err := Set(path, "1"); !IsReadOnly(err) {
+		t.Errorf("set to another value: %v", err)
+	}
+	if left, err := Protect(path, "1"); !left || err != nil {
+		t.Errorf("protect: left %v, %v", left, err)
+	}
+	if left, err := Protect(path, "2"); left || err != nil {
+		t.Errorf("protect what is so: left %v, %v", left, err)
+	}
+	if Writable(path) {
+		t.Errorf("%s is said to be writable", path)
+	}
+	if missing := Net("ipv4", "conf", "nobody", "rp_filter"); IsReadOnly(unix.ENOENT) || !Writable(missing) {
+		t.Errorf("%s is said to be read-only", missing)
+	}
+}

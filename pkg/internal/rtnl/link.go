@@ -155,8 +155,9 @@ func SetLink(index int, flags uint32) *netlink.Request {
 // Numbers of linux/ip.h: the per-device IPv4 settings that route netlink can set
 // (IFLA_INET_CONF), saving a walk through /proc/sys.
 const (
-	RPFilter  = 8
-	ArpNotify = 22
+	RPFilter      = 8
+	ArpNotify     = 22
+	RouteLocalnet = 26
 )
 
 // SetInet is the request that gives an IPv4 setting of a link a value.

@@ -166,7 +166,7 @@ func (c *conn) adjust(l *rtnl.VXLAN, d *Device, todo []string) (done int, err er
 		var err error
 		switch what {
 		case diffRA:
-			_, err = proc.Set(proc.Net("ipv6", "conf", d.Name, "accept_ra"), "0")
+			_, err = proc.Protect(proc.Net("ipv6", "conf", d.Name, "accept_ra"), "0")
 		case diffIPv6:
 			_, err = proc.Set(proc.Net("ipv6", "conf", d.Name, "disable_ipv6"), "0")
 		default:

@@ -36,6 +36,8 @@ func Decode(kind string) attach.Step {
 		return &link.Gateway{}
 	case "forward":
 		return &firewall.Forward{}
+	case "spoof":
+		return &firewall.Spoof{}
 	case "hairpin":
 		return &firewall.Hairpin{}
 	case "firewall":

@@ -184,7 +184,7 @@ func Rebuild(ctx context.Context, all func(context.Context) ([]*attach.Attachmen
 			used[r.Backend] = true
 		}
 	}
-	var errs []error
+	errs := []error{rebuildSpoof(ctx, all)}
 	for name, is := range used {
 		if !is {
 			continue

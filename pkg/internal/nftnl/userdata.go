@@ -45,6 +45,7 @@ func expression(kind uint32, parts ...[]byte) UserData {
 // Of nftables' enum expr_types (include/expression.h).
 const (
 	seenPayload = 7
+	seenMeta    = 9
 	seenFib     = 26
 )
 
@@ -53,6 +54,9 @@ const (
 func Field(protocol, field uint32) UserData {
 	return expression(seenPayload, number(0, protocol), number(1, field))
 }
+
+// IifName is meta iifname.
+func IifName() UserData { return expression(seenMeta, number(0, unix.NFT_META_IIFNAME)) }
 
 // Raw is @th,OFFSET,LENGTH, in bits.
 func Raw(offset, length uint32) UserData {

@@ -1,0 +1,128 @@
+package firewall
+
+import (
+	"net/netip"
+
+	"github.com/berth-cni/berth/pkg/internal/nftnl"
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+)
+
+// bridgeTable is what [Spoof] keeps.
+var bridgeTable = &nftnl.Table{Family: unix.NFPROTO_BRIDGE, Name: TableName, Sets: spoofSets, Chains: spoofChains, Version: checked, Users: checkedUsers}
+
+// Its sets.
+const (
+	spoofPorts           = "ports" // ports of bridges whose senders are checked
+	spoofMACs            = "macs"  // each with its MAC
+	spoofOwn4, spoofOwn6 = "own4", "own6"
+	spoofClaims6         = "claims6" // as own6: nft of 2023 has no name for the target of neighbor discovery
+)
+
+// checked is the chain of what may be spoofed. The number at its end is the version of
+// the table, as that of publish is.
+const (
+	checked      = "checked_1"
+	checkedUsers = 9 + 1 // its rules, and the jump to it
+	checkedIPv6  = "checked_ipv6"
+)
+
+func spoofSets() []nftnl.Set {
+	name, mac, ip4, ip6 := nftables.TypeIFName, nftables.TypeEtherAddr, nftables.TypeIPAddr, nftables.TypeIP6Addr
+	target := nftables.TypeInteger
+	target.Bytes = 16
+	return []nftnl.Set{
+		{Name: spoofPorts, Key: name, Seen: nftnl.HostOrder()},
+		{Name: spoofMACs, Key: nftables.MustConcatSetType(name, mac)},
+		{Name: spoofOwn4, Key: nftables.MustConcatSetType(name, mac, ip4)},
+		{Name: spoofOwn6, Key: nftables.MustConcatSetType(name, mac, ip6)},
+		{Name: spoofClaims6, Key: nftables.MustConcatSetType(name, mac, target), Seen: nftnl.TypeOf(nftnl.IifName(), nftnl.Field(17, 2), nftnl.Raw(64, 128))},
+	}
+}
+
+var (
+	etherSource = payload(expr.PayloadBaseLLHeader, 6, 6)
+	// Of an ARP message for Ethernet and IPv4 (RFC 826).
+	arpMAC    = payload(expr.PayloadBaseNetworkHeader, 8, 6)
+	arpSource = payload(expr.PayloadBaseNetworkHeader, 14, 4)
+	arpTarget = payload(expr.PayloadBaseNetworkHeader, 24, 4)
+	// Of a message of neighbor discovery (RFC 4861, section 4).
+	icmpType = payload(expr.PayloadBaseTransportHeader, 0, 1)
+	ndTarget = payload(expr.PayloadBaseTransportHeader, 8, 16)
+	// DHCP's ports, source and destination (RFC 2131, section 4.1).
+	udpPorts = payload(expr.PayloadBaseTransportHeader, 0, 4)
+)
+
+// Types of ICMPv6 (RFC 4861, RFC 2710, RFC 3810).
+const (
+	mldReport            = 131
+	mldDone              = 132
+	routerSolicitation   = 133
+	routerAdvertisement  = 134
+	neighborSolicitation = 135
+	neighborAdvert       = 136
+	redirectMessage      = 137
+	mld2Report           = 143
+)
+
+// spoofChains are the chains, in nft's words beside each rule. Most packets leave by the
+// first or the second.
+func spoofChains() []nftnl.Chain {
+	icmp := func(kind byte) []expr.Any {
+		return rule(transport(unix.IPPROTO_ICMPV6), compare(icmpType.load(register32), expr.CmpOpEq, []byte{kind}))
+	}
+	none := func() []expr.Any {
+		return rule(etherType(unix.ETH_P_IPV6), saddr6.prefix(netip.IPv6Unspecified(), 16))
+	}
+	return []nftnl.Chain{{
+		Name: checkedIPv6, Jumps: 1,
+		Rules: [][]expr.Any{
+			rule(icmp(routerAdvertisement), count(), drop()),                                                 // icmpv6 type nd-router-advert counter drop
+			rule(icmp(redirectMessage), count(), drop()),                                                     // icmpv6 type nd-redirect counter drop
+			rule(icmp(neighborAdvert), notIn(spoofClaims6, iif, etherSource, ndTarget), count(), drop()),     // icmpv6 type nd-neighbor-advert iifname . ether saddr . @th,64,128 != @claims6 counter drop
+			rule(etherType(unix.ETH_P_IPV6), in(spoofOwn6, iif, etherSource, saddr6), accept()),              // iifname . ether saddr . ip6 saddr @own6 accept
+			rule(none(), icmp(neighborSolicitation), in(spoofClaims6, iif, etherSource, ndTarget), accept()), // ip6 saddr :: icmpv6 type nd-neighbor-solicit iifname . ether saddr . @th,64,128 @claims6 accept
+			rule(none(), icmp(routerSolicitation), accept()),                                                 // ip6 saddr :: icmpv6 type nd-router-solicit accept
+			rule(none(), icmp(mldReport), accept()),                                                          // ip6 saddr :: icmpv6 type mld-listener-report accept
+			rule(none(), icmp(mldDone), accept()),                                                            // ip6 saddr :: icmpv6 type mld-listener-done accept
+			rule(none(), icmp(mld2Report), accept()),                                                         // ip6 saddr :: icmpv6 type mld2-listener-report accept
+			rule(count(), drop()),                                                                            // counter drop
+		},
+	}, {
+		Name: checked, Jumps: 1,
+		Rules: [][]expr.Any{
+			rule(notIn(spoofMACs, iif, etherSource), count(), drop()),                                                                                                          // iifname . ether saddr != @macs counter drop
+			rule(etherType(unix.ETH_P_ARP), in(spoofOwn4, iif, arpMAC, arpSource), accept()),                                                                                   // meta protocol arp iifname . arp saddr ether . arp saddr ip @own4 accept
+			rule(etherType(unix.ETH_P_ARP), arpSource.prefix(netip.IPv4Unspecified(), 4), in(spoofOwn4, iif, arpMAC, arpTarget), accept()),                                     // meta protocol arp arp saddr ip 0.0.0.0 iifname . arp saddr ether . arp daddr ip @own4 accept
+			rule(etherType(unix.ETH_P_ARP), count(), drop()),                                                                                                                   // meta protocol arp counter drop
+			rule(etherType(unix.ETH_P_IP), saddr4.prefix(netip.IPv4Unspecified(), 4), udp(), compare(udpPorts.load(register32), expr.CmpOpEq, []byte{0, 68, 0, 67}), accept()), // ip saddr 0.0.0.0 udp sport 68 udp dport 67 accept
+			rule(etherType(unix.ETH_P_IP), count(), drop()),                                                                                                                    // meta protocol ip counter drop
+			rule(etherType(unix.ETH_P_IPV6), jump(checkedIPv6)),                                                                                                                // meta protocol ip6 jump checked_ipv6
+			// A tag in a tag: what is in it cannot be seen.
+			rule(etherType(unix.ETH_P_8021Q), count(), drop()),  // meta protocol 8021q counter drop
+			rule(etherType(unix.ETH_P_8021AD), count(), drop()), // meta protocol 8021ad counter drop
+		},
+	}, {
+		Name: "prerouting", Kind: nftables.ChainTypeFilter,
+		Hook: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityRef(-200),
+		Rules: [][]expr.Any{
+			rule(etherType(unix.ETH_P_IP), in(spoofOwn4, iif, etherSource, saddr4), accept()),                                      // meta protocol ip iifname . ether saddr . ip saddr @own4 accept
+			rule(etherType(unix.ETH_P_IPV6), notTransport(unix.IPPROTO_ICMPV6), in(spoofOwn6, iif, etherSource, saddr6), accept()), // meta protocol ip6 meta l4proto != ipv6-icmp iifname . ether saddr . ip6 saddr @own6 accept
+			rule(notIn(spoofPorts, iif), accept()), // iifname != @ports accept
+			rule(jump(checked)),                    // jump checked_1
+		},
+	}}
+}
+
+// etherType matches the protocol of a frame, behind a tag that the kernel took off
+// (ETH_P_*, linux/if_ether.h).
+func etherType(proto uint16) []expr.Any {
+	return compare(&expr.Meta{Key: expr.MetaKeyPROTOCOL, Register: register32}, expr.CmpOpEq, nftnl.Port(proto))
+}
+
+func notTransport(protocol byte) []expr.Any {
+	return compare(l4proto.load(register32), expr.CmpOpNeq, []byte{protocol})
+}
+
+func count() []expr.Any { return []expr.Any{&expr.Counter{}} }

@@ -21,7 +21,9 @@ type Held struct {
 	Rules
 	Addresses []netip.Addr
 	Ports     []attach.Port
+	Spoof     bool // its senders are checked
 
+	senders  []nftnl.Element // of [Spoof]
 	elements []nftnl.Element // of nftables
 	texts    map[bool][]text // of iptables, by family (true: IPv6)
 }
@@ -30,7 +32,7 @@ type Held struct {
 // lists all there is: it is for one whose record is lost.
 func ListHeld(ctx context.Context) (map[string]*Held, error) {
 	l := &heldList{by: map[string]*Held{}}
-	if err := errors.Join(l.nftables(), l.iptables(ctx)); err != nil {
+	if err := errors.Join(l.nftables(), l.spoof(), l.iptables(ctx)); err != nil {
 		return nil, fmt.Errorf("list what the firewall holds: %w", err)
 	}
 	for _, h := range l.by {
@@ -47,7 +49,7 @@ func Forget(ctx context.Context, hash string) error {
 	if err != nil || h == nil {
 		return err
 	}
-	if err = errors.Join(h.removeElements(), h.removeTexts()); err != nil {
+	if err = errors.Join(h.removeElements(), h.removeTexts(), h.removeSenders()); err != nil {
 		return fmt.Errorf("delete firewall rules with the mark %s: %w", hash, err)
 	}
 	a := &attach.Attachment{Ports: h.Ports}

@@ -188,3 +188,38 @@ func rebuildSpoof(ctx context.Context, all records) error {
 	}
 	return c.Restore(spoofElements(ctx, all), true)
 }
+
+// spoof reads what the table has of each attachment.
+func (l *heldList) spoof() error {
+	c, err := bridgeTable.Dial()
+	if err != nil {
+		return err
+	}
+	for _, set := range spoofSets() {
+		all, err := c.List(set.Name)
+		if absent(err) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		for _, e := range all {
+			if attach.IsHash(e.Comment) {
+				h := l.of(e.Comment, NFTables)
+				h.Spoof, h.senders = true, append(h.senders, e)
+			}
+		}
+	}
+	return nil
+}
+
+func (h *Held) removeSenders() error {
+	if len(h.senders) == 0 {
+		return nil
+	}
+	c, err := bridgeTable.Dial()
+	if err != nil {
+		return err
+	}
+	return c.Remove(h.senders)
+}

@@ -265,6 +265,16 @@ func TestSpoofConform(t *testing.T) {
 			t.Errorf("%s, and put back: %v", damage, err)
 		}
 	}
+	held, err := ListHeld(t.Context())
+	if err != nil || held[a.Hash()] == nil || !held[a.Hash()].Spoof {
+		t.Errorf("held %v, %v", held[a.Hash()], err)
+	}
+	if err := Forget(t.Context(), a.Hash()); err != nil {
+		t.Fatal(err)
+	}
+	if left := linesWith(t, a.Hash()); left != "" {
+		t.Errorf("left by its hash:\n%s", left)
+	}
 	if checkedUsers != spoofChains()[1].Users() {
 		t.Errorf("checkedUsers is %d, and the chain has %d", checkedUsers, spoofChains()[1].Users())
 	}

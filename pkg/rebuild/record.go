@@ -126,6 +126,9 @@ func (b *builder) behindBridge(a *attach.Attachment, r *cni.Request, conf *bridg
 	}
 	a.Steps = append([]attach.Step{&firewall.Forward{Bridge: bridgeOf(a), Names: asks}}, a.Steps...)
 	a.Steps = append(a.Steps, rules)
+	if held := b.held[a.Hash()]; held != nil && held.Spoof || conf != nil && conf.IPSpoofCheck {
+		a.Steps = append(a.Steps, &firewall.Spoof{})
+	}
 	if !asks {
 		return plugin
 	}

@@ -40,8 +40,11 @@ func (c *config) Plan(r *cni.Request) ([]attach.Step, error) {
 		&link.Veth{Bridge: c.Bridge, MTU: c.MTU, Hairpin: c.HairpinMode, Isolated: c.PortIsolation,
 			NoICC: policy.NoICC, MACSpoofCheck: c.MACSpoofCheck, VLAN: c.VLAN, Trunk: c.trunk,
 			KeepDefaults: c.PreserveDefaultVLAN, DAD: c.EnableDAD, AcceptRA: r.AcceptRA(r.IPAM), Down: c.DisableContainerInterface})
-	return slices.Concat([]attach.Step{c.network(r)}, steps,
-		[]attach.Step{rules, &firewall.Hairpin{Backend: rules.Backend, Bridge: c.Bridge}, c.names(r)}), nil
+	steps = slices.Concat([]attach.Step{c.network(r)}, steps, []attach.Step{rules, &firewall.Hairpin{Backend: rules.Backend, Bridge: c.Bridge}})
+	if c.IPSpoofCheck {
+		steps = append(steps, &firewall.Spoof{})
+	}
+	return append(steps, c.names(r)), nil
 }
 
 // chained are the steps for an interface that an earlier plugin of the chain has made.

@@ -6,6 +6,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
+	"net"
 	"slices"
 	"strings"
 
@@ -53,28 +55,44 @@ func nftElements(mark string) (all []Element, err error) {
 		return nil, err
 	}
 	defer t.close()
-	sets, err := t.sets(unix.NFPROTO_INET, firewall.TableName)
-	slices.Sort(sets)
-	for _, set := range sets {
-		err = errors.Join(err, t.elements(unix.NFPROTO_INET, firewall.TableName, set, func(e []byte) {
-			if comment(e) != mark {
-				return
+	for _, family := range slices.Sorted(maps.Keys(ownTables)) {
+		sets, bad := t.sets(family, firewall.TableName)
+		err = errors.Join(err, bad)
+		slices.Sort(sets)
+		for _, set := range sets {
+			layout, in := ownTables[family][set], set
+			if family == unix.NFPROTO_BRIDGE {
+				in = "bridge " + set
 			}
-			text := fields(netlink.Find(e, unix.NFTA_SET_ELEM_KEY, unix.NFTA_DATA_VALUE), layouts[set].key)
-			if value := netlink.Find(e, unix.NFTA_SET_ELEM_DATA, unix.NFTA_DATA_VALUE); value != nil {
-				text += " : " + fields(value, layouts[set].value)
-			}
-			all = append(all, Element{set, text})
-		}))
+			err = errors.Join(err, t.elements(family, firewall.TableName, set, func(e []byte) {
+				if comment(e) != mark {
+					return
+				}
+				text := fields(netlink.Find(e, unix.NFTA_SET_ELEM_KEY, unix.NFTA_DATA_VALUE), layout.key)
+				if value := netlink.Find(e, unix.NFTA_SET_ELEM_DATA, unix.NFTA_DATA_VALUE); value != nil {
+					text += " : " + fields(value, layout.value)
+				}
+				all = append(all, Element{in, text})
+			}))
+		}
 	}
 	return all, err
 }
 
-// layouts are the fields of the elements of our table's sets: a and A are an address of
-// IPv4 and IPv6, n is an interface's name, l a protocol of IP, p a port.
-var layouts = map[string]struct{ key, value string }{
-	"own4": {"an", ""}, "own6": {"An", ""}, "masq4": {"a", ""}, "masq6": {"A", ""}, "routed4": {"a", ""}, "routed6": {"A", ""},
-	"ports4": {"lp", "ap"}, "ports4_ip": {"alp", "ap"}, "ports6": {"lp", "Ap"}, "ports6_ip": {"Alp", "Ap"},
+// layout is of the fields of a set's elements: a and A are an address of IPv4 and IPv6, n
+// is an interface's name, m a MAC, l a protocol of IP, p a port.
+type layout struct{ key, value string }
+
+// ownTables are our tables, by family, with the layouts of their sets.
+var ownTables = map[uint8]map[string]layout{
+	unix.NFPROTO_INET: {
+		"own4": {"an", ""}, "own6": {"An", ""}, "masq4": {"a", ""}, "masq6": {"A", ""}, "routed4": {"a", ""}, "routed6": {"A", ""},
+		"ports4": {"lp", "ap"}, "ports4_ip": {"alp", "ap"}, "ports6": {"lp", "Ap"}, "ports6_ip": {"Alp", "Ap"},
+		"open4": {"alp", ""}, "open6": {"Alp", ""},
+	},
+	unix.NFPROTO_BRIDGE: {
+		"ports": {"n", ""}, "macs": {"nm", ""}, "own4": {"nma", ""}, "own6": {"nmA", ""}, "claims6": {"nmA", ""},
+	},
 }
 
 // protocols are those that ports are published of.
@@ -85,7 +103,7 @@ var protocols = map[byte]string{unix.IPPROTO_TCP: "tcp", unix.IPPROTO_UDP: "udp"
 func fields(b []byte, layout string) string {
 	whole, words := b, []string{}
 	for _, kind := range layout {
-		n := map[rune]int{'a': 4, 'A': 16, 'n': unix.IFNAMSIZ, 'l': 4, 'p': 4}[kind]
+		n := map[rune]int{'a': 4, 'A': 16, 'n': unix.IFNAMSIZ, 'm': 8, 'l': 4, 'p': 4}[kind]
 		if kind == 'p' && len(b) == 2 { // the last field is not padded
 			n = 2
 		}
@@ -97,6 +115,8 @@ func fields(b []byte, layout string) string {
 		switch kind {
 		case 'a', 'A':
 			words = append(words, netlink.Addr(f).String())
+		case 'm':
+			words = append(words, net.HardwareAddr(f[:6]).String())
 		case 'n':
 			words = append(words, netlink.Text(f))
 		case 'l':

@@ -20,7 +20,6 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/firewall"
-	"golang.org/x/sys/unix"
 )
 
 // Ruleset is what the host's firewalls hold.
@@ -106,11 +105,9 @@ func (r *Ruleset) readNFTables() error {
 	}
 	defer t.close()
 	chains, err := t.chains()
-	ours := false
 	for _, c := range chains {
 		switch {
-		case c.Table == firewall.TableName && c.Family == "inet":
-			ours = true
+		case c.Table == firewall.TableName && ownTables[c.family] != nil:
 			continue
 		case strings.HasPrefix(c.Name, ownChain):
 			r.saved[c.Family] = true
@@ -125,16 +122,19 @@ func (r *Ruleset) readNFTables() error {
 		}
 		r.Drops = append(r.Drops, c.Chain)
 	}
-	if err != nil || !ours {
+	if err != nil {
 		return err
 	}
-	sets, err := t.sets(unix.NFPROTO_INET, firewall.TableName)
-	for _, set := range sets {
-		err = errors.Join(err, t.elements(unix.NFPROTO_INET, firewall.TableName, set, func(e []byte) {
-			if mark := comment(e); mark != "" {
-				r.Marks[mark] = true
-			}
-		}))
+	for family := range ownTables {
+		sets, bad := t.sets(family, firewall.TableName)
+		err = errors.Join(err, bad)
+		for _, set := range sets {
+			err = errors.Join(err, t.elements(family, firewall.TableName, set, func(e []byte) {
+				if mark := comment(e); mark != "" {
+					r.Marks[mark] = true
+				}
+			}))
+		}
 	}
 	return err
 }

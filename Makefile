@@ -17,8 +17,9 @@ DEMO_PACKAGES := iproute2 nftables iptables conntrack curl iputils-ping procps
 TEST_PACKAGES := $(DEMO_PACKAGES) strace containerd runc podman conmon busybox-static \
 	etcd-server etcd-client ethtool redis-server
 BENCH_PACKAGES := $(TEST_PACKAGES) dnsperf dnsmasq-base aardvark-dns
+KERNEL_PACKAGES := $(TEST_PACKAGES) user-mode-linux qemu-system-x86 kmod
 
-.PHONY: build demo demo-overlay test unit integration bench fresh lint install clean test-deps demo-deps
+.PHONY: build demo demo-overlay test unit integration test-kernels bench fresh lint install clean test-deps demo-deps
 
 build: $(PLUGINS:%=bin/%) bin/berth
 
@@ -44,6 +45,11 @@ unit: test-deps
 
 integration: build test-deps
 	$(MAKE) -C integration test
+
+# Tests of packages on other kernels (integration/kernels), as
+#   make test-kernels KERNEL='uml 6.12' RUN=TestVLAN PACKAGES=./pkg/link
+test-kernels: kernel-deps
+	@cd integration && go run ./kernels $(if $(RUN),-run '$(RUN)') $(if $(PACKAGES),-packages '$(PACKAGES)') $(KERNEL)
 
 bench: build bench-deps
 	$(MAKE) -C integration bench
@@ -103,6 +109,9 @@ fresh-deps:
 
 bench-deps:
 	$(call apt,$(BENCH_PACKAGES))
+
+kernel-deps:
+	$(call apt,$(KERNEL_PACKAGES))
 
 test-deps:
 	$(call apt,$(TEST_PACKAGES))

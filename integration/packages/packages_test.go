@@ -22,9 +22,10 @@ var debian = map[string]string{
 	"ip": "iproute2", "bridge": "iproute2", "tc": "iproute2", "ss": "iproute2", "ping": "iputils-ping", "nft": "nftables",
 	"iptables": "iptables", "iptables-nft": "iptables", "iptables-legacy": "iptables", "iptables-save": "iptables", "iptables-legacy-save": "iptables", "iptables-nft-save": "iptables",
 	"ip6tables": "iptables", "ip6tables-nft": "iptables", "ip6tables-legacy": "iptables", "ip6tables-save": "iptables", "ip6tables-legacy-save": "iptables", "ip6tables-nft-save": "iptables",
+	"linux.uml": "user-mode-linux", "qemu-system-x86_64": "qemu-system-x86", "depmod": "kmod",
 	"kill": "procps", "sysctl": "procps",
 	// Every Debian has these.
-	"bash": "bash", "sh": "dash", "dpkg-query": "dpkg", "dpkg-deb": "dpkg", "apt-get": "apt", "apt-config": "apt", "grep": "grep", "getent": "libc-bin", "tar": "tar", "mount": "mount", "umount": "mount",
+	"bash": "bash", "sh": "dash", "dpkg-query": "dpkg", "dpkg-deb": "dpkg", "apt-cache": "apt", "apt-get": "apt", "apt-config": "apt", "grep": "grep", "getent": "libc-bin", "tar": "tar", "mount": "mount", "umount": "mount",
 	"nsenter": "util-linux", "unshare": "util-linux", "flock": "util-linux", "setsid": "util-linux", "find": "findutils", "xargs": "findutils", "sed": "sed",
 	"basename": "coreutils", "cat": "coreutils", "chmod": "coreutils", "cp": "coreutils", "cut": "coreutils", "date": "coreutils",
 	"dd": "coreutils", "dirname": "coreutils", "env": "coreutils", "head": "coreutils", "id": "coreutils", "install": "coreutils",
@@ -41,6 +42,7 @@ var without = map[string]string{
 	"firewall-cmd": "asked where firewalld runs",
 	"systemd-run":  "asked where systemd has booted the machine",
 	"nonexistent":  "is not there",
+	"exe":          "is the program itself",
 	"dbus-daemon":  "is unpacked by the test", "docker": "is unpacked by the test", "dockerd": "is unpacked by the test", "firewalld": "is unpacked by the test",
 }
 
@@ -66,6 +68,7 @@ var (
 		"demo":         {programs: append([]string{"integration/demo"}, berth...)},
 		"demo-overlay": {programs: append([]string{"integration/demo-overlay"}, berth...)},
 		"test":         {programs: berth, tests: true},
+		"test-kernels": {programs: append([]string{"integration/kernels"}, berth...), tests: true},
 		"bench":        {programs: append([]string{"integration/bench", "integration/scale"}, berth...), tests: true, bench: true},
 	}
 )
@@ -150,13 +153,18 @@ func (t target) uses(code []*source) map[use]bool {
 				if dir == "integration/packages" {
 					return // which looks for all that it knows
 				}
-				if imported[dir] && !strings.HasSuffix(file, "_test.go") || t.tests && !strings.HasPrefix(file, "integration/fresh/") && (t.bench || !benchmark(file)) {
+				if imported[dir] && !strings.HasSuffix(file, "_test.go") || t.tests && !own(file) && (t.bench || !benchmark(file)) {
 					all[use{program, file}] = true
 				}
 			})
 		}
 	}
 	return all
+}
+
+// own says whether a file is of a program that only a target of its own runs.
+func own(file string) bool {
+	return strings.HasPrefix(file, "integration/fresh/") || strings.HasPrefix(file, "integration/kernels/")
 }
 
 // benchmark says whether only make bench runs a file.

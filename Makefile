@@ -15,8 +15,8 @@ LDFLAGS := -s -w -X github.com/berth-cni/berth/pkg/cni.Version=$(VERSION)
 # What the tests and the demo run, in Debian's packages.
 DEMO_PACKAGES := iproute2 nftables iptables conntrack curl iputils-ping procps
 TEST_PACKAGES := $(DEMO_PACKAGES) strace containerd runc podman conmon busybox-static \
-	etcd-server etcd-client ethtool redis-server
-BENCH_PACKAGES := $(TEST_PACKAGES) dnsperf dnsmasq-base aardvark-dns
+	etcd-server etcd-client ethtool redis-server dnsmasq-base
+BENCH_PACKAGES := $(TEST_PACKAGES) dnsperf aardvark-dns
 KERNEL_PACKAGES := $(TEST_PACKAGES) user-mode-linux qemu-system-x86 kmod
 
 .PHONY: build demo demo-overlay test unit integration test-kernels bench fresh lint install clean test-deps demo-deps

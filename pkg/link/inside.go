@@ -273,7 +273,7 @@ func (c *conn) checkRoutes(a *attach.Attachment, index int) error {
 			have[v4] = all
 		}
 		found := slices.ContainsFunc(have[v4], func(r rtnl.Route) bool {
-			return r.Dst == want.Dst.Masked() && r.Gateway == want.Gateway && r.Index == index
+			return r.Dst == want.Dst.Masked() && r.Gateway == routeOf(index, want).Gateway && r.Index == index
 		})
 		if !found {
 			return fmt.Errorf("the container lacks its route to %s by %s on %s", want.Dst, want.Gateway, a.IfName)

@@ -17,7 +17,10 @@ func newRoute(index int, r attach.Route) *netlink.Request { return routeOf(index
 func routeOf(index int, r attach.Route) rtnl.Route {
 	k := rtnl.Route{Dst: r.Dst.Masked(), Gateway: r.Gateway, Index: index, Priority: uint32(r.Priority), MTU: r.MTU, AdvMSS: r.AdvMSS,
 		Table: unix.RT_TABLE_MAIN, Protocol: unix.RTPROT_BOOT, Type: unix.RTN_UNICAST}
-	if !r.Gateway.IsValid() {
+	if r.Gateway.IsUnspecified() { // RFC 3442: by no router; the kernel has it so, too
+		k.Gateway = netip.Addr{}
+	}
+	if !k.Gateway.IsValid() {
 		k.Scope = unix.RT_SCOPE_LINK
 	}
 	if r.Scope != nil {

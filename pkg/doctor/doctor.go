@@ -88,6 +88,7 @@ var checks = []check{
 	{"bridged frames are not dropped", checkBridgeNF, []remedy{remedyReload}, false},
 	{"other firewalls let containers through", checkOtherFirewalls, []remedy{remedyReload}, false},
 	{"published ports are the containers' alone", checkListeners, nil, false},
+	{"only published ports are reached", checkGatewayModes, nil, false},
 	{"records are whole", checkStateFile, nil, false},
 	{"records have a container", checkRecords, []remedy{remedyGC}, false},
 	{"shared networks are there", checkShared, nil, false},

@@ -21,7 +21,7 @@ import (
 // that it routes between. Every container and outside host listens on TCP and
 // UDP port 80, and answers with its name and the client's address as it saw it.
 type lab struct {
-	t           *testing.T
+	t           testing.TB
 	backend     string
 	brNetfilter bool
 	ns          map[string]string // namespace of a host or container; "" is the host
@@ -29,7 +29,7 @@ type lab struct {
 	asked       sync.WaitGroup
 }
 
-func newLab(t *testing.T, backend string, brNetfilter bool) *lab {
+func newLab(t testing.TB, backend string, brNetfilter bool) *lab {
 	t.Helper()
 	nstest.Host(t)
 	l := &lab{t: t, backend: backend, brNetfilter: brNetfilter, ns: map[string]string{"host": ""}}

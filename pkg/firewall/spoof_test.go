@@ -28,7 +28,7 @@ type spoofLab struct {
 	macB net.HardwareAddr
 }
 
-func newSpoofLab(t *testing.T, check bool) *spoofLab {
+func newSpoofLab(t testing.TB, check bool) *spoofLab {
 	l := &spoofLab{lab: newLab(t, NFTables, false)}
 	r := l.network(1)
 	l.a, l.b = l.container("a", r, 2), l.container("b", r, 3)
@@ -285,7 +285,7 @@ func TestSpoofConform(t *testing.T) {
 }
 
 // send sends a frame by eth0 of the thread's namespace.
-func send(t *testing.T, frame []byte) {
+func send(t testing.TB, frame []byte) {
 	t.Helper()
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
 	if err != nil {

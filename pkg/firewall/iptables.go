@@ -8,7 +8,9 @@ import (
 	"os/exec"
 
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/internal/nftnl"
 	"github.com/coreos/go-iptables/iptables"
+	"golang.org/x/sys/unix"
 )
 
 // ipt is the iptables backend, for kernels without nftables. It forks for every
@@ -18,13 +20,19 @@ type ipt struct{}
 // lockWait is how long one iptables waits for another, in seconds.
 const lockWait = 10
 
-// open returns iptables (IPv4) or ip6tables.
+// open returns iptables (IPv4) or ip6tables: the plain name's flavour, which is nftables'
+// or the older one. Where the kernel has no nftables for the family, the older.
 func open(v6 bool) (*iptables.IPTables, error) {
-	proto := iptables.ProtocolIPv4
+	proto, name, nat := iptables.ProtocolIPv4, "iptables", &nftnl.Table{Family: unix.NFPROTO_IPV4, Name: "nat"}
 	if v6 {
-		proto = iptables.ProtocolIPv6
+		proto, name, nat = iptables.ProtocolIPv6, "ip6tables", &nftnl.Table{Family: unix.NFPROTO_IPV6, Name: "nat"}
 	}
-	t, err := iptables.New(iptables.IPFamily(proto), iptables.Timeout(lockWait))
+	if nat.Supported() != nil {
+		if _, err := exec.LookPath(name + "-legacy"); err == nil {
+			name += "-legacy"
+		}
+	}
+	t, err := iptables.New(iptables.Path(name), iptables.IPFamily(proto), iptables.Timeout(lockWait))
 	if errors.Is(err, exec.ErrNotFound) {
 		return nil, fmt.Errorf("%w (Debian's package is iptables)", err)
 	}

@@ -110,13 +110,9 @@ func (nft) rebuild(ctx context.Context, all records) error {
 	return s.Restore(recordElements(ctx, all), true, guard...)
 }
 
-// usable asks for the generation of the rules: the cheapest question there is.
+// usable asks for the table: the cheapest question there is.
 func (nft) usable() error {
-	s, err := dial()
-	if err != nil {
-		return err
-	}
-	err = s.Do(nftnl.Question(nftnl.GetGen, unix.AF_UNSPEC))
+	err := inet.Supported()
 	switch {
 	case errors.Is(err, unix.EPERM):
 		return fmt.Errorf("ask for nftables: %w (it takes CAP_NET_ADMIN)", err)

@@ -41,7 +41,11 @@ func New(t *testing.T) *Host {
 // Empty makes nothing: it is the namespace that the test is in.
 func Empty(t *testing.T) *Host {
 	t.Helper()
-	h := &Host{T: t, Dir: t.TempDir(), Backend: firewall.NFTables}
+	backend, err := firewall.Choose("auto")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &Host{T: t, Dir: t.TempDir(), Backend: backend}
 	t.Setenv(attach.DirEnv, h.Dir)
 	t.Setenv("BERTH_DATA_DIR", t.TempDir())
 	t.Setenv("NETCONFPATH", t.TempDir())

@@ -13,7 +13,7 @@ import (
 // Table is a table of nftables. Chains and rules are constant; what changes are the
 // elements of its sets and maps.
 type Table struct {
-	Family uint8 // NFPROTO_INET
+	Family uint8 // NFPROTO_INET, ...
 	Name   string
 	Sets   func() []Set
 	Chains func() []Chain
@@ -49,7 +49,7 @@ func (c Chain) Users() int { return len(c.Rules) + c.Jumps }
 func (t *Table) String() string { return "nftables " + t.short() }
 
 func (t *Table) short() string {
-	family := map[uint8]string{unix.NFPROTO_INET: "inet", unix.NFPROTO_BRIDGE: "bridge"}[t.Family]
+	family := map[uint8]string{unix.NFPROTO_INET: "inet", unix.NFPROTO_BRIDGE: "bridge", unix.NFPROTO_IPV4: "ip", unix.NFPROTO_IPV6: "ip6"}[t.Family]
 	return "table " + family + " " + t.Name
 }
 

@@ -204,7 +204,8 @@ func (m *Macvlan) bringUp(ns *Netns, c *conn, d, master *rtnl.Link, a *attach.Ad
 	if err := c.configure(a.Attachment, o); err != nil {
 		return err
 	}
-	if v6 && master.Oper == rtnl.OperUp {
+	// Before 6.9 the operational state follows the carrier up to a second later.
+	if v6 && master.Oper == rtnl.OperUp && master.Flags&unix.IFF_LOWER_UP != 0 {
 		if err := c.awaitUp(a.IfName); err != nil {
 			return err
 		}

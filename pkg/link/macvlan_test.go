@@ -206,7 +206,8 @@ func TestMacvlanDelIsCareful(t *testing.T) {
 		}
 	}
 	// Killed before it had its name.
-	run(t, "ip -n "+filepath.Base(a.Netns)+" link set eth0 down name "+macvlanName(a))
+	in := "ip -n " + filepath.Base(a.Netns) + " link set eth0 "
+	run(t, in+"down\n"+in+"name "+macvlanName(a)) // at once since 6.2
 	if err := m.Del(t.Context(), a); err != nil {
 		t.Error(err)
 	}

@@ -147,6 +147,7 @@ func TestRebindLeavesOthers(t *testing.T) {
 // A kill between the two mount operations, of ADD and of DEL, leaves two mounts;
 // DEL leaves one that is not the host's.
 func TestRebindAfterKill(t *testing.T) {
+	needBeneath(t)
 	for _, shared := range []bool{false, true} {
 		t.Run(fmt.Sprintf("shared=%v", shared), func(t *testing.T) {
 			nstest.Host(t)
@@ -195,6 +196,24 @@ func TestRebindAfterKill(t *testing.T) {
 	}
 }
 
+// needBeneath skips a test on a kernel that replaces a mount in two steps with a gap.
+func needBeneath(t *testing.T) {
+	t.Helper()
+	path := plainNamespace(t)
+	ns, err := newNetns()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ns.Close()
+	err = mountBeneath(path, ns)
+	if isErrno(err, unix.EINVAL, unix.ENOSYS) {
+		t.Skip("this kernel has no MOVE_MOUNT_BENEATH (6.5)")
+	}
+	if err := errors.Join(err, unix.Unmount(path, unix.MNT_DETACH)); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // plainNamespace is a namespace in a folder whose mounts are private; `ip netns`
 // makes its own folder shared.
 func plainNamespace(t *testing.T) string {
@@ -215,6 +234,7 @@ func plainNamespace(t *testing.T) string {
 // Whoever opens the path while it is replaced meets a namespace.
 func TestReplaceHasNoGap(t *testing.T) {
 	nstest.Host(t)
+	needBeneath(t)
 	r, a := rebound(t, "")
 	stop := make(chan struct{})
 	var wg sync.WaitGroup

@@ -237,11 +237,16 @@ func (v *Veth) settle(c *conn, a *attach.Adding) {
 	}
 }
 
+// carrierWait is how long awaitUp waits. Before 6.9 the kernel looks at carriers once a
+// second (net/core/link_watch.c), and at those of its own kinds of interfaces mostly at once.
+const carrierWait = 5 * time.Second
+
 // awaitUp waits for the operational state up: only then does the bridge forward
 // for the port. The kernel settles the state while it answers (6.9), or soon
 // after, when its worker gets the interface lock.
 func (c *conn) awaitUp(name string) error {
-	for wait := 200 * time.Microsecond; wait < time.Second; wait *= 2 {
+	end := time.Now().Add(carrierWait)
+	for wait := 200 * time.Microsecond; time.Now().Before(end); wait = min(2*wait, 50*time.Millisecond) {
 		d, err := c.LinkByName(name)
 		if err != nil {
 			return err
@@ -251,5 +256,5 @@ func (c *conn) awaitUp(name string) error {
 		}
 		time.Sleep(wait)
 	}
-	return fmt.Errorf("interface %s has no carrier after 1 s", name)
+	return fmt.Errorf("interface %s has no carrier after %s", name, carrierWait)
 }

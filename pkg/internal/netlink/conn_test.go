@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -115,7 +116,7 @@ func TestList(t *testing.T) {
 		t.Fatal(err)
 	}
 	all, err := List(c, NewQuestion(unix.RTM_GETLINK, ifinfomsg(0)), []string{"before"}, nameOf)
-	if err != nil || all[0] != "before" || all[1] != "lo" || len(all) != n+2 {
+	if err != nil || all[0] != "before" || !slices.Contains(all, "lo") || len(all) != n+2 { // lo is the first since 6.10
 		t.Errorf("%d links %v..., %v", len(all), all[:2], err)
 	}
 	_, err = List(c, NewQuestion(unix.RTM_GETLINK, []byte{1}), nil, nameOf)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -14,10 +15,7 @@ import (
 // guest is the first process of a machine: it makes the root, has a child run the tests,
 // and powers the machine off.
 func guest(dir string) {
-	err := errors.Join(os.Setenv("HOME", "/root"), os.Setenv("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"))
-	if err == nil {
-		err = furnish(dir)
-	}
+	err := furnish(dir)
 	if err == nil {
 		err = child()
 	}
@@ -141,11 +139,17 @@ func mounts(dir string) error {
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll("/usr/lib/modules", 0o755); err != nil {
+	if err := errors.Join(os.Setenv("PATH", j.Path), os.Setenv("HOME", "/root"), os.MkdirAll("/usr/lib/modules", 0o755)); err != nil {
 		return err
 	}
 	if err := os.Symlink(j.Modules, filepath.Join("/usr/lib/modules", filepath.Base(j.Modules))); err != nil && !os.IsExist(err) {
 		return err
+	}
+	// What the services of most hosts have loaded. The kernel may have none of a kind.
+	for _, m := range []string{"tun", "br_netfilter"} {
+		if out, err := exec.Command("modprobe", m).CombinedOutput(); err != nil {
+			fmt.Printf("%sno %s: %s\n", said, m, bytes.TrimSpace(out))
+		}
 	}
 	if out, err := exec.Command("ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
 		return fmt.Errorf("set lo up: %w: %s", err, out)

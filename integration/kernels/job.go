@@ -18,6 +18,7 @@ const (
 // job is what a guest does, in job.json of the shared folder.
 type job struct {
 	Modules string // the folder of the kernel's modules
+	Path    string // PATH
 	Tests   []test
 }
 

@@ -61,7 +61,7 @@ func (k kernel) test(ctx context.Context, cache, dir string, tests []test, limit
 		r.err = err
 		return r
 	}
-	if r.err = writeJob(dir, job{Modules: m.modules, Tests: tests}); r.err != nil {
+	if r.err = writeJob(dir, job{Modules: m.modules, Path: os.Getenv("PATH"), Tests: tests}); r.err != nil {
 		return r
 	}
 	err = m.boot(ctx, filepath.Join(dir, "console"))

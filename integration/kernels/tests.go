@@ -28,7 +28,7 @@ func build(ctx context.Context, dir string, patterns []string, run string, limit
 			continue // pkg itself has tests of the source alone
 		}
 		t := test{Name: strings.TrimPrefix(f[0], f[1]+"/"), Dir: f[2], Limit: limit}
-		binary := filepath.Join(dir, flat(t.Name)+".test")
+		binary := filepath.Join(dir, flat(t.Name), filepath.Base(t.Name)+".test") // the doctor knows them by go test's names
 		if _, err := output(ctx, "..", "go", "test", "-c", "-ldflags", "-s -w", "-o", binary, f[0]); err != nil {
 			return nil, err
 		}

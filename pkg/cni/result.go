@@ -218,14 +218,14 @@ func (p *previous) prefixes() []netip.Prefix {
 	return all
 }
 
-// compare tells whether the runtime's result still has the record's addresses, and the
-// interface, if the attachment has one of its own. Later plugins may add to the result,
-// not take away.
+// compare tells whether the runtime's result still has the interface, if the attachment
+// has one of its own: what this has is compared with the container ([previous.expected]).
+// Of others it has the record's addresses.
 func (p *previous) compare(a *attach.Attachment, own bool) error {
-	if p.result == nil {
+	switch {
+	case p.result == nil || own && p.chained():
 		return nil
-	}
-	if own && !p.chained() {
+	case own:
 		return fmt.Errorf("prevResult has no interface %s in %s", a.IfName, a.Netns)
 	}
 	have := p.prefixes()
@@ -235,6 +235,23 @@ func (p *previous) compare(a *attach.Attachment, own bool) error {
 		}
 	}
 	return nil
+}
+
+// expected is what the result says of the request's interface; nil without a result, for
+// what the record says.
+func (p *previous) expected() *link.Expected {
+	if !p.chained() {
+		return nil
+	}
+	e := &link.Expected{Up: true, Addresses: p.prefixes()}
+	if mac, err := link.ParseMAC(p.result.Interfaces[p.index].Mac); err == nil {
+		e.MAC = mac
+	}
+	for _, r := range p.result.Routes {
+		gw, _ := netip.AddrFromSlice(r.GW)
+		e.Routes = append(e.Routes, attach.Route{Dst: fromIPNet(r.Dst).Masked(), Gateway: gw.Unmap()})
+	}
+	return e
 }
 
 // The CNI library's types are those of package net.

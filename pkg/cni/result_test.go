@@ -2,6 +2,7 @@ package cni
 
 import (
 	"bytes"
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -81,7 +82,8 @@ func TestResult(t *testing.T) {
 	}
 }
 
-// TestCompare: later plugins may add to the result, not take away.
+// TestCompare: a result without the interface is none of the attachment. What the
+// interface has in it is for [previous.expected].
 func TestCompare(t *testing.T) {
 	const eth0 = `"interfaces": [{"name": "eth0", "sandbox": "/run/netns/c1"}, {"name": "x"}]`
 	for _, c := range []struct {
@@ -92,8 +94,9 @@ func TestCompare(t *testing.T) {
 		{`null`, true, ""},
 		{`{` + eth0 + `, "ips": [{"address": "10.1.0.2/24", "interface": 0}, {"address": "10.7.0.2/24"}]}`, true, ""},
 		{`{` + eth0 + `, "ips": [{"address": "10.1.0.2/24"}]}`, true, ""},
-		{`{` + eth0 + `, "ips": [{"address": "10.1.0.2/24", "interface": 1}]}`, true, "lacks the address 10.1.0.2/24"},
-		{`{` + eth0 + `, "ips": [{"address": "10.1.0.2/16", "interface": 0}]}`, true, "lacks the address"},
+		{`{` + eth0 + `, "ips": [{"address": "10.1.0.2/24", "interface": 1}]}`, true, ""},
+		{`{` + eth0 + `, "ips": [{"address": "10.1.0.2/16", "interface": 0}]}`, true, ""},
+		{`{"interfaces": [{"name": "up0", "sandbox": "/x"}], "ips": [{"address": "10.1.0.2/16", "interface": 0}]}`, false, "lacks the address 10.1.0.2/24"},
 		{`{"ips": [{"address": "10.1.0.2/24"}]}`, true, "no interface eth0 in /run/netns/c1"},
 		{`{"ips": [{"address": "10.1.0.2/24"}]}`, false, ""},
 		{`{"interfaces": [{"name": "up0", "sandbox": "/x"}], "ips": [{"address": "10.1.0.2/24", "interface": 0}]}`, false, ""},
@@ -113,5 +116,35 @@ func TestCompare(t *testing.T) {
 	r := request(t, `{"name": "n", "cniVersion": "1.0.0", "prevResult": {"interfaces": [{"name": "eth0", "sandbox": "/proc/7/ns/net"}]}}`, "")
 	if prev, err := r.previous("/proc/7/ns/net"); err != nil || !prev.chained() {
 		t.Errorf("another path: %+v, %v", prev, err)
+	}
+}
+
+// TestExpected: CHECK holds the container against what the runtime remembers.
+func TestExpected(t *testing.T) {
+	for prev, want := range map[string]string{
+		`null`: "the record",
+		`{"interfaces": [{"name": "eth0", "sandbox": "/run/netns/other"}], "ips": [{"address": "10.1.0.2/24"}]}`:         "the record",
+		`{"interfaces": [{"name": "eth0", "sandbox": "/run/netns/c1"}]}`:                                                 "up  [] []",
+		`{"interfaces": [{"name": "br0"}, {"name": "eth0", "mac": "02:00:00:00:00:0A", "sandbox": "/run/netns/c1"}]}`:    "up 02:00:00:00:00:0a [] []",
+		`{"interfaces": [{"name": "eth0", "mac": "?", "sandbox": "/run/netns/c1"}], "routes": [{"dst": "10.9.1.2/16"}]}`: "up  [] [10.9.0.0/16 by invalid IP]",
+		`{"interfaces": [{"name": "eth0", "sandbox": "/run/netns/c1"}, {"name": "eth1", "sandbox": "/run/netns/c1"}],
+			"ips": [{"address": "10.1.0.9/24", "interface": 0}, {"address": "10.2.0.9/24", "interface": 1}, {"address": "fd00::9/64"}],
+			"routes": [{"dst": "0.0.0.0/0", "gw": "10.1.0.1"}, {"dst": "fd01::/16", "gw": "fd00::1"}]}`: "up  [10.1.0.9/24 fd00::9/64] [0.0.0.0/0 by 10.1.0.1 fd01::/16 by fd00::1]",
+	} {
+		prevResult, err := request(t, `{"name": "n", "cniVersion": "1.0.0", "prevResult": `+prev+`}`, "").previous()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := "the record"
+		if e := prevResult.expected(); e != nil {
+			var routes []string
+			for _, r := range e.Routes {
+				routes = append(routes, fmt.Sprint(r.Dst, " by ", r.Gateway))
+			}
+			got = fmt.Sprintf("%s %s %v %v", map[bool]string{true: "up", false: "?"}[e.Up], e.MAC, e.Addresses, routes)
+		}
+		if got != want {
+			t.Errorf("%s: %s, want %s", prev, got, want)
+		}
 	}
 }

@@ -58,7 +58,9 @@ func (p *plugin) delMarked(r *Request, role attach.Role) error {
 	return errors.Join(errs...)
 }
 
-// check compares the kernel, and what the runtime remembers, with the record.
+// check compares the host with the record, and the container with what the runtime
+// remembers (SPEC section 2, CHECK): the plugins behind this one, and who else has edited the
+// runtime's result since, have changed it on purpose.
 func (p *plugin) check(r *Request) error {
 	a, err := p.attached(r)
 	if err != nil {
@@ -71,14 +73,17 @@ func (p *plugin) check(r *Request) error {
 	}
 	was := a.Netns
 	a.Netns = r.Netns // the same namespace, perhaps by another path
-	for _, st := range a.Steps {
-		if d, ok := st.(*ipam.Delegate); ok {
-			d.Conf = r.StdinData // with the prevResult that its CHECK wants
-		}
-	}
 	prev, err := r.previous(was)
 	if err != nil {
 		return err
+	}
+	for _, st := range a.Steps {
+		switch st := st.(type) {
+		case *ipam.Delegate:
+			st.Conf = r.StdinData // with the prevResult that its CHECK wants
+		case interface{ Expect(*link.Expected) }:
+			st.Expect(prev.expected())
+		}
 	}
 	if !p.Unrecorded {
 		err = prev.compare(a, !p.Leases && !p.Joins)

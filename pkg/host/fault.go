@@ -9,6 +9,7 @@ import (
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/firewall"
 	"github.com/berth-cni/berth/pkg/ipam"
+	"github.com/berth-cni/berth/pkg/link"
 	"github.com/berth-cni/berth/pkg/names"
 )
 
@@ -22,7 +23,8 @@ func Bridges(all []*attach.Attachment) (sorted []string, networks map[string]*fi
 // current are the steps of a record that can be looked at, and made again, by
 // themselves. Left out are the addresses of another IPAM plugin, which is a program to
 // run for each container and would give others; and what is shared, which is looked at
-// once ([SharedBy]). The firewall's step has the settings that its network has by now.
+// once ([SharedBy]). The firewall's step has the settings that its network has by now. What
+// others have changed in the container is theirs ([link.Outside]).
 func current(a *attach.Attachment, networks map[string]*firewall.Network) []attach.Step {
 	var steps []attach.Step
 	for _, s := range a.Steps {
@@ -34,7 +36,7 @@ func current(a *attach.Attachment, networks map[string]*firewall.Network) []atta
 				s = n.Current(step)
 			}
 		}
-		steps = append(steps, s)
+		steps = append(steps, link.Outside(s))
 	}
 	return steps
 }
@@ -99,6 +101,6 @@ func Confirm(ctx context.Context, store *attach.Store, found []Fault, now time.T
 			return true
 		}
 		i := slices.IndexFunc(a.Steps, func(s attach.Step) bool { return s.Kind() == x.Kind })
-		return now.Sub(a.Created) < young && (i < 0 || a.Steps[i].Check(ctx, a) == nil)
+		return now.Sub(a.Created) < young && (i < 0 || link.Outside(a.Steps[i]).Check(ctx, a) == nil)
 	})
 }

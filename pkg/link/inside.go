@@ -233,55 +233,6 @@ func allowIPv6(a *attach.Attachment, dad bool) error {
 	return errors.Join(err, errDAD)
 }
 
-// checkInside tells whether the container's interface is as configureInside left
-// it. Routes may have moved to another table, which later plugins do.
-func checkInside(a *attach.Attachment, up bool) error {
-	c, err := dialIn(a.Netns)
-	if err != nil {
-		return err
-	}
-	defer c.close()
-	d, err := c.LinkByName(a.IfName)
-	if err != nil {
-		return fmt.Errorf("in the container: %w", err)
-	}
-	if up && d.Flags&unix.IFF_UP == 0 {
-		return fmt.Errorf("interface %s in the container is down", a.IfName)
-	}
-	have, err := c.addresses(d.Index)
-	if err != nil {
-		return err
-	}
-	for _, addr := range a.Addresses {
-		if !slices.Contains(have, addr.Prefix) {
-			return fmt.Errorf("interface %s in the container lacks its address %s", a.IfName, addr.Prefix)
-		}
-	}
-	return c.checkRoutes(a, d.Index)
-}
-
-func (c *conn) checkRoutes(a *attach.Attachment, index int) error {
-	have := map[bool][]rtnl.Route{}
-	for _, want := range a.Routes {
-		want = withGateway(want, a.Addresses)
-		v4 := want.Dst.Addr().Is4()
-		if have[v4] == nil {
-			all, err := c.routes(rtnl.Family(want.Dst.Addr()), 0)
-			if err != nil {
-				return err
-			}
-			have[v4] = all
-		}
-		found := slices.ContainsFunc(have[v4], func(r rtnl.Route) bool {
-			return r.Dst == want.Dst.Masked() && r.Gateway == routeOf(index, want).Gateway && r.Index == index
-		})
-		if !found {
-			return fmt.Errorf("the container lacks its route to %s by %s on %s", want.Dst, want.Gateway, a.IfName)
-		}
-	}
-	return nil
-}
-
 // MAC returns the MAC of a container's interface that was given none: 02:42 and
 // the IPv4 address, so that an address never moves to another MAC and no
 // neighbour's cache goes stale; else 02:42 and a hash of the IPv6 address, or of

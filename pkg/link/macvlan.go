@@ -21,6 +21,8 @@ var ErrMaster = errors.New("cannot be the master of this macvlan")
 // interface, with a MAC and addresses of its own on the network that the master is
 // on.
 type Macvlan struct {
+	expectable
+
 	Master string `json:"master"`
 	// Mode says who the child can talk to: bridge, the master's other children, too;
 	// private, none of them; vepa, them by way of the switch; passthru, the only
@@ -277,14 +279,14 @@ func (c *conn) deleteIndex(index int) error {
 }
 
 // Check tells whether the interface is up, on its master and in its mode, with its
-// MAC, addresses and routes.
+// MAC, addresses and routes, or as is expected.
 func (m *Macvlan) Check(_ context.Context, a *attach.Attachment) error {
 	c, err := dialIn(a.Netns)
 	if err != nil {
 		return err
 	}
 	defer c.close()
-	d, err := c.LinkByName(a.IfName)
+	d, err := m.find(c, a)
 	if err != nil {
 		return fmt.Errorf("in the container: %w", err)
 	}
@@ -303,8 +305,24 @@ func (m *Macvlan) Check(_ context.Context, a *attach.Attachment) error {
 		return fmt.Errorf("interface %s in the container is not on %s", a.IfName, m.Master)
 	case d.Mode != MacvlanMode(m.Mode):
 		return fmt.Errorf("interface %s in the container is not in mode %s", a.IfName, m.Mode)
-	case d.MAC.String() != a.MAC:
+	case m.expected == nil && d.MAC.String() != a.MAC:
 		return fmt.Errorf("interface %s in the container has the MAC %s, not %s", a.IfName, d.MAC, a.MAC)
 	}
-	return checkInside(a, true)
+	return m.checkInside(c, d, a, true)
+}
+
+// find returns the interface; by its mark, whatever the container calls it, where no more
+// than its being there is expected.
+func (m *Macvlan) find(c *conn, a *attach.Attachment) (*rtnl.Link, error) {
+	d, err := c.LinkByName(a.IfName)
+	if err == nil && d.Alias == mark(a) || m.expected == nil || !m.expected.none() {
+		return d, err
+	}
+	all, listed := c.Links()
+	for _, other := range all {
+		if other.Alias == mark(a) && other.Kind == "macvlan" {
+			return other, nil
+		}
+	}
+	return d, errors.Join(err, listed)
 }

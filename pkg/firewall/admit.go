@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/berth-cni/berth/pkg/internal/xtables"
 )
 
 // admitMark is the comment of the rules that let VXLAN packets in.
@@ -31,8 +33,8 @@ func Admit(ctx context.Context, ports []int) error {
 		err = errors.Join(err, firewalld{}.admit(ctx, ports))
 	}
 	for _, c := range chains {
-		if c.drops {
-			err = errors.Join(err, c.admit(ports))
+		if c.Drops {
+			err = errors.Join(err, admitIn(c.Form, ports))
 		}
 	}
 	if err != nil {
@@ -41,8 +43,8 @@ func Admit(ctx context.Context, ports []int) error {
 	return nil
 }
 
-func (f filter) admit(ports []int) error {
-	t, err := f.tables()
+func admitIn(f xtables.Form, ports []int) error {
+	t, err := f.Open()
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/berth-cni/berth/pkg/internal/netlink"
 	"github.com/berth-cni/berth/pkg/internal/nftnl"
+	"github.com/berth-cni/berth/pkg/internal/xtables"
 	"golang.org/x/sys/unix"
 )
 
@@ -72,4 +73,15 @@ func (f firewalld) close(ctx context.Context, bridge string) error {
 		return nil
 	}
 	return f.run(ctx, "--remove-interface", bridge)
+}
+
+// otherFirewalls asks the kernel, and starts no program: whether firewalld runs, by
+// its table, and which of these built-in chains iptables has.
+func otherFirewalls(s *socket, names ...string) (hasFirewalld bool, all []xtables.Chain, err error) {
+	table := nftnl.Question(nftnl.GetTable, unix.NFPROTO_INET).Text(unix.NFTA_TABLE_NAME, firewalldTable)
+	if err := s.Ask([]*netlink.Request{table}, func(int, netlink.Message) { hasFirewalld = true }); err != nil {
+		return false, nil, err
+	}
+	all, err = xtables.Chains(s.Socket, names...)
+	return hasFirewalld, all, err
 }

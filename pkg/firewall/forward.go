@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/internal/xtables"
 )
 
 // Forward is the step that has the host's other firewalls let a bridge's traffic
@@ -126,15 +127,15 @@ func (f *Forward) missing(ctx context.Context) (all []opening, err error) {
 		}
 	}
 	for _, c := range chains {
-		if !c.drops {
+		if !c.Drops {
 			continue
 		}
-		for _, ifName := range f.interfaces(c.name) {
-			rules := rulesThrough(ifName, c.name)
-			there, bad := c.marked(forwardComment(ifName))
+		for _, ifName := range f.interfaces(c.Name) {
+			rules := rulesThrough(ifName, c.Name)
+			there, bad := c.Count(forwardComment(ifName))
 			err = errors.Join(err, bad)
 			if there < len(rules) {
-				all = append(all, opening{f.refusal(ifName, c), c.program, func(context.Context) error { return c.ensure(rules) }})
+				all = append(all, opening{f.refusal(ifName, c), c.Program, func(context.Context) error { return ensureIn(c.Form, rules) }})
 			}
 		}
 	}
@@ -150,12 +151,12 @@ func (f *Forward) interfaces(chain string) []string {
 	return []string{f.Bridge, f.Tunnel}
 }
 
-func (f *Forward) refusal(ifName string, c otherChain) string {
+func (f *Forward) refusal(ifName string, c xtables.Chain) string {
 	what := "bridge " + ifName
 	if ifName == f.Tunnel {
 		what = "VXLAN device " + ifName
 	}
-	if c.name == "INPUT" {
+	if c.Name == "INPUT" {
 		return fmt.Sprintf("the INPUT policy of %s is drop, and questions for names are not let in by %s", c, what)
 	}
 	return fmt.Sprintf("the FORWARD policy of %s is drop, and %s is not let through", c, what)
@@ -193,8 +194,8 @@ func (f *Forward) Remove(ctx context.Context) error {
 			err = errors.Join(err, firewalld{}.close(ctx, ifName))
 		}
 		for _, c := range chains {
-			if there, bad := c.marked(forwardComment(ifName)); bad == nil && there > 0 {
-				err = errors.Join(err, c.remove(rulesThrough(ifName, c.name)))
+			if there, bad := c.Count(forwardComment(ifName)); bad == nil && there > 0 {
+				err = errors.Join(err, removeFrom(c.Form, rulesThrough(ifName, c.Name)))
 			}
 		}
 	}

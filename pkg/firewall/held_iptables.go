@@ -8,12 +8,11 @@ import (
 	"os/exec"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/internal/netlink"
 	"github.com/berth-cni/berth/pkg/internal/nftnl"
-	"github.com/berth-cni/berth/pkg/internal/proc"
+	"github.com/berth-cni/berth/pkg/internal/xtables"
 	"github.com/coreos/go-iptables/iptables"
 	"golang.org/x/sys/unix"
 )
@@ -44,8 +43,7 @@ func (l *heldList) iptables(ctx context.Context) error {
 
 // chainsThere tells whether the kernel may have our chains, in either form of iptables.
 func chainsThere(v6 bool) (bool, error) {
-	names, _ := proc.Read(xtLayouts[v6].names) // absent: no program has used them since boot
-	if slices.Contains(strings.Split(names, "\n"), "nat") {
+	if xtables.InUse("nat", v6) {
 		return true, nil
 	}
 	s, err := dial()

@@ -14,9 +14,6 @@ func FuzzAnswers(f *testing.F) {
 	f.Add(nftnl.Request(nftnl.DelTable, 0, unix.NFPROTO_INET).Text(unix.NFTA_TABLE_NAME, TableName).Append(nil, 1, 0))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		damage(netlink.Messages(data))
-		for m := range netlink.Messages(data) {
-			drops(m)
-		}
 	})
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 
+	"github.com/berth-cni/berth/pkg/internal/xtables"
 	"github.com/coreos/go-iptables/iptables"
 )
 
@@ -59,4 +60,27 @@ func deleteTexts(t *iptables.IPTables, all []text) error {
 func isGone(err error) bool {
 	var e *iptables.Error
 	return errors.As(err, &e) && e.IsNotExist()
+}
+
+// ensureIn adds the rules that are not there.
+func ensureIn(f xtables.Form, rules []text) error {
+	t, err := f.Open()
+	if err != nil {
+		return err
+	}
+	for _, x := range rules {
+		if err := x.ensure(t); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// removeFrom deletes the rules that are there.
+func removeFrom(f xtables.Form, rules []text) error {
+	t, err := f.Open()
+	if err != nil {
+		return err
+	}
+	return deleteTexts(t, rules)
 }

@@ -50,6 +50,9 @@ func Watch(ctx context.Context) (<-chan struct{}, error) {
 	return damaged, nil
 }
 
+// watched are the built-in chains that [Admit] and [Forward] are about.
+var watched = map[string]bool{"INPUT": true, "FORWARD": true}
+
 // damage tells whether one of the messages is about what [Watch] looks for.
 func damage(all iter.Seq[netlink.Message]) bool {
 	for m := range all {
@@ -67,9 +70,9 @@ func damages(m netlink.Message) bool {
 	case nftnl.NewTable:
 		return name == firewalldTable
 	case nftnl.NewChain:
-		return name == "filter" && hooks[text(unix.NFTA_CHAIN_NAME)] != 0
+		return name == "filter" && watched[text(unix.NFTA_CHAIN_NAME)]
 	case nftnl.DelRule:
-		return name == TableName || name == firewalldTable || name == "filter" && hooks[text(unix.NFTA_RULE_CHAIN)] != 0
+		return name == TableName || name == firewalldTable || name == "filter" && watched[text(unix.NFTA_RULE_CHAIN)]
 	case nftnl.DelTable, nftnl.DelChain, nftnl.DelSet:
 		return name == TableName || name == firewalldTable
 	}

@@ -1,4 +1,4 @@
-package firewall
+package xtables
 
 import (
 	"bytes"
@@ -48,29 +48,34 @@ var xtLayouts = map[bool]*xtLayout{
 }
 
 // hooks are the numbers of the built-in chains (NF_INET_*, linux/netfilter.h).
-var hooks = map[string]int{"INPUT": unix.NF_INET_LOCAL_IN, "FORWARD": unix.NF_INET_FORWARD}
+var hooks = map[string]int{"PREROUTING": unix.NF_INET_PRE_ROUTING, "INPUT": unix.NF_INET_LOCAL_IN, "FORWARD": unix.NF_INET_FORWARD,
+	"OUTPUT": unix.NF_INET_LOCAL_OUT, "POSTROUTING": unix.NF_INET_POST_ROUTING}
 
-// legacyChains are the built-in chains of the filter tables. Such a table exists only
-// when somebody has used it, and is not made by asking for it.
-func legacyChains(names []string) (all []otherChain, err error) {
+// InUse tells whether a program has used a table of the older form since boot: it exists
+// only then, and is not made by asking for it.
+func InUse(table string, v6 bool) bool {
+	tables, _ := proc.Read(xtLayouts[v6].names) // absent: none was used
+	return slices.Contains(strings.Split(tables, "\n"), table)
+}
+
+// legacyChains are built-in chains of the filter tables.
+func legacyChains(names []string) (all []Chain, err error) {
 	for _, v6 := range []bool{false, true} {
-		layout := xtLayouts[v6]
-		tables, _ := proc.Read(layout.names) // absent: no program has used them since boot
-		if !slices.Contains(strings.Split(tables, "\n"), "filter") {
+		if !InUse("filter", v6) {
 			continue
 		}
-		t, err := readXtable("filter", layout)
+		form := Form{Legacy: true, V6: v6}
+		t, err := readXtable("filter", xtLayouts[v6])
 		if err != nil {
-			return nil, fmt.Errorf("read the filter table of %s: %w", filter{legacy: true, v6: v6}, err)
+			return nil, fmt.Errorf("read the filter table of %s: %w", form, err)
 		}
 		for _, name := range names {
-			hook := hooks[name]
-			drops, err := t.drops(hook)
+			drops, err := t.drops(hooks[name])
 			if err != nil {
-				return nil, fmt.Errorf("read the filter table of %s: %w", filter{legacy: true, v6: v6}, err)
+				return nil, fmt.Errorf("read the filter table of %s: %w", form, err)
 			}
-			all = append(all, otherChain{filter: filter{legacy: true, v6: v6}, name: name, drops: drops,
-				marked: func(comment string) (int, error) { return t.count(hook, comment) }})
+			all = append(all, Chain{Form: form, Name: name, Drops: drops,
+				Count: func(comment string) (int, error) { return t.count(hooks[name], terminated(comment)) }})
 		}
 	}
 	return all, nil
@@ -144,9 +149,8 @@ func (t *xtable) drops(hook int) (bool, error) {
 	return int32(binary.NativeEndian.Uint32(e[at:])) == -1, nil
 }
 
-// count counts the rules of a built-in chain that have a comment.
-func (t *xtable) count(hook int, comment string) (n int, err error) {
-	want := append([]byte(comment), 0)
+// count counts the rules of a built-in chain that have some bytes in them, as of a comment.
+func (t *xtable) count(hook int, want []byte) (n int, err error) {
 	for at := t.info.Hook[hook]; at < t.info.Underflow[hook]; {
 		e, next, err := t.entry(at)
 		if err != nil {

@@ -238,6 +238,16 @@ func TestCreatedNetworkIsProtected(t *testing.T) {
 	}
 	b.answers(b.outside, openAddr+":81", open, sandbox.OutsideAddr4)
 	b.answers(b.outside, first6(o)+":80", open, sandbox.OutsideAddr6)
+	must(t, b.Script("ip -n web address add 10.99.0.77/24 dev eth0\nip -n web address add fd00:99::77/64 dev eth0 nodad"))
+	for _, from := range []string{addr, strings.Trim(first6(r), "[]"), "10.99.0.77", "fd00:99::77"} {
+		to := "10.99.0.1"
+		if strings.Contains(from, ":") {
+			to = "fd00:99::1"
+		}
+		if _, err := web.Output("ping", "-c1", "-W1", "-I", from, to); (err == nil) != !strings.Contains(from, "77") {
+			t.Errorf("from %s the container reaches its gateway: %v", from, err)
+		}
+	}
 	vault := b.container("vault")
 	if v, _ := b.add(b.file("vault"), vault); len(v.IPs) != 1 || v.IPs[0].Gateway != "" {
 		t.Errorf("of an isolated network: %+v", v.IPs)

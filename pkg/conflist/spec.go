@@ -43,6 +43,9 @@ type Known struct {
 	Pools    []Pool
 	Random   io.Reader
 	Now      time.Time
+	// NoSpoofCheck is why the kernel cannot hold containers to their own addresses; nil: it
+	// can.
+	NoSpoofCheck error
 	// Exists tells whether the host has an interface, and whether it is a bridge.
 	Exists func(name string) (there, bridge bool, err error)
 }
@@ -150,10 +153,13 @@ func (p *plan) bridge() {
 	}
 	p.conf.IsGateway, p.conf.IsDefaultGateway = p.Internal, !p.Internal
 	p.conf.Isolate = p.Isolate == nil && !p.Internal || p.Isolate != nil && *p.Isolate
-	p.conf.Names, p.conf.IPSpoofCheck = !p.NoNames, true
+	p.conf.Names, p.conf.IPSpoofCheck = !p.NoNames, p.host.NoSpoofCheck == nil
 	p.setOptions()
 	if p.Internal && p.conf.IPMasq != nil && *p.conf.IPMasq {
 		p.refuse("--opt: ipMasq=true: cannot be together with --internal")
+	}
+	if p.conf.IPSpoofCheck && p.host.NoSpoofCheck != nil {
+		p.refuse("--opt: ipspoofchk=true: %w", p.host.NoSpoofCheck)
 	}
 	if p.NoICC && !p.conf.NoICC() {
 		p.refuse("--opt: icc=true: cannot be together with --no-icc")

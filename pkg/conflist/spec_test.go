@@ -2,6 +2,7 @@ package conflist
 
 import (
 	"bytes"
+	"errors"
 	"net/netip"
 	"strings"
 	"testing"
@@ -165,6 +166,19 @@ bridge: br-old: is that of network old: --opt bridge=NAME takes another
 		if err == nil || err.Error() != strings.TrimSuffix(c.want, "\n") {
 			t.Errorf("%+v:\ngot  %v\nwant %s", c.spec, err, c.want)
 		}
+	}
+}
+
+// TestNoSpoofCheck: on a kernel that cannot, the default is without.
+func TestNoSpoofCheck(t *testing.T) {
+	h := host(t)
+	h.NoSpoofCheck = errors.New("the kernel is too old")
+	c, err := (&Spec{Name: "n", Driver: Bridge}).Plan(h)
+	if err != nil || c.Plugins[0].IPSpoofCheck {
+		t.Errorf("%+v, %v", c, err)
+	}
+	if _, err := (&Spec{Name: "n", Driver: Bridge, Options: []string{"ipspoofchk=true"}}).Plan(h); err == nil || err.Error() != "--opt: ipspoofchk=true: the kernel is too old" {
+		t.Error(err)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/conflist"
+	"github.com/berth-cni/berth/pkg/firewall"
 	"github.com/berth-cni/berth/pkg/link"
 	"github.com/berth-cni/berth/pkg/overlay"
 )
@@ -44,6 +45,9 @@ func (h *Host) Create(ctx context.Context, s *conflist.Spec, pools []conflist.Po
 	if err != nil {
 		return &RefusedError{s.Name, err}
 	}
+	if s.Driver == conflist.Bridge && known.NoSpoofCheck != nil {
+		h.Warn(fmt.Errorf("network %s: containers can send from addresses that are not theirs: %w", s.Name, known.NoSpoofCheck))
+	}
 	data, err := made.JSON()
 	if err != nil {
 		return err
@@ -53,7 +57,7 @@ func (h *Host) Create(ctx context.Context, s *conflist.Spec, pools []conflist.Po
 
 // known is what a new network has to live with.
 func (h *Host) known(n *Networks, pools []conflist.Pool) (*conflist.Known, error) {
-	k := &conflist.Known{Links: map[string]string{}, Pools: pools, Random: rand.Reader, Now: h.Now(),
+	k := &conflist.Known{Links: map[string]string{}, Pools: pools, Random: rand.Reader, Now: h.Now(), NoSpoofCheck: firewall.SpoofStatus(),
 		Exists: func(name string) (bool, bool, error) {
 			there, err := link.Exists(name)
 			return there, there && link.IsBridge(name), err

@@ -22,7 +22,7 @@ func made(t *testing.T) cnitest.Made {
 	}
 	return cnitest.Made{
 		Mode: mode, Network: "blue", Bridge: local.Network.Bridge(),
-		Conf: `{"cniVersion": "1.1.0", "name": "blue", "type": "vxlan-overlay", "macspoofchk": true}`,
+		Conf: `{"cniVersion": "1.1.0", "name": "blue", "type": "vxlan-overlay", "macspoofchk": true, "ipspoofchk": true}`,
 		Address: func(n byte) []netip.Addr {
 			return []netip.Addr{cnitest.Nth(local.Blocks[0], n), cnitest.Nth(local.Blocks[2], n)}
 		},

@@ -43,7 +43,7 @@ func (c *config) Plan(r *cni.Request) ([]attach.Step, error) {
 	}
 	rules.Overlay = n.Device()
 	blocks := addresses(local)
-	return []attach.Step{
+	steps := []attach.Step{
 		&attach.Network{Name: c.Name, Plugin: "vxlan-overlay", Link: n.Bridge(), Subnets: n.Subnets, Ranges: blocks.Spans(), Settings: c.Settings(policy)},
 		r.Addresses(blocks),
 		&link.Gateway{Gateway: true, DefaultRoute: c.IsDefaultGateway && !n.Internal, NoDefault: n.Internal || r.KeepsDefaultRoute()},
@@ -55,8 +55,11 @@ func (c *config) Plan(r *cni.Request) ([]attach.Step, error) {
 			NoICC: n.NoICC, MACSpoofCheck: c.MACSpoofCheck, DAD: c.EnableDAD, AcceptRA: r.AcceptRA(blocks)},
 		rules,
 		&firewall.Hairpin{Backend: rules.Backend, Bridge: n.Bridge()},
-		r.Names(n.Bridge(), n.Internal, n.Subnets),
-	}, nil
+	}
+	if c.IPSpoofCheck {
+		steps = append(steps, &firewall.Spoof{})
+	}
+	return append(steps, r.Names(n.Bridge(), n.Internal, n.Subnets)), nil
 }
 
 // local reads what the host knows of the network, and whether it may be used.

@@ -257,3 +257,30 @@ func TestCreatedNetworkIsProtected(t *testing.T) {
 		t.Errorf("ls: %s, want %s", list, want)
 	}
 }
+
+// TestSpoofOfSeveralNetworks: a container that is on two networks answers by the one that
+// has its default route what it was asked on the other; once it has left that one, its
+// address there is no longer its own.
+func TestSpoofOfSeveralNetworks(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	b.does("network create --no-names --subnet 10.99.0.0/24 --subnet fd00:99::/64 one")
+	b.does("network create --no-names --subnet 10.98.0.0/24 --subnet fd00:98::/64 two")
+	c := b.container("c1")
+	b.add(b.file("one"), c)
+	b.does("network connect two c1 --ip 10.98.0.9,fd00:98::9 --publish 8088:80")
+	serve(t, c, ":80")
+	b.answers(b.outside, sandbox.HostAddr4+":8088", c, sandbox.OutsideAddr4)
+	b.answers(b.outside, "["+sandbox.HostAddr6+"]:8088", c, sandbox.OutsideAddr6)
+	b.does("network disconnect two c1")
+	must(t, b.Script("ip -n c1 address add 10.98.0.9/32 dev eth0\nip -n c1 address add fd00:98::9/128 dev eth0 nodad"))
+	for from, lost := range map[string]bool{"10.99.0.2": false, "fd00:99::2": false, "10.98.0.9": true, "fd00:98::9": true} {
+		to := sandbox.HostAddr4
+		if strings.Contains(from, ":") {
+			to = sandbox.HostAddr6
+		}
+		if _, err := c.Output("ping", "-c1", "-W1", "-I", from, to); (err != nil) != lost {
+			t.Errorf("from %s the container reaches %s: %v", from, to, err)
+		}
+	}
+}

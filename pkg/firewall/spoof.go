@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"net"
 	"net/netip"
 	"time"
@@ -16,7 +17,8 @@ import (
 // Spoof is the step that holds what a container sends to its own addresses: a frame that
 // enters the bridge with another source MAC, or another IPv4 or IPv6 source address, is
 // dropped, and so are ARP messages and neighbor advertisements that claim another address,
-// router advertisements and redirects. It takes nftables' bridge family (kernel 3.14,
+// router advertisements and redirects. Its addresses on other networks whose containers are
+// held to theirs count as its own: what it is asked there it may answer here. It takes nftables' bridge family (kernel 3.14,
 // CONFIG_NF_TABLES_BRIDGE), with either backend.
 //
 // What a container sends without an address yet passes: DHCP requests (RFC 2131), probes
@@ -110,9 +112,18 @@ func (s *Spoof) elements(a *attach.Attachment) ([]nftnl.Element, error) {
 		return nil, fmt.Errorf("MAC %q: %w", a.MAC, err)
 	}
 	port, hash := nftnl.Name(a.HostIfName()), a.Hash()
+	container := containerNumber(a.Container)
 	all := []nftnl.Element{
 		{Set: spoofPorts, Key: port, Comment: hash},
 		{Set: spoofMACs, Key: nftnl.Join(port, mac), Comment: hash},
+		{Set: spoofContainers, Key: port, Value: container, Comment: hash},
+	}
+	for _, addr := range a.Addresses {
+		set, ip := spoofAlso4, addr.Prefix.Addr()
+		if ip.Is6() {
+			set = spoofAlso6
+		}
+		all = append(all, nftnl.Element{Set: set, Key: nftnl.Join(container, ip.AsSlice()), Comment: hash})
 	}
 	own := func(set string, ip netip.Addr) {
 		all = append(all, nftnl.Element{Set: set, Key: nftnl.Join(port, mac, ip.AsSlice()), Comment: hash})
@@ -127,6 +138,13 @@ func (s *Spoof) elements(a *attach.Attachment) ([]nftnl.Element, error) {
 		own(spoofClaims6, ip)
 	}
 	return all, nil
+}
+
+// containerNumber tells containers apart, in a mark.
+func containerNumber(id string) []byte {
+	h := fnv.New32a()
+	h.Write([]byte(id))
+	return nftnl.Host(h.Sum32())
 }
 
 // linkLocal is the address that an interface gives itself by its MAC (RFC 4291, appendix

@@ -18,18 +18,24 @@ const (
 	spoofMACs            = "macs"  // each with its MAC
 	spoofOwn4, spoofOwn6 = "own4", "own6"
 	spoofClaims6         = "claims6" // as own6: nft of 2023 has no name for the target of neighbor discovery
+	// A container that is on several networks answers on one of them what it was asked by
+	// its address on another, whose default route it does not have: each port leads to its
+	// container, by a number, and that to all of its addresses.
+	spoofContainers        = "containers"
+	spoofAlso4, spoofAlso6 = "also4", "also6"
 )
 
 // checked is the chain of what may be spoofed. The number at its end is the version of
 // the table, as that of publish is.
 const (
-	checked      = "checked_1"
-	checkedUsers = 9 + 1 // its rules, and the jump to it
+	checked      = "checked_2"
+	checkedUsers = 13 + 1 // its rules, and the jump to it
 	checkedIPv6  = "checked_ipv6"
 )
 
 func spoofSets() []nftnl.Set {
 	name, mac, ip4, ip6 := nftables.TypeIFName, nftables.TypeEtherAddr, nftables.TypeIPAddr, nftables.TypeIP6Addr
+	mark := nftables.TypeMark
 	target := nftables.TypeInteger
 	target.Bytes = 16
 	return []nftnl.Set{
@@ -38,6 +44,9 @@ func spoofSets() []nftnl.Set {
 		{Name: spoofOwn4, Key: nftables.MustConcatSetType(name, mac, ip4)},
 		{Name: spoofOwn6, Key: nftables.MustConcatSetType(name, mac, ip6)},
 		{Name: spoofClaims6, Key: nftables.MustConcatSetType(name, mac, target), Seen: nftnl.TypeOf(nftnl.IifName(), nftnl.Field(17, 2), nftnl.Raw(64, 128))},
+		{Name: spoofContainers, Key: name, Data: mark, IsMap: true, Seen: nftnl.HostOrderMap()},
+		{Name: spoofAlso4, Key: nftables.MustConcatSetType(mark, ip4)},
+		{Name: spoofAlso6, Key: nftables.MustConcatSetType(mark, ip6)},
 	}
 }
 
@@ -87,6 +96,8 @@ func spoofChains() []nftnl.Chain {
 			rule(none(), icmp(mldReport), accept()),                                                          // ip6 saddr :: icmpv6 type mld-listener-report accept
 			rule(none(), icmp(mldDone), accept()),                                                            // ip6 saddr :: icmpv6 type mld-listener-done accept
 			rule(none(), icmp(mld2Report), accept()),                                                         // ip6 saddr :: icmpv6 type mld2-listener-report accept
+			rule(markContainer()),                                                                            // meta mark set iifname map @containers
+			rule(etherType(unix.ETH_P_IPV6), in(spoofAlso6, markOf, saddr6), unmark(), accept()),             // meta mark . ip6 saddr @also6 meta mark set 0 accept
 			rule(count(), drop()),                                                                            // counter drop
 		},
 	}, {
@@ -95,8 +106,12 @@ func spoofChains() []nftnl.Chain {
 			rule(notIn(spoofMACs, iif, etherSource), count(), drop()),                                                                                                          // iifname . ether saddr != @macs counter drop
 			rule(etherType(unix.ETH_P_ARP), in(spoofOwn4, iif, arpMAC, arpSource), accept()),                                                                                   // meta protocol arp iifname . arp saddr ether . arp saddr ip @own4 accept
 			rule(etherType(unix.ETH_P_ARP), arpSource.prefix(netip.IPv4Unspecified(), 4), in(spoofOwn4, iif, arpMAC, arpTarget), accept()),                                     // meta protocol arp arp saddr ip 0.0.0.0 iifname . arp saddr ether . arp daddr ip @own4 accept
+			rule(etherType(unix.ETH_P_ARP), markContainer()),                                                                                                                   // meta protocol arp meta mark set iifname map @containers
+			rule(etherType(unix.ETH_P_ARP), in(spoofMACs, iif, arpMAC), in(spoofAlso4, markOf, arpSource), unmark(), accept()),                                                 // meta protocol arp iifname . arp saddr ether @macs meta mark . arp saddr ip @also4 meta mark set 0 accept
 			rule(etherType(unix.ETH_P_ARP), count(), drop()),                                                                                                                   // meta protocol arp counter drop
 			rule(etherType(unix.ETH_P_IP), saddr4.prefix(netip.IPv4Unspecified(), 4), udp(), compare(udpPorts.load(register32), expr.CmpOpEq, []byte{0, 68, 0, 67}), accept()), // ip saddr 0.0.0.0 udp sport 68 udp dport 67 accept
+			rule(etherType(unix.ETH_P_IP), markContainer()),                                                                                                                    // meta protocol ip meta mark set iifname map @containers
+			rule(etherType(unix.ETH_P_IP), in(spoofAlso4, markOf, saddr4), unmark(), accept()),                                                                                 // meta protocol ip meta mark . ip saddr @also4 meta mark set 0 accept
 			rule(etherType(unix.ETH_P_IP), count(), drop()),                                                                                                                    // meta protocol ip counter drop
 			rule(etherType(unix.ETH_P_IPV6), jump(checkedIPv6)),                                                                                                                // meta protocol ip6 jump checked_ipv6
 			// A tag in a tag: what is in it cannot be seen.
@@ -119,6 +134,18 @@ func spoofChains() []nftnl.Chain {
 // (ETH_P_*, linux/if_ether.h).
 func etherType(proto uint16) []expr.Any {
 	return compare(&expr.Meta{Key: expr.MetaKeyPROTOCOL, Register: register32}, expr.CmpOpEq, nftnl.Port(proto))
+}
+
+// markOf is the packet's mark. What comes from another namespace has none (skb_scrub_packet
+// in net/core/skbuff.c), so that a rule can keep a number in it for the next one.
+var markOf = meta(expr.MetaKeyMARK, 4)
+
+func markContainer() []expr.Any {
+	return append(lookup(spoofContainers, true, iif), &expr.Meta{Key: expr.MetaKeyMARK, SourceRegister: true, Register: register32})
+}
+
+func unmark() []expr.Any {
+	return []expr.Any{&expr.Immediate{Register: register32, Data: nftnl.Host(0)}, &expr.Meta{Key: expr.MetaKeyMARK, SourceRegister: true, Register: register32}}
 }
 
 func notTransport(protocol byte) []expr.Any {

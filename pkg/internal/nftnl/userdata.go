@@ -25,6 +25,12 @@ func HostOrder() UserData {
 	return number(keyByteOrder, host)
 }
 
+// HostOrderMap is [HostOrder] for a map whose values are numbers in host byte order.
+func HostOrderMap() UserData {
+	const dataByteOrder, host = 1, 1
+	return append(HostOrder(), number(dataByteOrder, host)...)
+}
+
 // TypeOf is `typeof A . B`.
 func TypeOf(fields ...UserData) UserData {
 	const keyTypeof, concat = 3, 13

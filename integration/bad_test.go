@@ -48,7 +48,7 @@ var badKeys = []struct{ more, names string }{
 	{`"ipMasqBackend": "ebtables"`, "ipMasqBackend"}, {`"firewallBackend": "pf"`, "firewallBackend"},
 	{`"disableContainerInterface": true`, "disableContainerInterface"},
 	{`"names": true`, "names"}, {`"prevResult": 5`, "prevResult"}, {`"prevResult": {"cniVersion": "9.0.0"}`, "prevResult"},
-	{`"runtimeConfig": {"bandwidth": {"ingressRate": 1000}}`, "bandwidth"},
+	{`"isolated": true`, "isolate"}, {`"isolat": true`, "isolate"},
 	{`"runtimeConfig": {"ipRanges": [[{"subnet": "10.0.0.1/8"}]]}`, "ipRanges"},
 	{`"runtimeConfig": {"mac": "zz"}`, "mac"}, {`"runtimeConfig": {"mac": "01:00:00:00:00:01"}`, "mac"},
 	{`"args": {"cni": {"mac": "1:2:3"}}`, "mac"},

@@ -38,7 +38,6 @@ type RuntimeConfig struct {
 	MAC          string          `json:"mac"`
 	DNS          json.RawMessage `json:"dns"`
 	Aliases      json.RawMessage `json:"aliases"`
-	Bandwidth    json.RawMessage `json:"bandwidth"`
 	IPRanges     json.RawMessage `json:"ipRanges"`
 }
 
@@ -48,7 +47,8 @@ type networkArgs struct {
 		IPs []string `json:"ips"`
 		MAC string   `json:"mac"`
 
-		Links []string `json:"links"`
+		Links     []string `json:"links"`
+		Container string   `json:"container"` // of container-share
 	} `json:"cni"`
 }
 

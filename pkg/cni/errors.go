@@ -1,7 +1,6 @@
 package cni
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -9,6 +8,7 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/firewall"
+	"github.com/berth-cni/berth/pkg/internal/schema"
 	"github.com/berth-cni/berth/pkg/ipam"
 	"github.com/berth-cni/berth/pkg/link"
 	"github.com/containernetworking/cni/pkg/types"
@@ -64,17 +64,16 @@ func code(err error) *types.Error {
 		held      *attach.HeldError
 		taken     *firewall.TakenError
 		exhausted *ipam.ExhaustedError
-		syntax    *json.SyntaxError
-		badType   *json.UnmarshalTypeError
+		badType   *schema.TypeError
 	)
 	switch {
 	case errors.As(err, &env), errors.Is(err, link.ErrNotNetns):
 		number = types.ErrInvalidEnvironmentVariables
-	case errors.As(err, &syntax), errors.As(err, &badType):
-		number = types.ErrDecodingFailure
 	case errors.As(err, &config), errors.As(err, &overlap), errors.Is(err, link.ErrWrongKind), errors.Is(err, link.ErrMaster),
 		errors.Is(err, firewall.ErrNotLocal):
 		number = types.ErrInvalidNetworkConfig
+	case errors.Is(err, schema.ErrSyntax), errors.As(err, &badType):
+		number = types.ErrDecodingFailure
 	case errors.As(err, &later), errors.As(err, &exhausted) && exhausted.Grows:
 		number = types.ErrTryAgainLater
 	case errors.As(err, &held), errors.As(err, &taken):

@@ -69,8 +69,8 @@ func (m *Mode) roles() []attach.Role {
 // usable in spite of an error, as far as it could be read: for DEL, which must not
 // fail on them.
 func (m *Mode) Request(ctx context.Context, args *CmdArgs) (*Request, error) {
-	r, err := NewRequest(args, m.Config())
-	r.mode, r.ctx = m, ctx
+	r, err := newRequest(args, m.Config(), m)
+	r.ctx = ctx
 	return r, err
 }
 

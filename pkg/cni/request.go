@@ -6,10 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/firewall"
+	"github.com/berth-cni/berth/pkg/internal/schema"
 	"github.com/berth-cni/berth/pkg/ipam"
 	"github.com/berth-cni/berth/pkg/names"
 	"github.com/containernetworking/cni/pkg/types"
@@ -42,11 +42,12 @@ type served struct{ ips, ranges, ports, names bool }
 
 // NewRequest is [Mode.Request] for a mode that has nothing but a configuration.
 func NewRequest(args *CmdArgs, config Config) (*Request, error) {
-	r := &Request{CmdArgs: args, Conf: config.Common(), config: config, mode: &Mode{}, ctx: context.Background()}
-	err := json.Unmarshal(args.StdinData, config)
-	if err != nil {
-		err = fmt.Errorf("decode configuration: %w", err)
-	}
+	return newRequest(args, config, &Mode{})
+}
+
+func newRequest(args *CmdArgs, config Config, mode *Mode) (*Request, error) {
+	r := &Request{CmdArgs: args, Conf: config.Common(), config: config, mode: mode, ctx: context.Background()}
+	err := r.keys().Decode("", args.StdinData, config)
 	if err == nil {
 		err = r.decodeOptional()
 	}
@@ -114,8 +115,8 @@ func (r *Request) decodeOptional() error {
 		Searches []string `json:"searches"`
 		Options  []string `json:"options"`
 	}
-	err := errors.Join(optional("args", r.Conf.Args, &r.args), optional("dns", r.Conf.DNS, &r.dns),
-		optional("runtimeConfig.dns", r.Conf.Runtime.DNS, &runtime))
+	err := errors.Join(r.optional("args", r.Conf.Args, &r.args), r.optional("dns", r.Conf.DNS, &r.dns),
+		r.optional("runtimeConfig.dns", r.Conf.Runtime.DNS, &runtime))
 	if dns := (types.DNS{Nameservers: runtime.Servers, Search: runtime.Searches, Options: runtime.Options}); !dns.IsEmpty() {
 		r.dns = dns
 	}
@@ -124,14 +125,11 @@ func (r *Request) decodeOptional() error {
 
 // optional decodes a section of the configuration that may be absent or null. An
 // object without members leaves v as it is.
-func optional(key string, raw json.RawMessage, v any) error {
+func (r *Request) optional(key string, raw json.RawMessage, v any) error {
 	if len(raw) == 0 {
 		return nil
 	}
-	if err := json.Unmarshal(raw, v); err != nil {
-		return fmt.Errorf("decode %s: %w", key, err)
-	}
-	return nil
+	return r.keys().Section(key).Decode(key, raw, v)
 }
 
 // Plan reads what all modes share, has the mode make its plan and reports every
@@ -153,6 +151,7 @@ func (r *Request) Plan() ([]attach.Step, error) {
 		r.problems = append(r.problems, err)
 	}
 	r.wantedMAC, r.wantedIPs = r.mac(), r.ips()
+	r.look()
 	steps, err := r.config.Plan(r)
 	if err != nil {
 		return nil, err
@@ -174,7 +173,6 @@ func (r *Request) refuseUnserved() {
 	if r.mode.Leases {
 		return
 	}
-	r.refuseCapability("bandwidth", r.Conf.Runtime.Bandwidth, notBuilt)
 	r.refuseNames()
 	if r.mode.Unrecorded {
 		return
@@ -200,8 +198,6 @@ func (r *Request) FirewallBackend(key, word string) (string, error) {
 	return "", nil
 }
 
-const notBuilt = "this capability is not part of this version"
-
 // refuseCapability refuses a capability that is asked for and cannot be had. Zero
 // values ask for nothing.
 func (r *Request) refuseCapability(name string, raw json.RawMessage, why string) {
@@ -213,29 +209,7 @@ func (r *Request) refuseCapability(name string, raw json.RawMessage, why string)
 
 // asksFor tells whether a capability's value asks for anything.
 func asksFor(raw json.RawMessage) bool {
-	var v any
-	return len(raw) > 0 && !(json.Unmarshal(raw, &v) == nil && isZero(v))
-}
-
-func isZero(v any) bool {
-	switch v := v.(type) {
-	case nil:
-		return true
-	case float64:
-		return v == 0
-	case string:
-		return v == ""
-	case []any:
-		return !slices.ContainsFunc(v, func(x any) bool { return !isZero(x) })
-	case map[string]any:
-		for _, x := range v {
-			if !isZero(x) {
-				return false
-			}
-		}
-		return true
-	}
-	return false
+	return len(raw) > 0 && !schema.IsZero(raw)
 }
 
 // key names the attachment of the request.

@@ -1,7 +1,6 @@
 package cni
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -9,6 +8,7 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/firewall"
+	"github.com/berth-cni/berth/pkg/internal/schema"
 	"github.com/berth-cni/berth/pkg/link"
 	"github.com/containernetworking/cni/pkg/types"
 )
@@ -132,7 +132,6 @@ func TestValidNullIsNotAbsent(t *testing.T) {
 }
 
 func TestCodes(t *testing.T) {
-	var syntax *json.SyntaxError
 	for _, tt := range []struct {
 		err  error
 		want uint
@@ -146,7 +145,9 @@ func TestCodes(t *testing.T) {
 		{fmt.Errorf("x: %w", attach.ErrExists), CodeAttached},
 		{fmt.Errorf("x: %w", attach.ErrNotFound), types.ErrUnknownContainer},
 		{fmt.Errorf("%w: x", errMissing), CodeMissing},
-		{json.Unmarshal([]byte("{"), &syntax), types.ErrDecodingFailure},
+		{fmt.Errorf("x: %w", schema.ErrSyntax), types.ErrDecodingFailure},
+		{&schema.TypeError{}, types.ErrDecodingFailure},
+		{configError{&schema.TypeError{}}, types.ErrInvalidNetworkConfig},
 		{fmt.Errorf("x: %w", types.NewError(types.ErrTryAgainLater, "later", "")), types.ErrTryAgainLater},
 		{errors.New("x"), types.ErrInternal},
 	} {

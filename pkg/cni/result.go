@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/internal/schema"
 	"github.com/berth-cni/berth/pkg/ipam"
 	"github.com/berth-cni/berth/pkg/link"
 	"github.com/containernetworking/cni/pkg/types"
@@ -138,14 +139,14 @@ func (r *Request) previous(paths ...string) (*previous, error) {
 	}
 	version, data, err := versioned(r.Conf.PrevResult, r.Conf.CNIVersion)
 	if err != nil {
-		return nil, badConfig("prevResult: %w", err)
+		return nil, configError{schema.Explain("prevResult", err)}
 	}
 	res, err := create.Create(version, data)
 	if err == nil {
 		p.result, err = current.NewResultFromResult(res)
 	}
 	if err != nil {
-		return nil, badConfig("prevResult: %w", err)
+		return nil, configError{schema.Explain("prevResult", err)}
 	}
 	p.index = slices.IndexFunc(p.result.Interfaces, func(i *current.Interface) bool {
 		return i.Name == r.IfName && i.Sandbox != "" && (i.Sandbox == r.Netns || slices.Contains(paths, i.Sandbox))

@@ -6,6 +6,7 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/firewall"
+	"github.com/berth-cni/berth/pkg/internal/schema"
 	"github.com/berth-cni/berth/pkg/ipam"
 	"github.com/berth-cni/berth/pkg/link"
 	"github.com/containernetworking/cni/pkg/types"
@@ -152,7 +153,7 @@ func (r *Request) valid() (valid map[types.GCAttachment]bool, given bool, err er
 	}
 	var list []types.GCAttachment
 	if err := json.Unmarshal(raw, &list); err != nil {
-		return nil, true, badConfig("cni.dev/valid-attachments: %s: want a list of {containerID, ifname}: %w", raw, err)
+		return nil, true, &schema.TypeError{Key: "cni.dev/valid-attachments", Value: string(raw), Want: "a list of {containerID, ifname}"}
 	}
 	valid = make(map[types.GCAttachment]bool, len(list))
 	for _, v := range list {

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -56,6 +57,8 @@ func TestList(t *testing.T) {
 	put(t, d, "41-empty.conflist", `{"name": "empty", "plugins": []}`)
 	put(t, d, "42-again.conflist", `{"name": "chain", "plugins": [{"type": "bridge"}]}`)
 	put(t, d, "43-mistyped.conflist", `{"name": "x", "plugins": [{"type": 5}]}`)
+	put(t, d, "44-mistyped.conflist", `{"name": "y", "plugins": [{"type": "bridge", "mtu": "1500", "isolated": true}]}`)
+	put(t, d, "26-other.conflist", `{"name": "other", "plugins": [{"type": "ptp", "mtu": "1500", "isolated": true}]}`)
 	put(t, d, "README", `no network`)
 	put(t, d, ".berth.new", `{"half`)
 	all, err := d.List()
@@ -71,13 +74,15 @@ func TestList(t *testing.T) {
 		"chain bridge cni0 [10.3.0.0/16 10.4.0.0/16 fd00::/64] [portmap] [1.0.0 1.1.0]",
 		"static macvlan eth0 [10.5.0.0/16] [] []",
 		"strange calico  [] [calico] []",
+		"other ptp  [] [ptp] []",
 		"single ptp  [10.1.2.0/24] [ptp] [0.4.0]",
 	}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("got:\n%s", strings.Join(got, "\n"))
 	}
 	for _, want := range []string{"40-broken.conflist: is no CNI configuration", "41-empty.conflist: is no CNI configuration: want a name",
-		"42-again.conflist: network chain is in ", "43-mistyped.conflist: is no CNI configuration: plugins[0]"} {
+		"42-again.conflist: network chain is in ", "43-mistyped.conflist: is no CNI configuration: plugins[0].type: 5: want a string",
+		`44-mistyped.conflist: is no CNI configuration: plugins[0].mtu: "1500": want a whole number`} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("no %q in %v", want, err)
 		}
@@ -87,6 +92,20 @@ func TestList(t *testing.T) {
 	}
 	if _, err := Dir(filepath.Join(string(d), "README")).List(); err == nil {
 		t.Error("a file was a folder")
+	}
+}
+
+// TestSlips: what the plugins say of their keys, and nothing of other suites' plugins.
+func TestSlips(t *testing.T) {
+	f, err := Parse([]byte(`{"name": "a", "plugins": [
+		{"type": "bridge", "isGatway": true, "isolated": true, "ipam": {"subnet": "10.3.0.0/16", "dataDir": "/x"}},
+		{"type": "macvlan", "ipam": {"type": "host-local", "dataDir": "/x"}}, {"type": "portmap", "isolated": true, "dataDir": "/x"}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"bridge.isGatway: true: is not known, did you mean isGateway?", "bridge.isolated: true: ", `bridge.ipam.dataDir: "/x": `}
+	if got := f.Slips(); !slices.EqualFunc(got, want, strings.HasPrefix) {
+		t.Errorf("%q, want %q", got, want)
 	}
 }
 

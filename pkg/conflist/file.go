@@ -10,6 +10,9 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
+
+	"github.com/berth-cni/berth/pkg/internal/schema"
+	"github.com/berth-cni/berth/pkg/ipam"
 )
 
 // File is a configuration in the folder, of whoever.
@@ -109,7 +112,7 @@ func decode(data []byte) (*File, error) {
 		Berth    *Mark             `json:"berth"`
 		Plugins  []json.RawMessage `json:"plugins"`
 	}
-	if err := json.Unmarshal(data, &list); err != nil {
+	if err := (*schema.Table)(nil).Decode("", data, &list); err != nil {
 		return nil, fmt.Errorf("is no CNI configuration: %w", err)
 	}
 	f := &File{Name: list.Name, Versions: list.Versions, Mark: list.Berth, Data: data}
@@ -121,8 +124,8 @@ func decode(data []byte) (*File, error) {
 	}
 	for i, raw := range list.Plugins {
 		p := Plugin{Raw: raw}
-		if err := json.Unmarshal(raw, &p.Conf); err != nil {
-			return nil, fmt.Errorf("is no CNI configuration: plugins[%d]: %w", i, err)
+		if err := p.decode(fmt.Sprintf("plugins[%d]", i)); err != nil {
+			return nil, fmt.Errorf("is no CNI configuration: %w", err)
 		}
 		f.Plugins = append(f.Plugins, p)
 	}
@@ -130,6 +133,48 @@ func decode(data []byte) (*File, error) {
 		return nil, errors.New("is no CNI configuration: want a name, and a plugin with a type")
 	}
 	return f, nil
+}
+
+// decode reads the keys of the plugin. path is its place in the file. Of another suite's
+// plugin, a key may mean anything.
+func (p *Plugin) decode(path string) error {
+	var kind struct {
+		Type string `json:"type"`
+	}
+	if err := schema.Common.Decode(path, p.Raw, &kind); err != nil {
+		return err
+	}
+	if table := schema.Plugin(kind.Type); table != nil {
+		return table.Decode(path, p.Raw, &p.Conf)
+	}
+	_ = json.Unmarshal(p.Raw, &p.Conf)
+	p.Type = kind.Type
+	return nil
+}
+
+// Slips are the keys of the network's plugins that do not do what whoever wrote them may
+// believe, each with its path, its value, and what to write; as the plugin says it with
+// each ADD.
+func (f *File) Slips() []string {
+	var all []string
+	for _, p := range f.Plugins {
+		table := schema.Plugin(p.Type)
+		if table == nil {
+			continue
+		}
+		found := table.Look(p.Type, p.Raw)
+		if p.IPAM != nil && (p.IPAM.Type == "" || p.IPAM.Type == ipam.BuiltInType) {
+			var keys struct {
+				IPAM json.RawMessage `json:"ipam"`
+			}
+			_ = json.Unmarshal(p.Raw, &keys) // it was decoded before
+			found = append(found, schema.IPAM.Look(p.Type+".ipam", keys.IPAM)...)
+		}
+		for _, x := range found {
+			all = append(all, x.String())
+		}
+	}
+	return all
 }
 
 // Version is the last of some versions of CNI, the oldest first, that the network is

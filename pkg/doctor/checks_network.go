@@ -78,6 +78,10 @@ func checkConflists(f *facts) ([]Problem, error) {
 		}
 	}
 	for _, file := range n.Files {
+		for _, slip := range file.Slips() {
+			found = append(found, Problem{fmt.Sprintf("network %s: %s", file.Name, slip),
+				"the key does not do what it says", "correct it in " + file.Path + ", or remove it"})
+		}
 		if missing := n.Missing[file.Name]; len(missing) > 0 {
 			found = append(found, Problem{fmt.Sprintf("network %s: no plugin %s in %s", file.Name, strings.Join(missing, ", "), strings.Join(n.Dirs, ", ")),
 				"no container can be attached to it, nor detached from it", "install it there; CNI_PATH names another folder"})

@@ -31,6 +31,9 @@ func (c *Config) BuiltIn() bool {
 	return (c.Type == "" || c.Type == BuiltInType) && len(c.Ranges) > 0
 }
 
+// Delegated tells that another plugin gives the addresses.
+func (c *Config) Delegated() bool { return c.Type != "" && c.Type != BuiltInType }
+
 // Empty tells that the network has no addresses: it is layer 2 only.
 func (c *Config) Empty() bool { return c.Type == "" && len(c.Ranges) == 0 }
 

@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"reflect"
-	"strings"
+
+	"github.com/berth-cni/berth/pkg/internal/schema"
 )
 
-// The configuration as it is written. Keys that are not here (host-local's
-// dataDir and resolvConf, other programs' own) are ignored, as CNI asks.
+// The configuration as it is written. Of keys that are not here, package schema knows what
+// is to be said.
 type (
 	configSpec struct {
 		Type   string        `json:"type"`
@@ -66,7 +66,10 @@ func ParseWith(raw, runtime json.RawMessage) (*Config, error) {
 	var spec configSpec
 	var first rangeSpec
 	var given [][]rangeSpec
-	if err := errors.Join(decode(raw, &spec), decode(raw, &first), decodeAs(RuntimeRanges, runtime, &given)); err != nil {
+	if err := errors.Join(decode(raw, &spec), decodeRanges(RuntimeRanges, runtime, &given)); err != nil {
+		return nil, err
+	}
+	if err := decode(raw, &first); err != nil {
 		return nil, err
 	}
 	p := parser{c: &Config{Type: spec.Type}}
@@ -78,27 +81,15 @@ func ParseWith(raw, runtime json.RawMessage) (*Config, error) {
 	return p.c, nil
 }
 
-// decode is json.Unmarshal with an error in the words of the configuration.
-func decode(raw json.RawMessage, v any) error { return decodeAs("ipam", raw, v) }
+// decode decodes the ipam object.
+func decode(raw json.RawMessage, v any) error { return schema.IPAM.Decode("ipam", raw, v) }
 
-// decodeAs is decode of another key than ipam, which may be absent.
-func decodeAs(of string, raw json.RawMessage, v any) error {
+// decodeRanges decodes a list of range sets, which may be absent.
+func decodeRanges(of string, raw json.RawMessage, v *[][]rangeSpec) error {
 	if len(raw) == 0 {
 		return nil
 	}
-	err := json.Unmarshal(raw, v)
-	var mistyped *json.UnmarshalTypeError
-	if !errors.As(err, &mistyped) {
-		if err != nil {
-			return fmt.Errorf("%s: %w", of, err)
-		}
-		return nil
-	}
-	want := map[reflect.Kind]string{
-		reflect.String: "a string", reflect.Int: "a whole number", reflect.Slice: "a list", reflect.Struct: "an object",
-	}[mistyped.Type.Kind()]
-	key := strings.TrimSuffix(of+"."+mistyped.Field, ".")
-	return fmt.Errorf("%s: want %s, got %s", key, want, mistyped.Value)
+	return schema.Ranges.Decode(of, raw, v)
 }
 
 // ErrNoRanges: the configuration says neither a range nor layer 2.

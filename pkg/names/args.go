@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/berth-cni/berth/pkg/internal/schema"
 )
 
 // shortID is the length of a container's short ID.
@@ -56,8 +58,10 @@ type cniArgs struct {
 // only left out.
 func FromArgs(s Source) (Set, error) {
 	var args cniArgs
-	if err := decode("args.cni", s.CNI, &args); err != nil {
-		return Set{}, err
+	if len(s.CNI) > 0 {
+		if err := schema.CNIArgs.Decode("args.cni", s.CNI, &args); err != nil {
+			return Set{}, err
+		}
 	}
 	c := &collector{}
 	c.runtimes("K8S_POD_NAME", s.Args["K8S_POD_NAME"])
@@ -87,21 +91,10 @@ func (s Source) aliases() ([]string, error) {
 		return list, nil
 	}
 	var byNetwork map[string][]string
-	if err := decode("runtimeConfig.aliases", s.Aliases, &byNetwork); err != nil {
-		return nil, err
+	if len(s.Aliases) > 0 && json.Unmarshal(s.Aliases, &byNetwork) != nil {
+		return nil, &schema.TypeError{Key: "runtimeConfig.aliases", Value: string(s.Aliases), Want: "a list of names, or such a list for each network"}
 	}
 	return byNetwork[s.Network], nil
-}
-
-// decode decodes a section that may be absent.
-func decode(key string, raw json.RawMessage, v any) error {
-	if len(raw) == 0 {
-		return nil
-	}
-	if err := json.Unmarshal(raw, v); err != nil {
-		return fmt.Errorf("decode %s: %w", key, err)
-	}
-	return nil
 }
 
 // collector gathers names, each once.

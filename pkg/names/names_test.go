@@ -57,8 +57,8 @@ func TestFromArgs(t *testing.T) {
 		{what: "bad names", source: Source{Container: "c", Aliases: json.RawMessage(`["ok","not ok","-x"]`),
 			CNI: json.RawMessage(`{"aliases":["a.b"],"links":["db:no good",":x","a.b"],"labels":[{"key":"berth.name","value":"!"}]}`)},
 			problem: `runtimeConfig.aliases: "not ok"|runtimeConfig.aliases: "-x"|args.cni.aliases: "a.b"|args.cni.links: "db:no good"|args.cni.links: ":x"|args.cni.links: "a.b"|args.cni.labels berth.name: "!"`},
-		{what: "a bad capability", source: Source{Container: "c", Aliases: json.RawMessage(`7`)}, problem: "decode runtimeConfig.aliases"},
-		{what: "bad args", source: Source{Container: "c", CNI: json.RawMessage(`{"links":"x"}`)}, problem: "decode args.cni"},
+		{what: "a bad capability", source: Source{Container: "c", Aliases: json.RawMessage(`7`)}, problem: "runtimeConfig.aliases: 7: want a list"},
+		{what: "bad args", source: Source{Container: "c", CNI: json.RawMessage(`{"links":"x"}`)}, problem: `args.cni.links: "x": want a list of strings`},
 	} {
 		got, err := FromArgs(c.source)
 		if c.problem != "" {

@@ -28,7 +28,7 @@ func TestParseEntry(t *testing.T) {
 		t.Fatalf("%v, %+v", ok, e)
 	}
 	r, conf := e.request(&e.file.Plugins[0])
-	if r == nil || !conf.Names || r.Args["K8S_POD_NAME"] != "web" || len(r.Conf.Runtime.PortMappings) != 1 || string(r.Conf.Runtime.Aliases) != `["www"]` || r.Conf.Runtime.Bandwidth != nil {
+	if r == nil || !conf.Names || r.Args["K8S_POD_NAME"] != "web" || len(r.Conf.Runtime.PortMappings) != 1 || string(r.Conf.Runtime.Aliases) != `["www"]` {
 		t.Errorf("%+v", r)
 	}
 	for what, data := range map[string][]byte{

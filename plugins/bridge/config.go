@@ -54,10 +54,8 @@ func (c *config) validate(r *cni.Request) {
 
 func (c *config) readTrunk(r *cni.Request) {
 	var ranges []vlanRange
-	if len(c.VLANTrunk) > 0 {
-		if err := json.Unmarshal(c.VLANTrunk, &ranges); err != nil {
-			r.Refuse("vlanTrunk", string(c.VLANTrunk), "want a list of {id} or {minID, maxID}: %v", err)
-		}
+	if !r.Decode("vlanTrunk", c.VLANTrunk, &ranges) {
+		return
 	}
 	for i, v := range ranges {
 		key := fmt.Sprintf("vlanTrunk[%d]", i)

@@ -56,7 +56,6 @@ func TestRefused(t *testing.T) {
 		`{"ipspoofchk": true}`:                                      {"ipspoofchk: true: want an ipam section"},
 		`{"names": true}`:                                           {"names: true", "no gateway"},
 		`{"ipam": {"subnet": "10.1.0.0/33"}}`:                       {"ipam.subnet", "10.1.0.0/33"},
-		`{"runtimeConfig": {"bandwidth": {"ingressRate": 1}}}`:      {"runtimeConfig.bandwidth", "not part of this version"},
 		`{"runtimeConfig": {"ipRanges": [[{}]], "aliases": ["x"]}}`: {"runtimeConfig.aliases"},
 	} {
 		err := problems(conf)

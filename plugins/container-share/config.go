@@ -21,6 +21,7 @@ type config struct {
 func (c *config) validate(r *cni.Request) (container string) {
 	const why = "a container that shares another's namespace has the other's"
 	r.RefuseAddress(why + " addresses")
+	r.RefusePolicy(why + " network, and what that keeps it from")
 	r.RefusePorts(why + " ports: publish them on that container")
 	var args struct {
 		CNI struct {

@@ -17,6 +17,7 @@ type config struct{ cni.Conf }
 // Plan implements [cni.Config].
 func (*config) Plan(r *cni.Request) ([]attach.Step, error) {
 	r.RefuseAddress("a container on host has the addresses of the host")
+	r.RefusePolicy("a container on host reaches what the host does, and is reached as the host is")
 	r.IgnorePorts("a container on host has the host's own ports")
 	if r.Netns == "" || r.Refused() { // STATUS asks for no container
 		return nil, nil

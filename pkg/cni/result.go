@@ -239,8 +239,9 @@ func (p *previous) compare(a *attach.Attachment, own bool) error {
 }
 
 // expected is what the result says of the request's interface; nil without a result, for
-// what the record says.
-func (p *previous) expected() *link.Expected {
+// what the record says. Routes by a link-local gateway are by the host's end, which a
+// reload may have made anew since: of these the record knows.
+func (p *previous) expected(a *attach.Attachment) *link.Expected {
 	if !p.chained() {
 		return nil
 	}
@@ -250,7 +251,13 @@ func (p *previous) expected() *link.Expected {
 	}
 	for _, r := range p.result.Routes {
 		gw, _ := netip.AddrFromSlice(r.GW)
-		e.Routes = append(e.Routes, attach.Route{Dst: fromIPNet(r.Dst).Masked(), Gateway: gw.Unmap()})
+		route := attach.Route{Dst: fromIPNet(r.Dst).Masked(), Gateway: gw.Unmap()}
+		for _, own := range a.Routes {
+			if own.Dst == route.Dst && own.Gateway.IsLinkLocalUnicast() && gw.IsLinkLocalUnicast() {
+				route.Gateway = own.Gateway
+			}
+		}
+		e.Routes = append(e.Routes, route)
 	}
 	return e
 }

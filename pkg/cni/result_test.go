@@ -121,12 +121,14 @@ func TestCompare(t *testing.T) {
 
 // TestExpected: CHECK holds the container against what the runtime remembers.
 func TestExpected(t *testing.T) {
+	a := &attach.Attachment{Routes: []attach.Route{{Dst: netip.MustParsePrefix("fd05::1/128"), Gateway: netip.MustParseAddr("fe80::2")}}}
 	for prev, want := range map[string]string{
 		`null`: "the record",
-		`{"interfaces": [{"name": "eth0", "sandbox": "/run/netns/other"}], "ips": [{"address": "10.1.0.2/24"}]}`:         "the record",
-		`{"interfaces": [{"name": "eth0", "sandbox": "/run/netns/c1"}]}`:                                                 "up  [] []",
-		`{"interfaces": [{"name": "br0"}, {"name": "eth0", "mac": "02:00:00:00:00:0A", "sandbox": "/run/netns/c1"}]}`:    "up 02:00:00:00:00:0a [] []",
-		`{"interfaces": [{"name": "eth0", "mac": "?", "sandbox": "/run/netns/c1"}], "routes": [{"dst": "10.9.1.2/16"}]}`: "up  [] [10.9.0.0/16 by invalid IP]",
+		`{"interfaces": [{"name": "eth0", "sandbox": "/run/netns/c1"}], "routes": [{"dst": "fd05::1/128", "gw": "fe80::1"}]}`: "up  [] [fd05::1/128 by fe80::2]",
+		`{"interfaces": [{"name": "eth0", "sandbox": "/run/netns/other"}], "ips": [{"address": "10.1.0.2/24"}]}`:              "the record",
+		`{"interfaces": [{"name": "eth0", "sandbox": "/run/netns/c1"}]}`:                                                      "up  [] []",
+		`{"interfaces": [{"name": "br0"}, {"name": "eth0", "mac": "02:00:00:00:00:0A", "sandbox": "/run/netns/c1"}]}`:         "up 02:00:00:00:00:0a [] []",
+		`{"interfaces": [{"name": "eth0", "mac": "?", "sandbox": "/run/netns/c1"}], "routes": [{"dst": "10.9.1.2/16"}]}`:      "up  [] [10.9.0.0/16 by invalid IP]",
 		`{"interfaces": [{"name": "eth0", "sandbox": "/run/netns/c1"}, {"name": "eth1", "sandbox": "/run/netns/c1"}],
 			"ips": [{"address": "10.1.0.9/24", "interface": 0}, {"address": "10.2.0.9/24", "interface": 1}, {"address": "fd00::9/64"}],
 			"routes": [{"dst": "0.0.0.0/0", "gw": "10.1.0.1"}, {"dst": "fd01::/16", "gw": "fd00::1"}]}`: "up  [10.1.0.9/24 fd00::9/64] [0.0.0.0/0 by 10.1.0.1 fd01::/16 by fd00::1]",
@@ -136,7 +138,7 @@ func TestExpected(t *testing.T) {
 			t.Fatal(err)
 		}
 		got := "the record"
-		if e := prevResult.expected(); e != nil {
+		if e := prevResult.expected(a); e != nil {
 			var routes []string
 			for _, r := range e.Routes {
 				routes = append(routes, fmt.Sprint(r.Dst, " by ", r.Gateway))

@@ -83,7 +83,7 @@ func (p *plugin) check(r *Request) error {
 		case *ipam.Delegate:
 			st.Conf = r.StdinData // with the prevResult that its CHECK wants
 		case interface{ Expect(*link.Expected) }:
-			st.Expect(prev.expected())
+			st.Expect(prev.expected(a))
 		}
 	}
 	if !p.Unrecorded {

@@ -87,18 +87,46 @@ func (s *HostShim) add(c *conn, a *attach.Adding) error {
 	if !hasIPv6(a.Attachment) {
 		return nil
 	}
+	var outdated, now []attach.Route
 	for _, p := range sources {
 		back := attach.Route{Dst: rtnl.HostPrefix(p.Addr()), Gateway: linkLocal(shim.MAC)}
 		if p.Addr().Is6() && !p.Addr().IsLinkLocalUnicast() && !slices.Contains(a.Routes, back) {
 			// One by another address was for a shim on a master of another MAC.
 			a.Routes = slices.DeleteFunc(a.Routes, func(r attach.Route) bool {
-				return r.Dst == back.Dst && r.Gateway.IsLinkLocalUnicast()
+				old := r.Dst == back.Dst && r.Gateway.IsLinkLocalUnicast()
+				if old {
+					outdated, now = append(outdated, r), append(now, back)
+				}
+				return old
 			})
 			a.Routes = append(a.Routes, back)
 			a.Changed()
 		}
 	}
+	moveRoutes(a.Attachment, outdated, now)
 	return nil
+}
+
+// moveRoutes gives a container that is there the new one for each outdated route that it
+// still has. What it does not have any more somebody has taken out, or is yet to come.
+func moveRoutes(a *attach.Attachment, outdated, now []attach.Route) {
+	if len(outdated) == 0 {
+		return
+	}
+	c, err := dialIn(a.Netns)
+	if err != nil {
+		return
+	}
+	defer c.close()
+	index, err := c.Index(a.IfName)
+	if err != nil {
+		return
+	}
+	for i := range outdated {
+		if c.Send(routeOf(index, outdated[i]).Delete()) == nil {
+			_ = c.Send(newRoute(index, now[i]))
+		}
+	}
 }
 
 // ensure returns the shim, up. That it is up says that the rest is done.

@@ -3,6 +3,7 @@ package link
 import (
 	"errors"
 	"net/netip"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -108,6 +109,36 @@ func TestHostShimIsSilent(t *testing.T) {
 			t.Errorf("the host answers ARP %d times for 2: %v\n%s", strings.Count(out, "reply from"), err, out)
 		}
 	})
+}
+
+// A shim that is made anew with another address is found by the containers that still
+// have their route by the old one.
+func TestHostShimMoves(t *testing.T) {
+	for _, taken := range []bool{false, true} {
+		lan(t)
+		a := &attach.Adding{Attachment: onLAN(t, "c1", 3)}
+		shim, macvlan := &HostShim{Master: "up0"}, &Macvlan{Master: "up0", Mode: "bridge"}
+		a.Steps = []attach.Step{shim, macvlan}
+		for _, s := range a.Steps {
+			if err := s.Add(t.Context(), a); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if taken {
+			run(t, "ip -n "+filepath.Base(a.Netns)+" -6 route del fd00:88::1/128")
+		}
+		run(t, "ip link del "+shim.name()+"\nip link set up0 address 02:00:00:00:00:77")
+		a.Steps = []attach.Step{shim, Outside(macvlan)}
+		if err := attach.Reload(t.Context(), a); err != nil {
+			t.Fatal(err)
+		}
+		if err := ping(t, a.Netns, "fd00:88::1"); (err != nil) != taken {
+			t.Errorf("the container's route to the host taken out %v: %v", taken, err)
+		}
+		if err := macvlan.Check(t.Context(), a.Attachment); (err != nil) != taken {
+			t.Errorf("taken out %v: %v", taken, err)
+		}
+	}
 }
 
 func TestSource(t *testing.T) {

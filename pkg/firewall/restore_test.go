@@ -19,7 +19,7 @@ import (
 // TestVersion fails when the table changes and its version does not. Raise the
 // number in publish, then write the new sum here.
 func TestVersion(t *testing.T) {
-	const version, sum = "publish_4", 0xc6fc5a5e
+	const version, sum = "publish_5", 0x854bfbb2
 	all := crc32.NewIEEE()
 	for _, s := range sets() {
 		fmt.Fprintln(all, s.Name, s.Key.Name, s.Data.Name)

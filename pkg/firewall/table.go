@@ -89,7 +89,7 @@ func sets() []nftnl.Set {
 // version of the table: it is raised when a set or a rule changes, and has the next
 // ADD replace a table that another version made.
 const (
-	publish      = "publish_4"
+	publish      = "publish_5"
 	publishUsers = 5 + 2 // its rules, and the jumps to it
 )
 
@@ -150,24 +150,27 @@ func filterChains() []nftnl.Chain {
 		// Bridges have route_localnet set for ports on 127.0.0.1: nobody but this
 		// host may use those addresses (CVE-2020-8558). The address is compared first,
 		// which costs every packet less than a look at the bridges.
-		Name: "prerouting_raw", Kind: nftables.ChainTypeFilter,
-		Hook: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityRaw,
-		Rules: [][]expr.Any{
-			rule(is4(), daddr4.prefix(loopback4, 1), in(bridges, iif), drop()), // ip daddr 127.0.0.0/8 iifname @bridges drop
-			rule(is4(), saddr4.prefix(loopback4, 1), in(bridges, iif), drop()), // ip saddr 127.0.0.0/8 iifname @bridges drop
-		},
-	}, {
+		//
 		// What comes out of a tunnel has a sender that is reached through a tunnel:
 		// not this host, its other networks, or what no host owns. The way back is
 		// that of the sender's network, which need not be the one of this packet, so
 		// that the kernel's strict reverse path filter (rp_filter) does not fit. Asking
-		// the routes costs a microsecond, so only what starts is asked.
+		// the routes costs a microsecond, so only what starts is asked: after connection
+		// tracking, and before NAT. Before 6.10 the routes are asked here alone, and not in
+		// forward and input (nft_fib_validate in net/netfilter/nft_fib.c).
+		Name: "prerouting_mangle", Kind: nftables.ChainTypeFilter,
+		Hook: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityMangle,
+		Rules: [][]expr.Any{
+			rule(is4(), daddr4.prefix(loopback4, 1), in(bridges, iif), drop()),        // ip daddr 127.0.0.0/8 iifname @bridges drop
+			rule(is4(), saddr4.prefix(loopback4, 1), in(bridges, iif), drop()),        // ip saddr 127.0.0.0/8 iifname @bridges drop
+			rule(state(expr.CmpOpEq), in(overlay, iif), notIn(ways, wayBack), drop()), // ct state != established,related iifname @overlay fib saddr oifname != @ways drop
+		},
+	}, {
 		Name: "forward", Kind: nftables.ChainTypeFilter,
 		Hook: nftables.ChainHookForward, Priority: nftables.ChainPriorityFilter,
 		Rules: [][]expr.Any{
 			// The short way for most packets: what started is not asked again.
 			rule(state(expr.CmpOpNeq), accept()),                     // ct state established,related accept
-			rule(in(overlay, iif), notIn(ways, wayBack), drop()),     // iifname @overlay fib saddr oifname != @ways drop
 			rule(in(same, iif, oif), notIn(noICC, iif), accept()),    // iifname . oifname @same iifname != @noicc accept
 			rule(in(internal, iif), drop()),                          // iifname @internal drop
 			rule(in(internal, oif), drop()),                          // oifname @internal drop
@@ -198,9 +201,8 @@ func filterChains() []nftnl.Chain {
 		Rules: [][]expr.Any{
 			rule(udp(), is4(), in(overlays, dport, vni), in(vteps4, saddr4, dport, vni), accept()), // udp dport . @th,96,32 @overlays ip saddr . udp dport . @th,96,32 @vteps4 accept
 			rule(udp(), is6(), in(overlays, dport, vni), in(vteps6, saddr6, dport, vni), accept()),
-			rule(udp(), in(overlays, dport, vni), drop()),                             // udp dport . @th,96,32 @overlays drop
-			rule(in(overlay, iif), state(expr.CmpOpEq), notIn(ways, wayBack), drop()), // iifname @overlay ct state != established,related fib saddr oifname != @ways drop
-			rule(in(internal, iif), state(expr.CmpOpEq), toOtherInterface(), drop()),  // iifname @internal ct state != established,related fib daddr . iif type unicast drop
+			rule(udp(), in(overlays, dport, vni), drop()),                            // udp dport . @th,96,32 @overlays drop
+			rule(in(internal, iif), state(expr.CmpOpEq), toOtherInterface(), drop()), // iifname @internal ct state != established,related fib daddr . iif type unicast drop
 		},
 	}}
 }

@@ -90,8 +90,8 @@ func userComment(s string) []byte {
 	return append(append([]byte{0, byte(len(s) + 1)}, s...), 0)
 }
 
-// commentOf is the inverse of userComment.
-func commentOf(data []byte) string {
+// CommentOf is the inverse, also for the user data of a rule (NFTNL_UDATA_RULE_COMMENT).
+func CommentOf(data []byte) string {
 	if len(data) < 2 || data[0] != 0 || len(data) < 2+int(data[1]) {
 		return ""
 	}

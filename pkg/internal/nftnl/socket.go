@@ -49,6 +49,18 @@ func (s *Socket) transact(changes []*netlink.Request) (refused []*netlink.Error,
 	return refused, err
 }
 
+// Transact makes all changes or none; the error is the first refusal.
+func (s *Socket) Transact(changes ...*netlink.Request) error {
+	if len(changes) == 0 {
+		return nil
+	}
+	refused, err := s.transact(changes)
+	if len(refused) > 0 {
+		err = refused[0]
+	}
+	return err
+}
+
 // Do sends requests that do not depend on each other.
 func (s *Socket) Do(reqs ...*netlink.Request) error {
 	defer runtime.KeepAlive(s)

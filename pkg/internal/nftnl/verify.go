@@ -117,7 +117,7 @@ func (c *Conn) List(set string) ([]Element, error) {
 		for _, e := range netlink.Attrs(m.Find(HeaderLen, unix.NFTA_SET_ELEM_LIST_ELEMENTS)) {
 			all = append(all, Element{Set: set, Key: slices.Clone(netlink.Find(e, unix.NFTA_SET_ELEM_KEY, unix.NFTA_DATA_VALUE)),
 				Value:   slices.Clone(netlink.Find(e, unix.NFTA_SET_ELEM_DATA, unix.NFTA_DATA_VALUE)),
-				Comment: commentOf(netlink.Find(e, unix.NFTA_SET_ELEM_USERDATA))})
+				Comment: CommentOf(netlink.Find(e, unix.NFTA_SET_ELEM_USERDATA))})
 		}
 		return all, true
 	})

@@ -60,8 +60,8 @@ func drops(m netlink.Message) bool {
 	return len(policy) == 4 && binary.BigEndian.Uint32(policy) == drop
 }
 
-// Mentions counts the rules of a built-in chain that have a text in their comment. It
-// starts no program.
+// Mentions counts the rules of a chain that have a text in their comment; of the older
+// form, those of all chains of the table. It starts no program.
 func (f Form) Mentions(s *nftnl.Socket, table, chain, text string) (int, error) {
 	if !f.Legacy {
 		return f.count(s, table, chain, []byte(text))
@@ -73,7 +73,7 @@ func (f Form) Mentions(s *nftnl.Socket, table, chain, text string) (int, error) 
 	if err != nil {
 		return 0, fmt.Errorf("read the %s table of %s: %w", table, f, err)
 	}
-	return t.count(hooks[chain], []byte(text))
+	return bytes.Count(t.entries, []byte(text)), nil
 }
 
 // count counts the rules with some bytes in them. iptables has a comment as data of a

@@ -22,6 +22,9 @@ type Mode struct {
 	// Leases says that the mode only gives addresses, to another main plugin that
 	// delegates to it (SPEC section 4). It gets that plugin's configuration.
 	Leases bool
+	// Replaces says that the reference has a plugin of that name, which makes interfaces:
+	// a DEL may be for one of its containers.
+	Replaces bool
 	// Unrecorded says that the mode leaves nothing that would have to be deleted. It
 	// keeps no record, works beside the plugin that makes the interface, and passes on
 	// the result of the plugins before it.

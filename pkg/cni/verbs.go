@@ -6,6 +6,7 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/firewall"
+	"github.com/berth-cni/berth/pkg/firewall/reference"
 	"github.com/berth-cni/berth/pkg/internal/schema"
 	"github.com/berth-cni/berth/pkg/ipam"
 	"github.com/berth-cni/berth/pkg/link"
@@ -36,13 +37,36 @@ func (p *plugin) del(r *Request) error {
 }
 
 // delUnknown deletes an attachment that there is no record of: what is found by
-// its name, and what a delegated IPAM may hold for it.
+// its name, what a delegated IPAM may hold for it, and what the reference plugins made,
+// whose place ours have taken.
 func (p *plugin) delUnknown(r *Request) error {
 	err := link.Delete(r.key(attach.Main).HostIfName())
 	if d := r.delegate(); d != nil {
 		err = errors.Join(err, d.Del(p.ctx, &attach.Attachment{Key: r.key(attach.Main), Netns: r.Netns}))
 	}
-	return err
+	if !p.Replaces {
+		return err
+	}
+	return errors.Join(err, p.delForeign(r), reference.Forget(p.ctx, r.Conf.Name, r.ContainerID, r.IfName))
+}
+
+// delForeign deletes the interface that the reference made for the container. One that an
+// attachment of another network has is left.
+func (p *plugin) delForeign(r *Request) error {
+	f, err := link.FindForeign(r.Netns, r.IfName)
+	if f == nil || err != nil {
+		return err
+	}
+	all, err := p.store().List(p.ctx, "")
+	if err != nil && !errors.Is(err, attach.ErrUnreadable) {
+		return err
+	}
+	for _, a := range all {
+		if a.IfName == f.IfName && (a.Netns == f.Netns || a.Cookie != 0 && a.Cookie == f.Cookie) {
+			return nil
+		}
+	}
+	return f.Delete()
 }
 
 // delMarked deletes an attachment whose record cannot be read: what has its key's hash for

@@ -13,7 +13,7 @@ import (
 	"github.com/berth-cni/berth/pkg/link"
 )
 
-var mode = cni.Mode{Name: "bridge", Chains: true, Config: func() cni.Config { return &config{Bridge: "cni0"} }}
+var mode = cni.Mode{Name: "bridge", Chains: true, Replaces: true, Config: func() cni.Config { return &config{Bridge: "cni0"} }}
 
 func main() { cni.Main(mode) }
 

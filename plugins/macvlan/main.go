@@ -9,7 +9,7 @@ import (
 	"github.com/berth-cni/berth/pkg/link"
 )
 
-var mode = cni.Mode{Name: "macvlan", Config: func() cni.Config { return &config{Mode: "bridge"} }}
+var mode = cni.Mode{Name: "macvlan", Replaces: true, Config: func() cni.Config { return &config{Mode: "bridge"} }}
 
 func main() { cni.Main(mode) }
 

@@ -1,13 +1,12 @@
 package main
 
 import (
-	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/cni"
-	"github.com/berth-cni/berth/pkg/ipam"
 	"github.com/berth-cni/berth/pkg/link"
 )
 
@@ -85,11 +84,12 @@ func TestAccepted(t *testing.T) {
 
 func TestTrunk(t *testing.T) {
 	c := &config{Bridge: "cni0"}
-	_ = json.Unmarshal([]byte(`{"vlanTrunk": [{"minID": 10, "maxID": 12}, {"id": 3}, {"id": 11}]}`), c)
-	c.validate(&cni.Request{Conf: c.Common(), IPAM: &ipam.Config{}})
-	got, _ := json.Marshal(c.trunk)
-	if string(got) != "[3,10,11,12]" {
-		t.Errorf("trunk %s", got)
+	r, err := cni.NewRequest(&cni.CmdArgs{StdinData: []byte(`{"name": "n", "vlanTrunk": [{"minID": 10, "maxID": 12}, {"id": 3}, {"id": 11}]}`)}, c)
+	if err == nil {
+		_, err = r.Plan()
+	}
+	if got := fmt.Sprint(c.trunk); err != nil || got != "[3 10 11 12]" {
+		t.Errorf("trunk %s, %v", got, err)
 	}
 }
 

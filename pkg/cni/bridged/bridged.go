@@ -81,7 +81,7 @@ func (c *Conf) Ports(r *cni.Request, rules *firewall.Rules, conf *ipam.Config, g
 	}
 	for _, p := range step.Ports {
 		if p.HostIP.IsLoopback() && rules.Mode(p.HostIP.Is6()) == firewall.Routed {
-			cni.Warn("network %s: port %s is not published: it is for the host alone, and its gateway mode is routed, which translates nothing", c.Name, p)
+			r.Warn("runtimeConfig.portMappings", p.String(), "is not published: it is for the host alone, and the gateway mode routed translates nothing")
 		}
 	}
 	step.Ports = rules.Publish(step.Ports)

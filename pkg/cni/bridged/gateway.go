@@ -87,7 +87,7 @@ func (c *Conf) ValidateModes(r *cni.Request, gateway bool) {
 			r.Refuse("ipMasq", true, "cannot be together with %s routed, which translates no address; nat masquerades by itself", f.key)
 		}
 		if err == nil && !c.has(r, f.v6) {
-			cni.Warn("network %s: %s: %s has no meaning: the network has no %s subnet", c.Name, f.key, f.word, f.name())
+			r.Warn(f.key, f.word, "has no meaning: the network has no %s subnet", f.name())
 		}
 	}
 }

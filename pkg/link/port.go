@@ -1,6 +1,7 @@
 package link
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -36,6 +37,9 @@ func (v *Veth) configurePort(c *conn, a *attach.Attachment) error {
 	}
 	if !v.MACSpoofCheck {
 		return nil
+	}
+	if err := c.locked(a.HostIfName()); err != nil {
+		return err
 	}
 	for _, vlan := range append([]int{v.VLAN}, v.Trunk...) { // a locked port learns in no VLAN
 		if err := c.pinMAC(port, a.MAC, vlan); err != nil {
@@ -119,6 +123,18 @@ func setPort(index int, on []uint16, off ...uint16) *netlink.Request {
 			req.Uint8(o, 0)
 		}
 	})
+}
+
+// ErrNoLock: the kernel has no locked ports (5.18), and left the option out without a word.
+var ErrNoLock = errors.New("macspoofchk: this kernel has no locked ports of bridges (5.18); ipspoofchk holds MACs, too, by nftables")
+
+// locked looks whether a port is.
+func (c *conn) locked(name string) error {
+	d, err := c.LinkByName(name)
+	if err == nil && !d.Port.Locked {
+		err = ErrNoLock
+	}
+	return err
 }
 
 // pinMAC tells the bridge that the MAC is at the port: what a locked port lets

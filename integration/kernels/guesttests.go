@@ -47,7 +47,7 @@ func (t test) run(dir string) error {
 	// The binary ends itself before: -test.timeout.
 	ctx, stop := context.WithTimeout(context.Background(), t.Limit+time.Minute)
 	defer stop()
-	cmd := exec.CommandContext(ctx, t.Args[0], t.Args[1:]...)
+	cmd := exec.CommandContext(ctx, t.Binary, "-test.v=test2json", "-test.timeout="+t.Limit.String(), "-test.run="+t.Run, "-test.skip="+t.Skip)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = t.Dir, out, out
 	return cmd.Run()
 }

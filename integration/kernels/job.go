@@ -24,10 +24,11 @@ type job struct {
 
 // test is a package's test binary.
 type test struct {
-	Name  string        // as "pkg/link", of the package in its module
-	Dir   string        // the package's folder
-	Args  []string      // the binary, and its arguments
-	Limit time.Duration // the tests' time
+	Name      string // as "pkg/link", of the package in its module
+	Dir       string // the package's folder
+	Binary    string
+	Run, Skip string        // as go test takes them
+	Limit     time.Duration // the tests' time
 }
 
 // output is the file that has what the binary wrote.

@@ -14,11 +14,12 @@ import (
 type kernel struct {
 	name  string
 	suite string // of Debian, whose linux-image-amd64 is it; none for uml
+	parts []part
 }
 
 // kernels are Debian's, from the oldest that it has security support for to the newest.
 var kernels = []kernel{
-	{name: "uml"},
+	{name: "uml", parts: withoutNFTables},
 	{name: "5.10", suite: "bullseye"},
 	{name: "6.1", suite: "bookworm"},
 	{name: "6.12", suite: "trixie"},
@@ -48,7 +49,7 @@ func choose(names []string) ([]kernel, error) {
 }
 
 // test runs tests on the kernel. dir is the folder that it shares with the machine.
-func (k kernel) test(ctx context.Context, cache, dir string, tests []test, limit time.Duration) *report {
+func (k kernel) test(ctx context.Context, cache, dir string, all []test, limit time.Duration) *report {
 	r := &report{kernel: k.name, start: time.Now()}
 	defer func() { r.took = time.Since(r.start) }()
 	ctx, stop := context.WithTimeoutCause(ctx, limit, fmt.Errorf("did not end within %s", limit))
@@ -61,6 +62,7 @@ func (k kernel) test(ctx context.Context, cache, dir string, tests []test, limit
 		r.err = err
 		return r
 	}
+	tests := k.choice(all, r)
 	if r.err = writeJob(dir, job{Modules: m.modules, Path: os.Getenv("PATH"), Tests: tests}); r.err != nil {
 		return r
 	}

@@ -27,12 +27,11 @@ func build(ctx context.Context, dir string, patterns []string, run string, limit
 		if len(f) != 3 || f[0] == f[1]+"/pkg" {
 			continue // pkg itself has tests of the source alone
 		}
-		t := test{Name: strings.TrimPrefix(f[0], f[1]+"/"), Dir: f[2], Limit: limit}
-		binary := filepath.Join(dir, flat(t.Name), filepath.Base(t.Name)+".test") // the doctor knows them by go test's names
-		if _, err := output(ctx, "..", "go", "test", "-c", "-ldflags", "-s -w", "-o", binary, f[0]); err != nil {
+		t := test{Name: strings.TrimPrefix(f[0], f[1]+"/"), Dir: f[2], Run: run, Limit: limit}
+		t.Binary = filepath.Join(dir, flat(t.Name), filepath.Base(t.Name)+".test") // as go test names it: tests look for it
+		if _, err := output(ctx, "..", "go", "test", "-c", "-ldflags", "-s -w", "-o", t.Binary, f[0]); err != nil {
 			return nil, err
 		}
-		t.Args = []string{binary, "-test.v=test2json", "-test.timeout=" + limit.String(), "-test.run=" + run}
 		tests = append(tests, t)
 	}
 	if len(tests) == 0 {

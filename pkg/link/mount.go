@@ -1,13 +1,11 @@
 package link
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"os"
 	"runtime"
-	"strings"
 
+	"github.com/berth-cni/berth/pkg/internal/mountns"
 	"golang.org/x/sys/unix"
 )
 
@@ -90,41 +88,12 @@ func unstack(path string) error {
 // mount. A path alone does not tell: a folder that was bound to itself, as `ip
 // netns` does with its own, shows every mount in it twice.
 func stacked(path string) (bool, error) {
-	top, err := mountID(path)
+	all, err := mountns.List()
 	if err != nil {
 		return false, err
 	}
-	info, err := os.ReadFile("/proc/thread-self/mountinfo")
-	if err != nil {
-		return false, err
-	}
-	parents, points := map[string]string{}, map[string]string{}
-	for line := range bytes.Lines(info) { // proc(5): ID, parent's ID, device, root, mount point
-		if f := bytes.SplitN(line, []byte(" "), 6); len(f) == 6 {
-			parents[string(f[0])], points[string(f[0])] = string(f[1]), string(f[4])
-		}
-	}
-	point, ok := points[top]
-	return ok && point == points[parents[top]], nil
-}
-
-// mountID is the number in mountinfo of the mount that is seen at the path.
-func mountID(path string) (string, error) {
-	fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return "", fmt.Errorf("open %s: %w", path, err)
-	}
-	defer unix.Close(fd)
-	info, err := os.ReadFile(fmt.Sprintf("/proc/self/fdinfo/%d", fd))
-	if err != nil {
-		return "", err
-	}
-	for line := range strings.Lines(string(info)) {
-		if id, ok := strings.CutPrefix(line, "mnt_id:"); ok {
-			return strings.TrimSpace(id), nil
-		}
-	}
-	return "", fmt.Errorf("the kernel does not name the mount at %s", path)
+	top, under, err := mountns.At(path, all)
+	return top != nil && under != nil && top.Point == under.Point, err
 }
 
 // newNetns makes an empty network namespace. It ends with its last user.

@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/internal/mountns"
 	"golang.org/x/sys/unix"
 )
 
@@ -220,10 +221,15 @@ func (n *Netns) Same(other *Netns) (bool, error) {
 
 // Rebindable returns why [Rebind] must not be used on a path: nothing is mounted on
 // it ([ErrNotRebindable]: a process's entry in /proc is a link, and follows the
-// process), or the namespace has an interface, which would be lost.
+// process), others would not see it (a daemon's mount namespace), or the namespace has an
+// interface, which would be lost.
 func Rebindable(path string) error {
 	if !Mounted(path) {
 		return fmt.Errorf("%s %w: want a path that the namespace is mounted on, such as /run/netns/NAME", path, ErrNotRebindable)
+	}
+	if why := mountns.Elsewhere(path, os.Getppid()); why != "" {
+		return fmt.Errorf("%s %w that its runtime would see: %s; run the plugin in the runtime's mount namespace, or mount the path's folder "+
+			"where mounts pass both ways (mountPropagation: Bidirectional)", path, ErrNotRebindable, why)
 	}
 	ns, err := OpenNetns(path)
 	if err != nil {

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/internal/mountns"
 )
 
 // Register is the step that gives the attachment its names: it tells the agent, and
@@ -41,6 +43,11 @@ func (r *Register) Add(ctx context.Context, a *attach.Adding) error {
 	request := Request{Do: DoAdd, Entry: r.Entry(a.Attachment)}
 	_, err := Call(ctx, dir, request)
 	if errors.Is(err, ErrNoAgent) {
+		// It would end with the daemon whose mount namespace this is, and see its files.
+		if why := mountns.Elsewhere(a.Netns, os.Getppid()); why != "" && !canHandOver() {
+			a.Warn("no agent runs, and none is started from here: names of %s do not resolve before one does (run 'berth agent' on the host): %s: %s", a.Key, a.Netns, why)
+			return nil
+		}
 		if err = Start(ctx, dir); err == nil {
 			_, err = Call(ctx, dir, request)
 		}

@@ -157,7 +157,7 @@ func find() (string, error) {
 func command(path, dir string) *exec.Cmd {
 	env := []string{attach.DirEnv + "=" + dir, "PATH=" + os.Getenv("PATH")}
 	agent := []string{path, "agent", "--on-demand"}
-	if systemd, err := exec.LookPath("systemd-run"); err == nil && bootedBySystemd() {
+	if systemd, err := exec.LookPath("systemd-run"); err == nil && canHandOver() {
 		run := []string{systemd, "--quiet", "--collect", "--unit=" + unit, "--description=Berth agent, started on demand",
 			"--property=Restart=on-failure", "--property=RestartSec=200ms"} // killed: nobody else starts one before the next ADD
 		for _, e := range env {
@@ -167,6 +167,13 @@ func command(path, dir string) *exec.Cmd {
 		env = os.Environ()
 	}
 	return &exec.Cmd{Path: agent[0], Args: agent, Env: env, Dir: "/", SysProcAttr: &syscall.SysProcAttr{Setsid: true}}
+}
+
+// canHandOver tells whether systemd can start the agent, outside of whatever namespaces
+// this process is in.
+func canHandOver() bool {
+	_, err := exec.LookPath("systemd-run")
+	return err == nil && bootedBySystemd()
 }
 
 // bootedBySystemd is sd_booted(3).

@@ -36,14 +36,15 @@ func (p *plugin) del(r *Request) error {
 	return errors.Join(errs...)
 }
 
-// delUnknown deletes an attachment that there is no record of: what is found by
-// its name, what a delegated IPAM may hold for it, and what the reference plugins made,
-// whose place ours have taken.
+// delUnknown deletes an attachment that there is no record of: what a delegated IPAM may
+// hold for it, while the interface is there, what is found by its name, and what the
+// reference plugins made, whose place ours have taken.
 func (p *plugin) delUnknown(r *Request) error {
-	err := link.Delete(r.key(attach.Main).HostIfName())
+	var err error
 	if d := r.delegate(); d != nil {
-		err = errors.Join(err, d.Del(p.ctx, &attach.Attachment{Key: r.key(attach.Main), Netns: r.Netns}))
+		err = d.Del(p.ctx, &attach.Attachment{Key: r.key(attach.Main), Netns: r.Netns})
 	}
+	err = errors.Join(err, link.Delete(r.key(attach.Main).HostIfName()))
 	if !p.Replaces {
 		return err
 	}
@@ -78,7 +79,7 @@ func (p *plugin) delMarked(r *Request, role attach.Role) error {
 	k := r.key(role)
 	errs := []error{firewall.Forget(p.ctx, k.Hash())}
 	if role == attach.Main {
-		errs = append(errs, link.DeleteMacvlan(p.ctx, &attach.Attachment{Key: k, Netns: r.Netns}), p.delUnknown(r))
+		errs = append(errs, p.delUnknown(r), link.DeleteMacvlan(p.ctx, &attach.Attachment{Key: k, Netns: r.Netns}))
 	}
 	return errors.Join(errs...)
 }

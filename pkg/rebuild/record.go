@@ -47,7 +47,7 @@ func (b *builder) record(k attach.Key, x link.Found, e *entry, p *conflist.Plugi
 		a.Plugin = b.behindBridge(a, r, conf)
 	}
 	if r != nil && !given.BuiltIn() && !given.Empty() {
-		a.Steps = append([]attach.Step{r.Addresses(given)}, a.Steps...)
+		a.Steps = append(a.Steps, r.Addresses(given)) // whose DEL wants the interface to be there
 	} else if r == nil || !given.Empty() || a.Plugin == conflist.Overlay {
 		for _, addr := range a.Addresses {
 			a.Leases = append(a.Leases, addr.Prefix.Addr())

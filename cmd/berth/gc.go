@@ -1,14 +1,19 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 
 	"github.com/berth-cni/berth/pkg/host"
+	"github.com/berth-cni/berth/pkg/host/former"
+	"github.com/berth-cni/berth/pkg/rebuild"
 	"github.com/spf13/cobra"
 )
 
 func (p *program) gcCommand() *cobra.Command {
 	o := host.CollectOptions{Unused: true}
+	yes := false
 	c := &cobra.Command{
 		Use:   "gc [flags] [NETWORK...]",
 		Short: "Remove what containers that are gone have left",
@@ -19,6 +24,8 @@ func (p *program) gcCommand() *cobra.Command {
   interfaces of the host that were a container's (veth and 11 letters or digits)
   elements and rules of our firewall that are no container's
   bridges of networks that have no configuration and no container any more
+  rules and addresses that the reference plugins left for containers which no runtime
+  remembers, after asking
 
 With names of networks, only what is of those.
 
@@ -34,13 +41,50 @@ to be seen.
 		Args: cobra.ArbitraryArgs,
 		RunE: func(c *cobra.Command, args []string) error {
 			o.Networks, o.ConfDir, o.Now = args, netDirOf(c), p.now
-			return host.Collect(c.Context(), p.hostStore(), o, func(e host.Event) { fmt.Fprintln(p.out, e) })
+			report := func(e host.Event) { fmt.Fprintln(p.out, e) }
+			err := host.Collect(c.Context(), p.hostStore(), o, report)
+			if len(args) > 0 {
+				return err
+			}
+			return errors.Join(err, p.collectFormer(c.Context(), o.DryRun, yes, report))
 		},
 	}
 	addFlag(c.Flags(), onOff(&o.DryRun), "dry-run", "only say what would be removed")
+	addFlag(c.Flags(), onOff(&yes), "yes", "do not ask before what the reference plugins left is removed")
 	addFlag(c.Flags(), onOff(&o.Unused), "networks", "bridges of networks without a configuration and without containers, too")
 	c.Flags().SortFlags = false
 	addFlag(c.Flags(), text(&p.settings.netDir, "folder", netDirOf(c), nil), "net-dir", "the CNI configurations of this host")
 	p.settings.recordsFlag(c.Flags())
 	return c
+}
+
+// collectFormer removes what the reference plugins left. Whether a container lives whose
+// runtime keeps no cache is not to be seen: a person is asked.
+func (p *program) collectFormer(ctx context.Context, dry, yes bool, report func(host.Event)) error {
+	const why = "no runtime remembers the container"
+	records, err := p.hostStore().List(ctx, "")
+	if err != nil {
+		return nil // said already; whose containers there are is not known
+	}
+	all, err := former.On(rebuild.Caches(), records).Find(ctx)
+	action := host.Surplus
+	if !dry && len(all) > 0 && !yes && !p.confirm(fmt.Sprintf("The reference plugins left %d things of containers that no runtime remembers, such as the %s. Remove them?", len(all), all[0].What)) {
+		action = host.Left
+	} else if !dry {
+		action = host.Removed
+	}
+	for _, l := range all {
+		because := why
+		if action == host.Left {
+			because += "; --yes removes it"
+		}
+		if action == host.Removed {
+			if bad := l.Remove(); bad != nil {
+				err = errors.Join(err, bad)
+				continue
+			}
+		}
+		report(host.Event{Action: action, What: l.What, Why: because})
+	}
+	return err
 }

@@ -244,13 +244,21 @@ func checkStrangers(f *facts) ([]Problem, error) {
 	if len(lost) > 0 {
 		found = append(found, Problem{"leases without a record: " + host.Some(lost), "no container can have these addresses", mendGC})
 	}
+	var left []string
+	for _, l := range h.Former {
+		left = append(left, l.What)
+	}
+	if len(left) > 0 {
+		found = append(found, Problem{"the reference plugins left what no container needs: " + host.Some(left),
+			"rules may lead a port to a container that has the address by now, and no container gets the addresses", mendGC + ", which asks"})
+	}
 	for _, path := range h.HostMounts {
 		if !slices.ContainsFunc(h.Records, func(a *attach.Attachment) bool { return samePath(a.Netns, path) }) {
 			found = append(found, Problem{path + " leads to this host's own namespace, and no container on record has that path",
 				"whatever is started with that path has the host's network: one of mode host may have left it", "umount " + quote(path) + " && rm " + quote(path)})
 		}
 	}
-	return found, nil
+	return found, h.FormerErr
 }
 
 // samePath compares paths of which one may be through /var/run, a link to /run.

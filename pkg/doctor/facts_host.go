@@ -12,6 +12,7 @@ import (
 	"github.com/berth-cni/berth/pkg/firewall"
 	"github.com/berth-cni/berth/pkg/firewall/ruleset"
 	"github.com/berth-cni/berth/pkg/host"
+	"github.com/berth-cni/berth/pkg/host/former"
 	"github.com/berth-cni/berth/pkg/link"
 	"github.com/berth-cni/berth/pkg/names"
 )
@@ -26,6 +27,9 @@ type hostFacts struct {
 	Faults     []host.Fault          // of those that are
 	Networks   []attach.Network
 	Lost       []host.LostLease
+
+	Former     []*former.Leftover // of another suite's containers
+	FormerErr  error
 
 	Links      host.Links
 	Uplink     attach.Interface // of the default route; lo without one
@@ -65,6 +69,7 @@ func (c *Config) gatherHost(ctx context.Context) *hostFacts {
 	h.RecordsErr = errors.Join(h.RecordsErr, err)
 	h.lookAround()
 	h.lookAtNetworks(ctx, store.Dir())
+	h.Former, h.FormerErr = former.On(c.caches(), h.Records).Find(ctx)
 	h.Faults = host.Confirm(ctx, store, h.Faults, c.Now())
 	if h.Filters, h.FiltersErr = ruleset.List(ctx); h.FiltersErr == nil {
 		h.addUnmarked()

@@ -16,9 +16,9 @@ const noNFTables = "the kernel has no nftables of the families inet and ip"
 
 // withoutNFTables is for a kernel whose firewall is iptables-legacy.
 var withoutNFTables = []part{
-	{pkg: "pkg/firewall", skip: "/iptables-nft", why: noNFTables, run: "^Test(" +
-		"Conformance|NetworkChanged|GatewayModes|Held|Loopback6|LoopbackProtected|LoopbackSource|SCTP|Traffic|StalePort|FlowFollows|Refusals)$/^iptables"},
+	{pkg: "pkg/firewall", run: "^Test(SCTP|Traffic|LoopbackProtected|StalePort)$/^iptables", why: noNFTables},
 	{pkg: "pkg/internal/netlink", skip: "^TestTransaction$", why: noNFTables},
+	{pkg: "pkg/internal/xtables", skip: "^TestMentions$", why: noNFTables},
 	{pkg: "pkg/names/server", skip: "^TestPort53$", why: noNFTables},
 	{pkg: "plugins/bridge", skip: "^(TestFaultLeavesNothing|TestReload|TestNextAddRestores)$", why: noNFTables},
 	{pkg: "plugins/vxlan-overlay", skip: "^TestFaultLeavesNothing$", why: noNFTables},

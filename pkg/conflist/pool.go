@@ -94,7 +94,8 @@ func anyOverlaps(taken []Taken, p netip.Prefix) bool {
 // FreeULA returns a random /64 for a network of this host alone (RFC 4193, section
 // 3.2.1) that overlaps nothing.
 func FreeULA(random io.Reader, taken []Taken) (netip.Prefix, error) {
-	for {
+	const most = 64 // of 2^56: one that is taken is somebody's route to most of fd00::/8
+	for range most {
 		var a [16]byte
 		a[0] = 0xfd // fc00::/7, locally assigned
 		if _, err := io.ReadFull(random, a[1:8]); err != nil {
@@ -104,6 +105,7 @@ func FreeULA(random io.Reader, taken []Taken) (netip.Prefix, error) {
 			return p, nil
 		}
 	}
+	return netip.Prefix{}, errors.New("derive an IPv6 subnet: others have all that were tried of fd00::/8: want one of your own, --subnet")
 }
 
 // Taken is a subnet that is somebody's.

@@ -245,4 +245,13 @@ func TestFreeULA(t *testing.T) {
 	if _, err := FreeULA(random, nil); err == nil {
 		t.Error("want an error without randomness")
 	}
+	// A VPN's route to all of them: there is an end of trying.
+	if got, err := FreeULA(zeros{}, []Taken{{Prefix: prefix("fc00::/7")}}); err == nil {
+		t.Errorf("%s is free", got)
+	}
 }
+
+// zeros are random bytes without end.
+type zeros struct{}
+
+func (zeros) Read(b []byte) (int, error) { return len(b), nil }

@@ -180,6 +180,9 @@ func (c *Conn) removeAtOnce(elements []Element) error {
 				return fmt.Errorf("delete from nftables set %s of %s: %w", one.Set, c.Table.short(), errno)
 			}
 		}
+		if len(left) == len(all) { // it is not of them that one is refused
+			return err
+		}
 		all = left
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/firewall/ruleset"
+	"github.com/berth-cni/berth/pkg/link"
 	"github.com/berth-cni/berth/pkg/overlay"
 )
 
@@ -129,9 +130,14 @@ func (h *Host) view(a *attach.Attachment) Attachment {
 	return Attachments([]*attach.Attachment{a}, func(*Attachment) bool { return true }, h.links, h.now)[0]
 }
 
-// checked runs the checks of all steps.
+// checked runs the checks of all steps. What others have changed in the container is theirs.
 func checked(ctx context.Context, a *attach.Attachment) Check {
-	err := attach.Check(ctx, a)
+	look := *a
+	look.Steps = slices.Clone(a.Steps)
+	for i, s := range look.Steps {
+		look.Steps[i] = link.Outside(s)
+	}
+	err := attach.Check(ctx, &look)
 	if err == nil {
 		return Check{OK: true}
 	}

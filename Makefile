@@ -49,7 +49,7 @@ integration: build test-deps
 # Tests of packages on other kernels (integration/kernels), as
 #   make test-kernels KERNEL='uml 6.12' RUN=TestVLAN PACKAGES=./pkg/link
 test-kernels: kernel-deps
-	@cd integration && go run ./kernels $(if $(RUN),-run '$(RUN)') $(if $(PACKAGES),-packages '$(PACKAGES)') $(if $(TIMEOUT),-timeout $(TIMEOUT)) $(KERNEL)
+	@cd integration && go run ./kernels $(if $(RUN),-run '$(value RUN)') $(if $(PACKAGES),-packages '$(PACKAGES)') $(if $(TIMEOUT),-timeout $(TIMEOUT)) $(KERNEL)
 
 bench: build bench-deps
 	$(MAKE) -C integration bench

@@ -47,7 +47,7 @@ func (r *Request) Ports(conf *ipam.Config, gateways bool) attach.Step {
 func (r *Request) IgnorePorts(why string) {
 	r.served.ports = true
 	if len(r.Conf.Runtime.PortMappings) > 0 {
-		r.Warn("runtimeConfig.portMappings", len(r.Conf.Runtime.PortMappings), "is ignored: %s", why)
+		r.Warn("runtimeConfig.portMappings", len(r.Conf.Runtime.PortMappings), "published ports are ignored: %s", why)
 	}
 }
 

@@ -77,3 +77,81 @@ func testMigrate(t *testing.T, backend, way string) {
 		}
 	}
 }
+
+// TestMigrateBack puts the reference's bridge back under containers that ours made: they
+// are checked and deleted by it, and what only ours knows of them goes with gc.
+func TestMigrateBack(t *testing.T) {
+	t.Parallel()
+	for _, backend := range []string{"iptables", "nftables"} {
+		t.Run(backend, func(t *testing.T) {
+			t.Parallel()
+			b := newBed(t)
+			conf := conflist("1.0.0", fmt.Sprintf(referenceChain, backend))
+			theirs, err := b.Network(conf, b.ref)
+			must(t, err)
+			ours, err := b.Network(conf, b.bin, b.ref)
+			must(t, err)
+			c := b.container("c1")
+			_, ip := b.add(ours, c)
+			serve(t, c, ip+":80")
+			must(t, theirs.Check(c))
+			b.answers(b.Host, ip+":80", c, "")
+			must(t, theirs.Del(c))
+			must(t, c.Remove())
+			out, err := b.Output(b.bin+"/berth", "gc", "--yes")
+			must(t, err)
+			if !strings.Contains(out, c.ID) {
+				t.Errorf("berth gc said nothing of the container:\n%s", out)
+			}
+			left, err := b.Output("sh", "-c", "nft list ruleset; iptables-save; ip6tables-save; ls /var/lib/cni/networks/demo; "+b.bin+"/berth ps")
+			must(t, err)
+			for _, word := range []string{ip, c.ID} {
+				if strings.Contains(left, word) {
+					t.Errorf("%s is left:\n%s", word, left)
+				}
+			}
+			next := b.container("next")
+			b.add(theirs, next)
+			must(t, theirs.Del(next))
+		})
+	}
+}
+
+// TestForeignLeftovers has the reference leave something, as its DEL of a namespace that is
+// gone does: the doctor says so, and gc removes it when told to.
+func TestForeignLeftovers(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	conf := conflist("1.0.0", fmt.Sprintf(referenceChain, "iptables"), `{"type": "portmap", "backend": "nftables", "capabilities": {"portMappings": true}}`)
+	theirs, err := b.Network(conf, b.ref)
+	must(t, err)
+	lives, gone := b.container("lives"), b.container("gone")
+	b.add(theirs, lives, tcpPort(8080, 80))
+	b.add(theirs, gone, tcpPort(8081, 80))
+	must(t, gone.Remove())
+	_, err = b.Output("rm", "/var/lib/cni/cache-libcni/results/demo-"+gone.ID+"-eth0") // its runtime forgot it
+	must(t, err)
+	berth := b.bin + "/berth"
+	out, _ := b.Output("sh", "-c", berth+" doctor --conf-dir /etc/cni/net.d 2>&1; "+berth+" doctor 2>&1")
+	if !strings.Contains(out, "the reference plugins left what no container needs") || !strings.Contains(out, gone.ID) || strings.Contains(out, "container "+lives.ID) {
+		t.Errorf("doctor:\n%s", out)
+	}
+	out, err = b.Output(berth, "gc") // nobody is there to be asked
+	must(t, err)
+	if !strings.Contains(out, "left rules of container "+gone.ID) || !strings.Contains(out, "--yes removes it") {
+		t.Errorf("gc without an answer:\n%s", out)
+	}
+	out, err = b.Output(berth, "gc", "--yes")
+	must(t, err)
+	if !strings.Contains(out, "removed address 10.88.0.3 of container "+gone.ID) {
+		t.Errorf("gc:\n%s", out)
+	}
+	left, err := b.Output("sh", "-c", "nft list ruleset; iptables-save; ip6tables-save; ls /var/lib/cni/networks/demo")
+	must(t, err)
+	for word, want := range map[string]bool{"10.88.0.3": false, gone.ID: false, "10.88.0.2": true, lives.ID: true} {
+		if strings.Contains(left, word) != want {
+			t.Errorf("%s is there: %v, want %v:\n%s", word, !want, want, left)
+		}
+	}
+	must(t, theirs.Del(lives, tcpPort(8080, 80)))
+}

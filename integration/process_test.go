@@ -60,7 +60,7 @@ func TestBinaries(t *testing.T) {
 			t.Error(err)
 			continue
 		}
-		const most = 5_000_000
+		const most = 5_500_000
 		if st.Size() > most {
 			t.Errorf("%s has %d bytes, want at most %d", name, st.Size(), most)
 		}

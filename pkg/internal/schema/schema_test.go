@@ -60,7 +60,7 @@ func TestLook(t *testing.T) {
 		// Elsewhere.
 		`{"runtimeConfig": {"bandwidth": {"ingressRate": 1}, "deviceID": "0000:00:1f.6", "cgroupPath": "/x", "infinibandGUID": "c2:11"}}`: {"runtimeConfig.bandwidth", "runtimeConfig.deviceID", "runtimeConfig.cgroupPath", "runtimeConfig.infinibandGUID"},
 		`{"runtimeConfig": {"portMapping": []}}`:                                         {"runtimeConfig.portMapping: []: is not known, did you mean portMappings"},
-		`{"subnet": "10.1.0.0/24", "portMappings": [{}], "dataDir": "/x", "mode": "l2"}`: {"subnet: ", "dataDir", "!mode"},
+		`{"subnet": "10.1.0.0/24", "portMappings": [{}], "dataDir": "/x", "mode": "l2"}`: {"subnet: ", "dataDir", "mode"},
 		`{"sysctl": {"a": "b"}, "snat": true}`:                                           {"sysctl", "snat"},
 	} {
 		compare(t, conf, Plugin("bridge").Look("", []byte(conf)), want)
@@ -107,7 +107,7 @@ func TestLookOthers(t *testing.T) {
 		`{"type": "macvlan", "isGateway": true}`:                                               "isGateway",
 		`{"type": "macvlan", "ipMasq": true}`:                                                  "ipMasq",
 		`{"type": "macvlan", "mod": "private"}`:                                                "!mod",
-		`{"type": "macvlan", "modes": "private"}`:                                              "!modes",
+		`{"type": "macvlan", "modes": "private"}`:                                              "modes",
 		`{"type": "bridge", "master": "eth0"}`:                                                 "master",
 		`{"type": "vxlan-overlay", "bridge": "br0"}`:                                           "", // refused elsewhere
 		`{"type": "vxlan-overlay", "isGateway": true}`:                                         "isGateway",

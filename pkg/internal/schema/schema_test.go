@@ -107,7 +107,7 @@ func TestLookOthers(t *testing.T) {
 		`{"type": "macvlan", "isGateway": true}`:                                               "isGateway",
 		`{"type": "macvlan", "ipMasq": true}`:                                                  "ipMasq",
 		`{"type": "macvlan", "mod": "private"}`:                                                "!mod",
-		`{"type": "macvlan", "modes": "private"}`:                                              "modes",
+		`{"type": "macvlan", "modes": "private"}`:                                              "!modes",
 		`{"type": "bridge", "master": "eth0"}`:                                                 "master",
 		`{"type": "vxlan-overlay", "bridge": "br0"}`:                                           "", // refused elsewhere
 		`{"type": "vxlan-overlay", "isGateway": true}`:                                         "isGateway",

@@ -160,7 +160,7 @@ func (b ipt) rebuild(ctx context.Context, all records) error {
 		return err
 	}
 	put := map[attach.Key]*attach.Attachment{}
-	for {
+	for range rounds {
 		list, err := all(ctx)
 		if err != nil {
 			return err
@@ -184,11 +184,15 @@ func (b ipt) rebuild(ctx context.Context, all records) error {
 				err = errors.Join(err, b.del(ctx, RulesOf(a), a))
 			}
 		}
-		if err != nil || !changed {
+		if err = errors.Join(err, ctx.Err()); err != nil || !changed {
 			return err
 		}
 	}
+	return errors.New("containers come and go all the time")
 }
+
+// rounds bounds how often the records are read again.
+const rounds = 100
 
 // RestoreIPTables makes the iptables backend's rules anew, for all attachments, when
 // somebody flushed a table: what leads to our chains is gone. With again it does in any

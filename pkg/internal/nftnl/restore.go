@@ -2,6 +2,7 @@ package nftnl
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -36,7 +37,10 @@ func (c *Conn) Restore(wanted func() ([]Element, error), replace bool, keep ...E
 	if replace {
 		missing = Pick(now, made, Element.Content, false)
 	}
-	for len(gone)+len(missing) > 0 {
+	for range rounds {
+		if len(gone)+len(missing) == 0 {
+			return nil
+		}
 		if err := c.Remove(gone); err != nil {
 			return err
 		}
@@ -49,8 +53,12 @@ func (c *Conn) Restore(wanted func() ([]Element, error), replace bool, keep ...E
 		// Somebody may have added what was removed, and deleted what was added.
 		gone, missing = passing(Pick(missing, now, Element.Place, false)), Pick(now, gone, Element.Place, true)
 	}
-	return nil
+	return fmt.Errorf("restore %s: others change it all the time", c.Table)
 }
+
+// rounds bounds how often is looked again where others never leave it alone: each was
+// about what changed during one transaction.
+const rounds = 100
 
 // passing leaves out what is lasting: that the last container of a network
 // has gone does not say that the network has left the host.

@@ -17,23 +17,14 @@ func (s *Store) deletedPath() string { return s.path() + ".deleted" }
 // found without a record, and notes it, so that [Store.Rebuild] does not bring it back.
 // It is [Store.Del] again where the file has been rebuilt meanwhile.
 func (s *Store) DelDamaged(ctx context.Context, k Key, del func() error) error {
-	err := s.delDamaged(ctx, k, del)
-	if !errors.Is(err, errRebuilt) {
-		return err
-	}
-	return s.Del(ctx, k)
-}
-
-var errRebuilt = errors.New("the state file has been rebuilt")
-
-func (s *Store) delDamaged(ctx context.Context, k Key, del func() error) error {
 	unlock, err := s.lockKey(ctx, k) // which keeps a rebuild waiting
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	if _, err := s.known(ctx, k, false); !errors.Is(err, ErrDamaged) {
-		return errRebuilt
+	// All that a Del reads and writes may be what is damaged, not the record alone.
+	if err := s.delLocked(ctx, k, false); !errors.Is(err, ErrDamaged) {
+		return err
 	}
 	if err := del(); err != nil {
 		return fmt.Errorf("delete %s: %w", k, err)

@@ -94,6 +94,11 @@ func (s *Store) del(ctx context.Context, k Key, manual bool) error {
 		return err
 	}
 	defer unlock()
+	return s.delLocked(ctx, k, manual)
+}
+
+// delLocked is del for who has the key's lock.
+func (s *Store) delLocked(ctx context.Context, k Key, manual bool) error {
 	a, err := s.known(ctx, k, manual)
 	if err != nil {
 		return err

@@ -1,7 +1,9 @@
 package integration
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -56,9 +58,18 @@ func newTown(t *testing.T) (*town, sandbox.Snapshot) {
 }
 
 // look is the host without what follows from a rebuild: the damaged files that are kept,
-// what host-local leased last, and the place of a lease that comes next.
+// what host-local leased last, and the place of a lease that comes next. It waits for the end
+// of the agent that was started on demand: no container with a name is left.
 func (w *town) look() sandbox.Snapshot {
 	w.t.Helper()
+	w.soon(func() error {
+		return w.Do(func() error {
+			if _, err := os.Stat(sandbox.StateDir + "/agent.sock"); !errors.Is(err, fs.ErrNotExist) {
+				return fmt.Errorf("an agent started on demand has not ended: %v", err)
+			}
+			return nil
+		})
+	})
 	s := w.snapshot().Without("process")
 	for section, keep := range map[string]func(string) bool{
 		"file": func(line string) bool {

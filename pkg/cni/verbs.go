@@ -10,6 +10,7 @@ import (
 	"github.com/berth-cni/berth/pkg/internal/schema"
 	"github.com/berth-cni/berth/pkg/ipam"
 	"github.com/berth-cni/berth/pkg/link"
+	"github.com/berth-cni/berth/pkg/names"
 	"github.com/containernetworking/cni/pkg/types"
 )
 
@@ -52,13 +53,17 @@ func (p *plugin) delUnknown(r *Request) error {
 }
 
 // delForeign deletes the interface that the reference made for the container. One that an
-// attachment of another network has is left.
+// attachment of another network has is left; so is every one while the state file is damaged
+// and none can be told from such: it ends with the namespace.
 func (p *plugin) delForeign(r *Request) error {
 	f, err := link.FindForeign(r.Netns, r.IfName)
 	if f == nil || err != nil {
 		return err
 	}
 	all, err := p.store().List(p.ctx, "")
+	if errors.Is(err, attach.ErrDamaged) {
+		return nil
+	}
 	if err != nil && !errors.Is(err, attach.ErrUnreadable) {
 		return err
 	}
@@ -71,13 +76,13 @@ func (p *plugin) delForeign(r *Request) error {
 }
 
 // delMarked deletes an attachment whose record cannot be read: what has its key's hash for
-// a name or a mark.
+// a name or a mark, and what the agent knows by its key.
 func (p *plugin) delMarked(r *Request, role attach.Role) error {
 	if p.Leases {
 		return nil
 	}
 	k := r.key(role)
-	errs := []error{firewall.Forget(p.ctx, k.Hash())}
+	errs := []error{firewall.Forget(p.ctx, k.Hash()), (&names.Register{}).Del(p.ctx, &attach.Attachment{Key: k})}
 	if role == attach.Main {
 		errs = append(errs, p.delUnknown(r), link.DeleteMacvlan(p.ctx, &attach.Attachment{Key: k, Netns: r.Netns}))
 	}

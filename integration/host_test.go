@@ -3,6 +3,7 @@ package integration
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -202,6 +203,19 @@ func TestHostIsNotTouched(t *testing.T) {
 	b.loIsUp("after all")
 }
 
+// processIn starts a process in a container until the test ends, and returns the path of its
+// namespace in /proc.
+func (b *bed) processIn(c *sandbox.Container) string {
+	b.t.Helper()
+	sleep := exec.Command("sleep", "600")
+	must(b.t, c.Do(sleep.Start))
+	b.t.Cleanup(func() {
+		_ = sleep.Process.Kill()
+		_ = sleep.Wait()
+	})
+	return fmt.Sprintf("/proc/%d/ns/net", sleep.Process.Pid)
+}
+
 // TestHostRefuses asks host for what it cannot do.
 func TestHostRefuses(t *testing.T) {
 	t.Parallel()
@@ -209,13 +223,14 @@ func TestHostRefuses(t *testing.T) {
 	c := b.container("c1")
 	busy := b.container("busy")
 	b.add(b.network(bridge), busy)
+	inProc := b.processIn(c)
 	before := b.snapshot()
 	for _, test := range []struct {
 		call  sandbox.Call
 		code  uint
 		words []string
 	}{
-		{sandbox.Call{Netns: fmt.Sprintf("/proc/%d/ns/net", os.Getpid())}, 4, []string{"/run/netns/NAME"}},
+		{sandbox.Call{Netns: inProc}, 4, []string{"/run/netns/NAME"}},
 		{sandbox.Call{Netns: busy.Netns}, 7, []string{"eth0", "lost"}},
 		{sandbox.Call{Args: "IP=10.1.0.2"}, 7, []string{"CNI_ARGS IP"}},
 		{sandbox.Call{Config: config(version, host, `"ipam": {"type": "host-local"}`)}, 7, []string{"ipam"}},

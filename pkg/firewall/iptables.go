@@ -278,6 +278,7 @@ func forgetFlows(a *attach.Attachment, gone bool) error {
 // ensureChains makes our chains and the jumps to them. A jump that is there
 // has its chain.
 func ensureChains(t *iptables.IPTables, v6 bool) error {
+	var former []text
 	for _, j := range jumps(v6) {
 		there, err := j.exists(t)
 		if err != nil {
@@ -299,6 +300,7 @@ func ensureChains(t *iptables.IPTables, v6 bool) error {
 		if err := j.ensure(t); err != nil {
 			return err
 		}
+		former = formerJumps(v6)
 	}
-	return nil
+	return deleteTexts(t, former)
 }

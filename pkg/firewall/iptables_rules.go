@@ -44,13 +44,14 @@ func words(s string) []string { return strings.Fields(s) }
 // everything else to the rules behind them.
 func jumps(v6 bool) []text {
 	local := "-m addrtype --dst-type LOCAL -j " + chainPublish
-	output := local
+	outside, output := "! -d 127.0.0.0/8 "+local, local // see natChains
 	if v6 {
+		outside = local
 		output = "! -s ::1/128 " + local // the kernel drops the answers to what NAT sends away from ::1
 	}
 	all := []text{
 		{"nat", "PREROUTING", words("-m addrtype --dst-type LOCAL -j " + chainNames), false}, // before published ports
-		{"nat", "PREROUTING", words(local), false},
+		{"nat", "PREROUTING", words(outside), false},
 		{"nat", "OUTPUT", words(output), false},
 		{"nat", "POSTROUTING", words("-j " + chainHairpin), false},
 		{"nat", "POSTROUTING", words("-j " + chainMasquerade), false},
@@ -62,6 +63,14 @@ func jumps(v6 bool) []text {
 		return all
 	}
 	return append(all, text{"raw", "PREROUTING", words("-j " + chainRaw), false})
+}
+
+// formerJumps are what earlier versions made in place of jumps.
+func formerJumps(v6 bool) []text {
+	if v6 {
+		return nil
+	}
+	return []text{{"nat", "PREROUTING", words("-m addrtype --dst-type LOCAL -j " + chainPublish), false}}
 }
 
 // networkTexts are what the network's rules ask for; unwanted what other

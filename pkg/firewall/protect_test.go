@@ -40,6 +40,38 @@ func TestLoopbackProtected(t *testing.T) {
 	}
 }
 
+// TestLoopbackFromOutside has a neighbour of the host send to 127.0.0.1, where the host's
+// interfaces take it (route_localnet, as kube-proxy sets it): a port that is published on
+// 127.0.0.1 is not reached, also where an earlier version's jump was there.
+func TestLoopbackFromOutside(t *testing.T) {
+	for _, backend := range []string{NFTables, IPTables} {
+		t.Run(backend, func(t *testing.T) {
+			l := newLab(t, backend, false)
+			r := l.network(1)
+			serve(t, "host", "127.0.0.1:7000")
+			l.sysctl("ipv4/conf/all/route_localnet", "1")
+			l.ip("-n " + l.id("out") + " addr del 127.0.0.1/8 dev lo")
+			nstest.In(t, l.ns["out"], func() { l.sysctl("ipv4/conf/all/route_localnet", "1") })
+			l.ip("-n " + l.id("out") + " route add 127.0.0.0/8 via 192.0.2.1 src 192.0.2.2")
+			if backend == IPTables {
+				l.iptables("-t nat -N " + chainPublish)
+				for _, j := range formerJumps(false) {
+					l.iptables("-t nat -A PREROUTING " + strings.Join(j.spec, " "))
+				}
+			}
+			l.container("a", r, 2, attach.Port{HostIP: netip.MustParseAddr("127.0.0.1"), HostPort: 8080, ContainerPort: 80, Protocol: "tcp"},
+				attach.Port{HostPort: 8081, ContainerPort: 80, Protocol: "tcp"})
+			if got := l.ask("out", "tcp", "127.0.0.1:7000", time.Second); got != "host saw 192.0.2.2" {
+				t.Fatalf("what is not ours: %q: the test shows nothing", got)
+			}
+			l.expect("published on 127.0.0.1", "out", "tcp", "127.0.0.1:8080", noAnswer)
+			l.expect("published", "out", "tcp", "127.0.0.1:8081", noAnswer)
+			l.expect("published", "out", "tcp", "192.0.2.1:8081", "a saw 192.0.2.2")
+			l.expect("published on 127.0.0.1", "host", "tcp", "127.0.0.1:8080", "a saw 10.1.0.1")
+		})
+	}
+}
+
 // TestLoopbackSource has a container send in the name of 127.0.0.2: an address
 // that no interface has, and that the kernel therefore does not take for its own.
 func TestLoopbackSource(t *testing.T) {

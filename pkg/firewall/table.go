@@ -89,7 +89,7 @@ func sets() []nftnl.Set {
 // version of the table: it is raised when a set or a rule changes, and has the next
 // ADD replace a table that another version made.
 const (
-	publish      = "publish_5"
+	publish      = "publish_6"
 	publishUsers = 5 + 2 // its rules, and the jumps to it
 )
 
@@ -111,12 +111,15 @@ func natChains() []nftnl.Chain {
 		},
 	}, {
 		// Only what is sent to this host: transit traffic to the same port is
-		// somebody else's (CVE-2025-67499).
+		// somebody else's (CVE-2025-67499). What comes from elsewhere to 127.0.0.0/8, as
+		// an interface with route_localnet takes it (kube-proxy sets that for all), is not
+		// sent to a port that is published on 127.0.0.1: this host's own is, in output.
 		Name: "prerouting", Kind: nftables.ChainTypeNAT,
 		Hook: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityNATDest,
 		Rules: [][]expr.Any{
 			rule(transport(unix.IPPROTO_UDP), dns(), in(named, iif), toHost(), redirect(NamesPort)), // udp dport 53 iifname @names fib daddr type local redirect to :10053
 			rule(transport(unix.IPPROTO_TCP), dns(), in(named, iif), toHost(), redirect(NamesPort)), // tcp dport 53 iifname @names fib daddr type local redirect to :10053
+			rule(is4(), daddr4.prefix(loopback4, 1), verdict(expr.VerdictReturn)),                   // ip daddr 127.0.0.0/8 return
 			rule(toHost(), jump(publish)), // fib daddr type local jump publish
 		},
 	}, {

@@ -135,17 +135,17 @@ func (s setting) set(c *conn, index int, warn func(string, ...any)) error {
 // leaves tells whether a setting is not to be touched: the host's own LAN bridge, which
 // its way out goes by or a port of which leads to no container, takes router
 // advertisements or not as its administrator has it, and a bridge that Berth did not make
-// keeps its IPv6. It may list the links, for a bridge that somebody else made and that
+// keeps its IPv6 and its filter of senders. It may list the links, for a bridge that somebody else made and that
 // takes advertisements.
 func (b *Bridge) leaves(c *conn, d *rtnl.Link, s setting) bool {
-	noIPv6 := s.value == "1" && s.path == proc.Net("ipv6", "conf", b.Name, "disable_ipv6")
-	if !noIPv6 && s.path != proc.Net("ipv6", "conf", b.Name, "accept_ra") {
+	others := s.value == "1" && s.path == proc.Net("ipv6", "conf", b.Name, "disable_ipv6") || strings.HasSuffix(s.path, "/rp_filter")
+	if !others && s.path != proc.Net("ipv6", "conf", b.Name, "accept_ra") {
 		return false
 	}
 	if i, err := c.LinkByName(b.Name); err != nil || i.Alias == sharedAlias {
 		return false
 	}
-	if noIPv6 {
+	if others {
 		return true
 	}
 	found, err := c.RoutesTo(outside4, outside6)
@@ -172,6 +172,19 @@ func takesAdvertisements(name string) bool {
 	return accept == "2" || accept == "1" && forwards == "0"
 }
 
+// strictReversePath tells whether the kernel drops what comes by an interface that its sender
+// is not reached by (RFC 3704, section 2.2): the larger value of the interface and of all
+// counts (Documentation/networking/ip-sysctl.rst, rp_filter).
+func strictReversePath(name string) bool {
+	const strict, loose = "1", "2"
+	own, _ := proc.Read(proc.Net("ipv4", "conf", name, "rp_filter"))
+	if own == loose {
+		return false
+	}
+	all, _ := proc.Read(proc.Net("ipv4", "conf", "all", "rp_filter"))
+	return all != loose && (own == strict || all == strict)
+}
+
 // settings are those of the bridge. on is the interface with the gateway.
 func (b *Bridge) settings(on string, a *attach.Attachment) []setting {
 	// No router advertisement of a container may change the host's routes
@@ -191,6 +204,11 @@ func (b *Bridge) settings(on string, a *attach.Attachment) []setting {
 	}
 	if v6 && !b.NoIPv6 {
 		all = append(all, setting{path: proc.Net("ipv6", "conf", on, "disable_ipv6"), value: "0"})
+	}
+	if v4 && b.Gateway && strictReversePath(on) {
+		// A container of several networks answers all of them by its default route.
+		all = append(all, setting{path: proc.Net("ipv4", "conf", on, "rp_filter"), value: "2",
+			why: "what a container of several networks publishes here is answered by another one, and dropped"})
 	}
 	if v4 && len(a.Ports) > 0 {
 		// For 127.0.0.1:port of the host; the firewall keeps others from it.

@@ -28,6 +28,8 @@ func TestBridgeIsMended(t *testing.T) {
 		"sysctl -qw net.ipv6.conf.berth0.accept_ra=1":      "accept_ra",
 		"sysctl -qw net.ipv6.conf.berth0.disable_ipv6=1":   "disable_ipv6",
 		"sysctl -qw net.ipv4.conf.berth0.route_localnet=0": "route_localnet",
+		"sysctl -qw net.ipv4.conf.berth0.rp_filter=1":      "rp_filter",
+		"sysctl -qw net.ipv4.conf.all.rp_filter=1":         "rp_filter",
 	} {
 		t.Run(change, func(t *testing.T) {
 			nstest.Host(t)

@@ -114,6 +114,7 @@ func TestSettings(t *testing.T) {
 		}
 	}
 	expect(proc.Net("ipv4", "conf", "berth0", "route_localnet"), "1")
+	expect(proc.Net("ipv4", "conf", "berth0", "rp_filter"), "0") // nothing is strict
 	expect(proc.Net("ipv4", "conf", "berth0", "accept_local"), "0")
 	expect(proc.Net("ipv6", "conf", "berth0", "accept_dad"), "0")
 	nstest.In(t, a.Netns, func() {

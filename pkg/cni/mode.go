@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/link"
 )
 
 // Mode is what one plugin says of itself.
@@ -22,9 +23,6 @@ type Mode struct {
 	// Leases says that the mode only gives addresses, to another main plugin that
 	// delegates to it (SPEC section 4). It gets that plugin's configuration.
 	Leases bool
-	// Replaces says that the reference has a plugin of that name, which makes interfaces:
-	// a DEL may be for one of its containers.
-	Replaces bool
 	// Unrecorded says that the mode leaves nothing that would have to be deleted. It
 	// keeps no record, works beside the plugin that makes the interface, and passes on
 	// the result of the plugins before it.
@@ -53,6 +51,12 @@ type Verifier interface {
 // it says by [Warn].
 type Statuser interface {
 	Status(*Request) error
+}
+
+// Replacer is a [Config] of a plugin that the reference has, too, and that makes
+// interfaces: a DEL may be for one of its containers. Replaces says what these look like.
+type Replacer interface {
+	Replaces() link.ForeignKind
 }
 
 // roles are those of the records that the mode keeps, the last made first.

@@ -3,6 +3,7 @@ package cni
 import (
 	"encoding/json"
 	"errors"
+	"strings"
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/firewall"
@@ -46,19 +47,29 @@ func (p *plugin) delUnknown(r *Request) error {
 		err = d.Del(p.ctx, &attach.Attachment{Key: r.key(attach.Main), Netns: r.Netns})
 	}
 	err = errors.Join(err, link.Delete(r.key(attach.Main).HostIfName()))
-	if !p.Replaces {
+	c, ok := r.config.(Replacer)
+	if !ok {
 		return err
 	}
-	return errors.Join(err, p.delForeign(r), reference.Forget(p.ctx, r.Conf.Name, r.ContainerID, r.IfName))
+	alone, bad := link.Alone(r.Netns, r.IfName)
+	return errors.Join(err, bad, p.delForeign(r, c.Replaces()),
+		reference.Forget(p.ctx, reference.Owner{Network: r.Conf.Name, Container: r.ContainerID, IfName: r.IfName}, alone))
 }
 
-// delForeign deletes the interface that the reference made for the container. One that an
-// attachment of another network has is left; so is every one while the state file is damaged
+// delForeign deletes the interface that the reference made for the container. One that
+// cannot be of this configuration is left (a runtime calls DEL, too, after an ADD that was
+// refused since somebody else's interface has the name), and so is one that is not that of
+// prevResult, or that an attachment of another network has; so is every one while the state file is damaged
 // and none can be told from such: it ends with the namespace.
-func (p *plugin) delForeign(r *Request) error {
-	f, err := link.FindForeign(r.Netns, r.IfName)
+func (p *plugin) delForeign(r *Request, kind link.ForeignKind) error {
+	f, err := link.FindForeign(r.Netns, r.IfName, kind)
 	if f == nil || err != nil {
 		return err
+	}
+	if prev, err := r.previous(); err == nil && prev.index >= 0 {
+		if mac := prev.result.Interfaces[prev.index].Mac; mac != "" && !strings.EqualFold(mac, f.MAC) {
+			return nil
+		}
 	}
 	all, err := p.store().List(p.ctx, "")
 	if errors.Is(err, attach.ErrDamaged) {

@@ -4,22 +4,31 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/berth-cni/berth/pkg/internal/rtnl"
 	"golang.org/x/sys/unix"
 )
 
-// Foreign is a container's interface that somebody else made: a veth whose other end is a
-// port of a bridge of this host, or a macvlan.
+// Foreign is a container's interface that somebody else made.
 type Foreign struct {
 	Netns  string // path
 	Cookie uint64 // of the namespace
 	IfName string
+	MAC    string
+}
+
+// ForeignKind is what interfaces of a configuration are, whoever made them: what other
+// suites give a container of the same namespace is none of them.
+type ForeignKind struct {
+	Macvlan bool   // otherwise a veth whose other end is a port of a bridge of this host
+	On      string // the bridge, or the macvlan's master; empty: any
+	Inside  bool   // the master is in the container's namespace, not in the host's
 }
 
 // FindForeign looks for such an interface in a namespace; nil when there is none, when the
 // namespace is gone, and when it is the host's own.
-func FindForeign(path, ifName string) (*Foreign, error) {
+func FindForeign(path, ifName string, kind ForeignKind) (*Foreign, error) {
 	f := &Foreign{Netns: path, IfName: ifName}
 	ns, err := OpenNetns(path)
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, ErrNotNetns) {
@@ -47,34 +56,82 @@ func FindForeign(path, ifName string) (*Foreign, error) {
 	if f.Cookie, err = c.cookie(); err != nil {
 		return nil, err
 	}
-	switch l.Kind {
-	case "macvlan":
-		return f, nil
-	case "veth":
-		onBridge, err := endsInPort(l)
-		if err != nil || !onBridge {
-			return nil, err
-		}
-		return f, nil
+	f.MAC = l.MAC.String()
+	if is, err := kind.is(l, c); err != nil || !is {
+		return nil, err
 	}
-	return nil, nil
+	return f, nil
 }
 
-// endsInPort tells whether the other end of a container's veth is a port of a bridge.
-func endsInPort(inside *rtnl.Link) (bool, error) {
-	c, err := dial()
+// is tells whether a container's interface is of the kind.
+func (k ForeignKind) is(inside *rtnl.Link, container *conn) (bool, error) {
+	want := "veth"
+	if k.Macvlan {
+		want = "macvlan"
+	}
+	if inside.Kind != want || inside.Away == k.Inside {
+		return false, nil
+	}
+	c := container
+	if !k.Inside {
+		host, err := dial()
+		if err != nil {
+			return false, err
+		}
+		defer host.close()
+		c = host
+	}
+	on := inside.Parent
+	if !k.Macvlan {
+		l, err := c.LinkByIndex(inside.Parent)
+		if isErrno(err, unix.ENODEV) {
+			return false, nil
+		}
+		if err != nil {
+			return false, fmt.Errorf("look for the other end of %s: %w", inside.Name, err)
+		}
+		if l.Kind != "veth" || !l.Away || l.Parent != inside.Index || l.Master == 0 {
+			return false, nil
+		}
+		on = l.Master
+	}
+	if k.On == "" {
+		return true, nil
+	}
+	l, err := c.LinkByName(k.On)
+	if notExist(err) {
+		return false, nil
+	}
+	return err == nil && l.Index == on, err
+}
+
+// Alone tells whether a container has no interface beside lo and one of that name, or is
+// gone. Those that are down, as the kernel's tunnel modules make one in every namespace, do
+// not count. The host's own namespace has others.
+func Alone(path, ifName string) (bool, error) {
+	ns, err := OpenNetns(path)
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, ErrNotNetns) {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer ns.Close()
+	if own, err := ns.IsOwn(); err != nil || own {
+		return false, err
+	}
+	c, err := ns.dial()
 	if err != nil {
 		return false, err
 	}
 	defer c.close()
-	l, err := c.LinkByIndex(inside.Parent)
-	if isErrno(err, unix.ENODEV) {
-		return false, nil
-	}
+	all, err := c.Links()
 	if err != nil {
-		return false, fmt.Errorf("look for the other end of %s: %w", inside.Name, err)
+		return false, fmt.Errorf("list interfaces of %s: %w", path, err)
 	}
-	return l.Kind == "veth" && l.Away && l.Parent == inside.Index && l.Master != 0, nil
+	return !slices.ContainsFunc(all, func(l *rtnl.Link) bool {
+		return l.Up() && l.Name != "lo" && l.Name != ifName
+	}), nil
 }
 
 // Delete deletes the interface, and with it the other end.

@@ -13,9 +13,12 @@ import (
 	"github.com/berth-cni/berth/pkg/link"
 )
 
-var mode = cni.Mode{Name: "bridge", Chains: true, Replaces: true, Config: func() cni.Config { return &config{Bridge: "cni0"} }}
+var mode = cni.Mode{Name: "bridge", Chains: true, Config: func() cni.Config { return &config{Bridge: "cni0"} }}
 
 func main() { cni.Main(mode) }
+
+// Replaces implements [cni.Replacer].
+func (c *config) Replaces() link.ForeignKind { return link.ForeignKind{On: c.Bridge} }
 
 // Plan implements [cni.Config].
 func (c *config) Plan(r *cni.Request) ([]attach.Step, error) {

@@ -9,9 +9,14 @@ import (
 	"github.com/berth-cni/berth/pkg/link"
 )
 
-var mode = cni.Mode{Name: "macvlan", Replaces: true, Config: func() cni.Config { return &config{Mode: "bridge"} }}
+var mode = cni.Mode{Name: "macvlan", Config: func() cni.Config { return &config{Mode: "bridge"} }}
 
 func main() { cni.Main(mode) }
+
+// Replaces implements [cni.Replacer].
+func (c *config) Replaces() link.ForeignKind {
+	return link.ForeignKind{Macvlan: true, On: c.Master, Inside: c.LinkInContainer}
+}
 
 // Plan implements [cni.Config].
 func (c *config) Plan(r *cni.Request) ([]attach.Step, error) {

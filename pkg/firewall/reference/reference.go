@@ -27,10 +27,11 @@ func (o Owner) String() string {
 	return fmt.Sprintf("container %s (network %s)", cmp.Or(o.Container, "?"), cmp.Or(o.Network, "?"))
 }
 
-// is tells whether what a rule says can be this attachment.
-func (o Owner) is(network, container, ifName string) bool {
+// is tells whether what a rule says can be this attachment. Where it names the container
+// alone (portmap's, in nftables), it can be of any of the container's networks.
+func (o Owner) is(one Owner, alone bool) bool {
 	same := func(said, wanted string) bool { return said == "" || said == wanted }
-	return o.Container == container && same(o.Network, network) && same(o.IfName, ifName)
+	return o.Container == one.Container && (o.Network == one.Network || o.Network == "" && alone) && same(o.IfName, one.IfName)
 }
 
 // Left is what is there of one owner.
@@ -84,15 +85,16 @@ func list(ctx context.Context, s *nftnl.Socket, container *string) ([]*Left, err
 	return all, nil
 }
 
-// Forget removes what is there of one attachment; nothing counts as removed.
-func Forget(ctx context.Context, network, container, ifName string) error {
+// Forget removes what is there of one attachment; nothing counts as removed. Rules that do
+// not say their network are its own where it is the container's only one: alone.
+func Forget(ctx context.Context, one Owner, alone bool) error {
 	s, err := nftnl.Dial()
 	if err != nil {
 		return err
 	}
-	all, err := list(ctx, s, &container)
+	all, err := list(ctx, s, &one.Container)
 	for _, l := range all {
-		if l.is(network, container, ifName) {
+		if l.is(one, alone) {
 			err = errors.Join(err, l.remove(s))
 		}
 	}

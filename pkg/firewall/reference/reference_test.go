@@ -103,10 +103,17 @@ func saved(t *testing.T) string {
 
 func TestForget(t *testing.T) {
 	host(t)
-	if err := Forget(t.Context(), "other", "c2", "eth0"); err != nil { // of another network
+	if err := Forget(t.Context(), Owner{"other", "c2", "eth0"}, true); err != nil { // of another network
 		t.Fatal(err)
 	}
-	if err := Forget(t.Context(), "demo", "c1", "eth0"); err != nil {
+	before := saved(t)
+	if err := Forget(t.Context(), Owner{"other", "c1", "net1"}, false); err != nil {
+		t.Fatal(err)
+	}
+	if after := saved(t); after != before {
+		t.Errorf("Forget of one of several networks removed rules that may be of another:\n%s\nbefore:\n%s", after, before)
+	}
+	if err := Forget(t.Context(), Owner{"demo", "c1", "eth0"}, true); err != nil {
 		t.Fatal(err)
 	}
 	left := saved(t)
@@ -125,7 +132,7 @@ func TestForget(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := Forget(t.Context(), "demo", "c1", "eth0"); err != nil {
+	if err := Forget(t.Context(), Owner{"demo", "c1", "eth0"}, true); err != nil {
 		t.Errorf("with nothing there: %v", err)
 	}
 	if left := saved(t); strings.Contains(left, "10.88.") || strings.Contains(left, "cni_plugins") {

@@ -113,13 +113,12 @@ func (r *Request) resultDNS(a *attach.Attachment, before types.DNS) types.DNS {
 	return before
 }
 
-// forget110 drops what only SPEC 1.1.0 knows.
+// forget110 drops what only SPEC 1.1.0 knows of interfaces. What it knows of routes
+// stays, as in every result of the CNI library: a later plugin of the chain, which moves
+// them to another table, would lose it.
 func forget110(res *current.Result) {
 	for _, i := range res.Interfaces {
 		i.Mtu, i.SocketPath, i.PciID = 0, "", ""
-	}
-	for _, r := range res.Routes {
-		r.MTU, r.AdvMSS, r.Priority, r.Table, r.Scope = 0, 0, 0, nil, nil
 	}
 }
 

@@ -31,7 +31,7 @@ const (
 	mtus = `{"cniVersion":"1.1.0","interfaces":[{"name":"br0","mac":"02:00:00:00:00:01","mtu":1500},{"name":"eth0","mac":"02:00:00:00:00:02","mtu":1500,"sandbox":"/run/netns/c1"}],` +
 		`"ips":[{"interface":1,"address":"10.1.0.2/24","gateway":"10.1.0.1"}],"routes":[{"dst":"0.0.0.0/0","gw":"10.1.0.1","mtu":1400}]}`
 	plain = `"interfaces":[{"name":"br0","mac":"02:00:00:00:00:01"},{"name":"eth0","mac":"02:00:00:00:00:02","sandbox":"/run/netns/c1"}],` +
-		`"ips":[{"interface":1,"address":"10.1.0.2/24","gateway":"10.1.0.1"}],"routes":[{"dst":"0.0.0.0/0","gw":"10.1.0.1"}]`
+		`"ips":[{"interface":1,"address":"10.1.0.2/24","gateway":"10.1.0.1"}],"routes":[{"dst":"0.0.0.0/0","gw":"10.1.0.1","mtu":1400}]`
 )
 
 func TestResult(t *testing.T) {
@@ -58,7 +58,7 @@ func TestResult(t *testing.T) {
 		{"layer 2", fullMode, `{"cniVersion": "1.0.0"}`, layer2, `{"cniVersion":"1.0.0","interfaces":[{"name":"br0","mac":"02:00:00:00:00:01"},{"name":"eth0","mac":"02:00:00:00:00:02","sandbox":"/run/netns/c1"}]}`},
 		{"joined, of another name", fullMode, `{"cniVersion": "1.0.0"}`, joined, `"ips":[{"address":"10.1.0.2/24","gateway":"10.1.0.1"}]`},
 		{"behind another plugin", fullMode, `{"cniVersion": "1.0.0", "prevResult": {"interfaces": [{"name": "lo", "sandbox": "/run/netns/c1"}], "dns": {"domain": "d"}}}`, made(),
-			`"ips":[{"interface":2,"address":"10.1.0.2/24","gateway":"10.1.0.1"}],"routes":[{"dst":"0.0.0.0/0","gw":"10.1.0.1"}],"dns":{"domain":"d"}`},
+			`"ips":[{"interface":2,"address":"10.1.0.2/24","gateway":"10.1.0.1"}],"routes":[{"dst":"0.0.0.0/0","gw":"10.1.0.1","mtu":1400}],"dns":{"domain":"d"}`},
 		{"chained", fullMode, `{` + before + `}`, made(), `{"cniVersion":"1.0.0","interfaces":[{"name":"vethx"},{"name":"eth0","sandbox":"/run/netns/c1"}],"ips":[{"interface":1,"address":"10.9.0.2/24"},{"interface":0,"address":"fd00::2/64"}]}`},
 		{"beside others", Mode{Unrecorded: true, Config: bareMode.Config}, `{"cniVersion": "1.0.0", "prevResult": {"interfaces": [{"name": "eth9", "sandbox": "/x"}]}}`, made(),
 			`{"cniVersion":"1.0.0","interfaces":[{"name":"eth9","sandbox":"/x"}]}`},

@@ -13,11 +13,28 @@ import (
 // route puts the gateway's addresses on the device, with the routes to their subnets.
 // What is there already costs one answer, EEXIST.
 func (b *Bridge) route(c *conn, d *rtnl.Link, a *attach.Attachment) error {
-	var added []netip.Prefix
-	for _, gw := range gateways(a) {
+	gws := gateways(a)
+	added, err := putGateways(c, d, gws)
+	if err == nil && len(added) > 0 && !b.MoreAddresses {
+		var replaced bool
+		if replaced, err = b.replaceAddresses(c, d, gws, added); replaced && err == nil {
+			// An IPv4 address takes those of its subnet that came later with it
+			// (promote_secondaries of ip-sysctl), the gateway's too.
+			_, err = putGateways(c, d, gws)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("interface %s: %w", d.Name, err)
+	}
+	return nil
+}
+
+// putGateways returns the addresses that were not there.
+func putGateways(c *conn, d *rtnl.Link, gws []netip.Prefix) (added []netip.Prefix, err error) {
+	for _, gw := range gws {
 		err := c.Send(newAddress(d.Index, gw, false))
 		if err != nil && !isErrno(err, unix.EEXIST) {
-			return fmt.Errorf("interface %s: add gateway address %s: %w", d.Name, gw, err)
+			return nil, fmt.Errorf("add gateway address %s: %w", gw, err)
 		}
 		if err == nil {
 			added = append(added, gw) // and the kernel its route
@@ -27,25 +44,19 @@ func (b *Bridge) route(c *conn, d *rtnl.Link, a *attach.Attachment) error {
 			continue
 		}
 		if err := c.Send(connectedRoute(d.Index, gw)); err != nil && !isErrno(err, unix.EEXIST) {
-			return fmt.Errorf("interface %s: add route to %s: %w", d.Name, gw.Masked(), err)
+			return nil, fmt.Errorf("add route to %s: %w", gw.Masked(), err)
 		}
 	}
-	if len(added) == 0 || b.MoreAddresses {
-		return nil
-	}
-	if err := b.replaceAddresses(c, d, gateways(a), added); err != nil {
-		return fmt.Errorf("interface %s: %w", d.Name, err)
-	}
-	return nil
+	return added, nil
 }
 
 // replaceAddresses settles with the addresses that the device had before the
 // gateway's were added to it: another IPv4 address, or one of an overlapping IPv6
 // subnet, goes with forceAddress and is an error without.
-func (b *Bridge) replaceAddresses(c *conn, d *rtnl.Link, gws, added []netip.Prefix) error {
+func (b *Bridge) replaceAddresses(c *conn, d *rtnl.Link, gws, added []netip.Prefix) (replaced bool, err error) {
 	have, err := c.addresses(d.Index)
 	if err != nil {
-		return err
+		return false, err
 	}
 	for _, old := range have {
 		if slices.Contains(gws, old) {
@@ -61,14 +72,15 @@ func (b *Bridge) replaceAddresses(c *conn, d *rtnl.Link, gws, added []netip.Pref
 			for _, gw := range added { // leave it as it was
 				_ = c.Send(deleteAddress(d.Index, gw))
 			}
-			return fmt.Errorf("has the address %s already, which is not the gateway %s; "+
+			return false, fmt.Errorf("has the address %s already, which is not the gateway %s; "+
 				"forceAddress replaces it", old, gws[clash])
 		}
 		if err := c.Send(deleteAddress(d.Index, old)); err != nil && !isErrno(err, unix.EADDRNOTAVAIL) {
-			return fmt.Errorf("replace address %s: %w", old, err)
+			return false, fmt.Errorf("replace address %s: %w", old, err)
 		}
+		replaced = true
 	}
-	return nil
+	return replaced, nil
 }
 
 // neighbourIn is an address of the gateway's subnet other than the gateway's.

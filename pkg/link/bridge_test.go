@@ -96,6 +96,24 @@ func TestBridgeRefusals(t *testing.T) {
 	}
 }
 
+// TestForceAddressInSubnet: the kernel takes the gateway's address, which is the second of
+// its subnet, with the first.
+func TestForceAddressInSubnet(t *testing.T) {
+	nstest.Host(t)
+	a := attachment(t, "c1", 2)
+	shell(t, "ip link add berth0 type bridge", "ip address add 10.88.0.9/16 dev berth0")
+	b := &Bridge{Name: "berth0", Gateway: true, ForceAddress: true}
+	if err := b.Add(t.Context(), &attach.Adding{Attachment: a}); err != nil {
+		t.Fatal(err)
+	}
+	if out, _ := nstest.Output("ip", "-br", "address", "show", "berth0"); strings.Contains(out, "10.88.0.9") || !strings.Contains(out, "10.88.0.1/16") {
+		t.Errorf("the bridge has %s", out)
+	}
+	if err := b.Check(t.Context(), a); err != nil {
+		t.Error(err)
+	}
+}
+
 // Route netlink knows the settings by number; /proc/sys by name.
 func TestSettings(t *testing.T) {
 	nstest.Host(t)

@@ -17,7 +17,7 @@ import (
 const BuiltInType = "berth-ipam"
 
 // Config is the ipam object of a network's configuration. The spelling is that
-// of host-local v1.9.1, plus exclude.
+// of host-local v1.10.0, plus exclude.
 type Config struct {
 	Type   string
 	Ranges []RangeSet // an attachment gets one address from each set

@@ -10,7 +10,7 @@ import (
 	"github.com/berth-cni/berth/pkg/link"
 )
 
-// config is the reference bridge's (v1.9.1), with what is ours in [cni.Conf].
+// config is the reference bridge's (v1.10.0), with what is ours in [cni.Conf].
 type config struct {
 	bridged.Conf
 	Bridge                    string          `json:"bridge"`

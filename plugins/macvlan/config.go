@@ -9,7 +9,7 @@ import (
 	"github.com/berth-cni/berth/pkg/link"
 )
 
-// config is the reference macvlan's (v1.9.1), with hostShim and enabledad, and what
+// config is the reference macvlan's (v1.10.0), with hostShim and enabledad, and what
 // is ours in [cni.Conf].
 type config struct {
 	cni.Conf

@@ -9,7 +9,7 @@ import (
 	"github.com/berth-cni/berth/pkg/ipam"
 )
 
-// Conf are the shared keys, those of the reference bridge (v1.9.1), with what is ours
+// Conf are the shared keys, those of the reference bridge (v1.10.0), with what is ours
 // in [cni.Conf].
 type Conf struct {
 	cni.Conf

@@ -42,6 +42,12 @@ func testMigrate(t *testing.T, backend, way string) {
 	before := b.snapshot().Without("route6")
 	c := b.container("c1")
 	b.add(theirs, c, ports...)
+	must(t, ours.Check(c, ports...))
+	_, err = stays.Output("ip", "route", "del", "default")
+	must(t, err)
+	if ours.Check(stays, tcpPort(8081, 80)) == nil {
+		t.Error("CHECK finds nothing where the default route of a container of the reference is gone")
+	}
 	switch way {
 	case "namespace gone":
 		must(t, c.Remove())

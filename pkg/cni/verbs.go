@@ -105,6 +105,9 @@ func (p *plugin) delMarked(r *Request, role attach.Role) error {
 // runtime's result since, have changed it on purpose.
 func (p *plugin) check(r *Request) error {
 	a, err := p.attached(r)
+	if errors.Is(err, attach.ErrNotFound) {
+		return p.checkForeign(r, err)
+	}
 	if err != nil {
 		return err
 	}
@@ -133,6 +136,31 @@ func (p *plugin) check(r *Request) error {
 	err = errors.Join(err, attach.Check(p.ctx, a))
 	if v, ok := r.config.(Verifier); ok {
 		err = errors.Join(err, v.Verify(r, a))
+	}
+	if err != nil {
+		return missing("%w", err)
+	}
+	return nil
+}
+
+// checkForeign compares a container that the reference made with what the runtime remembers;
+// unknown is what is said of one that there is nothing of.
+func (p *plugin) checkForeign(r *Request, unknown error) error {
+	c, ok := r.config.(Replacer)
+	if !ok {
+		return unknown
+	}
+	prev, err := r.previous()
+	if err != nil || !prev.chained() {
+		return errors.Join(unknown, err)
+	}
+	f, err := link.FindForeign(r.Netns, r.IfName, c.Replaces())
+	if err != nil || f == nil {
+		return errors.Join(unknown, err)
+	}
+	err = f.Check(prev.expected(&attach.Attachment{}))
+	if d := r.delegate(); d != nil {
+		err = errors.Join(err, d.Check(p.ctx, &attach.Attachment{Key: r.key(attach.Main), Netns: r.Netns}))
 	}
 	if err != nil {
 		return missing("%w", err)

@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 
+	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/internal/rtnl"
 	"golang.org/x/sys/unix"
 )
@@ -142,4 +143,19 @@ func (f *Foreign) Delete() error {
 	}
 	defer c.close()
 	return c.deleteLink(f.IfName)
+}
+
+// Check tells whether the interface is as is expected.
+func (f *Foreign) Check(e *Expected) error {
+	c, err := dialIn(f.Netns)
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	d, err := c.LinkByName(f.IfName)
+	if err != nil {
+		return fmt.Errorf("look for %s in %s: %w", f.IfName, f.Netns, err)
+	}
+	x := expectable{e}
+	return x.checkInside(c, d, &attach.Attachment{Key: attach.Key{IfName: f.IfName}}, true)
 }

@@ -7,6 +7,7 @@ import (
 	"hash/fnv"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/berth-cni/berth/pkg/attach"
@@ -205,6 +206,24 @@ func rebuildSpoof(ctx context.Context, all records) error {
 		return nil
 	}
 	return c.Restore(spoofElements(ctx, all), true)
+}
+
+// RestoreSpoof makes the table of [Spoof] again where one of these attachments asks for it
+// and somebody deleted it, or a part of it; done tells whether it had to. The records are
+// listed by all, as for [Rebuild].
+func RestoreSpoof(ctx context.Context, these []*attach.Attachment, all func(context.Context) ([]*attach.Attachment, error)) (done bool, err error) {
+	if !slices.ContainsFunc(these, func(a *attach.Attachment) bool { return spoofOf(a) != nil && !a.Deleting }) {
+		return false, nil
+	}
+	c, err := bridgeTable.Dial()
+	if err != nil {
+		return false, err
+	}
+	err = nftnl.WithTable(c.Undamaged, func(replace bool) error {
+		done = true
+		return c.Restore(spoofElements(ctx, all), replace)
+	})
+	return done, err
 }
 
 // spoof reads what the table has of each attachment.

@@ -149,6 +149,9 @@ func (k *Keeper) compare(ctx context.Context, atTick bool) (pause time.Duration)
 			k.say("rules of iptables", err, "a table of iptables was flushed: put back the rules of all containers")
 		}
 	}
+	if done, err := firewall.RestoreSpoof(ctx, k.all, k.readable); done || err != nil {
+		k.say("the addresses that containers are held to", err, "what holds containers to their addresses was deleted: put back")
+	}
 	if len(missing) == 0 {
 		k.inRow = 0
 		return pause

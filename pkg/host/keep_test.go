@@ -42,6 +42,31 @@ func TestKeepIPTables(t *testing.T) {
 	}
 }
 
+// TestKeepSpoof: what holds containers to their addresses is put back after somebody
+// deleted it, or a part of it.
+func TestKeepSpoof(t *testing.T) {
+	w := newHost(t)
+	w.More = []attach.Step{&firewall.Spoof{}}
+	a := w.Container(3, false)
+	var log strings.Builder
+	k := &Keeper{Records: w.Store, Log: slog.New(slog.NewTextHandler(&log, nil))}
+	k.compare(t.Context(), true)
+	if log.Len() > 0 {
+		t.Errorf("nothing was wrong, and the keeper says:\n%s", &log)
+	}
+	for _, damage := range []string{"nft delete table bridge berth", "nft flush table bridge berth", "nft flush chain bridge berth prerouting"} {
+		log.Reset()
+		w.Sh(damage)
+		if attach.Check(t.Context(), a) == nil {
+			t.Fatalf("%s: nothing is wrong", damage)
+		}
+		k.compare(t.Context(), false)
+		if err := attach.Check(t.Context(), a); err != nil || strings.Count(log.String(), "put back") != 1 {
+			t.Errorf("%s: %v\n%s", damage, err, &log)
+		}
+	}
+}
+
 // called are names that a test keeps.
 type called map[attach.Key]bool
 

@@ -59,8 +59,8 @@ func (p *plugin) delUnknown(r *Request) error {
 // delForeign deletes the interface that the reference made for the container. One that
 // cannot be of this configuration is left (a runtime calls DEL, too, after an ADD that was
 // refused since somebody else's interface has the name), and so is one that is not that of
-// prevResult, or that an attachment of another network has; so is every one while the state file is damaged
-// and none can be told from such: it ends with the namespace.
+// prevResult, or that an attachment of another network has. While the state file is damaged,
+// and nothing tells who has it, it is left to end with its namespace.
 func (p *plugin) delForeign(r *Request, kind link.ForeignKind) error {
 	f, err := link.FindForeign(r.Netns, r.IfName, kind)
 	if f == nil || err != nil {

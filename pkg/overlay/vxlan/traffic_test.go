@@ -210,7 +210,8 @@ func TestPeerMTU(t *testing.T) {
 			if a.Is6() {
 				size = 1300 - 48
 			}
-			if out, err := nstest.Output("ping", "-n", "-c", "1", "-W", "1", "-M", "do", "-s", fmt.Sprint(size), a.String()); err != nil {
+			// The kernel lets a link that has just come up send some moments later.
+			if out, err := nstest.Output("ping", "-n", "-c", "3", "-i", "0.5", "-W", "2", "-M", "do", "-s", fmt.Sprint(size), a.String()); err != nil {
 				t.Errorf("%v\n%s", err, out)
 			}
 			out, err := nstest.Output("ping", "-n", "-c", "1", "-W", "1", "-M", "do", "-s", fmt.Sprint(size+1), a.String())

@@ -33,12 +33,13 @@ const (
 )
 
 const (
-	noDAD       = "nobody else has the address on a network of the host's own; enabledad asks for it (docs/macvlan.md)"
-	noIPv6      = "there is no IPv6 address to detect another's of"
-	interfaces  = "SPEC 1.1.0 has the mtu of an interface"
-	families    = "results before 1.0.0 have the family of an address"
-	smallBridge = "a bridge drops what is larger than its mtu (docs/bridge.md)"
-	routeMTU    = "the reference's routes lose their mtu"
+	noDAD        = "nobody else has the address on a network of the host's own; enabledad asks for it (docs/macvlan.md)"
+	noIPv6       = "there is no IPv6 address to detect another's of"
+	interfaces   = "SPEC 1.1.0 has the mtu of an interface"
+	families     = "results before 1.0.0 have the family of an address"
+	smallBridge  = "a bridge drops what is larger than its mtu (docs/bridge.md)"
+	bothGateways = "the reference's second gateway takes the first one's place"
+	routeMTU     = "the reference's routes lose their mtu"
 )
 
 // everywhere is what differs in every container with an interface of its own.
@@ -118,7 +119,10 @@ func (l *level) look(t *testing.T, conf string, ours bool) *sights {
 		s.note("DEL", "%v", err)
 	}
 	if ours {
-		b.nothingOf(c, ifName)
+		if out, err := c.Output("ip", "link", "show", "dev", ifName); err == nil && ifName != "lo" {
+			t.Errorf("DEL leaves %s", out)
+		}
+		b.nothingOf()
 	}
 	return s
 }
@@ -236,16 +240,14 @@ func (b *bed) lookSpoofed(s *sights, c *sandbox.Container) {
 	s.note("the host answers another MAC", "%v", err == nil)
 }
 
-// nothingOf fails the test if a container that is detached has left something.
-func (b *bed) nothingOf(c *sandbox.Container, ifName string) {
+// nothingOf fails the test if a container of the network has left a port, a lease, or an
+// element or rule of the firewall.
+func (b *bed) nothingOf() {
 	b.t.Helper()
-	if out, err := c.Output("ip", "link", "show", "dev", ifName); err == nil && ifName != "lo" {
-		b.t.Errorf("DEL leaves %s", out)
-	}
 	out, err := b.Output("sh", "-c", "bridge link; ls /var/lib/cni/networks/demo; nft list ruleset; iptables-legacy-save")
 	must(b.t, err)
-	if left := regexp.MustCompile(`10\.88\.\d+\.([2-9]|1\d)|veth\S*|\S*c1\S*`).FindAllString(out, -1); left != nil {
-		b.t.Errorf("DEL leaves %q in %s", left, out)
+	if left := regexp.MustCompile(`10\.88\.\d+\.([2-9]|1\d)\b|veth\S*|\S*c1\S*`).FindAllString(out, -1); left != nil {
+		b.t.Errorf("it leaves %q in %s", left, out)
 	}
 }
 
@@ -321,6 +323,17 @@ func TestLevelBridge(t *testing.T) {
 		"static":                        {conf: `{` + onBridge + `, "isDefaultGateway": true, "ipam": {"type": "static", "addresses": [{"address": "10.88.0.7/16", "gateway": "10.88.0.1"}], "routes": [{"dst": "198.51.100.0/24", "mtu": 1300, "priority": 7}]}}`, differs: map[string]string{"accept_dad": noIPv6, "inside ip -4 route": routeMTU}},
 		"static without a gateway":      {conf: `{` + onBridge + `, "isDefaultGateway": true, "ipam": {"type": "static", "addresses": [{"address": "10.88.0.7/16"}]}}`, differs: map[string]string{"accept_dad": noIPv6}},
 		"a default route of the IPAM's": {conf: `{` + onBridge + `, "isDefaultGateway": true, "ipam": {"type": "host-local", "ranges": [[` + subnet + `]], "routes": [{"dst": "0.0.0.0/0", "gw": "10.88.0.254"}]}}`, differs: map[string]string{"accept_dad": noIPv6}},
+		"IPv6 alone":                    {conf: `{` + onBridge + `, "isDefaultGateway": true, "ipam": {"type": "host-local", "ranges": [[` + subnet6 + `]]}}`},
+		"no routes":                     {conf: `{` + onBridge + `, "isGateway": true, "ipam": {"type": "host-local", "subnet": "10.88.0.0/16", "gateway": "10.88.0.254"}}`, differs: map[string]string{"accept_dad": noIPv6}},
+		"a route with a gateway":        {conf: `{` + onBridge + `, "ipam": {"type": "host-local", "subnet": "10.88.0.0/16", "routes": [{"dst": "198.51.100.0/24", "gw": "10.88.0.77"}]}}`, differs: map[string]string{"accept_dad": noIPv6}},
+		"a subnet of 31":                {conf: `{` + onBridge + `, "isGateway": true, "ipam": {"type": "static", "addresses": [{"address": "10.88.0.2/31", "gateway": "10.88.0.3"}]}}`, differs: map[string]string{"accept_dad": noIPv6}},
+		"ipam {}":                       {conf: `{` + onBridge + `, "ipam": {}}`},
+		"ipam without a type":           {conf: `{` + onBridge + `, "ipam": {"type": ""}}`},
+		"layer 2 with a gateway":        {conf: `{` + onBridge + `, "isDefaultGateway": true, "ipMasq": true}`},
+		"an address":                    {conf: bridged(`, "isGateway": true, "capabilities": {"ips": true}`), opts: []sandbox.Option{sandbox.Cap("ips", []string{"10.88.0.77/16"})}},
+		"args.cni.mac and MAC":          {conf: bridged(`, "args": {"cni": {"mac": "` + givenMAC + `"}}`), opts: []sandbox.Option{sandbox.Arg("IgnoreUnknown", "1"), sandbox.Arg("MAC", "02:00:00:00:00:01")}},
+		"forceAddress, other":           {conf: bridged(`, "isGateway": true, "forceAddress": true`), before: "ip link add cni0 type bridge\nip addr add 10.99.0.9/16 dev cni0\nip addr add fd00:88::9/64 dev cni0 nodad"},
+		"two gateways by force":         {conf: `{` + onBridge + `, "isGateway": true, "forceAddress": true, "ipam": {"type": "host-local", "ranges": [[` + subnet + `], [{"subnet": "10.87.0.0/16"}]]}}`, differs: map[string]string{"accept_dad": noIPv6, "host ip -4 addr show": bothGateways, "host ip -4 route": bothGateways}},
 		"an ifName":                     {conf: bridged(`, "isGateway": true`), ifName: "net1"},
 	} {
 		t.Run(name, func(t *testing.T) {

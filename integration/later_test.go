@@ -14,7 +14,7 @@ import (
 // runtime keeps, or not.
 type laterParty struct {
 	what   string
-	inside string // commands for ip(8) in the container's namespace, or a program by its path
+	inside string // commands in the container's namespace, one a line
 	result func(r map[string]any)
 	want   string // of CHECK's error; empty: it is no fault
 }
@@ -33,39 +33,39 @@ func inContainer(r map[string]any) map[string]any {
 
 var laterParties = []laterParty{
 	{"nothing", "", nil, ""},
-	{"Multus takes the default route out", "route del default", lacking("routes"), ""},
-	{"somebody takes the default route out", "route del default", nil, "lacks its route to 0.0.0.0/0"},
-	{"Multus gives another default route", "route replace default via 192.0.2.5", func(r map[string]any) { first(r, "routes")["gw"] = "192.0.2.5" }, ""},
+	{"Multus takes the default route out", "ip route del default", lacking("routes"), ""},
+	{"somebody takes the default route out", "ip route del default", nil, "lacks its route to 0.0.0.0/0"},
+	{"Multus gives another default route", "ip route replace default via 192.0.2.5", func(r map[string]any) { first(r, "routes")["gw"] = "192.0.2.5" }, ""},
 	{"the result has a route that is not there", "", func(r map[string]any) { first(r, "routes")["dst"] = "198.51.100.0/24" }, "lacks its route to 198.51.100.0/24"},
-	{"route-override adds a route", "route add 198.51.100.0/24 via 192.0.2.1", func(r map[string]any) {
+	{"route-override adds a route", "ip route add 198.51.100.0/24 via 192.0.2.1", func(r map[string]any) {
 		r["routes"] = append(r["routes"].([]any), map[string]any{"dst": "198.51.100.0/24", "gw": "192.0.2.1"})
 	}, ""},
 	{"a route of a later plugin is gone", "", func(r map[string]any) {
 		r["routes"] = append(r["routes"].([]any), map[string]any{"dst": "198.51.100.0/24", "gw": "192.0.2.1"})
 	}, "lacks its route to 198.51.100.0/24"},
-	{"sbr moves a route to a table", "route del default\nroute add default via 192.0.2.1 dev eth0 table 100", nil, ""},
-	{"an address is taken away", "addr del ADDR dev eth0", func(r map[string]any) {
+	{"sbr moves a route to a table", "ip route del default\nip route add default via 192.0.2.1 dev eth0 table 100", nil, ""},
+	{"an address is taken away", "ip addr del ADDR dev eth0", func(r map[string]any) {
 		delete(r, "ips")
 		delete(r, "routes") // the kernel takes them with it
 	}, ""},
-	{"an address is taken away without a word", "addr del ADDR dev eth0", func(r map[string]any) { delete(r, "routes") }, "lacks its address"},
-	{"an address is exchanged", "addr del ADDR dev eth0\naddr add 192.0.2.250/24 dev eth0", func(r map[string]any) {
+	{"an address is taken away without a word", "ip addr del ADDR dev eth0", func(r map[string]any) { delete(r, "routes") }, "lacks its address"},
+	{"an address is exchanged", "ip addr del ADDR dev eth0\nip addr add 192.0.2.250/24 dev eth0", func(r map[string]any) {
 		first(r, "ips")["address"] = "192.0.2.250/24"
 		delete(r, "routes")
 	}, ""},
-	{"an address is added", "addr add 192.0.2.250/24 dev eth0", func(r map[string]any) {
+	{"an address is added", "ip addr add 192.0.2.250/24 dev eth0", func(r map[string]any) {
 		r["ips"] = append(r["ips"].([]any), map[string]any{"address": "192.0.2.250/24", "interface": first(r, "ips")["interface"]})
 	}, ""},
 	{"an address of the result is not there", "", func(r map[string]any) {
 		r["ips"] = append(r["ips"].([]any), map[string]any{"address": "192.0.2.250/24", "interface": first(r, "ips")["interface"]})
 	}, "lacks its address 192.0.2.250/24"},
-	{"tuning changes the MAC", "link set eth0 address 02:00:00:00:00:99", func(r map[string]any) { inContainer(r)["mac"] = "02:00:00:00:00:99" }, ""},
-	{"the MAC is not the result's", "link set eth0 address 02:00:00:00:00:99", nil, "has the MAC 02:00:00:00:00:99"},
-	{"tuning changes MTU and more", "link set eth0 mtu 1400\nlink set eth0 promisc on\nlink set eth0 allmulticast on", nil, ""},
-	{"tuning sets a sysctl", "/sbin/sysctl -qw net.ipv4.conf.eth0.arp_notify=0 net.ipv4.conf.eth0.accept_redirects=0", nil, ""},
-	{"it is set down", "link set eth0 down", nil, "is down"},
+	{"tuning changes the MAC", "ip link set eth0 address 02:00:00:00:00:99", func(r map[string]any) { inContainer(r)["mac"] = "02:00:00:00:00:99" }, ""},
+	{"the MAC is not the result's", "ip link set eth0 address 02:00:00:00:00:99", nil, "has the MAC 02:00:00:00:00:99"},
+	{"tuning changes MTU and more", "ip link set eth0 mtu 1400\nip link set eth0 promisc on\nip link set eth0 allmulticast on", nil, ""},
+	{"tuning sets a sysctl", "sysctl -qw net.ipv4.conf.eth0.arp_notify=0 net.ipv4.conf.eth0.accept_redirects=0", nil, ""},
+	{"it is set down", "ip link set eth0 down", nil, "is down"},
 	{"the result lacks the interface", "", lacking("interfaces"), "prevResult has no interface eth0"},
-	{"it is gone", "link del eth0", nil, "no such device"},
+	{"it is gone", "ip link del eth0", nil, "no such device"},
 }
 
 // TestLaterParty: CHECK holds the container against what the runtime remembers, and a reload
@@ -99,9 +99,6 @@ func (b *bed) afterwards(t *testing.T, binary, plugin string, l laterParty) {
 	r, addr := parse(t, added.Stdout)
 	for line := range strings.Lines(l.inside) {
 		words := strings.Fields(strings.ReplaceAll(line, "ADDR", addr+"/24"))
-		if !strings.HasPrefix(words[0], "/") {
-			words = append([]string{"ip"}, words...)
-		}
 		_, err := c.Output(words[0], words[1:]...)
 		must(t, err)
 	}

@@ -22,7 +22,7 @@ var debian = map[string]string{
 	"ip": "iproute2", "bridge": "iproute2", "tc": "iproute2", "ss": "iproute2", "ping": "iputils-ping", "nft": "nftables",
 	"iptables": "iptables", "iptables-nft": "iptables", "iptables-legacy": "iptables", "iptables-save": "iptables", "iptables-legacy-save": "iptables", "iptables-nft-save": "iptables",
 	"ip6tables": "iptables", "ip6tables-nft": "iptables", "ip6tables-legacy": "iptables", "ip6tables-save": "iptables", "ip6tables-legacy-save": "iptables", "ip6tables-nft-save": "iptables",
-	"linux.uml": "user-mode-linux", "qemu-system-x86_64": "qemu-system-x86", "depmod": "kmod",
+	"linux.uml": "user-mode-linux", "qemu-system-x86_64": "qemu-system-x86", "depmod": "kmod", "modprobe": "kmod",
 	"kill": "procps", "sysctl": "procps",
 	// Every Debian has these.
 	"bash": "bash", "sh": "dash", "dpkg-query": "dpkg", "dpkg-deb": "dpkg", "apt-cache": "apt", "apt-get": "apt", "apt-config": "apt", "grep": "grep", "getent": "libc-bin", "tar": "tar", "mount": "mount", "umount": "mount",

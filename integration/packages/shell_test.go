@@ -22,7 +22,7 @@ var opened = regexp.MustCompile("\x01([^\x02]*)\x02")
 // flag, nor NAME=VALUE, nor one of these flags' arguments. flock and timeout have an
 // argument of their own before it.
 var wrappers = map[string][]string{
-	"nsenter": nil, "unshare": nil, "env": {"-u"}, "timeout": {"."}, "flock": {"."}, "setsid": nil, "nohup": nil, "exec": nil, "command": nil,
+	"nsenter": nil, "unshare": {"--propagation"}, "env": {"-u"}, "timeout": {"."}, "flock": {"."}, "setsid": nil, "nohup": nil, "exec": nil, "command": nil,
 	"strace": {"-e", "-o", "-p", "-s"},
 }
 
@@ -134,6 +134,7 @@ func TestReader(t *testing.T) {
 		{"ip netns exec a env A=b dig", "ip env dig", ""},
 		{"ip -n a link", "ip", ""},
 		{"unshare -m " + open("f") + " x", "unshare", "f"},
+		{"unshare -m --propagation private curl", "unshare curl", ""},
 		{open("f"), "", "f"},
 		{"ip " + open("f"), "ip", ""},
 	} {

@@ -59,14 +59,15 @@ to be seen.
 }
 
 // collectFormer removes what the reference plugins left. Whether a container lives whose
-// runtime keeps no cache is not to be seen: a person is asked.
+// runtime keeps no cache is to be seen only by its address, if host-local gave it: a person
+// is asked.
 func (p *program) collectFormer(ctx context.Context, dry, yes bool, report func(host.Event)) error {
 	const why = "no runtime remembers the container"
 	records, err := p.hostStore().List(ctx, "")
 	if err != nil {
 		return nil // said already; whose containers there are is not known
 	}
-	all, err := former.On(rebuild.Caches(), records).Find(ctx)
+	all, err := former.On(rebuild.Caches(), rebuild.Namespaces(), records).Find(ctx)
 	action := host.Surplus
 	if !dry && len(all) > 0 && !yes && !p.confirm(fmt.Sprintf("The reference plugins left %d things of containers that no runtime remembers, such as the %s. Remove them?", len(all), all[0].What)) {
 		action = host.Left

@@ -15,6 +15,7 @@ import (
 	"github.com/berth-cni/berth/pkg/host/former"
 	"github.com/berth-cni/berth/pkg/link"
 	"github.com/berth-cni/berth/pkg/names"
+	"github.com/berth-cni/berth/pkg/rebuild"
 )
 
 // hostFacts are what the checks look at of the networks of this host alone.
@@ -28,8 +29,8 @@ type hostFacts struct {
 	Networks   []attach.Network
 	Lost       []host.LostLease
 
-	Former     []*former.Leftover // of another suite's containers
-	FormerErr  error
+	Former    []*former.Leftover // of another suite's containers
+	FormerErr error
 
 	Links      host.Links
 	Uplink     attach.Interface // of the default route; lo without one
@@ -69,7 +70,7 @@ func (c *Config) gatherHost(ctx context.Context) *hostFacts {
 	h.RecordsErr = errors.Join(h.RecordsErr, err)
 	h.lookAround()
 	h.lookAtNetworks(ctx, store.Dir())
-	h.Former, h.FormerErr = former.On(c.caches(), h.Records).Find(ctx)
+	h.Former, h.FormerErr = former.On(c.caches(), rebuild.Namespaces(), h.Records).Find(ctx)
 	h.Faults = host.Confirm(ctx, store, h.Faults, c.Now())
 	if h.Filters, h.FiltersErr = ruleset.List(ctx); h.FiltersErr == nil {
 		h.addUnmarked()

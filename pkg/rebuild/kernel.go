@@ -13,9 +13,9 @@ import (
 	"github.com/berth-cni/berth/pkg/link"
 )
 
-// namespaces are the paths of network namespaces on this host: those that runtimes keep,
+// Namespaces are the paths of network namespaces on this host: those that runtimes keep,
 // and behind them those of processes, one for each.
-func namespaces() (paths []string) {
+func Namespaces() (paths []string) {
 	for _, pattern := range []string{"/run/netns/*", "/run/docker/netns/*", "/run/user/*/netns/*", "/var/run/netns/*"} {
 		found, _ := filepath.Glob(pattern)
 		paths = append(paths, found...)
@@ -38,7 +38,7 @@ func Living(caches []string) (all []string) {
 	for _, e := range readCaches(caches) {
 		paths = append(paths, e.Netns)
 	}
-	found, _ := link.Find(append(paths, namespaces()...)) // what there is beside an error
+	found, _ := link.Find(append(paths, Namespaces()...)) // what there is beside an error
 	for _, x := range found {
 		k := attach.Key{Container: x.Hash, Role: attach.Lost}
 		if slices.ContainsFunc(x.Steps, func(s attach.Step) bool { return s.Kind() == "macvlan" }) {

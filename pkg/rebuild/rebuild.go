@@ -104,7 +104,7 @@ func (c *Config) look(ctx context.Context, old *attach.Salvage, report *Report) 
 	for _, a := range slices.Concat(old.Records, old.Loose) {
 		paths = append(paths, a.Netns)
 	}
-	all, err := link.Find(append(paths, namespaces()...))
+	all, err := link.Find(append(paths, Namespaces()...))
 	if err != nil && len(all) > 0 { // the rest goes by what the firewall has
 		report.Partly = append(report.Partly, strings.ReplaceAll(err.Error(), "\n", "; "))
 		err = nil

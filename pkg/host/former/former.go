@@ -17,6 +17,7 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/firewall/reference"
+	"github.com/berth-cni/berth/pkg/link"
 )
 
 // Leftover is something that no container needs.
@@ -42,16 +43,23 @@ type Host struct {
 	Leases string
 	// Alive are IDs of containers that there are, beside those.
 	Alive []string
+	// Used are the addresses of other containers that there are: the one that has a lease of
+	// such an address is alive, though none of the caches has it.
+	Used map[netip.Addr]bool
 }
 
 // DefaultLeases is host-local's folder unless its dataDir says another.
 const DefaultLeases = "/var/lib/cni/networks"
 
-// On is this host, with these patterns of caches and Berth's own records.
-func On(caches []string, records []*attach.Attachment) *Host {
-	h := &Host{Caches: caches, Leases: DefaultLeases}
+// On is this host, with these patterns of caches, paths of namespaces, and Berth's own
+// records.
+func On(caches, namespaces []string, records []*attach.Attachment) *Host {
+	h := &Host{Caches: caches, Leases: DefaultLeases, Used: link.AddressesIn(namespaces)}
 	for _, a := range records {
 		h.Alive = append(h.Alive, a.Container)
+		for _, addr := range a.Addresses {
+			delete(h.Used, addr.Prefix.Addr())
+		}
 	}
 	return h
 }
@@ -71,6 +79,12 @@ func (h *Host) Find(ctx context.Context) ([]*Leftover, error) {
 	is := func(container string) bool {
 		return slices.ContainsFunc(alive, func(name string) bool { return strings.Contains(name, container) })
 	}
+	leases, bad := h.leases()
+	for _, l := range leases {
+		if h.Used[l.ip] {
+			alive = append(alive, l.container)
+		}
+	}
 	rules, err := reference.List(ctx)
 	var all []*Leftover
 	for _, r := range rules {
@@ -78,13 +92,33 @@ func (h *Host) Find(ctx context.Context) ([]*Leftover, error) {
 			all = append(all, &Leftover{"rules of " + r.String() + ": " + strings.Join(r.Where, ", "), r.Remove})
 		}
 	}
-	leases, bad := h.leases(is)
-	return append(all, leases...), errors.Join(err, bad)
+	for _, l := range leases {
+		if !is(l.container) {
+			all = append(all, &Leftover{fmt.Sprintf("address %s of container %s (network %s) in %s", l.ip, l.container, l.network, h.Leases), l.remove})
+		}
+	}
+	return all, errors.Join(err, bad)
+}
+
+// lease is an address that host-local gave to a container.
+type lease struct {
+	ip                 netip.Addr
+	network, container string
+	path               string
+	holder             []byte // what the file says
+}
+
+func (l *lease) remove() error {
+	now, err := os.ReadFile(l.path)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !bytes.Equal(now, l.holder) { // given away since
+		return nil
+	}
+	return errors.Join(err, os.Remove(l.path))
 }
 
 // leases are host-local's files: named after the address, with the container's ID and, since
 // 2019, the interface's name in the next line.
-func (h *Host) leases(alive func(container string) bool) (all []*Leftover, err error) {
+func (h *Host) leases() (all []*lease, err error) {
 	networks, err := os.ReadDir(h.Leases)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -104,16 +138,9 @@ func (h *Host) leases(alive func(container string) bool) (all []*Leftover, err e
 			}
 			container, _, _ := strings.Cut(string(bytes.TrimSpace(holder)), "\n")
 			container = strings.TrimSpace(container)
-			if container == "" || alive(container) {
-				continue
+			if container != "" {
+				all = append(all, &lease{ip, n.Name(), container, path, holder})
 			}
-			all = append(all, &Leftover{fmt.Sprintf("address %s of container %s (network %s) in %s", ip, container, n.Name(), h.Leases), func() error {
-				now, err := os.ReadFile(path)
-				if errors.Is(err, fs.ErrNotExist) || err == nil && !bytes.Equal(now, holder) { // given away since
-					return nil
-				}
-				return errors.Join(err, os.Remove(path))
-			}})
 		}
 	}
 	return all, err

@@ -1,11 +1,13 @@
 package former
 
 import (
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/nstest"
 )
 
@@ -69,5 +71,37 @@ func TestFind(t *testing.T) {
 	}
 	if all, err := (&Host{Leases: filepath.Join(dir, "none")}).Find(t.Context()); err != nil || len(all) != 1 {
 		t.Errorf("without folders: %d, %v", len(all), err)
+	}
+}
+
+// TestUsed: a container that no cache has is alive while its address is on an interface in
+// another namespace, and not by an address that is one of our records'.
+func TestUsed(t *testing.T) {
+	nstest.Host(t)
+	ns := nstest.Namespace(t)
+	for _, addr := range []string{"10.88.0.5/16", "10.88.0.6/16", "fd00::5/64"} {
+		if err := nstest.Run("ip", "-n", filepath.Base(ns), "address", "add", addr, "dev", "lo"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := nstest.Run("ip", "address", "add", "10.88.0.7/16", "dev", "lo"); err != nil {
+		t.Fatal(err)
+	}
+	ours := &attach.Attachment{Key: attach.Key{Container: "ours"}, Addresses: []attach.Address{{Prefix: netip.MustParsePrefix("10.88.0.6/16")}}}
+	h := On(nil, []string{ns, ns, filepath.Join(t.TempDir(), "gone"), "/proc/thread-self/ns/net"}, []*attach.Attachment{ours})
+	h.Leases = t.TempDir()
+	for ip, holder := range map[string]string{"10.88.0.5": "four\r\neth0", "10.88.0.6": "given-to-ours", "10.88.0.7": "the-host-has-it", "10.88.0.8": "nobody", "fd00::5": "six"} {
+		write(t, filepath.Join(h.Leases, "demo", ip), holder)
+	}
+	all, err := h.Find(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, l := range all {
+		got = append(got, strings.Fields(l.What)[1])
+	}
+	if want := "10.88.0.6 10.88.0.7 10.88.0.8"; strings.Join(got, " ") != want {
+		t.Errorf("left over: %v, want %s", got, want)
 	}
 }

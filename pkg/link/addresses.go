@@ -70,6 +70,7 @@ func (v *Veth) address(_ context.Context, a *attach.Adding) error {
 	if err != nil {
 		return fmt.Errorf("veth %s: %w", a.HostIfName(), err)
 	}
+	v.settle(c, a)
 	return nil
 }
 

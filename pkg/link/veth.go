@@ -238,7 +238,8 @@ func (v *Veth) bringUp(c *conn, ns *Netns, a *attach.Adding, late bool) error {
 
 // settle looks at what the port has done to the bridge. One whose MAC nobody has set may
 // have another. The first port gives it its carrier, and only then does IPv6 listen there; a
-// bridge with STP takes half a minute: that is its administrator's will.
+// bridge with STP takes half a minute: that is its administrator's will. Without its
+// addresses the container's end is down, and gives none.
 func (v *Veth) settle(c *conn, a *attach.Adding) {
 	d, err := c.Glance(v.Bridge)
 	if err != nil {
@@ -249,7 +250,7 @@ func (v *Veth) settle(c *conn, a *attach.Adding) {
 			b.MAC = d.MAC.String()
 		}
 	}
-	if !v.Down && d.Up() && d.Flags&unix.IFF_RUNNING == 0 {
+	if !v.Down && !a.Addressless() && d.Up() && d.Flags&unix.IFF_RUNNING == 0 {
 		_ = c.awaitUp(v.Bridge)
 	}
 }

@@ -24,6 +24,10 @@ import (
 
 const sandboxEnv = "BERTH_TEST_SANDBOX"
 
+// init keeps the main thread for the main goroutine: a test that took it into another
+// namespace would take the whole process there, as /proc/PID/ns tells of it.
+func init() { runtime.LockOSThread() }
+
 // Main runs the tests in a sandbox: it starts the test binary again in new
 // namespaces, and ends with its exit code. Without root it ends with an error,
 // since a kernel test that did not run has shown nothing.
@@ -58,7 +62,7 @@ func reexec() int {
 		Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS,
 		Pdeathsig:  syscall.SIGKILL,
 	}
-	runtime.LockOSThread() // Pdeathsig is about the thread, not the process
+	// Pdeathsig is about the thread, which init has locked, not the process.
 	if err := cmd.Run(); err != nil {
 		var exit *exec.ExitError
 		if errors.As(err, &exit) && exit.ExitCode() > 0 {

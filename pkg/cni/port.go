@@ -137,13 +137,9 @@ func (r *Request) hostIP(key, s string, v4, v6 bool) (ip netip.Addr, ok bool) {
 		r.Refuse(key, s, "want an address of this host")
 	case ip.IsMulticast():
 		r.Refuse(key, s, "want a unicast address of this host")
-	case ip.IsUnspecified() && (ip.Is4() && !v4 || ip.Is6() && !v6):
+	case ip.Is4() && !v4 || ip.Is6() && !v6: // as the reference's portmap, which says nothing
 		r.Warn(key, s, "is not published, since the container has no address of that family")
 		return netip.Addr{}, false
-	case ip.Is4() && !v4:
-		r.Refuse(key, s, "the container has no IPv4 address")
-	case ip.Is6() && !v6:
-		r.Refuse(key, s, "the container has no IPv6 address")
 	}
 	return ip, true
 }

@@ -73,7 +73,7 @@ func TestPorts(t *testing.T) {
 		{`{"hostPort": 80, "containerPort": 80, "protocol": "icmp"}`, true, true, `protocol: "icmp": want tcp, udp or sctp`},
 		{`{"hostPort": 80, "containerPort": 80, "hostIP": "::1"}, {"hostPort": 81, "containerPort": 80, "hostIP": "::1"}`, true, true,
 			"[port [::1]:80/tcp port [::1]:81/tcp] portMappings[0].hostIP: \"::1\": the kernel drops"},
-		{`{"hostPort": 80, "containerPort": 80, "hostIP": "::1"}`, true, false, "no IPv6 address"},
+		{`{"hostPort": 80, "containerPort": 80, "hostIP": "::1"}`, true, false, "[] portMappings[0].hostIP: \"::1\": is not published"},
 		{`{"hostPort": 80, "containerPort": 80, "hostIP": "0.0.0.0"}, {"hostPort": 80, "containerPort": 80, "hostIP": "::"}`, true, false,
 			"[port 0.0.0.0:80/tcp] portMappings[1].hostIP: \"::\": is not published"},
 		{`{"hostPort": 80, "containerPort": 80, "hostIP": "0.0.0.0"}, {"hostPort": 80, "containerPort": 80, "hostIP": "::"}`, false, true,
@@ -81,7 +81,7 @@ func TestPorts(t *testing.T) {
 		{`{"hostPort": 80, "containerPort": 80, "hostIP": "::ffff:0.0.0.0"}`, true, false, "[port 0.0.0.0:80/tcp]"},
 		{`{"hostPort": 80, "containerPort": 80, "hostIP": "host"}`, true, true, `hostIP: "host"`},
 		{`{"hostPort": 80, "containerPort": 80, "hostIP": "224.0.0.1"}`, true, true, "unicast"},
-		{`{"hostPort": 80, "containerPort": 80, "hostIP": "2001:db8::1"}`, true, false, "no IPv6 address"},
+		{`{"hostPort": 80, "containerPort": 80, "hostIP": "2001:db8::1"}`, true, false, "[] portMappings[0].hostIP: \"2001:db8::1\": is not published"},
 	} {
 		r := request(t, `{"name": "n", "runtimeConfig": {"portMappings": [`+tt.mappings+`]}}`, "")
 		got := fmt.Sprint(r.ports(tt.v4, tt.v6))

@@ -2,6 +2,8 @@ package firewall
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -225,8 +227,7 @@ func TestRefusals(t *testing.T) {
 		r := &Rules{Backend: backend, Bridge: "br1"}
 		before := held(t)
 		for want, p := range map[string]attach.Port{
-			"no address of that family": {HostPort: 1, ContainerPort: 1, Protocol: "tcp", HostIP: netip.MustParseAddr("2001:db8::1")},
-			"none of tcp, udp, sctp":    {HostPort: 1, ContainerPort: 1, Protocol: "icmp"},
+			"none of tcp, udp, sctp": {HostPort: 1, ContainerPort: 1, Protocol: "icmp"},
 		} {
 			a := attachment("a", []string{"10.1.0.2/24"}, p)
 			if err := r.Add(ctx, &attach.Adding{Attachment: a}); err == nil || !strings.Contains(err.Error(), want) {
@@ -239,6 +240,15 @@ func TestRefusals(t *testing.T) {
 		if held(t) != before {
 			t.Errorf("%s: something was made", backend)
 		}
+	}
+	r := &Rules{Backend: NFTables, Bridge: "br1"}
+	a := attachment("a", []string{"10.1.0.2/24"}, attach.Port{HostPort: 1, ContainerPort: 1, Protocol: "tcp", HostIP: netip.MustParseAddr("2001:db8::1")})
+	warned := ""
+	if err := r.Add(ctx, &attach.Adding{Attachment: a, Warned: func(format string, args ...any) { warned += fmt.Sprintf(format, args...) }}); err != nil || !strings.Contains(warned, "no address of that family") {
+		t.Errorf("a port of a family that the container lacks: %v, %q", err, warned)
+	}
+	if err := errors.Join(r.Check(ctx, a), r.Del(ctx, a)); err != nil {
+		t.Error(err)
 	}
 	if _, err := Choose("ipfw"); err == nil {
 		t.Error("Choose takes any word")

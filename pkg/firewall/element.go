@@ -44,8 +44,7 @@ func everyMembership(bridge string) []nftnl.Element {
 	return append(all, (&Hairpin{Bridge: bridge}).elements()...)
 }
 
-// containerElements are what one container adds. An error for a port that is
-// published on an address of a family that the container does not have.
+// containerElements are what one container adds. An error for a port of another protocol.
 func (r *Rules) containerElements(a *attach.Attachment) ([]nftnl.Element, error) {
 	hash := a.Hash()
 	var all []nftnl.Element
@@ -104,8 +103,8 @@ type forward struct {
 var protocols = map[string]uint8{"tcp": unix.IPPROTO_TCP, "udp": unix.IPPROTO_UDP, "sctp": unix.IPPROTO_SCTP}
 
 // forwards are the attachment's published ports. One that is published on all
-// addresses is published for the families that the container has; one on an
-// address of a family that it does not have is an error.
+// addresses is published for the families that the container has, one on an
+// address of a family that it does not have is not published.
 func forwards(a *attach.Attachment) ([]forward, error) {
 	var all []forward
 	for _, p := range a.Ports {
@@ -117,8 +116,6 @@ func forwards(a *attach.Attachment) ([]forward, error) {
 			to, ok := firstOfFamily(a.Addresses, host)
 			if ok {
 				all = append(all, forward{p.Protocol, proto, host, p.HostPort, netip.AddrPortFrom(to, p.ContainerPort)})
-			} else if !host.IsUnspecified() {
-				return nil, fmt.Errorf("publish %s: the container has no address of that family", p)
 			}
 		}
 	}

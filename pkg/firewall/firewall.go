@@ -129,6 +129,11 @@ func (*Rules) Restorable() {}
 // Add implements [attach.Step]. What is of the network is made with every
 // container, so that it comes back after somebody flushed it.
 func (r *Rules) Add(ctx context.Context, a *attach.Adding) error {
+	for _, p := range a.Ports {
+		if _, ok := firstOfFamily(a.Addresses, p.HostIP); p.HostIP.IsValid() && !ok {
+			a.Warn("%s is not published: the container has no address of that family", p)
+		}
+	}
 	return r.do(a.Key, "add", func(b backend) error { return b.add(ctx, r, a) })
 }
 

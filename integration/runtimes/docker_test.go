@@ -157,6 +157,8 @@ func (b *beside) apart() (all []question) {
 func TestDockerBefore(t *testing.T) {
 	besideDocker{}.each(t, func(t *testing.T, b *beside, d *docker) {
 		b.dockerStarts(d)
+		// docker0 looks for a duplicate of its IPv6 address when it has its first container.
+		b.settle("before ADD", 20*time.Second, b.way("d1", 8081, b.docker.ask))
 		b.add("c1", 8080)
 		b.hold("after ADD", b.all())
 		b.hold("Docker's networks", b.apart())

@@ -10,9 +10,9 @@ import (
 // each neighbour can send: also when the container has IPv4 alone. It runs on a thread that
 // is in the container's namespace. Where /proc/sys cannot be written the container comes
 // without the protection, with a warning.
-func refuseAdvertisements(a *attach.Adding) {
+func refuseAdvertisements(fs proc.FS, a *attach.Adding) {
 	for _, setting := range []string{"accept_ra", "autoconf"} {
-		if _, err := proc.Set(proc.Net("ipv6", "conf", a.IfName, setting), "0"); err != nil {
+		if err := fs.Change(proc.Net("ipv6", "conf", a.IfName, setting), "0"); err != nil {
 			a.Warn("a neighbour's router advertisements can give container %s IPv6 addresses and routes: %v", a.Container, err)
 			return
 		}

@@ -207,27 +207,32 @@ func hasIPv6(a *attach.Attachment) bool {
 // prepare sets, from inside the namespace, what has to be set before the interface is
 // up.
 func (o inside) prepare(a *attach.Adding) error {
+	if o.acceptRA && !hasIPv6(a.Attachment) {
+		return nil
+	}
+	fs := proc.Own()
+	defer fs.Close()
 	if !o.acceptRA {
-		refuseAdvertisements(a)
+		refuseAdvertisements(fs, a)
 	}
 	if !hasIPv6(a.Attachment) {
 		return nil
 	}
-	return allowIPv6(a.Attachment, o.dad)
+	return allowIPv6(fs, a.Attachment, o.dad)
 }
 
 // allowIPv6 prepares the interface, from inside the namespace, for an IPv6
 // address: the family on, and duplicate address detection off unless asked for,
 // which would have the link-local address wait too.
-func allowIPv6(a *attach.Attachment, dad bool) error {
+func allowIPv6(fs proc.FS, a *attach.Attachment, dad bool) error {
 	value := "0"
 	if dad {
 		value = "1"
 	}
-	_, err := proc.Set(proc.Net("ipv6", "conf", a.IfName, "disable_ipv6"), "0")
-	_, errDAD := proc.Protect(proc.Net("ipv6", "conf", a.IfName, "accept_dad"), value)
+	_, err := fs.Set(proc.Net("ipv6", "conf", a.IfName, "disable_ipv6"), "0")
+	_, errDAD := fs.Protect(proc.Net("ipv6", "conf", a.IfName, "accept_dad"), value)
 	if dad { // RFC 7527: a looped-back probe is no duplicate
-		_, errEnhanced := proc.Protect(proc.Net("ipv6", "conf", a.IfName, "enhanced_dad"), "1")
+		_, errEnhanced := fs.Protect(proc.Net("ipv6", "conf", a.IfName, "enhanced_dad"), "1")
 		err = errors.Join(err, errEnhanced)
 	}
 	return errors.Join(err, errDAD)

@@ -18,10 +18,61 @@ import (
 // namespace.
 func Net(parts ...string) string { return "/proc/sys/net/" + strings.Join(parts, "/") }
 
+// FS is an instance of proc: the zero value is /proc.
+type FS struct {
+	root int // a descriptor of its root; 0: /proc
+}
+
+// Own makes an instance of proc that nobody else sees, for settings of a container's
+// namespace. In one that lasts, the kernel keeps what was looked up for each namespace in
+// one list, since "conf/eth0" has the same name in all (fs/proc/proc_sysctl.c): after a
+// thousand containers looking up takes ten times as long, for the host as well. Where there
+// cannot be one (before kernel 5.2, in a user namespace), and where /proc/sys is
+// read-only on purpose, it is /proc.
+func Own() FS {
+	var st unix.Statfs_t // of a folder that all namespaces share
+	if err := unix.Statfs("/proc/sys", &st); err != nil || st.Flags&unix.ST_RDONLY != 0 {
+		return FS{}
+	}
+	fs, err := unix.Fsopen("proc", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return FS{}
+	}
+	defer unix.Close(fs)
+	if unix.FsconfigCreate(fs) != nil {
+		return FS{}
+	}
+	root, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, 0)
+	if err != nil {
+		return FS{}
+	}
+	return FS{root}
+}
+
+// Close ends the use of the instance.
+func (fs FS) Close() {
+	if fs.root != 0 {
+		_ = unix.Close(fs.root)
+	}
+}
+
 // Read returns what the file has, without spaces around it; empty when the kernel does
 // not have the file. Of a long file, the first 4 KiB.
-func Read(path string) (string, error) {
-	fd, err := open(path, unix.O_RDONLY)
+func Read(path string) (string, error) { return FS{}.Read(path) }
+
+// Set writes a setting unless it has the value already: writing one of the forwarding
+// switches waits for the kernel's interface lock even then. changed tells which. A
+// setting that the kernel does not have (IPv6 off) is left alone.
+func Set(path, value string) (changed bool, err error) { return FS{}.Set(path, value) }
+
+// Protect is [Set] for a setting that only protects something, or saves time. Where
+// /proc/sys cannot be written, as in a container that has it read-only, it stays as it is:
+// left.
+func Protect(path, value string) (left bool, err error) { return FS{}.Protect(path, value) }
+
+// Read is the function of that name. The path begins with /proc.
+func (fs FS) Read(path string) (string, error) {
+	fd, err := fs.open(path, unix.O_RDONLY)
 	if errors.Is(err, unix.ENOENT) {
 		return "", nil
 	}
@@ -37,30 +88,46 @@ func Read(path string) (string, error) {
 	return strings.TrimSpace(string(buf[:n])), nil
 }
 
-// Set writes a setting unless it has the value already: writing one of the forwarding
-// switches waits for the kernel's interface lock even then. changed tells which. A
-// setting that the kernel does not have (IPv6 off) is left alone.
-func Set(path, value string) (changed bool, err error) {
-	have, err := Read(path)
+// Set is the function of that name.
+func (fs FS) Set(path, value string) (changed bool, err error) {
+	have, err := fs.Read(path)
 	if err != nil || have == value || have == "" {
 		return false, err
 	}
-	fd, err := open(path, unix.O_WRONLY)
+	if err := fs.write(path, value); err != nil {
+		return false, err
+	}
+	return true, nil
+}
+
+// Change is Set for a setting that has another value as a rule: it is read only where it
+// cannot be written.
+func (fs FS) Change(path, value string) error {
+	err := fs.write(path, value)
+	if err == nil || errors.Is(err, unix.ENOENT) {
+		return nil
+	}
+	if have, bad := fs.Read(path); bad == nil && have == value {
+		return nil
+	}
+	return err
+}
+
+func (fs FS) write(path, value string) error {
+	fd, err := fs.open(path, unix.O_WRONLY)
 	if err == nil {
 		_, err = unix.Write(fd, []byte(value))
 		err = errors.Join(err, unix.Close(fd))
 	}
 	if err != nil {
-		return false, fmt.Errorf("set %s to %s: %w", path, value, err)
+		return fmt.Errorf("set %s to %s: %w", path, value, err)
 	}
-	return true, nil
+	return nil
 }
 
-// Protect is [Set] for a setting that only protects something, or saves time. Where
-// /proc/sys cannot be written, as in a container that has it read-only, it stays as it is:
-// left.
-func Protect(path, value string) (left bool, err error) {
-	if _, err = Set(path, value); IsReadOnly(err) {
+// Protect is the function of that name.
+func (fs FS) Protect(path, value string) (left bool, err error) {
+	if _, err = fs.Set(path, value); IsReadOnly(err) {
 		return true, nil
 	}
 	return false, err
@@ -74,9 +141,13 @@ func Writable(path string) bool {
 	return !IsReadOnly(unix.Faccessat(unix.AT_FDCWD, path, unix.W_OK, unix.AT_EACCESS))
 }
 
-func open(path string, flags int) (int, error) {
+func (fs FS) open(path string, flags int) (int, error) {
+	dir := unix.AT_FDCWD
+	if fs.root != 0 {
+		dir, path = fs.root, strings.TrimPrefix(path, "/proc/")
+	}
 	for {
-		fd, err := unix.Open(path, flags|unix.O_CLOEXEC, 0)
+		fd, err := unix.Openat(dir, path, flags|unix.O_CLOEXEC, 0)
 		if !errors.Is(err, unix.EINTR) {
 			return fd, err
 		}

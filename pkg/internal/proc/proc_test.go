@@ -71,3 +71,34 @@ func TestReadOnly(t *testing.T) {
 		t.Errorf("%s is said to be read-only", missing)
 	}
 }
+
+// TestOwn: a setting of the thread's namespace through an instance of proc that nobody sees.
+func TestOwn(t *testing.T) {
+	nstest.Host(t)
+	path := Net("ipv4", "ip_forward")
+	fs := Own()
+	if fs.root == 0 {
+		t.Fatal("no instance of proc")
+	}
+	defer fs.Close()
+	nstest.In(t, nstest.Namespace(t), func() {
+		if changed, err := fs.Set(path, "1"); !changed || err != nil {
+			t.Errorf("changed %v, %v", changed, err)
+		}
+		if got, err := Read(path); got != "1" || err != nil {
+			t.Errorf("in the namespace it is %q, %v", got, err)
+		}
+	})
+	if got, err := Read(path); got != "0" || err != nil {
+		t.Errorf("in the host it is %q, %v", got, err)
+	}
+	if err := errors.Join(fs.Change(path, "0"), fs.Change(Net("ipv4", "nothing"), "0")); err != nil {
+		t.Error(err)
+	}
+	if err := fs.Change(path, "no number"); !errors.Is(err, unix.EINVAL) {
+		t.Errorf("a value that the kernel refuses: %v", err)
+	}
+	if got, err := fs.Read(Net("ipv4", "nothing")); got != "" || err != nil {
+		t.Errorf("a setting that is not there: %q, %v", got, err)
+	}
+}

@@ -16,12 +16,10 @@ import (
 // answer is translated back on its way, and the sender's address is left as it is. Where
 // they do not, the answer has to be sent to the host: what was translated is masqueraded.
 //
-// It belongs to the network: Add ensures it, Del leaves it unless it is Own.
+// It belongs to the network: Add ensures it, Del leaves it.
 type Hairpin struct {
 	Backend string `json:"backend"`
 	Bridge  string `json:"bridge"`
-	// Own says that no other container is reached through Bridge.
-	Own bool `json:"own,omitempty"`
 }
 
 // Kind implements [attach.Step].
@@ -62,16 +60,7 @@ func (h *Hairpin) Check(_ context.Context, a *attach.Attachment) error {
 }
 
 // Del implements [attach.Step].
-func (h *Hairpin) Del(_ context.Context, a *attach.Attachment) error {
-	if !h.Own {
-		return nil
-	}
-	var errs []error
-	for _, v6 := range families(a) {
-		errs = append(errs, h.set(v6, false))
-	}
-	return errors.Join(errs...)
-}
+func (*Hairpin) Del(context.Context, *attach.Attachment) error { return nil }
 
 // each calls fn for the families of the attachment.
 func (h *Hairpin) each(a *attach.Attachment, fn func(v6, wanted bool) error) error {

@@ -20,13 +20,17 @@ func elementsOf(all []*attach.Attachment) []nftnl.Element {
 			elements = append(elements, own...)
 		}
 	}
-	for _, n := range Networks(all, NFTables) {
+	networks := Networks(all, NFTables)
+	for _, n := range networks {
 		wanted, _ := n.Rules.networkElements()
 		elements = append(elements, wanted...)
-		for _, v6 := range []bool{false, true} {
-			if passes, err := filtered(v6); err == nil && !passes {
-				elements = append(elements, (&Hairpin{Bridge: n.Rules.Bridge}).element(v6)...)
-			}
+	}
+	for _, v6 := range []bool{false, true} {
+		if passes, err := filtered(v6); err != nil || passes {
+			continue
+		}
+		for _, n := range networks {
+			elements = append(elements, (&Hairpin{Bridge: n.Rules.Bridge}).element(v6)...)
 		}
 	}
 	return elements

@@ -19,8 +19,8 @@ import (
 // enters the bridge with another source MAC, or another IPv4 or IPv6 source address, is
 // dropped, and so are ARP messages and neighbor advertisements that claim another address,
 // router advertisements and redirects. Its addresses on other networks whose containers are
-// held to theirs count as its own: what it is asked there it may answer here. It takes nftables' bridge family (kernel 3.14,
-// CONFIG_NF_TABLES_BRIDGE), with either backend.
+// held to theirs count as its own: what it is asked there it may answer here. It takes
+// nftables' bridge family (kernel 3.14, CONFIG_NF_TABLES_BRIDGE), with either backend.
 //
 // What a container sends without an address yet passes: DHCP requests (RFC 2131), probes
 // for its own address (RFC 5227; RFC 4862, section 5.4) and what joins multicast groups.
@@ -96,11 +96,7 @@ func (s *Spoof) Status(context.Context, *attach.Store, string) error { return Sp
 
 // SpoofStatus returns why [Spoof] cannot be used on this host; nil when it can.
 func SpoofStatus() error {
-	c, err := bridgeTable.Dial()
-	if err == nil {
-		err = c.Usable()
-	}
-	if err != nil {
+	if err := bridgeTable.Supported(); err != nil {
 		return fmt.Errorf("the kernel has no nftables of family bridge (CONFIG_NF_TABLES_BRIDGE): %w", err)
 	}
 	return nil

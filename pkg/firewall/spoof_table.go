@@ -125,7 +125,7 @@ func spoofChains() []nftnl.Chain {
 			rule(etherType(unix.ETH_P_IP), in(spoofOwn4, iif, etherSource, saddr4), accept()),                                      // meta protocol ip iifname . ether saddr . ip saddr @own4 accept
 			rule(etherType(unix.ETH_P_IPV6), notTransport(unix.IPPROTO_ICMPV6), in(spoofOwn6, iif, etherSource, saddr6), accept()), // meta protocol ip6 meta l4proto != ipv6-icmp iifname . ether saddr . ip6 saddr @own6 accept
 			rule(notIn(spoofPorts, iif), accept()), // iifname != @ports accept
-			rule(jump(checked)),                    // jump checked_1
+			rule(jump(checked)),                    // jump checked_2
 		},
 	}}
 }

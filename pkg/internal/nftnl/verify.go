@@ -89,19 +89,6 @@ func (c *Conn) Have(elements []Element) ([]bool, error) {
 	return found, c.Ask(reqs, func(i int, m netlink.Message) { found[i] = bytes.Equal(elementValue(m), elements[i].Value) })
 }
 
-// Usable asks for the generation of the rules, the cheapest question there is, and whether
-// the kernel knows the table's family.
-func (c *Conn) Usable() error {
-	if err := c.Do(c.Table.question(GetGen)); err != nil {
-		return err
-	}
-	err := c.Do(c.Table.own(c.Table.question(GetTable)))
-	if errors.Is(err, unix.ENOENT) {
-		return nil
-	}
-	return err
-}
-
 // Exists reports whether there is such a table, whole or not.
 func (c *Conn) Exists() (found bool, err error) {
 	err = c.Ask([]*netlink.Request{c.Table.own(c.Table.question(GetTable))}, func(int, netlink.Message) { found = true })

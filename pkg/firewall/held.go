@@ -12,7 +12,6 @@ import (
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/internal/netlink"
 	"github.com/berth-cni/berth/pkg/internal/nftnl"
-	"golang.org/x/sys/unix"
 )
 
 // Held is what the firewall holds for one attachment, found by its hash alone: what
@@ -115,7 +114,7 @@ func (l *heldList) nftables() error {
 	}
 	for _, set := range []string{own4, own6, masq4, masq6, routed4, routed6, ports4, ports6, ports4IP, ports6IP, open4, open6} {
 		all, err := s.List(set)
-		if absent(err) {
+		if nftnl.Absent(err) {
 			continue
 		}
 		if err != nil {
@@ -146,16 +145,6 @@ func (l *heldList) nftables() error {
 		l.settle(NFTables, bridge, set)
 	}
 	return nil
-}
-
-// absent tells whether there is no such table or set, or no nftables.
-func absent(err error) bool {
-	for _, e := range []unix.Errno{unix.ENOENT, unix.EINVAL, unix.EOPNOTSUPP} {
-		if errors.Is(err, e) {
-			return true
-		}
-	}
-	return false
 }
 
 // bridges are the interfaces that containers of a backend are behind.

@@ -230,7 +230,7 @@ func (l *heldList) spoof() error {
 	}
 	for _, set := range spoofSets() {
 		all, err := c.List(set.Name)
-		if absent(err) {
+		if nftnl.Absent(err) {
 			continue
 		}
 		if err != nil {

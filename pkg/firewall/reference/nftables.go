@@ -76,15 +76,13 @@ func (c nftChain) rules(s *nftnl.Socket) ([]rule, error) {
 		owner, ok := c.owner(nftnl.CommentOf(m.Find(nftnl.HeaderLen, unix.NFTA_RULE_USERDATA)))
 		return &nftRule{c, append([]byte(nil), m.Find(nftnl.HeaderLen, unix.NFTA_RULE_HANDLE)...), owner}, ok
 	})
-	for _, mild := range []error{unix.ENOENT, unix.EINVAL, unix.EOPNOTSUPP, unix.EAFNOSUPPORT} { // no such table, or no nftables
-		if errors.Is(err, mild) {
-			return nil, nil
-		}
+	if nftnl.Absent(err) {
+		return nil, nil
 	}
 	return all, err
 }
 
-// removeNft removes rules in one transaction, and then the tables that have none any more.
+// removeNft removes rules, and then the tables that have none any more.
 // The reference makes its table again when it needs it.
 func removeNft(s *nftnl.Socket, rules []*nftRule) error {
 	if len(rules) == 0 {

@@ -168,3 +168,14 @@ func TestOwners(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// TestNothing is most hosts, those without nftables in the kernel among them.
+func TestNothing(t *testing.T) {
+	nstest.Host(t)
+	if err := Forget(t.Context(), Owner{Network: "demo", Container: "c1", IfName: "eth0"}, true); err != nil {
+		t.Error(err)
+	}
+	if all, err := List(t.Context()); len(all) > 0 || err != nil {
+		t.Errorf("%d, %v", len(all), err)
+	}
+}

@@ -2,6 +2,7 @@ package nftnl
 
 import (
 	"encoding/binary"
+	"errors"
 	"slices"
 
 	"github.com/berth-cni/berth/pkg/internal/netlink"
@@ -53,6 +54,17 @@ func transaction(changes []*netlink.Request) []*netlink.Request {
 	return slices.Concat(
 		[]*netlink.Request{netlink.NewRequest(unix.NFNL_MSG_BATCH_BEGIN, 0, edge)}, changes,
 		[]*netlink.Request{netlink.NewRequest(unix.NFNL_MSG_BATCH_END, 0, edge)})
+}
+
+// Absent tells of an error whether there is no such table, chain or set, or no nftables in
+// the kernel, or not this family of it.
+func Absent(err error) bool {
+	for _, e := range []unix.Errno{unix.ENOENT, unix.EINVAL, unix.EOPNOTSUPP, unix.EAFNOSUPPORT} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
 }
 
 // Number is a number as netfilter has it, in the network's byte order.

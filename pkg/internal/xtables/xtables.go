@@ -81,6 +81,9 @@ func (f Form) Mentions(s *nftnl.Socket, table, chain, text string) (int, error) 
 func (f Form) count(s *nftnl.Socket, table, chain string, want []byte) (int, error) {
 	rules := nftnl.Question(nftnl.GetRule, f.family()).Text(unix.NFTA_RULE_TABLE, table).Text(unix.NFTA_RULE_CHAIN, chain)
 	there, err := nftnl.List(s, rules, func(m netlink.Message) (struct{}, bool) { return struct{}{}, bytes.Contains(m.Body, want) })
+	if nftnl.Absent(err) {
+		return 0, nil
+	}
 	return len(there), err
 }
 

@@ -79,18 +79,6 @@ func TestHostCut(t *testing.T) {
 	t.Logf("back %v after the carrier", back.Round(time.Millisecond))
 }
 
-// TestAddressChanged gives a host another underlay address.
-func TestAddressChanged(t *testing.T) {
-	b := newBed(t, 3, options{})
-	one, two, three := b.container(b.Hosts[0], "one"), b.container(b.Hosts[1], "two"), b.container(b.Hosts[2], "three")
-	tr := startTraffic(t, one, three)
-	must(t, b.Hosts[1].Renumber(77))
-	took := b.eventually(patience, func() error { return errors.Join(reach(one, two), reach(two, three)) })
-	b.settled()
-	tr.whole("another host renumbered")
-	t.Logf("reached again after %v", took.Round(time.Millisecond))
-}
-
 // TestSameName starts a second host with the name of a first: it is refused, and says
 // why; the first does not notice.
 func TestSameName(t *testing.T) {

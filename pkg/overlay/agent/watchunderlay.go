@@ -24,7 +24,7 @@ func (a *Agent) watchUnderlay(ctx context.Context) {
 		if _, err := l.Receive(ctx); err != nil && !errors.Is(err, unix.ENOBUFS) { // lost: there were some
 			return
 		}
-		sleep(ctx, settle)
+		sleep(ctx, calm)
 		const most = 1000 // of a host whose addresses never rest
 		for range most {  // what came meanwhile is the same change
 			soon, cancel := context.WithTimeout(ctx, time.Millisecond)

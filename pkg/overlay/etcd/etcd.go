@@ -125,6 +125,8 @@ type Store struct {
 
 	dialing chan struct{} // held by who makes the client
 	client  *clientv3.Client
+	conns   conns
+	follows sync.Once // the host's addresses
 
 	registering chan struct{} // held by Register and Withdraw
 	mu          sync.Mutex
@@ -170,7 +172,7 @@ func Open(o Options) (*Store, error) {
 		DialOptions: []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: minBackoff, Multiplier: 1.6, Jitter: 0.4, MaxDelay: maxBackoff / 3},
 			MinConnectTimeout: o.DialTimeout,
-		}), grpc.WithChainUnaryInterceptor(failFast)},
+		}), grpc.WithContextDialer(s.conns.dial), grpc.WithChainUnaryInterceptor(failFast)},
 	}
 	return s, nil
 }

@@ -54,6 +54,7 @@ func (s *Store) Watch(ctx context.Context, fn func(overlay.Update)) error {
 }
 
 func (s *Store) watch(ctx context.Context, of scope, fn func(overlay.Update)) error {
+	s.follows.Do(func() { s.work.Go(s.watchAddresses) })
 	w := &watcher{s: s, of: of, fn: fn}
 	for {
 		err := w.follow(ctx)

@@ -1,0 +1,79 @@
+package overlay
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/berth-cni/berth/integration/cluster"
+)
+
+// silence runs a flow each way between each pair of containers while something happens,
+// until all of it arrives again, and returns the longest time that nothing came.
+func (b *bed) silence(happens func(), places ...*place) time.Duration {
+	b.t.Helper()
+	var flows []*cluster.Flow
+	var names []string
+	for _, from := range places {
+		for _, to := range places {
+			for _, a := range to.addrs {
+				if from == to {
+					continue
+				}
+				f, err := cluster.StartFlow(from, to, a, time.Millisecond)
+				must(b.t, err)
+				flows, names = append(flows, f), append(names, fmt.Sprintf("%s to %s", from.ID, a))
+			}
+		}
+	}
+	time.Sleep(300 * time.Millisecond)
+	happens()
+	for i, f := range flows {
+		was := f.Report()
+		b.eventually(patience, func() error {
+			if now := f.Report(); now.Received < was.Received+200 {
+				return fmt.Errorf("%s: %v", names[i], now)
+			}
+			return nil
+		})
+	}
+	b.settled()
+	longest := time.Duration(0)
+	for i, f := range flows {
+		r := f.Stop()
+		b.t.Logf("%s: %v", names[i], r)
+		longest = max(longest, r.Longest)
+	}
+	return longest
+}
+
+// TestMove gives a host another underlay address under traffic: it costs a second at most,
+// and the others nothing.
+func TestMove(t *testing.T) {
+	b := newBed(t, 3, options{})
+	one, two, three := b.container(b.Hosts[0], "one"), b.container(b.Hosts[1], "two"), b.container(b.Hosts[2], "three")
+	b.reaches(one, two, three)
+	tr := startTraffic(t, one, three)
+	took := b.silence(func() { must(t, b.Hosts[1].Renumber(77)) }, one, two)
+	tr.whole("another host renumbered")
+	t.Logf("another address: nothing for %v", took.Round(time.Millisecond))
+	if took > 2*time.Second {
+		t.Errorf("nothing arrived for %v", took)
+	}
+}
+
+// TestSwap has two hosts change their addresses with each other.
+func TestSwap(t *testing.T) {
+	b := newBed(t, 3, options{})
+	one, two, three := b.container(b.Hosts[0], "one"), b.container(b.Hosts[1], "two"), b.container(b.Hosts[2], "three")
+	b.reaches(one, two, three)
+	took := b.silence(func() {
+		must(t, b.Hosts[0].Renumber(90))
+		must(t, b.Hosts[1].Renumber(1))
+		must(t, b.Hosts[0].Renumber(2))
+	}, one, two, three)
+	t.Logf("addresses swapped: nothing for %v", took.Round(time.Millisecond))
+	if took > 3*time.Second {
+		t.Errorf("nothing arrived for %v", took)
+	}
+}

@@ -48,7 +48,7 @@ func (c *Cluster) Etcd(members int) (*Etcd, error) {
 	}
 	for _, m := range e.Members {
 		m.flags = []string{"--name", m.Name, "--data-dir", "/run/etcd",
-			"--listen-client-urls", m.url(), "--advertise-client-urls", m.url(),
+			"--listen-client-urls", m.url() + "," + m.url6(), "--advertise-client-urls", m.url(),
 			"--listen-peer-urls", fmt.Sprintf("http://%s:2380", m.Addr4),
 			"--initial-advertise-peer-urls", fmt.Sprintf("http://%s:2380", m.Addr4),
 			"--initial-cluster", strings.Join(peers, ","),
@@ -62,6 +62,9 @@ func (c *Cluster) Etcd(members int) (*Etcd, error) {
 }
 
 func (m *Member) url() string { return fmt.Sprintf("http://%s:2379", m.Addr4) }
+
+// url6 is the same member by IPv6.
+func (m *Member) url6() string { return fmt.Sprintf("http://[%s]:2379", m.Addr6) }
 
 func (m *Member) start() (err error) {
 	m.Process, err = m.Host.Start("etcd", m.flags...)
@@ -134,6 +137,15 @@ func (e *Etcd) Endpoints() string {
 		urls = append(urls, m.url())
 	}
 	return strings.Join(urls, ",")
+}
+
+// BothEndpoints are the clients' URLs by IPv4 and by IPv6, with commas.
+func (e *Etcd) BothEndpoints() string {
+	urls := e.Endpoints()
+	for _, m := range e.Members {
+		urls += "," + m.url6()
+	}
+	return urls
 }
 
 // Ctl runs etcdctl against all members, for at most 5 s.

@@ -80,6 +80,27 @@ func Uplink() (attach.Interface, []attach.Address, []attach.Route, error) {
 	return i, addrs, routes, nil
 }
 
+// DefaultDevices returns the names of the devices of the default routes, of IPv4 and of
+// IPv6; empty without one.
+func DefaultDevices() (v4, v6 string, err error) {
+	c, err := dial()
+	if err != nil {
+		return "", "", err
+	}
+	defer c.close()
+	var names [2]string
+	for i, f := range rtnl.Families {
+		d, err := c.defaultOf(f)
+		if err != nil {
+			return "", "", fmt.Errorf("find the default route: %w", err)
+		}
+		if d != nil {
+			names[i] = d.Name
+		}
+	}
+	return names[0], names[1], nil
+}
+
 // defaultRoutes are those of the main table through a gateway on one link.
 func (c *conn) defaultRoutes(index int) ([]attach.Route, error) {
 	var found []attach.Route

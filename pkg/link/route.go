@@ -39,26 +39,34 @@ func (c *conn) routes(family uint8, index int) ([]rtnl.Route, error) {
 }
 
 // defaultDevice returns the device of the default route in the main table, of
-// IPv4 if there is one; nil without a default route. Routes of other kinds than unicast
-// (local, blackhole) lead nowhere.
+// IPv4 if there is one; nil without a default route.
 func (c *conn) defaultDevice() (*rtnl.Link, error) {
 	for _, f := range rtnl.Families {
-		all, err := c.routes(f, 0)
-		if err != nil {
-			return nil, err
-		}
-		var best *rtnl.Route
-		for i, r := range all {
-			if r.Table == unix.RT_TABLE_MAIN && r.Dst.Bits() == 0 && r.Index > 1 && r.Type == unix.RTN_UNICAST &&
-				(best == nil || r.Priority < best.Priority) {
-				best = &all[i]
-			}
-		}
-		if best != nil {
-			return c.LinkByIndex(best.Index)
+		if d, err := c.defaultOf(f); d != nil || err != nil {
+			return d, err
 		}
 	}
 	return nil, nil
+}
+
+// defaultOf is [conn.defaultDevice] of a family. Routes of other kinds than unicast
+// (local, blackhole) lead nowhere.
+func (c *conn) defaultOf(family uint8) (*rtnl.Link, error) {
+	all, err := c.routes(family, 0)
+	if err != nil {
+		return nil, err
+	}
+	var best *rtnl.Route
+	for i, r := range all {
+		if r.Table == unix.RT_TABLE_MAIN && r.Dst.Bits() == 0 && r.Index > 1 && r.Type == unix.RTN_UNICAST &&
+			(best == nil || r.Priority < best.Priority) {
+			best = &all[i]
+		}
+	}
+	if best == nil {
+		return nil, nil
+	}
+	return c.LinkByIndex(best.Index)
 }
 
 // Addresses that no route is about but one to everywhere: one of class E (RFC 1112,

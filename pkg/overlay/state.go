@@ -48,12 +48,13 @@ type State struct {
 	Alive    map[string]Alive
 	Bad      map[string]error // by key
 
-	byNode map[string]map[BlockKey]bool
+	byNode   map[string]map[BlockKey]bool
+	families map[Family]votes
 }
 
 // NewState returns an empty state.
 func NewState() *State {
-	return &State{map[string]Network{}, map[string]Node{}, map[BlockKey]Block{}, map[string]Alive{}, map[string]error{}, map[string]map[BlockKey]bool{}}
+	return &State{map[string]Network{}, map[string]Node{}, map[BlockKey]Block{}, map[string]Alive{}, map[string]error{}, map[string]map[BlockKey]bool{}, map[Family]votes{}}
 }
 
 // Apply brings the state up to date. It costs what the update holds.
@@ -68,13 +69,16 @@ func (s *State) Apply(u Update) {
 		delete(s.Networks, name)
 	}
 	for _, name := range u.GoneNodes {
+		s.vote(name, -1)
 		delete(s.Nodes, name)
 	}
 	for _, k := range u.GoneBlocks {
 		s.dropBlock(k)
 	}
 	for _, name := range u.GoneAlive {
+		s.vote(name, -1)
 		delete(s.Alive, name)
+		s.vote(name, 1)
 	}
 	for _, key := range u.GoneBad {
 		delete(s.Bad, key)
@@ -83,7 +87,9 @@ func (s *State) Apply(u Update) {
 		s.Networks[n.Name] = n
 	}
 	for _, n := range u.Nodes {
+		s.vote(n.Name, -1)
 		s.Nodes[n.Name] = n
+		s.vote(n.Name, 1)
 	}
 	for _, b := range u.Blocks {
 		s.dropBlock(b.Key())
@@ -94,7 +100,9 @@ func (s *State) Apply(u Update) {
 		s.byNode[b.Node][b.Key()] = true
 	}
 	for _, a := range u.Alive {
+		s.vote(a.Node, -1)
 		s.Alive[a.Node] = a
+		s.vote(a.Node, 1)
 	}
 	for _, b := range u.Bad {
 		s.Bad[b.Key] = b.Err

@@ -53,6 +53,7 @@ type Agent struct {
 	id         overlay.Identity
 	instance   string
 	underlay   underlay
+	lacks      *lacking // of the underlay; nil for nothing
 	state      *overlay.State
 	known      bool   // state is the store's, of now or of before
 	fresh      bool   // it is of now
@@ -248,7 +249,15 @@ func (a *Agent) apply(u overlay.Update) {
 	u = a.keepUnreadable(u)
 	touched := a.touched(u)
 	a.saved.dirty = a.saved.dirty || a.matters(u)
+	family := a.state.Family()
 	a.state.Apply(u)
+	if first := u.Full && !a.fresh; first || a.state.Family() != family {
+		a.known, a.fresh = a.known || first, a.fresh || first
+		a.checkUnderlay()
+		if first {
+			a.reregister()
+		}
+	}
 	if u.Full {
 		a.known, a.fresh = true, true
 		a.reconcile()

@@ -77,8 +77,16 @@ func (a *Agent) register(ctx context.Context) {
 	for ctx.Err() == nil {
 		var node overlay.Node
 		var id overlay.Identity
-		if !a.do(ctx, func() { node, id = a.node(), a.id }) {
+		var decided bool
+		if !a.do(ctx, func() { node, id, decided = a.node(), a.id, a.decided() }) {
 			return
+		}
+		if !decided {
+			select {
+			case <-ctx.Done():
+			case <-a.again:
+			}
+			continue
 		}
 		err := a.Store.Register(ctx, node, a.instance, id.Registered, lost)
 		switch {
@@ -100,6 +108,12 @@ func (a *Agent) register(ctx context.Context) {
 		sleep(ctx, jitter(wait))
 		wait = min(2*wait, latest)
 	}
+}
+
+// decided tells whether the host knows what to tell the store of itself: the store has
+// said which family its nodes use, and the host has it, or has waited for it.
+func (a *Agent) decided() bool {
+	return a.fresh && !(a.waits() && a.underlay.family() != a.lacks.family)
 }
 
 // node is what the store shall know of this host.

@@ -129,6 +129,8 @@ func (a *Agent) notReady(networks []NetworkStatus) string {
 	switch {
 	case a.refused != "":
 		return a.refused
+	case a.lacks != nil:
+		return a.lacksWhy()
 	case !a.fresh && a.known && len(a.nets) > 0:
 		return "" // on its own, as it was when the store was last read
 	case !a.fresh:

@@ -1,12 +1,12 @@
 package agent
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
-	"time"
+	"slices"
+	"strings"
 
 	"github.com/berth-cni/berth/pkg/link"
 	"github.com/berth-cni/berth/pkg/overlay"
@@ -20,47 +20,56 @@ type underlay struct {
 	mtu    int // bytes
 }
 
-// findUnderlay looks an address or a device up; the default route's device when it is
-// neither. Of a device's addresses the first IPv4 one is taken, else the first IPv6
-// one; but now, as long as the device has it: an address that comes later (IPv6 lists
-// it first) is no reason to move.
-func findUnderlay(want string, now netip.Addr) (underlay, error) {
+// family is the underlay's version of IP.
+func (u *underlay) family() overlay.Family { return overlay.FamilyOf(u.addr) }
+
+// findUnderlays looks an address or a device up; the devices of the default routes when
+// it is neither. It returns at most one underlay of each family, IPv4 first. Of a
+// device's addresses of a family the first is taken; but now, as long as the device has
+// it: an address that comes later (IPv6 lists it first) is no reason to move.
+func findUnderlays(want string, now netip.Addr) ([]underlay, error) {
+	if addr, err := netip.ParseAddr(want); err == nil {
+		found, err := byAddress(addr.Unmap())
+		return []underlay{found}, err
+	}
+	names := []string{want}
 	if want == "" {
-		i, _, _, err := link.Uplink()
+		v4, v6, err := link.DefaultDevices()
 		if err != nil {
-			return underlay{}, err
+			return nil, err
 		}
-		if i.Name == "lo" {
-			return underlay{}, errors.New("this host has no default route: want an address or a device")
-		}
-		want = i.Name
-	}
-	addr, err := netip.ParseAddr(want)
-	if err == nil {
-		return byAddress(addr.Unmap())
-	}
-	dev, err := net.InterfaceByName(want)
-	if err != nil {
-		return underlay{}, fmt.Errorf("%q: want an address or a device of this host: %w", want, err)
-	}
-	all, err := addresses(dev)
-	if err != nil {
-		return underlay{}, err
-	}
-	var found netip.Addr
-	for _, addr := range all {
-		if addr == now {
-			found = addr
-			break
-		}
-		if !found.IsValid() || found.Is6() && addr.Is4() {
-			found = addr
+		names = slices.Compact(slices.DeleteFunc([]string{v4, v6}, func(name string) bool { return name == "" }))
+		if len(names) == 0 {
+			return nil, errors.New("this host has no default route: want an address or a device")
 		}
 	}
-	if !found.IsValid() {
-		return underlay{}, fmt.Errorf("device %s has no address that other hosts reach", want)
+	found := map[overlay.Family]underlay{}
+	for _, name := range names {
+		dev, err := net.InterfaceByName(name)
+		if err != nil {
+			return nil, fmt.Errorf("%q: want an address or a device of this host: %w", name, err)
+		}
+		all, err := addresses(dev)
+		if err != nil {
+			return nil, err
+		}
+		for _, addr := range all {
+			u := underlay{dev.Name, dev.Index, addr, dev.MTU}
+			if _, have := found[u.family()]; !have || addr == now {
+				found[u.family()] = u
+			}
+		}
 	}
-	return underlay{dev.Name, dev.Index, found, dev.MTU}, nil
+	var all []underlay
+	for _, f := range []overlay.Family{overlay.IPv4, overlay.IPv6} {
+		if u, ok := found[f]; ok {
+			all = append(all, u)
+		}
+	}
+	if len(all) == 0 {
+		return nil, fmt.Errorf("device %s has no address that other hosts reach", strings.Join(names, ", "))
+	}
+	return all, nil
 }
 
 func byAddress(want netip.Addr) (underlay, error) {
@@ -103,39 +112,4 @@ func addresses(dev *net.Interface) ([]netip.Addr, error) {
 		}
 	}
 	return all, nil
-}
-
-// awaitUnderlay waits for the network that the host may not have yet as it boots. It
-// reports whether it came before the context ended.
-func (a *Agent) awaitUnderlay(ctx context.Context) bool {
-	told := ""
-	for {
-		var err error
-		if a.underlay, err = findUnderlay(a.Underlay, netip.Addr{}); err == nil {
-			return true
-		}
-		if err.Error() != told {
-			told = err.Error()
-			a.Log.Error("waiting for the underlay", "error", err)
-		}
-		if sleep(ctx, time.Second); ctx.Err() != nil {
-			return false
-		}
-	}
-}
-
-// checkUnderlay follows a change of the host's address, device or MTU.
-func (a *Agent) checkUnderlay() {
-	now, err := findUnderlay(a.Config.Underlay, a.underlay.addr)
-	if err != nil {
-		a.Log.Debug("underlay", "error", err) // cut off for now: what was goes on
-		return
-	}
-	if now == a.underlay {
-		return
-	}
-	a.Log.Info("the underlay changed", "device", now.device, "address", now.addr, "mtu", now.mtu, "was", a.underlay.addr)
-	a.underlay = now
-	a.reregister()
-	a.reconcile()
 }

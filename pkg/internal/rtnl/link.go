@@ -69,6 +69,19 @@ func (c *Conn) Links() ([]*Link, error) {
 	return all, nil
 }
 
+// LinksOfKind lists the links of a kind.
+func (c *Conn) LinksOfKind(kind string) ([]*Link, error) {
+	question := netlink.NewQuestion(unix.RTM_GETLINK, Ifinfomsg(unix.AF_UNSPEC, 0, 0)).Uint32(unix.IFLA_EXT_MASK, skipStats)
+	all, err := netlink.List(c.Conn, linkInfo(question, kind, nil), nil, func(m netlink.Message) (*Link, bool) {
+		l, ok := ParseLink(m)
+		return l, ok && l.Kind == kind
+	})
+	if err != nil {
+		return all, fmt.Errorf("list interfaces of kind %s: %w", kind, err)
+	}
+	return all, nil
+}
+
 // ParseLink reads an RTM_NEWLINK or RTM_DELLINK.
 func ParseLink(m netlink.Message) (*Link, bool) {
 	if m.Kind != unix.RTM_NEWLINK && m.Kind != unix.RTM_DELLINK || len(m.Body) < unix.SizeofIfInfomsg {

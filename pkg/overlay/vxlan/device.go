@@ -34,6 +34,10 @@ type Device struct {
 	Addresses []netip.Addr   // the host's own in the network, at most one of a family
 	Subnets   []netip.Prefix // the whole network: what no peer has in it is unreachable
 
+	// Tunnel is what carries the network in VXLAN's place; nil: VXLAN does. VNI, Port
+	// and MAC are VXLAN's alone.
+	Tunnel Tunnel
+
 	// NoChecksumOffload has the kernel compute inner checksums itself, where the
 	// underlay spoils them. To take it back has effect only in the process that said
 	// it: an administrator's `ethtool -K` is left alone.
@@ -47,14 +51,8 @@ func (d *Device) validate() error {
 	if d.Name == "" || len(d.Name) >= unix.IFNAMSIZ {
 		bad("name %q is not 1 to %d bytes", d.Name, unix.IFNAMSIZ-1)
 	}
-	if d.VNI == 0 || d.VNI >= 1<<24 {
-		bad("VNI %d is not 1 to %d", d.VNI, 1<<24-1)
-	}
-	if d.Port == 0 {
-		bad("UDP port is 0")
-	}
-	if _, err := eui48(d.MAC); err != nil {
-		errs = append(errs, err)
+	if d.Tunnel == nil {
+		errs = append(errs, d.validVXLAN())
 	}
 	if err := validUnderlay(d.Local); err != nil {
 		errs = append(errs, err)
@@ -73,6 +71,27 @@ func (d *Device) validate() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// validVXLAN reports all that is wrong with what is VXLAN's alone.
+func (d *Device) validVXLAN() error {
+	var errs []error
+	if d.VNI == 0 || d.VNI >= 1<<24 {
+		errs = append(errs, fmt.Errorf("VNI %d is not 1 to %d", d.VNI, 1<<24-1))
+	}
+	if d.Port == 0 {
+		errs = append(errs, errors.New("UDP port is 0"))
+	}
+	_, err := eui48(d.MAC)
+	return errors.Join(append(errs, err)...)
+}
+
+// String names the device in errors.
+func (d *Device) String() string {
+	if d.Tunnel != nil {
+		return d.Tunnel.Kind() + " device " + d.Name
+	}
+	return "VXLAN device " + d.Name
 }
 
 func (d *Device) minMTU() int {

@@ -63,6 +63,9 @@ const adjustments = 3
 // changeable reports whether the device can become what is wanted
 // (vxlan_changelink in drivers/net/vxlan/vxlan_core.c).
 func changeable(l *rtnl.VXLAN, d *Device) bool {
+	if d.Tunnel != nil {
+		return d.Tunnel.Works(l.Name, l.Kind)
+	}
 	return l.IsVXLAN() && l.VNI == d.VNI && l.Port == d.Port && !l.Grouped &&
 		l.Local.Is4() == d.Local.Is4() && l.Local.IsValid() && (l.Underlay == 0) == (d.Underlay == 0)
 }
@@ -71,7 +74,7 @@ func changeable(l *rtnl.VXLAN, d *Device) bool {
 // kernel says that it exists: if it was ours under another name, it goes.
 func (c *conn) create(d *Device) (*rtnl.VXLAN, error) {
 	err := c.add(d)
-	if errors.Is(err, unix.EEXIST) {
+	if errors.Is(err, unix.EEXIST) && d.Tunnel == nil {
 		if err = c.evict(d, err); err == nil {
 			err = c.add(d)
 		}
@@ -87,6 +90,9 @@ func (c *conn) create(d *Device) (*rtnl.VXLAN, error) {
 }
 
 func (c *conn) add(d *Device) error {
+	if d.Tunnel != nil {
+		return d.Tunnel.Make(d.Name, d.MTU)
+	}
 	if err := c.Send(d.wanted().New()); err != nil {
 		return fmt.Errorf("add VXLAN device %s: %w", d.Name, err)
 	}
@@ -146,8 +152,8 @@ func differences(l *rtnl.VXLAN, d *Device) []string {
 		what string
 		is   bool
 	}{
-		{diffVTEP, l.Local != d.Local || l.Learning || l.Underlay != d.Underlay},
-		{diffMTU, l.MTU != d.MTU}, {diffMAC, !slices.Equal(l.MAC, d.MAC)}, {diffAlias, l.Alias != ours},
+		{diffVTEP, d.Tunnel == nil && (l.Local != d.Local || l.Learning || l.Underlay != d.Underlay)},
+		{diffMTU, l.MTU != d.MTU}, {diffMAC, d.Tunnel == nil && !slices.Equal(l.MAC, d.MAC)}, {diffAlias, l.Alias != ours},
 		{diffMaster, l.Master != 0}, {diffFilter, l.RPFilter != looseRPFilter},
 		{diffGenMode, l.IPv6 && l.GenAddr}, {diffRA, l.IPv6 && l.AcceptRA},
 		{diffIPv6, l.IPv6 && l.NoIPv6 && d.ipv6()}, {diffDown, !l.Up()},

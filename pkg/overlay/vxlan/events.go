@@ -16,6 +16,9 @@ func (p *Plane) contradicts(m netlink.Message) string {
 	case unix.RTM_NEWLINK, unix.RTM_DELLINK:
 		return p.linkEvent(m)
 	case unix.RTM_NEWNEIGH, unix.RTM_DELNEIGH:
+		if p.device.Tunnel != nil {
+			return ""
+		}
 		if e, ok := rtnl.ParseFDBEntry(m); ok {
 			return p.fdbEvent(e, m.Kind == unix.RTM_DELNEIGH)
 		}

@@ -73,15 +73,15 @@ func (h *Host) Plane(d Device) (*Plane, error) {
 	return p, nil
 }
 
-// Sweep deletes what networks left that are no more: VXLAN devices that have our mark
+// Sweep deletes what networks left that are no more: devices that have our mark
 // and belong to no plane, and unreachable routes of ours for subnets of no plane. It
 // is for when all planes are there.
 func (h *Host) Sweep() (Changes, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	var changes Changes
-	links, err := h.conn.VXLANs()
-	if err := readable(err); err != nil {
+	links, err := h.conn.links("wireguard", "tun")
+	if err != nil {
 		return changes, err
 	}
 	var errs []error
@@ -90,7 +90,7 @@ func (h *Host) Sweep() (Changes, error) {
 		if l.Alias != ours || wanted {
 			continue
 		}
-		if err := h.conn.deleteLink(&l.Link); err != nil {
+		if err := h.conn.deleteLink(l); err != nil {
 			errs = append(errs, err)
 			continue
 		}

@@ -17,6 +17,8 @@ type Peer struct {
 	// family is its own address inside, and the next hop.
 	Blocks []netip.Prefix
 	MTU    int // of its VXLAN device; 0: as ours
+	// Key is what a [Tunnel] knows the peer by; MAC is VXLAN's.
+	Key [32]byte
 }
 
 func (p *Peer) validate(d *Device) error {
@@ -24,7 +26,11 @@ func (p *Peer) validate(d *Device) error {
 	if p.Name == "" {
 		errs = append(errs, errors.New("it has no name"))
 	}
-	if _, err := eui48(p.MAC); err != nil {
+	if d.Tunnel != nil {
+		if p.Key == [32]byte{} {
+			errs = append(errs, errors.New("it has no public key"))
+		}
+	} else if _, err := eui48(p.MAC); err != nil {
 		errs = append(errs, err)
 	}
 	if err := validUnderlay(p.Underlay); err != nil {

@@ -31,14 +31,14 @@ func (p *Plane) SetDevice(d Device) error {
 	p.host.mu.Lock()
 	defer p.host.mu.Unlock()
 	if d.Name != p.device.Name {
-		return fmt.Errorf("VXLAN device %s: cannot become %s", p.device.Name, d.Name)
+		return fmt.Errorf("%s: cannot become %s", &p.device, d.Name)
 	}
 	return p.setDevice(d)
 }
 
 func (p *Plane) setDevice(d Device) error {
 	if err := d.validate(); err != nil {
-		return fmt.Errorf("VXLAN device %s: %w", d.Name, err)
+		return fmt.Errorf("%s: %w", &d, err)
 	}
 	d.MAC, d.Addresses, d.Subnets = slices.Clone(d.MAC), slices.Clone(d.Addresses), slices.Clone(d.Subnets)
 	p.device = d
@@ -93,7 +93,7 @@ func (p *Plane) SetPeer(peer Peer) error {
 	if known {
 		p.drop(&old, &peer, &b)
 	}
-	return p.run(&b)
+	return errors.Join(p.putTunnel(&old, &peer), p.run(&b))
 }
 
 // RemovePeer removes a peer, at the cost of [Plane.SetPeer]; nil when there is none.
@@ -108,7 +108,7 @@ func (p *Plane) RemovePeer(name string) error {
 	var b batch
 	p.dropRoutes(&old, &Peer{}, &b)
 	p.drop(&old, &Peer{}, &b)
-	return p.run(&b)
+	return errors.Join(p.run(&b), p.dropTunnel(&old))
 }
 
 func (p *Plane) run(b *batch) error {
@@ -116,7 +116,7 @@ func (p *Plane) run(b *batch) error {
 		return nil
 	}
 	if err := p.host.conn.run(b); err != nil {
-		return fmt.Errorf("VXLAN device %s: %w", p.device.Name, err)
+		return fmt.Errorf("%s: %w", &p.device, err)
 	}
 	return nil
 }
@@ -124,6 +124,19 @@ func (p *Plane) run(b *batch) error {
 // put has a peer's entries wanted, and adds what is new to the batch, if any. The
 // route comes last: until then nothing is sent that would not arrive.
 func (p *Plane) put(peer *Peer, b *batch) {
+	if p.device.Tunnel == nil {
+		p.putVTEP(peer, b)
+	}
+	for _, dst := range peer.Blocks {
+		r := peer.route(p.index, dst, &p.device)
+		if p.routes.put(dst, r, peer.Name) && b != nil {
+			b.put("route", dst, peer.Name, r.Put())
+		}
+	}
+}
+
+// putVTEP has what VXLAN needs to know of a peer wanted.
+func (p *Plane) putVTEP(peer *Peer, b *batch) {
 	e := peer.fdbEntry(p.index)
 	if p.fdb.put(e.MAC, e, peer.Name) && b != nil {
 		b.put("FDB entry", e.MAC, peer.Name, e.Put())
@@ -132,12 +145,6 @@ func (p *Plane) put(peer *Peer, b *batch) {
 		n := peer.neighbour(p.index, a)
 		if p.neighbours.put(a, n, peer.Name) && b != nil {
 			b.put("neighbour", a, peer.Name, n.Put())
-		}
-	}
-	for _, dst := range peer.Blocks {
-		r := peer.route(p.index, dst, &p.device)
-		if p.routes.put(dst, r, peer.Name) && b != nil {
-			b.put("route", dst, peer.Name, r.Put())
 		}
 	}
 }
@@ -153,6 +160,9 @@ func (p *Plane) dropRoutes(old, now *Peer, b *batch) {
 
 // drop ends the want of what leads to a peer, once no route leads there.
 func (p *Plane) drop(old, now *Peer, b *batch) {
+	if p.device.Tunnel != nil {
+		return
+	}
 	keep := now.inners()
 	for _, a := range old.inners() {
 		if !slices.Contains(keep, a) && p.neighbours.drop(a, old.Name) {
@@ -175,7 +185,7 @@ func (p *Plane) Delete() error {
 	if err != nil {
 		return err
 	}
-	if l != nil && l.IsVXLAN() {
+	if l != nil && (l.IsVXLAN() || p.device.Tunnel != nil && slices.Contains(p.device.Tunnel.LinkKinds(), l.Kind)) {
 		if err := h.conn.deleteLink(&l.Link); err != nil {
 			return err
 		}

@@ -28,6 +28,9 @@ func (p *Peer) route(index int, block netip.Prefix, d *Device) rtnl.Route {
 		// (ip6_dst_mtu_maybe_forward in include/net/ip6_route.h).
 		r.LockMTU = block.Addr().Is6()
 	}
+	if d.Tunnel != nil {
+		return toTunnel(r)
+	}
 	return r
 }
 

@@ -13,11 +13,12 @@ import (
 // had what is wanted.
 type Changes struct {
 	Device, Addresses, FDB, Neighbours, Routes, Unreachable int
+	Peers                                                   int // of a [Tunnel]
 }
 
 // Total is the sum.
 func (c Changes) Total() int {
-	return c.Device + c.Addresses + c.FDB + c.Neighbours + c.Routes + c.Unreachable
+	return c.Device + c.Addresses + c.FDB + c.Neighbours + c.Routes + c.Unreachable + c.Peers
 }
 
 // String is for a log: "device 1, FDB 2".
@@ -27,7 +28,7 @@ func (c Changes) String() string {
 		name string
 		n    int
 	}{{"device", c.Device}, {"addresses", c.Addresses}, {"FDB", c.FDB}, {"neighbours", c.Neighbours},
-		{"routes", c.Routes}, {"unreachable", c.Unreachable}} {
+		{"routes", c.Routes}, {"unreachable", c.Unreachable}, {"peers", c.Peers}} {
 		if k.n != 0 {
 			if s != "" {
 				s += ", "
@@ -54,7 +55,7 @@ func (p *Plane) Sync() (Changes, error) {
 	p.told = false
 	changes, err := p.sync()
 	if err != nil {
-		err = fmt.Errorf("VXLAN device %s: %w", p.device.Name, err)
+		err = fmt.Errorf("%s: %w", &p.device, err)
 	}
 	return changes, err
 }
@@ -152,8 +153,13 @@ func (p *Plane) syncPeers(n *Changes) error {
 		return err
 	}
 	var b, last batch
-	n.FDB = p.syncFDB(have.fdb, &b, &last)
-	n.Neighbours = p.syncNeighbours(have.neighbours, &b, &last)
+	var tunnel error
+	if p.device.Tunnel != nil {
+		n.Peers, tunnel = p.syncTunnel()
+	} else {
+		n.FDB = p.syncFDB(have.fdb, &b, &last)
+		n.Neighbours = p.syncNeighbours(have.neighbours, &b, &last)
+	}
 	n.Routes = p.syncRoutes(have.routes, &b)
 	for _, s := range p.device.Subnets {
 		if !slices.Contains(refusing, s) {
@@ -161,7 +167,7 @@ func (p *Plane) syncPeers(n *Changes) error {
 			n.Unreachable++
 		}
 	}
-	return errors.Join(p.host.conn.run(&b), p.host.conn.run(&last))
+	return errors.Join(tunnel, p.host.conn.run(&b), p.host.conn.run(&last))
 }
 
 func (p *Plane) syncFDB(have []rtnl.FDBEntry, put, last *batch) int {

@@ -40,11 +40,12 @@ var only = map[string][]string{
 	"go.etcd.io/bbolt":                       {"pkg/attach"},
 	"go.etcd.io/etcd":                        {"pkg/overlay"},
 	"k8s.io":                                 {"pkg/overlay"},
+	"golang.zx2c4.com":                       {"pkg/overlay/wireguard"},
 	"github.com/containernetworking/cni":     {"pkg/cni", "pkg/ipam", "pkg/connect", "plugins", "cmd"},
 }
 
 // heavy is what no plugin links: it costs start-up time.
-var heavy = []string{"net/http", "log/slog", "crypto", "google.golang.org/grpc", "go.opentelemetry.io", "go.etcd.io/etcd", "k8s.io",
+var heavy = []string{"net/http", "log/slog", "crypto", "google.golang.org/grpc", "go.opentelemetry.io", "go.etcd.io/etcd", "k8s.io", "golang.zx2c4.com",
 	"github.com/containernetworking/cni/pkg/invoke"}
 
 type pkg struct {

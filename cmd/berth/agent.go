@@ -62,6 +62,9 @@ func (p *program) runAgent(ctx context.Context) error {
 		Records: p.hostStore(), Firewall: s.firewall, Resync: s.resync, Probe: !s.noProbe,
 		OnDemand: s.onDemand && !s.named, Log: newLog(p.err, s.logLevel, s.logFormat),
 	}
+	if self, err := os.Executable(); err == nil {
+		c.WireGuard = []string{self, wireguardName}
+	}
 	if c.Underlay == underlayAuto {
 		c.Underlay = ""
 	}

@@ -20,6 +20,7 @@ type createFlags struct {
 	overlay   overlay.Network
 	spec      conflist.Spec
 	mtu       int
+	udpPort   int
 	isolate   bool
 	noIsolate bool
 
@@ -108,13 +109,14 @@ func (w *createFlags) flags(f *pflag.FlagSet) {
 	addFlag(f, labels(&s.Labels), "label", "a note for people and programs, again for more")
 	addFlag(f, lengths(&o.NodePrefix), "node-prefix", "length of the blocks that hosts own, in the order of the subnets (default 24 and 64)")
 	addFlag(f, number(&o.VNI, "number", 0, overlay.MaxVNI), "vni", "VXLAN network identifier; 0: one that is free")
-	addFlag(f, number(&o.Port, "port", 0, math.MaxUint16), "udp-port", "port of the VXLAN packets; 0: 4789")
+	addFlag(f, number(&w.udpPort, "port", 0, math.MaxUint16), "udp-port", "port of the VXLAN packets, or of WireGuard's; 0: 4789, or with --encrypted one that is free from 51820")
+	addFlag(f, onOff(&o.Encrypted), "encrypted", "encrypt between hosts: WireGuard in VXLAN's place")
 }
 
 // Flags that are for some drivers only.
 var (
-	overlayFlags = []string{"node-prefix", "vni", "udp-port"}
-	hereFlags    = []string{"gateway", "ip-range", "aux-address", "ipv6", "no-isolate", "dns", "opt"}
+	overlayFlags = []string{"node-prefix", "vni", "udp-port", "encrypted"}
+	hereFlags    = []string{"gateway", "ip-range", "aux-address", "ipv6", "no-isolate", "dns"}
 	bridgeFlags  = []string{"no-names", "gateway-mode-ipv4", "gateway-mode-ipv6"}
 )
 
@@ -131,6 +133,7 @@ func (w *createFlags) check(f *pflag.FlagSet) error {
 	if w.driver == driverOverlay {
 		refuse(hereFlags, "bridge or macvlan")
 		refuse(bridgeFlags, driverBridge)
+		errs = append(errs, w.overlayOptions())
 	} else {
 		refuse(overlayFlags, driverOverlay)
 	}
@@ -155,6 +158,27 @@ func (w *createFlags) check(f *pflag.FlagSet) error {
 	}
 	if w.mtu != 0 {
 		s.Options = slices.Insert(s.Options, 0, fmt.Sprintf("mtu=%d", w.mtu))
+	}
+	return errors.Join(errs...)
+}
+
+// overlayOptions takes the options of Docker's overlay driver, and says which port is
+// whose.
+func (w *createFlags) overlayOptions() error {
+	var errs []error
+	for _, option := range w.spec.Options {
+		switch key, value, _ := strings.Cut(option, "="); {
+		case key == "encrypted" && (value == "" || value == "true"):
+			w.overlay.Encrypted = true
+		case key == "encrypted" && value == "false":
+		default:
+			errs = append(errs, fmt.Errorf("--opt: %q: want encrypted, the one of --driver %s", option, driverOverlay))
+		}
+	}
+	if w.overlay.Encrypted {
+		w.overlay.ListenPort = w.udpPort
+	} else {
+		w.overlay.Port = w.udpPort
 	}
 	return errors.Join(errs...)
 }

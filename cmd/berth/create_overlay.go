@@ -15,6 +15,9 @@ func (p *program) createOverlay(ctx context.Context, n overlay.Network) error {
 	n.SetDefaults()
 	check := n
 	check.VNI = cmp.Or(n.VNI, overlay.FirstVNI) // 0: the store's to choose
+	if n.Encrypted {
+		check.ListenPort = cmp.Or(n.ListenPort, overlay.FirstListen)
+	}
 	if err := check.Validate(); err != nil {
 		return usageError{&network.RefusedError{Name: n.Name, Err: err}}
 	}

@@ -171,7 +171,7 @@ func TestUsage(t *testing.T) {
 		{"network inspect", "requires at least 1 arg(s)"},
 		{"network ls --format yaml", "want table, json, or a template"},
 		{"network create --driver ipvlan blue", "want bridge, macvlan, vxlan-overlay"},
-		{"network create --driver vxlan-overlay --subnet 10.42.0.0/16 --opt mtu=5 blue", "--opt: is for --driver bridge or macvlan"},
+		{"network create --driver vxlan-overlay --subnet 10.42.0.0/16 --opt mtu=5 blue", "--opt: \"mtu=5\": want encrypted"},
 		{"network create --vni 5 --udp-port 6 blue", "--vni: is for --driver vxlan-overlay\n       --udp-port: is for"},
 		{"network create --driver macvlan --no-names blue", "--no-names: is for --driver bridge"},
 		{"network create --driver macvlan --gateway-mode-ipv4 nat blue", "--gateway-mode-ipv4: is for --driver bridge"},

@@ -24,7 +24,7 @@ func (v overlayNetworkView) table(w io.Writer) {
 	}
 	row(w, "vni:", v.VNI)
 	row(w, "devices:", v.Device()+", "+v.Bridge())
-	row(w, "udp port:", v.Port)
+	row(w, "udp port:", v.UDPPort())
 	mtu := "what the underlay leaves"
 	if v.MTU != 0 {
 		mtu = fmt.Sprint(v.MTU)

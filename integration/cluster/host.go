@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+	"syscall"
 
 	"github.com/berth-cni/berth/integration/sandbox"
 )
@@ -103,5 +104,11 @@ func (h *Host) Close() {
 	for _, p := range processes {
 		p.Kill()
 	}
+	_ = h.Do(func() error {
+		for _, pid := range Tunnels() { // which outlive their agent
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+		return nil
+	})
 	h.Host.Close()
 }

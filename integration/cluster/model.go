@@ -1,9 +1,14 @@
 package cluster
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"sort"
+	"strings"
 
 	"github.com/berth-cni/berth/integration/sandbox"
 	"github.com/berth-cni/berth/pkg/overlay"
@@ -14,6 +19,7 @@ type Peer struct {
 	Name    string
 	Address netip.Addr // underlay
 	MTU     int        // of the VXLAN device there, bytes
+	Key     string     // WireGuard's public key, in base64; empty: none
 	Blocks  []netip.Prefix
 }
 
@@ -30,7 +36,12 @@ func (h *Host) Peer(network string, underlay6 bool) (Peer, error) {
 			return fmt.Errorf("host %s: %w", h.Name, err)
 		}
 		p.MTU, p.Blocks = l.MTU, l.Blocks
-		return nil
+		key, err := os.ReadFile(filepath.Join(overlay.DefaultDataDir, "wireguard", "public.key"))
+		p.Key = strings.TrimSpace(string(key))
+		if errors.Is(err, fs.ErrNotExist) {
+			err = nil
+		}
+		return err
 	})
 }
 
@@ -78,6 +89,9 @@ const (
 // Wanted is what [Host.Overlay] has to find on a node, given all nodes of the network,
 // itself among them or not.
 func Wanted(n overlay.Network, self Peer, all []Peer) sandbox.Snapshot {
+	if n.Encrypted {
+		return wantedEncrypted(n, self, all)
+	}
 	s := sandbox.Snapshot{"fdb": nil, "neighbour": nil}
 	add := func(section, format string, args ...any) {
 		s[section] = append(s[section], fmt.Sprintf(format, args...))

@@ -23,7 +23,7 @@ func (h *Host) Overlay(n overlay.Network) (sandbox.Snapshot, error) {
 		for _, look := range []struct {
 			section string
 			lines   func(overlay.Network) ([]string, error)
-		}{{"route", routes}, {"link", link}, {"address", addresses}, {"fdb", fdb}, {"neighbour", neighbours}, {"sysctl", settings}, {"firewall", firewall}} {
+		}{{"route", routes}, {"link", link}, {"address", addresses}, {"fdb", fdb}, {"neighbour", neighbours}, {"sysctl", settings}, {"firewall", firewall}, {"peer", tunnelPeers}} {
 			lines, err := look.lines(n)
 			if err != nil {
 				return fmt.Errorf("look at %s of %s: %w", look.section, n.Device(), err)
@@ -71,6 +71,10 @@ func link(n overlay.Network) (lines []string, err error) {
 	}
 	err = list(&links, "ip", "-j", "-d", "link", "show", "dev", n.Device())
 	for _, l := range links {
+		if n.Encrypted {
+			lines = append(lines, fmt.Sprintf("mtu %d up %v mode %s", l.MTU, slices.Contains(l.Flags, "UP"), l.Mode))
+			continue
+		}
 		d := l.Info.Data
 		lines = append(lines, fmt.Sprintf("%s vni %d local %s port %d learning %v mtu %d up %v mode %s",
 			l.Address, d.ID, d.Local+d.Local6, d.Port, d.Learning, l.MTU, slices.Contains(l.Flags, "UP"), l.Mode))
@@ -132,7 +136,11 @@ func routes(n overlay.Network) (lines []string, err error) {
 			switch {
 			case e.Protocol == "kernel":
 			case e.Dev == n.Device():
-				line := e.Dst + " via " + e.Gateway + " " + strings.Join(e.Flags, " ") + " proto " + e.Protocol
+				line := e.Dst
+				if e.Gateway != "" {
+					line += " via " + e.Gateway
+				}
+				line = strings.Join(append(append([]string{line}, e.Flags...), "proto", e.Protocol), " ")
 				for _, m := range e.Metrics {
 					line += fmt.Sprintf(" mtu %d", m.MTU)
 				}

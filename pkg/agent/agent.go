@@ -58,7 +58,8 @@ type Config struct {
 	Underlay  string // an address, or a device; empty: that of the default route
 	Firewall  string // the backend; auto: nftables where the kernel has it
 	Resync    time.Duration
-	Probe     bool // look for black holes on the way to other hosts
+	Probe     bool     // look for black holes on the way to other hosts
+	WireGuard []string // the command that has a WireGuard device in user space
 }
 
 // Run is the agent, until the context ends. One that is on demand ends at once when
@@ -113,7 +114,7 @@ func (c *Config) overlayPart(names *server.Server) (overlayPart, error) {
 	}
 	a, err := overlayagent.New(overlayagent.Config{
 		Store: heard, Node: c.Node, Underlay: c.Underlay, DataDir: c.DataDir, StateDir: c.StateDir, ConfDir: c.ConfDir,
-		FirewallBackend: c.Firewall, Resync: c.Resync, Probe: c.Probe, Log: c.Log, Records: c.Records,
+		FirewallBackend: c.Firewall, Resync: c.Resync, Probe: c.Probe, WireGuard: c.WireGuard, Log: c.Log, Records: c.Records,
 	})
 	if err != nil {
 		return nil, err

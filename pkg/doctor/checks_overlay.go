@@ -142,9 +142,9 @@ func checkMTU(f *facts) ([]Problem, error) {
 			continue
 		}
 		u := f.Status.Underlay
-		if room := u.MTU - overlay.Overhead(u.Address); l.MTU > room {
+		if room := u.MTU - l.Network.Overhead(u.Address); l.MTU > room {
 			found = append(found, Problem{fmt.Sprintf("network %s has MTU %d, and %s (MTU %d) leaves %d", l.Network.Name, l.MTU, u.Device, u.MTU, room),
-				"large packets are lost or cut up on their way to other hosts", fmt.Sprintf("ip link set %s mtu %d, or a network with --mtu %d", u.Device, l.MTU+overlay.Overhead(u.Address), room)})
+				"large packets are lost or cut up on their way to other hosts", fmt.Sprintf("ip link set %s mtu %d, or a network with --mtu %d", u.Device, l.MTU+l.Network.Overhead(u.Address), room)})
 		}
 	}
 	return append(found, checkBridgeMTU(f)...), nil

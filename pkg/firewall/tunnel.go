@@ -15,7 +15,7 @@ import (
 type Tunnel struct {
 	Device   string // of VXLAN
 	Bridge   string // of the network's containers on this host, made or not yet
-	Port     int    // UDP
+	Port     int    // UDP of VXLAN; 0: it is not VXLAN's, and authenticates its packets itself
 	VNI      int    // 24 bits
 	Internal bool   // as in [Rules], like the next two
 	Isolate  bool
@@ -111,6 +111,9 @@ func (t *Tunnel) networkElements() []nftnl.Element {
 // guardElements are the filter of the tunnel's packets: the peers come before the
 // port and VNI that are filtered.
 func (t *Tunnel) guardElements() []nftnl.Element {
+	if t.Port == 0 {
+		return nil
+	}
 	all := make([]nftnl.Element, 0, len(t.Peers)+1)
 	for _, p := range t.Peers {
 		all = append(all, peerElement(t.Port, t.VNI, p))

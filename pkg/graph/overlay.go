@@ -38,7 +38,7 @@ func (c *Config) overlays(ctx context.Context) ([]Overlay, error) {
 // overlayView is one network. status is nil when the agent does not answer.
 func overlayView(l *overlay.Local, state *overlay.State, status *agent.Status) Overlay {
 	n := &l.Network
-	o := Overlay{Name: n.Name, VNI: n.VNI, Port: n.Port, Device: n.Device(), Bridge: n.Bridge(), Internal: n.Internal,
+	o := Overlay{Name: n.Name, VNI: n.VNI, Port: n.UDPPort(), Device: n.Device(), Bridge: n.Bridge(), Internal: n.Internal,
 		Blocks: l.Blocks, Problem: l.Refused}
 	failing := map[string]string{}
 	if status != nil {

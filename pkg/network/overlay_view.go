@@ -57,7 +57,7 @@ func OverlayViews(s *overlay.State) []OverlayView {
 // Options are the words that a network was made with.
 func (v *OverlayView) Options() []string {
 	var all []string
-	for word, on := range map[string]bool{"internal": v.Internal, "isolate": v.Isolate, "no-icc": v.NoICC} {
+	for word, on := range map[string]bool{"internal": v.Internal, "isolate": v.Isolate, "no-icc": v.NoICC, "encrypted": v.Encrypted} {
 		if on {
 			all = append(all, word)
 		}
@@ -65,8 +65,8 @@ func (v *OverlayView) Options() []string {
 	if v.MTU != 0 {
 		all = append(all, fmt.Sprintf("mtu=%d", v.MTU))
 	}
-	if v.Port != overlay.DefaultPort {
-		all = append(all, fmt.Sprintf("udp-port=%d", v.Port))
+	if port := v.UDPPort(); port != overlay.DefaultPort {
+		all = append(all, fmt.Sprintf("udp-port=%d", port))
 	}
 	if v.Problem != "" {
 		all = append(all, "REFUSED")

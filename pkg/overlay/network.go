@@ -26,6 +26,7 @@ import (
 // Defaults of a network, and the width of a VNI.
 const (
 	DefaultPort = 4789      // RFC 7348, section 5
+	FirstListen = 51820     // of WireGuard's ports that are chosen: each encrypted network has its own
 	MaxVNI      = 1<<24 - 1 // RFC 7348, section 5
 	FirstVNI    = 4097      // of those that are chosen: above the VLAN IDs, as Docker has it
 )
@@ -40,9 +41,17 @@ type Network struct {
 	Subnets []netip.Prefix `json:"subnets"`
 	// NodePrefix is the length in bits of the blocks of each of Subnets.
 	NodePrefix []int `json:"nodePrefix"`
-	VNI        int   `json:"vni"`
-	Port       int   `json:"port"`          // UDP
-	MTU        int   `json:"mtu,omitempty"` // bytes; 0: what the underlay leaves
+	// VNI is VXLAN's network identifier; it numbers the devices of every network.
+	VNI int `json:"vni"`
+	// Port is VXLAN's UDP port. An encrypted network has none: an agent that does not
+	// know encryption refuses its 0, and so sends nothing of the network in the clear.
+	Port int `json:"port"`
+	MTU  int `json:"mtu,omitempty"` // bytes; 0: what the underlay leaves
+
+	// Encrypted has WireGuard carry the network in VXLAN's place, from and to the UDP
+	// port ListenPort of every node.
+	Encrypted  bool `json:"encrypted,omitempty"`
+	ListenPort int  `json:"listenPort,omitempty"`
 
 	Internal bool              `json:"internal,omitempty"`
 	Isolate  bool              `json:"isolate,omitempty"`
@@ -51,8 +60,37 @@ type Network struct {
 	Created  time.Time         `json:"created"`
 }
 
-// Device is the name of the network's VXLAN device on every node.
-func (n *Network) Device() string { return fmt.Sprintf("vxlan%d", n.VNI) }
+// Device is the name of the network's VXLAN device, or WireGuard device, on every node.
+func (n *Network) Device() string {
+	if n.Encrypted {
+		return fmt.Sprintf("wg%d", n.VNI)
+	}
+	return fmt.Sprintf("vxlan%d", n.VNI)
+}
+
+// UDPPort is where the network's packets come in on every node.
+func (n *Network) UDPPort() int {
+	if n.Encrypted {
+		return n.ListenPort
+	}
+	return n.Port
+}
+
+// Overhead is what the network adds to a packet on an underlay of that address's
+// family, in bytes: for VXLAN the outer IP, UDP and VXLAN headers, and the inner
+// Ethernet header (RFC 7348, section 5); for WireGuard the outer IP and UDP headers, its
+// own of 16 bytes and the authentication tag of 16.
+func (n *Network) Overhead(underlay netip.Addr) int {
+	const ip4, ip6, udp, vxlan, ethernet, wireguard = 20, 40, 8, 8, 14, 16 + 16
+	outer := ip4 + udp
+	if underlay.Is6() {
+		outer = ip6 + udp
+	}
+	if n.Encrypted {
+		return outer + wireguard
+	}
+	return outer + vxlan + ethernet
+}
 
 // Bridge is the name of the network's bridge on every node.
 func (n *Network) Bridge() string { return fmt.Sprintf("overlay%d", n.VNI) }
@@ -73,9 +111,10 @@ func ValidName(s string) error {
 	return nil
 }
 
-// SetDefaults fills in what a person need not say. VNI is the store's to choose.
+// SetDefaults fills in what a person need not say. VNI and ListenPort are the store's to
+// choose.
 func (n *Network) SetDefaults() {
-	if n.Port == 0 {
+	if n.Port == 0 && !n.Encrypted {
 		n.Port = DefaultPort
 	}
 	for i := len(n.NodePrefix); i < len(n.Subnets); i++ {
@@ -109,10 +148,17 @@ func (n *Network) Validate() error {
 	if n.VNI < 1 || n.VNI > MaxVNI {
 		refuse("vni", n.VNI, "want 1 to %d", MaxVNI)
 	}
-	if n.Port < 1 || n.Port > math.MaxUint16 {
-		refuse("port", n.Port, "want a UDP port, 1 to %d", math.MaxUint16)
+	if port := n.UDPPort(); port < 1 || port > math.MaxUint16 {
+		refuse(n.portKey(), port, "want a UDP port, 1 to %d", math.MaxUint16)
 	}
-	const minMTU, maxMTU = 576, link.MaxMTU - 70 // RFC 791; the longest headers of VXLAN
+	if n.Encrypted && n.Port != 0 {
+		refuse("port", n.Port, "want 0: an encrypted network has a listenPort, and none of VXLAN")
+	}
+	if !n.Encrypted && n.ListenPort != 0 {
+		refuse("listenPort", n.ListenPort, "want 0: it is for encrypted networks")
+	}
+	const minMTU = 576                                          // RFC 791
+	maxMTU := link.MaxMTU - n.Overhead(netip.IPv6Unspecified()) // the longest headers
 	if n.MTU != 0 && (n.MTU < minMTU || n.MTU > maxMTU) {
 		refuse("mtu", n.MTU, "want %d to %d bytes, or 0 for what the underlay leaves", minMTU, maxMTU)
 	}
@@ -138,6 +184,14 @@ func (n *Network) Validate() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// portKey is the key of UDPPort.
+func (n *Network) portKey() string {
+	if n.Encrypted {
+		return "listenPort"
+	}
+	return "port"
 }
 
 func badSubnet(s netip.Prefix) string {
@@ -173,6 +227,9 @@ func (n *Network) Conflict(o *Network) error {
 	}
 	if n.VNI == o.VNI {
 		return fmt.Errorf("vni: %d: is that of network %q", n.VNI, o.Name)
+	}
+	if n.UDPPort() == o.UDPPort() && (n.Encrypted || o.Encrypted) {
+		return fmt.Errorf("%s: %d: is that of network %q", n.portKey(), n.UDPPort(), o.Name)
 	}
 	for _, mine := range n.Subnets {
 		for _, theirs := range o.Subnets {

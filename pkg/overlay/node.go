@@ -1,6 +1,7 @@
 package overlay
 
 import (
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net"
@@ -20,7 +21,10 @@ type Node struct {
 	// Address is the node's in the underlay: VXLAN packets come from it and go to it.
 	Address netip.Addr `json:"address"`
 	MTU     int        `json:"mtu"` // of the underlay's device, in bytes
-	Since   time.Time  `json:"since"`
+	// PublicKey is WireGuard's, in base64; empty: the node's agent is one that knows no
+	// encrypted networks.
+	PublicKey string    `json:"publicKey,omitempty"`
+	Since     time.Time `json:"since"`
 	// Seen is the last time that the node has said that it lives, to within
 	// [SeenEvery].
 	Seen time.Time `json:"seen"`
@@ -51,6 +55,11 @@ func (n *Node) Validate() error {
 	}
 	if err := ValidUnderlay(n.Address); err != nil {
 		errs = append(errs, fmt.Errorf("address: %s: %w", n.Address, err))
+	}
+	if n.PublicKey != "" {
+		if key, err := base64.StdEncoding.Strict().DecodeString(n.PublicKey); err != nil || len(key) != 32 {
+			errs = append(errs, fmt.Errorf("publicKey: %q: want 32 bytes in base64", n.PublicKey))
+		}
 	}
 	const least = 576 + 50
 	if n.MTU < least || n.MTU > 1<<16 {
@@ -88,13 +97,4 @@ func MAC(network, node string) net.HardwareAddr {
 	mac := net.HardwareAddr(attach.Digest([]byte(network + "\x00" + node))[10:])
 	mac[0] = mac[0]&^1 | 2
 	return mac
-}
-
-// Overhead is what VXLAN adds to a packet, in bytes: the outer IP, UDP and VXLAN
-// headers, and the inner Ethernet header (RFC 7348, section 5).
-func Overhead(underlay netip.Addr) int {
-	if underlay.Is6() {
-		return 70
-	}
-	return 50
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/berth-cni/berth/pkg/link"
 	"github.com/berth-cni/berth/pkg/overlay"
 	"github.com/berth-cni/berth/pkg/overlay/vxlan"
+	"github.com/berth-cni/berth/pkg/overlay/wireguard"
 )
 
 // Config is what an agent is started with.
@@ -36,7 +37,10 @@ type Config struct {
 	FirewallBackend string        // auto, nftables or iptables
 	Resync          time.Duration // how often the kernel is compared with what is wanted
 	Probe           bool          // look for black holes
-	Log             *slog.Logger
+	// WireGuard is the command that has an encrypted network's device in user space, where
+	// the kernel has no WireGuard: it is given --mtu and the device's name.
+	WireGuard []string
+	Log       *slog.Logger
 	// Records opens the attachments' store.
 	Records *attach.Store
 }
@@ -51,6 +55,8 @@ type Agent struct {
 
 	// What follows is the loop's own.
 	id         overlay.Identity
+	key        wireguard.Key // private
+	keyErr     error         // why there is none
 	instance   string
 	underlay   underlay
 	lacks      *lacking // of the underlay; nil for nothing
@@ -118,6 +124,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	if err := a.identify(); err != nil {
 		return err
 	}
+	a.loadKey()
 	if !a.awaitUnderlay(ctx) {
 		return nil
 	}

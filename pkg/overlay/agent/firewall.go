@@ -51,15 +51,17 @@ func (f *hostFirewall) sync() {
 		}
 		def := n.def()
 		t := firewall.Tunnel{
-			Device: def.Device(), Bridge: def.Bridge(), Port: def.Port, VNI: def.VNI,
+			Device: def.Device(), Bridge: def.Bridge(), Port: def.Port, VNI: def.VNI, // an encrypted network has no port of VXLAN's
 			Internal: def.Internal, Isolate: def.Isolate, NoICC: def.NoICC,
 		}
 		for p := range n.plane.Peers() {
-			t.Peers = append(t.Peers, p.Underlay)
+			if !def.Encrypted {
+				t.Peers = append(t.Peers, p.Underlay)
+			}
 		}
 		tunnels = append(tunnels, t)
-		if !slices.Contains(ports, def.Port) {
-			ports = append(ports, def.Port)
+		if port := def.UDPPort(); !slices.Contains(ports, port) {
+			ports = append(ports, port)
 		}
 	}
 	all := func(ctx context.Context) ([]*attach.Attachment, error) {
@@ -98,12 +100,18 @@ func (f *hostFirewall) tick() {
 
 // addPeer accepts a peer's packets.
 func (f *hostFirewall) addPeer(n *network, addr netip.Addr) {
+	if n.def().Encrypted {
+		return
+	}
 	f.change(firewall.AddPeer(n.def().Port, n.def().VNI, addr))
 }
 
 // removePeer drops the packets of what was a peer's address, unless another peer has
 // it.
 func (f *hostFirewall) removePeer(n *network, addr netip.Addr) {
+	if n.def().Encrypted {
+		return
+	}
 	for p := range n.plane.Peers() {
 		if p.Underlay == addr {
 			return

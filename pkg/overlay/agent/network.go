@@ -11,12 +11,14 @@ import (
 	"github.com/berth-cni/berth/pkg/link"
 	"github.com/berth-cni/berth/pkg/overlay"
 	"github.com/berth-cni/berth/pkg/overlay/vxlan"
+	"github.com/berth-cni/berth/pkg/overlay/wireguard"
 )
 
 // network is an overlay network on this host.
 type network struct {
 	local    *overlay.Local
 	plane    *vxlan.Plane         // nil before the host has a block
+	tunnel   *wireguard.Tunnel    // of an encrypted network
 	problem  string               // why it does not work as it should; empty: it does
 	fault    string               // what the kernel refused, at the last comparison
 	used     map[netip.Prefix]int // leases of each block
@@ -140,10 +142,16 @@ func (a *Agent) conflictGone(def *overlay.Network) error {
 
 // program hands what is wanted of the network to its data plane.
 func (a *Agent) program(n *network) (err error) {
+	device := a.device(n)
+	if n.def().Encrypted {
+		if device.Tunnel, err = a.tunnel(n); err != nil {
+			return err
+		}
+	}
 	if n.plane == nil {
-		n.plane, err = a.host.Plane(a.device(n))
+		n.plane, err = a.host.Plane(device)
 	} else {
-		err = n.plane.SetDevice(a.device(n))
+		err = n.plane.SetDevice(device)
 	}
 	if err != nil {
 		return err
@@ -157,7 +165,7 @@ func (a *Agent) program(n *network) (err error) {
 
 // mtu is what the underlay leaves, or less if the network says so.
 func (a *Agent) mtu(def *overlay.Network) int {
-	room := a.underlay.mtu - overlay.Overhead(a.underlay.addr)
+	room := a.underlay.mtu - def.Overhead(a.underlay.addr)
 	if def.MTU != 0 && def.MTU < room {
 		return def.MTU
 	}
@@ -197,7 +205,7 @@ func (a *Agent) diagnose(n *network, conflict error) {
 		n.problem = n.local.Refused
 	case len(n.local.Lost) > 0:
 		n.problem = fmt.Sprintf("blocks %v were given to other hosts; containers that have addresses of them are cut off", n.local.Lost)
-	case def.MTU > a.underlay.mtu-overlay.Overhead(a.underlay.addr):
+	case def.MTU > a.underlay.mtu-def.Overhead(a.underlay.addr):
 		n.problem = fmt.Sprintf("mtu: %d: device %s leaves %d bytes", def.MTU, a.underlay.device, n.local.MTU)
 	default:
 		if err := a.routedElsewhere(def); err != nil {
@@ -316,7 +324,7 @@ func (a *Agent) repair(n *network) {
 	changes := a.sync(n)
 	for kind, count := range map[string]int{
 		"device": changes.Device, "address": changes.Addresses, "fdb": changes.FDB,
-		"neighbour": changes.Neighbours, "route": changes.Routes, "unreachable": changes.Unreachable,
+		"neighbour": changes.Neighbours, "route": changes.Routes, "unreachable": changes.Unreachable, "peer": changes.Peers,
 	} {
 		n.repaired[kind] += uint64(count)
 	}

@@ -128,9 +128,12 @@ func (a *Agent) peerOf(n *network, node string, blocks []netip.Prefix) (vxlan.Pe
 	if node == a.id.Node || len(blocks) == 0 || owner.Address.Is4() != a.underlay.addr.Is4() || owner.Address == a.underlay.addr {
 		return vxlan.Peer{}, false
 	}
-	mtu := owner.MTU - overlay.Overhead(owner.Address)
+	if def.Encrypted && owner.PublicKey == "" {
+		return vxlan.Peer{}, false
+	}
+	mtu := owner.MTU - def.Overhead(owner.Address)
 	if mtu >= a.mtu(def) {
 		mtu = 0
 	}
-	return vxlan.Peer{Name: node, Underlay: owner.Address, MAC: overlay.MAC(def.Name, node), Blocks: blocks, MTU: mtu}, true
+	return vxlan.Peer{Name: node, Underlay: owner.Address, MAC: overlay.MAC(def.Name, node), Key: peerKey(&owner), Blocks: blocks, MTU: mtu}, true
 }

@@ -42,12 +42,17 @@ type StoreStatus struct {
 
 // NetworkStatus is a network on this host.
 type NetworkStatus struct {
-	Name     string            `json:"name"`
-	VNI      int               `json:"vni"`
-	Device   string            `json:"device"`
-	Bridge   string            `json:"bridge"`
-	MTU      int               `json:"mtu"` // bytes
-	Port     int               `json:"port"`
+	Name   string `json:"name"`
+	VNI    int    `json:"vni"`
+	Device string `json:"device"`
+	Bridge string `json:"bridge"`
+	MTU    int    `json:"mtu"`  // bytes
+	Port   int    `json:"port"` // UDP
+	// Encrypted networks are carried by WireGuard. Keyless are nodes that take no part in
+	// it: nothing is sent to them.
+	Encrypted bool     `json:"encrypted,omitempty"`
+	Keyless   []string `json:"keyless,omitempty"`
+
 	Blocks   []BlockStatus     `json:"blocks"`
 	Peers    int               `json:"peers"`
 	Problem  string            `json:"problem,omitempty"`
@@ -149,8 +154,8 @@ func (a *Agent) notReady(networks []NetworkStatus) string {
 func (a *Agent) networkStatus(n *network) NetworkStatus {
 	def := n.def()
 	s := NetworkStatus{
-		Name: def.Name, VNI: def.VNI, Device: def.Device(), Bridge: def.Bridge(), MTU: n.local.MTU, Port: def.Port,
-		Problem: cmp.Or(n.problem, n.fault), Refused: n.local.Refused, Repairs: map[string]uint64{}, Probes: a.probes.status(def.Name),
+		Name: def.Name, VNI: def.VNI, Device: def.Device(), Bridge: def.Bridge(), MTU: n.local.MTU, Port: def.UDPPort(), Encrypted: def.Encrypted, Keyless: a.keyless(n),
+		Problem: cmp.Or(n.problem, n.fault, a.keylessProblem(n)), Refused: n.local.Refused, Repairs: map[string]uint64{}, Probes: a.probes.status(def.Name),
 		Checksum: a.probes.broken(def.Name),
 	}
 	for kind, count := range n.repaired {

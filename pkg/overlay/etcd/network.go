@@ -17,7 +17,8 @@ import (
 )
 
 // CreateNetwork is of [overlay.Admin]. The defaults are filled in, and the VNI is the
-// lowest free one from [overlay.FirstVNI] unless it is given.
+// lowest free one from [overlay.FirstVNI] unless it is given; so is the port of an
+// encrypted network, from [overlay.FirstListen].
 func (s *Store) CreateNetwork(ctx context.Context, n overlay.Network) (overlay.Network, error) {
 	n.SetDefaults()
 	if n.ID == "" {
@@ -62,8 +63,15 @@ func (s *Store) createOnce(ctx context.Context, n *overlay.Network) error {
 	if err != nil {
 		return err
 	}
+	listens := map[int]bool{}
 	for _, o := range u.Networks {
-		taken[o.VNI] = true
+		taken[o.VNI], listens[o.UDPPort()] = true, true
+	}
+	if n.Encrypted && n.ListenPort == 0 {
+		n.ListenPort = overlay.FirstListen
+		for listens[n.ListenPort] {
+			n.ListenPort++
+		}
 	}
 	if n.VNI == 0 {
 		n.VNI = overlay.FirstVNI

@@ -2,6 +2,7 @@ package static
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -34,13 +35,15 @@ type network struct {
 	Internal   bool              `yaml:"internal"`
 	Isolate    bool              `yaml:"isolate"`
 	NoICC      bool              `yaml:"noicc"`
+	Encrypted  bool              `yaml:"encrypted"`
 	Labels     map[string]string `yaml:"labels"`
 }
 
 type node struct {
-	Address netip.Addr                `yaml:"address"`
-	MTU     int                       `yaml:"mtu"`
-	Blocks  map[string][]netip.Prefix `yaml:"blocks"`
+	Address   netip.Addr                `yaml:"address"`
+	MTU       int                       `yaml:"mtu"`
+	PublicKey string                    `yaml:"publicKey"`
+	Blocks    map[string][]netip.Prefix `yaml:"blocks"`
 }
 
 // parser collects what is wrong, each with its line.
@@ -82,7 +85,10 @@ func parse(data []byte) (*overlay.State, error) {
 
 func (p *parser) network(name string, in network) overlay.Network {
 	n := overlay.Network{Name: name, Subnets: in.Subnets, NodePrefix: in.NodePrefix, VNI: in.VNI, Port: in.Port, MTU: in.MTU,
-		Internal: in.Internal, Isolate: in.Isolate, NoICC: in.NoICC, Labels: in.Labels}
+		Internal: in.Internal, Isolate: in.Isolate, NoICC: in.NoICC, Labels: in.Labels, Encrypted: in.Encrypted}
+	if n.Encrypted { // its port is WireGuard's
+		n.Port, n.ListenPort = 0, cmp.Or(in.Port, overlay.FirstListen)
+	}
 	n.SetDefaults()
 	p.refuse(n.Validate(), "networks", name)
 	// One that says something else is another network.
@@ -93,7 +99,7 @@ func (p *parser) network(name string, in network) overlay.Network {
 }
 
 func (p *parser) node(name string, in node) {
-	n := overlay.Node{Name: name, Token: token(name), Address: in.Address, MTU: in.MTU}
+	n := overlay.Node{Name: name, Token: token(name), Address: in.Address, MTU: in.MTU, PublicKey: in.PublicKey}
 	if n.MTU == 0 {
 		n.MTU = 1500
 	}

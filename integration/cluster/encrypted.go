@@ -1,0 +1,131 @@
+package cluster
+
+import (
+	"bufio"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"sort"
+	"strings"
+	"time"
+
+	"github.com/berth-cni/berth/integration/sandbox"
+	"github.com/berth-cni/berth/pkg/overlay"
+	"golang.org/x/sys/unix"
+)
+
+// wantedEncrypted is [Wanted] of a network that WireGuard carries.
+func wantedEncrypted(n overlay.Network, self Peer, all []Peer) sandbox.Snapshot {
+	s := sandbox.Snapshot{}
+	add := func(section, format string, args ...any) {
+		s[section] = append(s[section], fmt.Sprintf(format, args...))
+	}
+	add("link", "mtu %d up true mode none", self.MTU)
+	add("sysctl", "rp_filter 2")
+	add("sysctl", "accept_ra 0")
+	add("peer", "listens on %d", n.ListenPort)
+	for _, a := range self.nextHops() {
+		add("address", "%s/%d", a, a.BitLen())
+	}
+	for _, subnet := range n.Subnets {
+		add("route", "unreachable %s metric %d proto %d", subnet, uint32(unreachableMetric), routeProtocol)
+	}
+	for _, p := range all {
+		if p.Name == self.Name || p.Key == "" {
+			continue
+		}
+		var blocks []string
+		for _, b := range p.Blocks {
+			mtu := ""
+			if p.MTU < self.MTU {
+				mtu = fmt.Sprintf(" mtu %d", p.MTU)
+			}
+			add("route", "%s proto %d%s", b, routeProtocol, mtu)
+			blocks = append(blocks, b.String())
+		}
+		sort.Strings(blocks)
+		add("peer", "%s at %s allowed %s", p.Key, netip.AddrPortFrom(p.Address, uint16(n.ListenPort)), strings.Join(blocks, " "))
+	}
+	for _, lines := range s {
+		sort.Strings(lines)
+	}
+	return s
+}
+
+// tunnelPeers is what a WireGuard device in user space has. Nothing where there is none.
+func tunnelPeers(n overlay.Network) (lines []string, err error) {
+	if !n.Encrypted {
+		return nil, nil
+	}
+	conn, err := net.Dial("unix", filepath.Join(tunnelSockets, n.Device()+".sock"))
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ECONNREFUSED) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
+	if _, err := conn.Write([]byte("get=1\n\n")); err != nil {
+		return nil, err
+	}
+	var key, endpoint string
+	var allowed []string
+	keep := func() {
+		if key != "" {
+			sort.Strings(allowed)
+			lines = append(lines, fmt.Sprintf("%s at %s allowed %s", key, endpoint, strings.Join(allowed, " ")))
+		}
+		key, endpoint, allowed = "", "", nil
+	}
+	for answer := bufio.NewScanner(conn); answer.Scan() && answer.Text() != ""; {
+		switch name, value, _ := strings.Cut(answer.Text(), "="); name {
+		case "listen_port":
+			lines = append(lines, "listens on "+value)
+		case "public_key":
+			keep()
+			raw, err := hex.DecodeString(value)
+			if err != nil {
+				return nil, err
+			}
+			key = base64.StdEncoding.EncodeToString(raw)
+		case "endpoint":
+			endpoint = value
+		case "allowed_ip":
+			allowed = append(allowed, value)
+		}
+	}
+	keep()
+	return lines, nil
+}
+
+// tunnelSockets is where processes with WireGuard devices listen.
+const tunnelSockets = "/var/run/wireguard"
+
+// Tunnels are the processes in user space that have the WireGuard devices of the calling
+// thread's host, by device.
+func Tunnels() map[string]int {
+	all := map[string]int{}
+	sockets, _ := filepath.Glob(filepath.Join(tunnelSockets, "*.sock"))
+	for _, path := range sockets {
+		conn, err := net.Dial("unix", path)
+		if err != nil {
+			continue
+		}
+		raw, err := conn.(*net.UnixConn).SyscallConn()
+		if err == nil {
+			_ = raw.Control(func(fd uintptr) {
+				if owner, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
+					all[strings.TrimSuffix(filepath.Base(path), ".sock")] = int(owner.Pid)
+				}
+			})
+		}
+		conn.Close()
+	}
+	return all
+}

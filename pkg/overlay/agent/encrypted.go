@@ -1,0 +1,77 @@
+package agent
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/berth-cni/berth/pkg/overlay"
+	"github.com/berth-cni/berth/pkg/overlay/wireguard"
+)
+
+// loadKey reads the host's key for encrypted networks, or makes it. Without one the other
+// networks work all the same.
+func (a *Agent) loadKey() {
+	if a.key, a.keyErr = wireguard.LoadKey(a.DataDir); a.keyErr != nil {
+		a.Log.Error("the host's WireGuard key cannot be used: it takes part in no encrypted network", "error", a.keyErr)
+	}
+}
+
+// publicKey is what the other hosts know this one by; empty when it has no key.
+func (a *Agent) publicKey() string {
+	if a.keyErr != nil {
+		return ""
+	}
+	return a.key.Public().String()
+}
+
+// tunnel is what carries an encrypted network, with the keys as they are now.
+func (a *Agent) tunnel(n *network) (*wireguard.Tunnel, error) {
+	if a.keyErr != nil {
+		return nil, a.keyErr
+	}
+	preshared, err := wireguard.LoadPreshared(a.DataDir, n.def().Name)
+	if err != nil {
+		return nil, err
+	}
+	if n.tunnel == nil {
+		n.tunnel = &wireguard.Tunnel{Command: a.WireGuard}
+	}
+	n.tunnel.Set(a.key, preshared, n.def().UDPPort())
+	return n.tunnel, nil
+}
+
+// peerKey is a node's public key; zero for none.
+func peerKey(n *overlay.Node) wireguard.Key {
+	k, _ := wireguard.ParseKey(n.PublicKey) // valid, or empty
+	return k
+}
+
+// keyless are the nodes that own blocks of an encrypted network and have no public key:
+// nothing is sent to them, nor taken from them.
+func (a *Agent) keyless(n *network) (nodes []string) {
+	if !n.def().Encrypted {
+		return nil
+	}
+	for node := range a.state.Owners(n.def().Name) {
+		if node != a.id.Node && a.state.Nodes[node].PublicKey == "" {
+			nodes = append(nodes, node)
+		}
+	}
+	slices.Sort(nodes)
+	return nodes
+}
+
+// keylessProblem says so; empty when there is none.
+func (a *Agent) keylessProblem(n *network) string {
+	nodes := a.keyless(n)
+	if len(nodes) == 0 {
+		return ""
+	}
+	const most = 5
+	text := strings.Join(nodes[:min(most, len(nodes))], ", ")
+	if len(nodes) > most {
+		text += fmt.Sprintf(" and %d more", len(nodes)-most)
+	}
+	return "no public key is known of " + text + ": their agents know no encrypted networks, and are not reached"
+}

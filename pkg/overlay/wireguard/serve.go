@@ -1,0 +1,77 @@
+package wireguard
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log"
+	"net"
+
+	"golang.zx2c4.com/wireguard/conn"
+	"golang.zx2c4.com/wireguard/device"
+	"golang.zx2c4.com/wireguard/ipc"
+	"golang.zx2c4.com/wireguard/tun"
+)
+
+// ready is what a process says once its device can be configured; all else that it says
+// is why not.
+const ready = "ready\n"
+
+// Report is the number of the file that [Serve]'s process is given to say so.
+const Report = 3
+
+// Serve has a WireGuard device in user space, which is configured by a socket in
+// /var/run/wireguard, as `wg` does it, until the context ends or the device is deleted. It
+// closes report when the device is there, or cannot be.
+func Serve(ctx context.Context, name string, mtu int, report io.WriteCloser, log *log.Logger) error {
+	err := serve(ctx, name, mtu, report, log)
+	if err != nil {
+		fmt.Fprintln(report, err) // nobody reads it after the start
+		report.Close()
+	}
+	return err
+}
+
+func serve(ctx context.Context, name string, mtu int, report io.WriteCloser, log *log.Logger) error {
+	t, err := tun.CreateTUN(name, mtu)
+	if err != nil {
+		return fmt.Errorf("make device %s: %w", name, err)
+	}
+	socket, err := ipc.UAPIOpen(name)
+	if err != nil {
+		t.Close()
+		return fmt.Errorf("open socket of device %s: %w", name, err)
+	}
+	// Nothing of the protocol: what goes wrong with a peer is for others to find out.
+	d := device.NewDevice(t, conn.NewDefaultBind(), &device.Logger{Verbosef: device.DiscardLogf, Errorf: log.Printf})
+	defer d.Close()
+	l, err := ipc.UAPIListen(name, socket)
+	if err != nil {
+		return fmt.Errorf("listen on socket of device %s: %w", name, err)
+	}
+	defer l.Close()
+	ended := make(chan error, 1)
+	go accept(l, d, ended)
+	if _, err := io.WriteString(report, ready); err != nil {
+		return err
+	}
+	report.Close()
+	select {
+	case <-ctx.Done():
+	case <-d.Wait():
+	case err := <-ended: // the socket was deleted: nobody could configure the device any more
+		return err
+	}
+	return nil
+}
+
+func accept(l net.Listener, d *device.Device, ended chan<- error) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			ended <- err
+			return
+		}
+		go d.IpcHandle(c)
+	}
+}

@@ -1,0 +1,247 @@
+// Package wireguard carries encrypted overlay networks: for each network a WireGuard
+// device, of the kernel where it has WireGuard, else of a process in user space
+// ([Serve]). The blocks of a peer are its AllowedIPs, so that what comes out of the device
+// with an address of a block was sent by the host that owns it.
+//
+// A [Tunnel] is told what is wanted, as [vxlan.Plane] is, which makes addresses, routes and
+// what else a device has in common with VXLAN's.
+package wireguard
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/berth-cni/berth/pkg/overlay/vxlan"
+)
+
+// keepalive is how often each peer is sent something, in seconds: sessions are there
+// before the first packet, and a host whose device was made anew is heard at once.
+const keepalive = 25
+
+// Tunnel is the device of one network. It implements [vxlan.Tunnel].
+type Tunnel struct {
+	// Command starts the process in user space, which calls [Serve] with the name of the
+	// device that is appended; where the kernel has no WireGuard.
+	Command []string
+
+	private   Key
+	preshared Key // zero: none
+	port      int
+	kind      string                 // of the link, as it was last seen
+	endpoints map[Key]netip.AddrPort // as they were last set
+}
+
+// Set says by which key and on which UDP port the host takes part, and the network's
+// pre-shared key, zero for none. [vxlan.Plane.Sync] makes it so.
+func (t *Tunnel) Set(private, preshared Key, port int) {
+	t.private, t.preshared, t.port = private, preshared, port
+}
+
+// Kind is of [vxlan.Tunnel].
+func (t *Tunnel) Kind() string { return "WireGuard" }
+
+// LinkKinds is of [vxlan.Tunnel].
+func (t *Tunnel) LinkKinds() []string { return []string{kernelKind, tunKind} }
+
+// state is what a device has.
+type state struct {
+	private Key
+	port    int
+	peers   map[Key]peer
+}
+
+type peer struct {
+	preshared Key
+	endpoint  netip.AddrPort
+	keepalive int // seconds
+	allowed   []netip.Prefix
+	handshake time.Time // the last one
+}
+
+// change is what to change of a device. Peers come in order.
+type change struct {
+	private *Key
+	port    int // 0: as it is
+	peers   []peerChange
+}
+
+type peerChange struct {
+	key       Key
+	remove    bool
+	preshared *Key
+	endpoint  netip.AddrPort // invalid: as it is
+	keepalive int            // 0: as it is
+	add, drop []netip.Prefix
+	allowed   []netip.Prefix // what is left of both
+}
+
+func (c *change) empty() bool { return c.private == nil && c.port == 0 && len(c.peers) == 0 }
+
+// configurer reads and changes devices.
+type configurer interface {
+	get(name string) (*state, error)
+	set(name string, c *change) error
+}
+
+func (t *Tunnel) configurer() configurer {
+	if t.kind == kernelKind {
+		return kernel{}
+	}
+	return userspace{}
+}
+
+// Works is of [vxlan.Tunnel].
+func (t *Tunnel) Works(name, kind string) bool {
+	if !slices.Contains(t.LinkKinds(), kind) {
+		return false
+	}
+	t.kind = kind
+	_, err := t.configurer().get(name)
+	return err == nil
+}
+
+// Sync is of [vxlan.Tunnel].
+func (t *Tunnel) Sync(name string, peers []vxlan.TunnelPeer) (int, error) {
+	have, err := t.configurer().get(name)
+	if err != nil {
+		return 0, err
+	}
+	wanted, refused := t.distinct(peers)
+	c := &change{}
+	if have.private != t.private {
+		c.private = &t.private
+	}
+	if have.port != t.port {
+		c.port = t.port
+	}
+	for key := range have.peers {
+		if wanted[key] == nil {
+			c.peers = append(c.peers, peerChange{key: key, remove: true})
+			delete(t.endpoints, key)
+		}
+	}
+	for key, p := range wanted {
+		if d, differs := t.difference(have.peers, key, p); differs {
+			c.peers = append(c.peers, d)
+		}
+	}
+	if c.empty() {
+		return 0, refused
+	}
+	n := len(c.peers)
+	if c.private != nil || c.port != 0 {
+		n++
+	}
+	return n, errors.Join(refused, t.apply(name, c))
+}
+
+// distinct are the peers by key. Of two that say the same one the first by name has it:
+// it is not known whose it is, and one who copied it cannot use it.
+func (t *Tunnel) distinct(peers []vxlan.TunnelPeer) (map[Key]*vxlan.TunnelPeer, error) {
+	var errs []error
+	all := map[Key]*vxlan.TunnelPeer{}
+	own := t.private.Public()
+	for _, p := range slices.SortedFunc(slices.Values(peers), func(a, b vxlan.TunnelPeer) int { return compare(a.Name, b.Name) }) {
+		switch other := all[p.Key]; {
+		case Key(p.Key) == own:
+			errs = append(errs, fmt.Errorf("peer %q: its public key is this host's own", p.Name))
+		case other != nil:
+			errs = append(errs, fmt.Errorf("peer %q: its public key is that of %q", p.Name, other.Name))
+		default:
+			all[p.Key] = &p
+		}
+	}
+	return all, errors.Join(errs...)
+}
+
+// difference is what to change of a peer. An endpoint is set when another one is wanted
+// than before, not when the peer has moved: WireGuard follows a host that is
+// authenticated sooner than the store can tell.
+func (t *Tunnel) difference(have map[Key]peer, key Key, p *vxlan.TunnelPeer) (d peerChange, differs bool) {
+	d = peerChange{key: key, allowed: p.Blocks}
+	is, known := have[key]
+	if is.preshared != t.preshared {
+		d.preshared, differs = &t.preshared, true
+	}
+	if endpoint := netip.AddrPortFrom(p.Underlay, uint16(t.port)); !known || t.endpoints[key] != endpoint && is.endpoint != endpoint || !is.endpoint.IsValid() {
+		d.endpoint, differs = endpoint, true
+	} else {
+		t.note(key, endpoint)
+	}
+	if is.keepalive != keepalive {
+		d.keepalive, differs = keepalive, true
+	}
+	for _, b := range p.Blocks {
+		if !slices.Contains(is.allowed, b) {
+			d.add, differs = append(d.add, b), true
+		}
+	}
+	for _, b := range is.allowed {
+		if !slices.Contains(p.Blocks, b) {
+			d.drop, differs = append(d.drop, b), true
+		}
+	}
+	return d, differs
+}
+
+func (t *Tunnel) apply(name string, c *change) error {
+	// A block that moves is taken from its last owner, as far as that is known here,
+	// before another one has it.
+	slices.SortStableFunc(c.peers, func(a, b peerChange) int { return len(a.add) - len(b.add) })
+	if err := t.configurer().set(name, c); err != nil {
+		return fmt.Errorf("configure: %w", err)
+	}
+	for _, p := range c.peers {
+		if p.endpoint.IsValid() {
+			t.note(p.key, p.endpoint)
+		}
+	}
+	return nil
+}
+
+func (t *Tunnel) note(key Key, endpoint netip.AddrPort) {
+	if t.endpoints == nil {
+		t.endpoints = map[Key]netip.AddrPort{}
+	}
+	t.endpoints[key] = endpoint
+}
+
+// Put is of [vxlan.Tunnel].
+func (t *Tunnel) Put(name string, p vxlan.TunnelPeer) error {
+	if Key(p.Key) == t.private.Public() {
+		return fmt.Errorf("peer %q: its public key is this host's own", p.Name)
+	}
+	have, err := t.configurer().get(name)
+	if err != nil {
+		return err
+	}
+	d, differs := t.difference(have.peers, p.Key, &p)
+	if !differs {
+		return nil
+	}
+	return t.apply(name, &change{peers: []peerChange{d}})
+}
+
+// Drop is of [vxlan.Tunnel].
+func (t *Tunnel) Drop(name string, key [32]byte) error {
+	delete(t.endpoints, key)
+	return t.apply(name, &change{peers: []peerChange{{key: key, remove: true}}})
+}
+
+// Handshakes says when the last handshake with each peer of a device was, by key; the
+// zero time for none.
+func (t *Tunnel) Handshakes(name string) (map[Key]time.Time, error) {
+	have, err := t.configurer().get(name)
+	if err != nil {
+		return nil, err
+	}
+	all := make(map[Key]time.Time, len(have.peers))
+	for key, p := range maps.All(have.peers) {
+		all[key] = p.handshake
+	}
+	return all, nil
+}

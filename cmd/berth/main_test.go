@@ -101,6 +101,15 @@ func (m *memory) Watch(ctx context.Context, fn func(overlay.Update)) error {
 	return ctx.Err()
 }
 
+func (m *memory) Restore(_ context.Context, from *overlay.State, dry bool) (*overlay.Restoration, error) {
+	r := overlay.NewRestoration(m.state, from)
+	if !dry {
+		m.state.Apply(overlay.Update{Networks: r.Networks, Nodes: r.Nodes, Blocks: r.Blocks, Removed: r.Removed})
+	}
+	return r, m.err
+}
+
+func (m *memory) Miss(context.Context, overlay.Missed) error                              { return nil }
 func (m *memory) Register(context.Context, overlay.Node, string, bool, func(error)) error { return nil }
 func (m *memory) Claim(context.Context, overlay.Block) error                              { return nil }
 func (m *memory) Withdraw(context.Context) error                                          { return nil }

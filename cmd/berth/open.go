@@ -2,6 +2,8 @@ package main
 
 import (
 	"log/slog"
+	"os"
+	"os/user"
 
 	"github.com/berth-cni/berth/pkg/overlay"
 	"github.com/berth-cni/berth/pkg/overlay/etcd"
@@ -16,6 +18,18 @@ func openStore(s *settings, log *slog.Logger) (overlay.Store, error) {
 	}
 	return etcd.Open(etcd.Options{
 		Endpoints: s.endpoints, CA: s.ca, Cert: s.cert, Key: s.key,
-		User: s.user, Password: s.password, Prefix: s.prefix, Log: log,
+		User: s.user, Password: s.password, Prefix: s.prefix, By: who(), Log: log,
 	})
+}
+
+// who is the user and the host that a removal in the store names.
+func who() string {
+	name, host := "", "unknown"
+	if u, err := user.Current(); err == nil {
+		name = u.Username + "@"
+	}
+	if h, err := os.Hostname(); err == nil {
+		host = h
+	}
+	return name + host
 }

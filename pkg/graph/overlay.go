@@ -9,6 +9,7 @@ import (
 
 	"github.com/berth-cni/berth/pkg/overlay"
 	"github.com/berth-cni/berth/pkg/overlay/agent"
+	"github.com/berth-cni/berth/pkg/overlay/replica"
 )
 
 // overlays are the overlay networks of this host, from its own files; and from the
@@ -19,7 +20,7 @@ func (c *Config) overlays(ctx context.Context) ([]Overlay, error) {
 		return nil, err
 	}
 	state := overlay.NewState()
-	said, stateErr := agent.Saved(c.DataDir)
+	said, stateErr := replica.Read(c.DataDir)
 	if errors.Is(stateErr, fs.ErrNotExist) {
 		stateErr = nil
 	}

@@ -22,12 +22,16 @@ type Control interface {
 	// and says that the node lives until the context ends or Withdraw is called, again and again while
 	// the store is away. It returns once the name is had; a [*ConflictError] when
 	// it is another's. [ErrRemoved] when known says that the node was registered
-	// before, and the store does not have it any more; nothing is written then. lost
+	// before, and there is a [Removal] of it; nothing is written then. A store that does
+	// not have the node without one has lost it, and takes it as it was. lost
 	// is called when, later, the name turns out to be another's, or removed.
 	Register(ctx context.Context, node Node, instance string, known bool, lost func(error)) error
 	// Claim takes a block for the registered node, or renews what it says of one
 	// that the node has. [ErrTaken] when it is another's.
 	Claim(ctx context.Context, b Block) error
+	// Miss tells all others, for as long as the registered node lives, what it misses in
+	// the store; with no networks, that it misses nothing.
+	Miss(ctx context.Context, m Missed) error
 	// Withdraw says that the node's agent stops, in good order.
 	Withdraw(ctx context.Context) error
 }
@@ -39,12 +43,16 @@ type Admin interface {
 	// CreateNetwork writes a network, with an ID and a VNI if it has none. An error
 	// of [Network.Conflict] when it is in another's way.
 	CreateNetwork(ctx context.Context, n Network) (Network, error)
-	// RemoveNetwork removes a network and its blocks. A [*InUseError] when nodes use
-	// it, unless forced.
+	// RemoveNetwork removes a network and its blocks, and leaves a [Removal]. A
+	// [*InUseError] when nodes use it, unless forced.
 	RemoveNetwork(ctx context.Context, name string, force bool) error
-	// RemoveNode gives a node's name and blocks back. A [*InUseError] when it is
+	// RemoveNode gives a node's name and blocks back, and leaves a [Removal]. A [*InUseError] when it is
 	// alive, unless forced.
 	RemoveNode(ctx context.Context, name string, force bool) error
+	// Restore gives the store what it does not have of what a host remembers: nothing
+	// that is there is changed, and nothing that has been removed comes again. With dry
+	// it writes nothing.
+	Restore(ctx context.Context, from *State, dry bool) (*Restoration, error)
 }
 
 // Store is both sides of a store, and its end.

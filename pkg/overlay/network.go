@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -58,6 +59,15 @@ type Network struct {
 	NoICC    bool              `json:"noicc,omitempty"`
 	Labels   map[string]string `json:"labels,omitempty"`
 	Created  time.Time         `json:"created"`
+
+	// Revision is that of the store at which it got the network; 0 where it does not say.
+	Revision int64 `json:"-"`
+}
+
+// Same tells whether it is one network that two definitions are of, with one place in
+// the kernel: the rest may be followed.
+func (n *Network) Same(o *Network) bool {
+	return n.Name == o.Name && n.ID == o.ID && n.VNI == o.VNI && n.Port == o.Port && slices.Equal(n.Subnets, o.Subnets) && slices.Equal(n.NodePrefix, o.NodePrefix)
 }
 
 // Device is the name of the network's VXLAN device, or WireGuard device, on every node.

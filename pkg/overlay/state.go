@@ -1,6 +1,7 @@
 package overlay
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -17,17 +18,30 @@ type Update struct {
 	Nodes    []Node
 	Blocks   []Block
 	Alive    []Alive
+	Missed   []Missed
+	Removed  []Removal
 	Names    []Name // of [Roster.WatchNames] alone
 
 	GoneNetworks []string
 	GoneNodes    []string
 	GoneBlocks   []BlockKey
 	GoneAlive    []string
-	GoneNames    []NameKey // of [Roster.WatchNames] alone
-	GoneBad      []string  // keys
+	GoneMissed   []string
+	GoneRemoved  []RemovalKey // forgotten: see [RemovalAge]
+	GoneNames    []NameKey    // of [Roster.WatchNames] alone
+	GoneBad      []string     // keys
 
 	// Bad is what the store holds and nobody can use, each with its key.
 	Bad []BadKey
+	// History is that of a store that has one. Of an update that is not full it has the
+	// revision alone, or is empty.
+	History History
+	// Broken says of a full update why what was told before is no part of the store's
+	// history, though its incarnation is the same.
+	Broken error
+	// Explicit says of a full update that what is not in it is removed: people write
+	// the store by hand.
+	Explicit bool
 	// Err says that the store is away; the state is what was known before.
 	Err error
 }
@@ -46,7 +60,10 @@ type State struct {
 	Nodes    map[string]Node
 	Blocks   map[BlockKey]Block
 	Alive    map[string]Alive
+	Missed   map[string]Missed // by node
+	Removed  map[RemovalKey]Removal
 	Bad      map[string]error // by key
+	History  History
 
 	byNode   map[string]map[BlockKey]bool
 	families map[Family]votes
@@ -54,7 +71,8 @@ type State struct {
 
 // NewState returns an empty state.
 func NewState() *State {
-	return &State{map[string]Network{}, map[string]Node{}, map[BlockKey]Block{}, map[string]Alive{}, map[string]error{}, map[string]map[BlockKey]bool{}, map[Family]votes{}}
+	return &State{Networks: map[string]Network{}, Nodes: map[string]Node{}, Blocks: map[BlockKey]Block{}, Alive: map[string]Alive{},
+		Missed: map[string]Missed{}, Removed: map[RemovalKey]Removal{}, Bad: map[string]error{}, byNode: map[string]map[BlockKey]bool{}, families: map[Family]votes{}}
 }
 
 // Apply brings the state up to date. It costs what the update holds.
@@ -80,6 +98,12 @@ func (s *State) Apply(u Update) {
 		delete(s.Alive, name)
 		s.vote(name, 1)
 	}
+	for _, name := range u.GoneMissed {
+		delete(s.Missed, name)
+	}
+	for _, k := range u.GoneRemoved {
+		delete(s.Removed, k)
+	}
 	for _, key := range u.GoneBad {
 		delete(s.Bad, key)
 	}
@@ -104,9 +128,16 @@ func (s *State) Apply(u Update) {
 		s.Alive[a.Node] = a
 		s.vote(a.Node, 1)
 	}
+	for _, m := range u.Missed {
+		s.Missed[m.Node] = m
+	}
+	for _, r := range u.Removed {
+		s.Removed[r.Key()] = r
+	}
 	for _, b := range u.Bad {
 		s.Bad[b.Key] = b.Err
 	}
+	s.History.follow(u.History)
 }
 
 func (s *State) dropBlock(k BlockKey) {
@@ -178,15 +209,12 @@ func (s *State) Taken(network string) func(netip.Prefix) bool {
 }
 
 // Conflicts returns the networks that are in another's way, which only a store that
-// was written by hand can have: the one that was made later loses.
+// was written by hand can have: the one that the store got later loses.
 func (s *State) Conflicts() map[string]error {
 	bad := map[string]error{}
 	var kept []Network
 	byAge := slices.SortedFunc(maps.Values(s.Networks), func(a, b Network) int {
-		if c := a.Created.Compare(b.Created); c != 0 {
-			return c
-		}
-		return strings.Compare(a.Name, b.Name)
+		return cmp.Or(cmp.Compare(a.Revision, b.Revision), a.Created.Compare(b.Created), strings.Compare(a.Name, b.Name))
 	})
 	for _, n := range byAge {
 		var errs []error

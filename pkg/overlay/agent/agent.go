@@ -19,6 +19,7 @@ import (
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/link"
 	"github.com/berth-cni/berth/pkg/overlay"
+	"github.com/berth-cni/berth/pkg/overlay/replica"
 	"github.com/berth-cni/berth/pkg/overlay/vxlan"
 	"github.com/berth-cni/berth/pkg/overlay/wireguard"
 )
@@ -60,18 +61,20 @@ type Agent struct {
 	instance   string
 	underlay   underlay
 	lacks      *lacking // of the underlay; nil for nothing
-	state      *overlay.State
-	known      bool   // state is the store's, of now or of before
-	fresh      bool   // it is of now
-	rebooted   bool   // at the agent's start the kernel had nothing of the overlay
-	registered bool   // the store knows this host by its name
-	refused    string // why the host must not use its blocks
+	replica    *replica.Replica
+	state      *overlay.State // the replica's
+	known      bool           // state is the store's, of now or of before
+	fresh      bool           // it is of now
+	rebooted   bool           // at the agent's start the kernel had nothing of the overlay
+	registered bool           // the store knows this host by its name
+	refused    string         // why the host must not use its blocks
 	away       storeAway
 	host       *vxlan.Host
 	nets       map[string]*network
 	pending    map[claimKey]bool
 	rejected   map[overlay.BlockKey]time.Time // taken, though the watch has not said so yet
 	saved      savedState
+	giving     giving // back to the store what it has lost
 	fw         *hostFirewall
 	probes     *probes
 	routes     []link.HostRoute // of the host, while all networks are reconciled
@@ -107,10 +110,13 @@ func New(c Config) (*Agent, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Agent{
-		Config: c, inbox: make(chan func()), again: make(chan struct{}, 1), state: overlay.NewState(),
+	a := &Agent{
+		Config: c, inbox: make(chan func()), again: make(chan struct{}, 1),
 		nets: map[string]*network{}, pending: map[claimKey]bool{}, rejected: map[overlay.BlockKey]time.Time{},
-	}, nil
+	}
+	a.replica = replica.New(c.Node, a.holds)
+	a.state = a.replica.State
+	return a, nil
 }
 
 // Run keeps the host's part of the overlay until the context ends. It leaves the data
@@ -207,6 +213,7 @@ func (a *Agent) tick() {
 	}
 	a.fw.tick()
 	a.recount()
+	a.giveBack()
 	a.checkLost()
 	a.dropOld()
 	a.retry()
@@ -253,7 +260,13 @@ func (a *Agent) apply(u overlay.Update) {
 		a.Log.Warn("the store holds what nobody can use", "key", b.Key, "error", b.Err)
 	}
 	a.count.updates++
-	u = a.keepUnreadable(u)
+	u = a.replica.Take(u)
+	a.tellBroken(u)
+	a.follow(u)
+}
+
+// follow has the kernel follow a change of the state.
+func (a *Agent) follow(u overlay.Update) {
 	touched := a.touched(u)
 	a.saved.dirty = a.saved.dirty || a.matters(u)
 	family := a.state.Family()

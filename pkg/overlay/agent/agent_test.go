@@ -168,10 +168,10 @@ func TestNetworkComesAndGoes(t *testing.T) {
 		set := h.kernel("nft list set inet berth vteps4")
 		return strings.Contains(set, "192.0.2.77") && !strings.Contains(set, "192.0.2.12")
 	})
-	h.store.put(overlay.Update{GoneNodes: []string{"p2"}, GoneBlocks: []overlay.BlockKey{block2.Key()}})
+	h.store.put(overlay.Update{GoneNodes: []string{"p2"}, GoneBlocks: []overlay.BlockKey{block2.Key()}, Removed: []overlay.Removal{{Node: "p2", ID: node2.Token, At: time.Now()}}})
 	h.until("the second peer is gone", func() bool { return !strings.Contains(h.kernel("ip route"), "10.42.2.0/24") })
 
-	h.store.put(overlay.Update{GoneNetworks: []string{"blue"}, GoneBlocks: []overlay.BlockKey{block.Key()}})
+	h.store.remove(false)
 	h.until("the network is gone", func() bool { return len(links(t)) == 0 && h.local("blue").Node == "" })
 	if out := h.kernel("ip route show proto 98"); out != "" {
 		t.Errorf("routes left: %s", out)
@@ -345,7 +345,8 @@ func TestRemovedNode(t *testing.T) {
 	first := h.local("blue").Blocks[0]
 	h.stop()
 	other, _ := peer(1)
-	h.store.put(overlay.Update{GoneNodes: []string{"a"}, GoneBlocks: []overlay.BlockKey{{Network: "blue", Prefix: first}}})
+	h.store.put(overlay.Update{GoneNodes: []string{"a"}, GoneBlocks: []overlay.BlockKey{{Network: "blue", Prefix: first}},
+		Removed: []overlay.Removal{{Node: "a", ID: h.agent.id.Token, At: time.Now()}}})
 	h.store.put(overlay.Update{Nodes: []overlay.Node{other}, Blocks: []overlay.Block{{Network: "blue", Prefix: first, Node: other.Name, Token: other.Token}}})
 	h.start()
 	h.until("another block", func() bool {

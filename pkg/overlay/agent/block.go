@@ -61,7 +61,7 @@ func (a *Agent) claimAll() {
 	}
 	for _, name := range a.names() {
 		n := a.nets[name]
-		if n.gone || n.local.Refused != "" {
+		if n.gone || n.local.Refused != "" || !a.replica.Has(n.def()) {
 			continue
 		}
 		for i, subnet := range n.def().Subnets {

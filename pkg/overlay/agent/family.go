@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/berth-cni/berth/pkg/overlay"
+	"github.com/berth-cni/berth/pkg/overlay/replica"
 )
 
 // familyPatience is how long a host that has no address of the overlay's family waits for
@@ -29,7 +30,7 @@ type lacking struct {
 // reports whether it came before the context ended.
 func (a *Agent) awaitUnderlay(ctx context.Context) bool {
 	agreed := overlay.NewState()
-	if u, err := Saved(a.DataDir); err == nil { // remember tells of an error
+	if u, err := replica.Read(a.DataDir); err == nil { // remember tells of an error
 		agreed.Apply(u)
 	}
 	told := ""

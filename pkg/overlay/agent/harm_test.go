@@ -145,7 +145,7 @@ func TestRemovedRestart(t *testing.T) {
 	h.start()
 	h.until("ready", func() bool { return h.agent.Status().Ready })
 	h.attachFake("blue", overlay.Gateway(h.local("blue").Blocks[0]).Next())
-	h.store.put(overlay.Update{GoneNetworks: []string{"blue"}})
+	h.store.remove(true)
 	h.until("refused", func() bool { return h.local("blue").Refused != "" })
 	h.stop()
 	h.store.away = true
@@ -167,7 +167,7 @@ func TestVNIReuse(t *testing.T) {
 	c := overlay.Gateway(h.local("blue").Blocks[0]).Next()
 	bridgeLike(t, "overlay4097", netip.PrefixFrom(c.Prev(), 24).String())
 	h.attachFake("blue", c)
-	h.store.put(overlay.Update{GoneNetworks: []string{"blue"}})
+	h.store.remove(true)
 	h.until("refused", func() bool { return h.local("blue").Refused != "" })
 	red := blue()
 	red.Name, red.ID, red.Subnets = "red", "2", []netip.Prefix{netip.MustParsePrefix("10.43.0.0/16")}
@@ -391,7 +391,7 @@ func TestBackend(t *testing.T) {
 	h.start()
 	h.until("ready", func() bool { return h.agent.Status().Ready })
 	time.Sleep(500 * time.Millisecond)
-	h.store.put(overlay.Update{GoneNetworks: []string{"blue"}})
+	h.store.remove(false)
 	h.until("gone", func() bool { return h.local("blue").Node == "" })
 	time.Sleep(500 * time.Millisecond)
 	if out := h.kernel("iptables-save"); strings.Contains(out, "vxlan4097") {

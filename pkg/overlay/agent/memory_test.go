@@ -42,6 +42,16 @@ func (m *memory) full() overlay.Update {
 	for _, b := range m.state.Blocks {
 		u.Blocks = append(u.Blocks, b)
 	}
+	for _, a := range m.state.Alive {
+		u.Alive = append(u.Alive, a)
+	}
+	for _, x := range m.state.Missed {
+		u.Missed = append(u.Missed, x)
+	}
+	for _, r := range m.state.Removed {
+		u.Removed = append(u.Removed, r)
+	}
+	u.History = m.state.History
 	return u
 }
 
@@ -74,6 +84,7 @@ func (m *memory) Watch(ctx context.Context, fn func(overlay.Update)) error {
 func (m *memory) Register(_ context.Context, n overlay.Node, _ string, known bool, _ func(error)) error {
 	m.Lock()
 	there, ok := m.state.Nodes[n.Name]
+	_, removed := m.state.NodeRemoved(n.Name, n.Token)
 	err := m.refuse
 	if m.away {
 		err = errAway
@@ -84,7 +95,7 @@ func (m *memory) Register(_ context.Context, n overlay.Node, _ string, known boo
 		return err
 	case ok && there.Token != n.Token:
 		return &overlay.ConflictError{Node: n.Name, Address: there.Address}
-	case !ok && known:
+	case removed && known:
 		return overlay.ErrRemoved
 	}
 	n.Since = time.Now()
@@ -106,6 +117,39 @@ func (m *memory) Claim(_ context.Context, b overlay.Block) error {
 	}
 	go m.put(overlay.Update{Blocks: []overlay.Block{b}})
 	return nil
+}
+
+func (m *memory) Miss(_ context.Context, of overlay.Missed) error {
+	u := overlay.Update{Missed: []overlay.Missed{of}}
+	if len(of.Networks) == 0 {
+		u = overlay.Update{GoneMissed: []string{of.Node}}
+	}
+	go m.put(u)
+	return nil
+}
+
+func (m *memory) Restore(_ context.Context, from *overlay.State, dry bool) (*overlay.Restoration, error) {
+	m.Lock()
+	r := overlay.NewRestoration(m.state, from)
+	m.Unlock()
+	if !dry {
+		go m.put(overlay.Update{Networks: r.Networks, Nodes: r.Nodes, Blocks: r.Blocks, Removed: r.Removed})
+	}
+	return r, nil
+}
+
+// remove removes blue as an admin does.
+func (m *memory) remove(force bool) {
+	n := blue()
+	u := overlay.Update{GoneNetworks: []string{n.Name}, Removed: []overlay.Removal{{Network: n.Name, ID: n.ID, By: "root@a", At: time.Now(), Forced: force}}}
+	m.Lock()
+	for k := range m.state.Blocks {
+		if k.Network == n.Name {
+			u.GoneBlocks = append(u.GoneBlocks, k)
+		}
+	}
+	m.Unlock()
+	m.put(u)
 }
 
 func (m *memory) Withdraw(context.Context) error { m.left = true; return nil }

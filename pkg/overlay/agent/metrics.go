@@ -38,6 +38,10 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	}
 	gauge(metric("store_registered", "Whether the store knows this host."), bit(s.Store.Registered))
 	gauge(metric("store_nodes", "Nodes that the store knows."), float64(s.Store.Nodes))
+	gauge(metric("store_broken", "Whether the store's history is not the one before, and it lacks what it had."), bit(s.Store.Broken != ""))
+	gauge(metric("store_lost_networks", "Networks that the store does not have, though nobody has removed them."), float64(len(s.Store.LostNetworks)))
+	gauge(metric("store_lost_nodes", "Other nodes that the store does not have, though nobody has removed them."), float64(len(s.Store.LostNodes)))
+	gauge(metric("store_lost_blocks", "Blocks of other nodes that the store does not have, though nobody has removed them."), float64(s.Store.LostBlocks))
 	gauge(metric("store_bad_keys", "Keys of the store that nobody can use."), float64(len(s.Bad)))
 	for _, n := range s.Networks {
 		collectNetwork(&n, gauge)

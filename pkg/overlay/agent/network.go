@@ -6,7 +6,6 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"github.com/berth-cni/berth/pkg/link"
 	"github.com/berth-cni/berth/pkg/overlay"
@@ -42,7 +41,7 @@ func (a *Agent) reconcile() {
 	}
 	conflicts := a.state.Conflicts()
 	for _, name := range a.names() {
-		if now, ok := a.state.Networks[name]; a.fresh && (!ok || now.ID != a.nets[name].def().ID) {
+		if now, ok := a.state.Networks[name]; a.fresh && (!ok || !now.Same(a.nets[name].def())) {
 			a.remove(name)
 		}
 	}
@@ -53,32 +52,6 @@ func (a *Agent) reconcile() {
 	}
 	a.sweep()
 	a.fw.sync()
-}
-
-// keepUnreadable has an update leave what was known of a network or a node whose key holds
-// nonsense now: that is no reason to take it from its containers.
-func (a *Agent) keepUnreadable(u overlay.Update) overlay.Update {
-	for _, bad := range u.Bad {
-		parts := strings.Split(bad.Key, "/")
-		if len(parts) < 2 {
-			continue
-		}
-		name := parts[len(parts)-1]
-		is := func(gone string) bool { return gone == name }
-		switch parts[len(parts)-2] {
-		case "networks":
-			u.GoneNetworks = slices.DeleteFunc(u.GoneNetworks, is)
-			if was, ok := a.state.Networks[name]; ok && u.Full {
-				u.Networks = append(u.Networks, was)
-			}
-		case "nodes":
-			u.GoneNodes = slices.DeleteFunc(u.GoneNodes, is)
-			if was, ok := a.state.Nodes[name]; ok && u.Full {
-				u.Nodes = append(u.Nodes, was)
-			}
-		}
-	}
-	return u
 }
 
 // sweep deletes what networks left that went while the agent was away.
@@ -104,13 +77,13 @@ func (a *Agent) ensure(name string, conflict error) {
 		n = newNetwork(&overlay.Local{Network: def, Node: a.id.Node})
 		a.nets[name] = n
 	}
-	if n.def().ID != def.ID || n.gone && !a.fresh {
+	if !n.def().Same(&def) || n.gone && !a.fresh {
 		return // the one before it has containers yet
 	}
 	n.gone = false
 	n.local.Network, n.local.Node = def, a.id.Node
 	if conflict == nil {
-		conflict = a.conflictGone(&def)
+		conflict = a.conflictHere(&def)
 	}
 	a.ownBlocks(n)
 	a.diagnose(n, conflict)
@@ -118,26 +91,17 @@ func (a *Agent) ensure(name string, conflict error) {
 		a.Log.Error("write down what an ADD needs", "network", name, "error", err)
 		n.problem, n.again = "write down what an ADD needs: "+err.Error(), true
 	}
-	if len(n.local.Blocks) == 0 || conflict != nil {
+	if conflict != nil {
+		a.yield(n)
+		return
+	}
+	if len(n.local.Blocks) == 0 {
 		return
 	}
 	if err := a.program(n); err != nil {
 		n.problem = err.Error()
 		a.Log.Error("program the kernel", "network", name, "error", err)
 	}
-}
-
-// conflictGone tells whether a network that was removed is in the way of a new one: it
-// has the bridge, with containers on it, until they are gone.
-func (a *Agent) conflictGone(def *overlay.Network) error {
-	for _, name := range a.names() {
-		if n := a.nets[name]; n.gone && name != def.Name {
-			if err := def.Conflict(n.def()); err != nil {
-				return fmt.Errorf("%w, which was removed and has containers on this host", err)
-			}
-		}
-	}
-	return nil
 }
 
 // program hands what is wanted of the network to its data plane.
@@ -199,10 +163,14 @@ func (a *Agent) diagnose(n *network, conflict error) {
 	def := n.def()
 	n.local.MTU = a.mtu(def)
 	n.local.Refused, n.problem, n.again = a.refused, a.refused, false
+	removal, removed := a.replica.Removal(def)
 	switch {
+	case removed:
+		n.local.Refused = "it was " + removal.String()
+		n.problem = a.goesOn(n, removal)
 	case conflict != nil:
 		n.local.Refused = "it is in another network's way: " + conflict.Error()
-		n.problem = n.local.Refused
+		n.problem, n.again = n.local.Refused, true
 	case len(n.local.Lost) > 0:
 		n.problem = fmt.Sprintf("blocks %v were given to other hosts; containers that have addresses of them are cut off", n.local.Lost)
 	case def.MTU > a.underlay.mtu-def.Overhead(a.underlay.addr):
@@ -257,55 +225,6 @@ func (a *Agent) writeLocal(n *network) error {
 		return err
 	}
 	return a.writeConflist(n)
-}
-
-// removedFromStore is why a network is refused that is kept for its containers. It
-// outlives a restart.
-const removedFromStore = "it was removed from the store"
-
-// remove takes a network away that the store does not have any more. What containers
-// still use stays until they are gone: their bridge, and the knowledge of it.
-func (a *Agent) remove(name string) {
-	n := a.nets[name]
-	if !n.gone {
-		a.Log.Info("network removed", "network", name)
-	}
-	n.gone = true
-	if n.plane != nil {
-		if err := n.plane.Delete(); err != nil {
-			a.Log.Error("remove the VXLAN device", "network", name, "error", err)
-		}
-		n.plane = nil
-	}
-	a.probes.forget(name)
-	attached, err := a.attached(name)
-	if err != nil || attached > 0 {
-		n.local.Refused = removedFromStore
-		n.problem = fmt.Sprintf("it was removed from the store, with %d containers attached on this host", attached)
-		if err := errors.Join(err, n.local.Write(a.DataDir)); err != nil {
-			a.Log.Error("remove network", "network", name, "error", err)
-		}
-		return
-	}
-	// Not before the last container is gone: runtimes read it for their DEL.
-	if err := errors.Join(a.removeConflist(n), a.forget(n)); err != nil {
-		a.Log.Error("remove network", "network", name, "error", err)
-	}
-	delete(a.nets, name)
-}
-
-// dropOld removes what was kept for containers that are gone by now, and makes the
-// network that has the name since.
-func (a *Agent) dropOld() {
-	for _, name := range a.names() {
-		if !a.nets[name].gone {
-			continue
-		}
-		if a.remove(name); a.nets[name] == nil {
-			a.reconcile()
-			return
-		}
-	}
 }
 
 // retry looks again at networks whose trouble may have passed.

@@ -1,14 +1,8 @@
 package agent
 
 import (
-	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
-	"maps"
-	"os"
-	"path/filepath"
-	"slices"
 	"time"
 
 	"github.com/berth-cni/berth/pkg/link"
@@ -27,53 +21,13 @@ type savedState struct {
 	timed bool // it will be written then
 }
 
-type stateFile struct {
-	Networks []overlay.Network `json:"networks"`
-	Nodes    []overlay.Node    `json:"nodes"`
-	Blocks   []overlay.Block   `json:"blocks"`
-}
-
-func statePath(dataDir string) string { return filepath.Join(dataDir, "state.json") }
-
-// Saved is what the store said last, as an agent of this host has written it down, of
-// it what is valid. fs.ErrNotExist when none has.
-func Saved(dataDir string) (u overlay.Update, err error) {
-	var f stateFile
-	path := statePath(dataDir)
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return u, err
-	}
-	if err := json.Unmarshal(data, &f); err != nil {
-		return u, fmt.Errorf("decode %s: %w", path, err)
-	}
-	for _, n := range f.Networks {
-		if n.Validate() == nil {
-			u.Networks = append(u.Networks, n)
-		}
-	}
-	for _, n := range f.Nodes {
-		if n.Validate() == nil {
-			u.Nodes = append(u.Nodes, n)
-		}
-	}
-	for _, b := range f.Blocks {
-		if b.Validate() == nil {
-			u.Blocks = append(u.Blocks, b)
-		}
-	}
-	return u, nil
-}
-
 // remember starts from what the store said before, and from the host's own files.
 func (a *Agent) remember() {
-	u, err := Saved(a.DataDir)
+	err := a.replica.Load(a.DataDir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		a.Log.Warn("what the store said before is not readable; the store will say it again", "error", err)
 	}
-	u.Full = true
 	a.known = err == nil
-	a.state.Apply(u)
 	locals, err := overlay.ListLocal(a.DataDir)
 	a.rebooted = true
 	if err != nil {
@@ -108,10 +62,7 @@ func (a *Agent) save(now bool) {
 		return
 	}
 	start := time.Now()
-	f := stateFile{
-		slices.Collect(maps.Values(a.state.Networks)), slices.Collect(maps.Values(a.state.Nodes)), slices.Collect(maps.Values(a.state.Blocks)),
-	}
-	if err := writeState(statePath(a.DataDir), f); err != nil {
+	if err := a.replica.Write(a.DataDir); err != nil {
 		a.Log.Warn("write down what the store said", "error", err)
 	}
 	a.saved = savedState{next: time.Now().Add(max(time.Second, saveShare*time.Since(start)))}
@@ -120,7 +71,7 @@ func (a *Agent) save(now bool) {
 // matters tells whether an update has something that is worth writing down: not that
 // a node has been seen again.
 func (a *Agent) matters(u overlay.Update) bool {
-	if u.Full || len(u.Networks)+len(u.Blocks)+len(u.GoneNetworks)+len(u.GoneNodes)+len(u.GoneBlocks) > 0 {
+	if u.Full || len(u.Networks)+len(u.Blocks)+len(u.Removed)+len(u.GoneNetworks)+len(u.GoneNodes)+len(u.GoneBlocks) > 0 {
 		return true
 	}
 	for _, n := range u.Nodes {
@@ -129,17 +80,4 @@ func (a *Agent) matters(u overlay.Update) bool {
 		}
 	}
 	return false
-}
-
-// writeState replaces the file. One that a crash cut off is only a slower start.
-func writeState(path string, f stateFile) error {
-	data, err := json.Marshal(f)
-	if err != nil {
-		return err
-	}
-	tmp := path + ".new"
-	if err := os.WriteFile(tmp, data, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(tmp, path)
 }

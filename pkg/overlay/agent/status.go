@@ -38,6 +38,14 @@ type StoreStatus struct {
 	Since      time.Time `json:"since,omitzero"` // it is away
 	Registered bool      `json:"registered"`     // it knows this host
 	Nodes      int       `json:"nodes"`
+	// Broken is why the store's history is not the one before, while something is lost.
+	Broken      string    `json:"broken,omitempty"`
+	BrokenSince time.Time `json:"brokenSince,omitzero"`
+	// Lost is what the store does not have, though nobody has removed it. The host goes on
+	// by it.
+	LostNetworks []string `json:"lostNetworks,omitempty"`
+	LostNodes    []string `json:"lostNodes,omitempty"`
+	LostBlocks   int      `json:"lostBlocks,omitempty"`
 }
 
 // NetworkStatus is a network on this host.
@@ -57,6 +65,7 @@ type NetworkStatus struct {
 	Peers    int               `json:"peers"`
 	Problem  string            `json:"problem,omitempty"`
 	Refused  string            `json:"refused,omitempty"` // nothing can be added
+	Removed  string            `json:"removed,omitempty"` // by whom and when, while it goes on for its containers
 	Repairs  map[string]uint64 `json:"repairs"`           // by kind: "fdb", "route", …
 	Probes   ProbeStatus       `json:"probes"`
 	Checksum bool              `json:"checksumOffloadOff,omitempty"`
@@ -116,6 +125,7 @@ func (a *Agent) status() Status {
 	if a.away.err != nil {
 		s.Store.Away, s.Store.Error, s.Store.Since = true, a.away.err.Error(), a.away.since
 	}
+	s.Store.lost(a)
 	for _, name := range a.names() {
 		s.Networks = append(s.Networks, a.networkStatus(a.nets[name]))
 	}
@@ -157,6 +167,9 @@ func (a *Agent) networkStatus(n *network) NetworkStatus {
 		Name: def.Name, VNI: def.VNI, Device: def.Device(), Bridge: def.Bridge(), MTU: n.local.MTU, Port: def.UDPPort(), Encrypted: def.Encrypted, Keyless: a.keyless(n),
 		Problem: cmp.Or(n.problem, n.fault, a.keylessProblem(n)), Refused: n.local.Refused, Repairs: map[string]uint64{}, Probes: a.probes.status(def.Name),
 		Checksum: a.probes.broken(def.Name),
+	}
+	if r, ok := a.replica.Removal(def); ok {
+		s.Removed = r.String()
 	}
 	for kind, count := range n.repaired {
 		s.Repairs[kind] = count

@@ -2,16 +2,13 @@ package agent
 
 import (
 	"context"
-	"errors"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/berth-cni/berth/pkg/attach"
-	"github.com/berth-cni/berth/pkg/firewall"
 	"github.com/berth-cni/berth/pkg/internal/filewatch"
-	"github.com/berth-cni/berth/pkg/link"
 	"github.com/berth-cni/berth/pkg/overlay"
 )
 
@@ -99,23 +96,6 @@ func (a *Agent) leased(network string, b netip.Prefix) (count int, err error) {
 func (a *Agent) attached(network string) (int, error) {
 	all, err := a.Records.List(a.ctx, network)
 	return len(all), err
-}
-
-// forget removes what is left of a network without containers: the bridge, the
-// firewall's part, and what the host knows.
-func (a *Agent) forget(n *network) error {
-	def := n.def()
-	if err := link.Delete(def.Bridge()); err != nil {
-		return err
-	}
-	if err := errors.Join(firewall.RemoveNetwork(a.ctx, a.fw.backend, def.Bridge()), a.fw.stop(def)); err != nil {
-		return err
-	}
-	err := a.Records.Update(a.ctx, func(tx *attach.Tx) error { return tx.ForgetNetwork(def.Name) })
-	if err != nil {
-		return err
-	}
-	return overlay.RemoveLocal(a.DataDir, def.Name)
 }
 
 // settle is how long something may go on changing before it is looked at, and how long

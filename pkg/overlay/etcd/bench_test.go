@@ -78,7 +78,7 @@ func BenchmarkRead(b *testing.B) {
 			check(b, err)
 			sent, spent := metric(b, all[0], "etcd_network_client_grpc_sent_bytes_total"), metric(b, all[0], "process_cpu_seconds_total")
 			for b.Loop() {
-				if _, _, err := s.readAll(context.Background(), s.overlay()); err != nil {
+				if _, _, _, err := s.readAll(context.Background(), s.overlay()); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -15,8 +15,8 @@ import (
 const tries = 8
 
 // Claim is of [overlay.Control]. Besides [overlay.ErrTaken] it returns
-// [overlay.ErrRemoved] and [*overlay.ConflictError] as Register does, and
-// [overlay.ErrNotFound] for a network that does not exist. A block whose key holds
+// [overlay.ErrRemoved] and [*overlay.ConflictError] as Register does,
+// [overlay.ErrNotRegistered] when the store has lost the node, and [overlay.ErrNotFound] for a network that does not exist. A block whose key holds
 // nonsense is taken, too: the error has the [overlay.BadKey].
 func (s *Store) Claim(ctx context.Context, b overlay.Block) error {
 	err := b.Validate()
@@ -40,7 +40,15 @@ func (s *Store) claimOnce(ctx context.Context, b overlay.Block) error {
 	}
 	node, network, block := first(got, 0), first(got, 1), first(got, 2)
 	if node == nil {
-		return overlay.ErrRemoved
+		removed, err := s.isRemoved(ctx, overlay.Node{Name: b.Node, Token: b.Token})
+		switch {
+		case err != nil:
+			return err
+		case removed:
+			return overlay.ErrRemoved
+		}
+		s.poke() // the registration gives back what the store has lost
+		return overlay.ErrNotRegistered
 	}
 	owner, err := unmarshal(node.Value, b.Node, func(n *overlay.Node) string { return n.Name })
 	if err != nil {
@@ -64,7 +72,8 @@ func (s *Store) claimOnce(ctx context.Context, b overlay.Block) error {
 		if err != nil {
 			return fmt.Errorf("%w: %w", overlay.ErrTaken, badKey(blockKey, err))
 		}
-		if old.Token != b.Token || old.Node != b.Node {
+		// One of an earlier life of the node, before it was removed, is nobody's.
+		if old.Node != b.Node {
 			return fmt.Errorf("%w: %q's", overlay.ErrTaken, old.Node)
 		}
 		if old == b {

@@ -7,6 +7,10 @@
 //	nodes/NAME                   an [overlay.Node]
 //	blocks/NETWORK/10.42.3.0-24  an [overlay.Block]; "-" stands for the prefix's "/"
 //	alive/NAME                   an [overlay.Alive], under a lease
+//	missed/NAME                  an [overlay.Missed], under the same lease
+//	removed/networks/ID          an [overlay.Removal]
+//	removed/nodes/NAME/TOKEN     the same
+//	incarnation                  a random word, of [overlay.History]
 //
 // and beside it, under "/berth/v1-names/",
 //
@@ -57,6 +61,8 @@ type Options struct {
 	// TTL is how long a node whose agent is gone counts as alive, 15 s; whole
 	// seconds, 2 at least.
 	TTL time.Duration
+	// By is who removes, as a [overlay.Removal] says it: a user and a host.
+	By string
 	// Log is told of trouble that goes by itself; nil for nobody.
 	Log *slog.Logger
 }

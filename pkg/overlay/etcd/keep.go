@@ -93,7 +93,7 @@ func (r *registration) renew(ctx context.Context) error {
 	for failures := 0; ; failures++ {
 		err := r.keepOnce(ctx)
 		if err == nil {
-			return r.insist(ctx, true)
+			return r.insist(ctx)
 		}
 		if errors.Is(err, rpctypes.ErrLeaseNotFound) {
 			r.lease = clientv3.NoLease
@@ -104,7 +104,7 @@ func (r *registration) renew(ctx context.Context) error {
 					return err
 				}
 			}
-			return r.insist(ctx, true)
+			return r.insist(ctx)
 		}
 		if err := r.sleep(ctx, pause(failures)); err != nil {
 			return err

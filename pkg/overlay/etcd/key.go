@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 
+	"go.etcd.io/etcd/api/v3/mvccpb"
+
 	"github.com/berth-cni/berth/pkg/overlay"
 )
 
@@ -18,6 +20,12 @@ const (
 	nodes    = "nodes/"
 	blocks   = "blocks/"
 	alive    = "alive/"
+	missed   = "missed/"
+
+	removedNetworks = "removed/networks/"
+	removedNodes    = "removed/nodes/"
+
+	incarnation = "incarnation" // a key, no family
 )
 
 const (
@@ -29,6 +37,16 @@ func (s *Store) networkKey(name string) string { return s.o.Prefix + networks + 
 func (s *Store) vniKey(vni int) string         { return s.o.Prefix + vnis + strconv.Itoa(vni) }
 func (s *Store) nodeKey(name string) string    { return s.o.Prefix + nodes + name }
 func (s *Store) aliveKey(name string) string   { return s.o.Prefix + alive + name }
+func (s *Store) missedKey(name string) string  { return s.o.Prefix + missed + name }
+
+func (s *Store) incarnationKey() string { return s.o.Prefix + incarnation }
+
+func (s *Store) removedKey(k overlay.RemovalKey) string {
+	if k.Node == "" {
+		return s.o.Prefix + removedNetworks + k.ID
+	}
+	return s.o.Prefix + removedNodes + k.Node + "/" + k.ID
+}
 
 // blocksOf is what the keys of a network's blocks begin with.
 func (s *Store) blocksOf(network string) string { return s.o.Prefix + blocks + network + "/" }
@@ -61,7 +79,7 @@ func parseBlockKey(rest string) (overlay.BlockKey, error) {
 // family splits a key, without the prefix, into one of the families and the rest;
 // "" when it is of none.
 func family(key string) (string, string) {
-	for _, f := range []string{networks, vnis, nodes, blocks, alive} {
+	for _, f := range []string{networks, vnis, nodes, blocks, alive, missed, removedNetworks, removedNodes, incarnation} {
 		if rest, ok := strings.CutPrefix(key, f); ok {
 			return f, rest
 		}
@@ -71,7 +89,8 @@ func family(key string) (string, string) {
 
 // decode puts what a key, without the prefix, holds into the update. The error says
 // why nobody can use it.
-func decode(u *overlay.Update, key string, value []byte) error {
+func decode(u *overlay.Update, key string, kv *mvccpb.KeyValue) error {
+	value := kv.Value
 	if len(value) > maxValue {
 		return fmt.Errorf("has %d bytes, want %d at most", len(value), maxValue)
 	}
@@ -84,6 +103,7 @@ func decode(u *overlay.Update, key string, value []byte) error {
 		if err != nil {
 			return err
 		}
+		n.Revision = kv.CreateRevision
 		u.Networks = append(u.Networks, n)
 	case vnis:
 		return checkVNI(rest, string(value))
@@ -112,8 +132,51 @@ func decode(u *overlay.Update, key string, value []byte) error {
 			return err
 		}
 		u.Alive = append(u.Alive, a)
+	default:
+		return decodeHistory(u, f, rest, value)
 	}
 	return nil
+}
+
+// decodeHistory is [decode] for what tells how the store came to be what it is.
+func decodeHistory(u *overlay.Update, family, rest string, value []byte) error {
+	switch family {
+	case missed:
+		m, err := unmarshal(value, rest, func(m *overlay.Missed) string { return m.Node })
+		if err != nil {
+			return err
+		}
+		u.Missed = append(u.Missed, m)
+	case removedNetworks, removedNodes:
+		r, err := unmarshal[overlay.Removal](value, "", nil)
+		if err != nil {
+			return err
+		}
+		if k, err := parseRemovedKey(family, rest); err != nil || r.Key() != k {
+			return errors.Join(err, fmt.Errorf("holds the removal of %q, %q", r.Network+r.Node, r.ID))
+		}
+		u.Removed = append(u.Removed, r)
+	case incarnation:
+		if rest == "" && (len(value) == 0 || len(value) > 128) {
+			return fmt.Errorf("want 1 to 128 bytes, got %d", len(value))
+		}
+		if rest == "" {
+			u.History.Incarnation = string(value)
+		}
+	}
+	return nil
+}
+
+// parseRemovedKey is the inverse of removedKey, for what follows the family's name.
+func parseRemovedKey(family, rest string) (overlay.RemovalKey, error) {
+	if family == removedNetworks {
+		return overlay.RemovalKey{ID: rest}, nil
+	}
+	node, token, ok := strings.Cut(rest, "/")
+	if !ok {
+		return overlay.RemovalKey{}, errors.New("want a key such as removed/nodes/host1/TOKEN")
+	}
+	return overlay.RemovalKey{Node: node, ID: token}, nil
 }
 
 // unmarshal decodes a value and validates it. named returns the name that the value
@@ -155,6 +218,12 @@ func gone(u *overlay.Update, key string) {
 		}
 	case alive:
 		u.GoneAlive = append(u.GoneAlive, rest)
+	case missed:
+		u.GoneMissed = append(u.GoneMissed, rest)
+	case removedNetworks, removedNodes:
+		if k, err := parseRemovedKey(f, rest); err == nil {
+			u.GoneRemoved = append(u.GoneRemoved, k)
+		}
 	}
 }
 

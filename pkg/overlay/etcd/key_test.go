@@ -1,6 +1,8 @@
 package etcd
 
 import (
+	"go.etcd.io/etcd/api/v3/mvccpb"
+
 	"encoding/json"
 	"fmt"
 	"net/netip"
@@ -44,7 +46,7 @@ var nonsense = map[string][2]string{
 func TestDecodeNonsense(t *testing.T) {
 	for key, c := range nonsense {
 		var u overlay.Update
-		err := decode(&u, key, []byte(c[0]))
+		err := decode(&u, key, holds(c[0]))
 		if err == nil || !strings.Contains(err.Error(), c[1]) {
 			t.Errorf("%s: got %v, want an error with %q", key, err, c[1])
 		}
@@ -57,12 +59,12 @@ func TestDecodeNonsense(t *testing.T) {
 func TestDecodePassesOver(t *testing.T) {
 	var u overlay.Update
 	for key, value := range map[string]string{"": "x", "names/web": "x", "generation": "7", "vnis/7": "blue"} {
-		if err := decode(&u, key, []byte(value)); err != nil {
+		if err := decode(&u, key, holds(value)); err != nil {
 			t.Errorf("%q: %v", key, err)
 		}
 	}
 	value := `{"name": "a", "token": "t", "address": "192.0.2.1", "mtu": 1500, "later": {"x": 1}}`
-	if err := decode(&u, "nodes/a", []byte(value)); err != nil || len(u.Nodes) != 1 {
+	if err := decode(&u, "nodes/a", holds(value)); err != nil || len(u.Nodes) != 1 {
 		t.Errorf("a field of a later version: %v", err)
 	}
 }
@@ -146,7 +148,7 @@ func FuzzDecode(f *testing.F) {
 	s := &Store{}
 	f.Fuzz(func(t *testing.T, key string, value []byte) {
 		var u overlay.Update
-		err := decode(&u, key, value)
+		err := decode(&u, key, holds(string(value)))
 		known := []string{}
 		for _, n := range u.Networks {
 			check(t, n.Validate())
@@ -176,3 +178,6 @@ func FuzzDecode(f *testing.F) {
 		_ = fmt.Sprint(u)
 	})
 }
+
+// holds is a key with a value.
+func holds(value string) *mvccpb.KeyValue { return &mvccpb.KeyValue{Value: []byte(value)} }

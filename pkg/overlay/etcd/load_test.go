@@ -101,8 +101,11 @@ func TestHerd(t *testing.T) {
 	ready(t, all)
 	before := ranges(t, all[0])
 	until("all to be back", func() bool { return back == hosts })
-	if n := ranges(t, all[0]) - before; n > 5 { // those of this test itself
-		t.Errorf("%v reads when the store came back, want none", n)
+	if n := ranges(t, all[0]) - before; n > hosts+5 { // those of this test itself
+		t.Errorf("%v reads when the store came back, want one key a host, for its history", n)
+	}
+	if len(full) != hosts {
+		t.Errorf("%d hosts read everything anew, want none", len(full)-hosts)
 	}
 
 	all[0].stop(t)

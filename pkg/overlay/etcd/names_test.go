@@ -187,7 +187,7 @@ func BenchmarkNames(b *testing.B) {
 	}}
 	spent := metric(b, all[0], "process_cpu_seconds_total")
 	for b.Loop() {
-		u, _, err := s.readAll(limited(b), of)
+		u, _, _, err := s.readAll(limited(b), of)
 		if err != nil || len(u.Names) != hosts*each {
 			b.Fatal(len(u.Names), err)
 		}

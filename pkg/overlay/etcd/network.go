@@ -35,7 +35,7 @@ func (s *Store) CreateNetwork(ctx context.Context, n overlay.Network) (overlay.N
 			}
 		}
 		made = n
-		err = s.createOnce(ctx, &made)
+		err = s.createOnce(ctx, &made, func(*overlay.Network) bool { return false })
 	}
 	if err != nil {
 		return n, fmt.Errorf("create network %q: %w", n.Name, err)
@@ -44,12 +44,12 @@ func (s *Store) CreateNetwork(ctx context.Context, n overlay.Network) (overlay.N
 }
 
 // createOnce decides from what the store holds, and writes only if no network and no
-// VNI has been written since.
-func (s *Store) createOnce(ctx context.Context, n *overlay.Network) error {
+// VNI has been written since. It has nothing to do if one that is there is it.
+func (s *Store) createOnce(ctx context.Context, n *overlay.Network, is func(there *overlay.Network) bool) error {
 	var u overlay.Update
 	at, err := s.read(ctx, s.o.Prefix+networks, 0, func(kv *mvccpb.KeyValue) {
 		// One that nobody can use is in nobody's way, but for its name.
-		_ = decode(&u, string(kv.Key[len(s.o.Prefix):]), kv.Value)
+		_ = decode(&u, string(kv.Key[len(s.o.Prefix):]), kv)
 	})
 	if err != nil {
 		return err
@@ -83,6 +83,9 @@ func (s *Store) createOnce(ctx context.Context, n *overlay.Network) error {
 		return err
 	}
 	for _, o := range u.Networks {
+		if is(&o) {
+			return nil
+		}
 		if err := n.Conflict(&o); err != nil {
 			return err
 		}
@@ -140,6 +143,9 @@ func (s *Store) RemoveNetwork(ctx context.Context, name string, force bool) erro
 	if err != nil && !errors.As(err, &used) {
 		return fmt.Errorf("remove network %q: %w", name, err)
 	}
+	if err == nil {
+		s.forgetRemovals(ctx)
+	}
 	return err
 }
 
@@ -155,10 +161,11 @@ func (s *Store) removeNetworkOnce(ctx context.Context, name string, force bool) 
 	}
 	cmps := []clientv3.Cmp{unchanged(key, kv)}
 	ops := []clientv3.Op{clientv3.OpDelete(key), clientv3.OpDelete(blocks, clientv3.WithPrefix())}
+	ops = append(ops, s.removal(overlay.Removal{Network: name, ID: identity(kv, "id"), Forced: force})...)
 	if !force {
 		var u overlay.Update
 		at, err := s.read(ctx, blocks, 0, func(kv *mvccpb.KeyValue) {
-			_ = decode(&u, string(kv.Key[len(s.o.Prefix):]), kv.Value)
+			_ = decode(&u, string(kv.Key[len(s.o.Prefix):]), kv)
 		})
 		if err != nil {
 			return err

@@ -40,6 +40,9 @@ func (s *Store) removeNode(ctx context.Context, name string, force bool) error {
 	if err != nil {
 		return err
 	}
+	if nameErr == nil {
+		s.forgetRemovals(ctx)
+	}
 	if removed > 0 {
 		return nil
 	}
@@ -68,7 +71,7 @@ func (s *Store) removeName(ctx context.Context, name string, force bool) (int64,
 			return 0, &overlay.InUseError{What: fmt.Sprintf("node %q", name), By: []string{name}}
 		}
 		resp, err := s.txn(ctx, []clientv3.Cmp{unchanged(nodeKey, node), unchanged(aliveKey, life)},
-			[]clientv3.Op{clientv3.OpDelete(nodeKey), clientv3.OpDelete(aliveKey)}, nil)
+			append(s.removal(overlay.Removal{Node: name, ID: identity(node, "token"), Forced: force}), clientv3.OpDelete(nodeKey), clientv3.OpDelete(aliveKey)), nil)
 		if err != nil {
 			return 0, err
 		}

@@ -86,27 +86,31 @@ type scope struct {
 	// why nobody can use it. gone does so when it holds it no more.
 	decode func(u *overlay.Update, key string, kv *mvccpb.KeyValue) error
 	gone   func(u *overlay.Update, key string)
+	// incarnate says that the store gets an incarnation if it has none.
+	incarnate bool
 }
 
 // readAll returns all that there is, as a full update.
-func (s *Store) readAll(ctx context.Context, of scope) (overlay.Update, place, error) {
-	u := overlay.Update{Full: true}
+func (s *Store) readAll(ctx context.Context, of scope) (overlay.Update, place, mark, error) {
+	u, m := overlay.Update{Full: true}, mark{}
 	p, err := s.read(ctx, of.prefix, 0, func(kv *mvccpb.KeyValue) {
 		if err := of.decode(&u, string(kv.Key[len(of.prefix):]), kv); err != nil {
 			u.Bad = append(u.Bad, badKey(string(kv.Key), err))
 		}
+		m.note(kv)
 	})
-	return u, p, err
+	u.History.Cluster, u.History.Revision = p.cluster, p.revision
+	return u, p, m, err
 }
 
 // overlay is everything but the names.
 func (s *Store) overlay() scope {
-	return scope{s.o.Prefix, func(u *overlay.Update, key string, kv *mvccpb.KeyValue) error { return decode(u, key, kv.Value) }, gone}
+	return scope{s.o.Prefix, decode, gone, true}
 }
 
 // State reads everything, once.
 func (s *Store) State(ctx context.Context) (*overlay.State, error) {
-	u, _, err := s.readAll(ctx, s.overlay())
+	u, _, _, err := s.readAll(ctx, s.overlay())
 	if err != nil {
 		return nil, err
 	}

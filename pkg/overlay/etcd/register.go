@@ -32,7 +32,7 @@ type registration struct {
 // Register is of [overlay.Control]. While the store is away it waits, and so it does
 // for as long as the node's own life before a reboot counts as alive; that another
 // host lives with the same token shows after one and a half times the TTL.
-func (s *Store) Register(ctx context.Context, node overlay.Node, instance string, known bool, lost func(error)) error {
+func (s *Store) Register(ctx context.Context, node overlay.Node, instance string, _ bool, lost func(error)) error {
 	if err := node.Validate(); err != nil {
 		return fmt.Errorf("register node %q: %w", node.Name, err)
 	}
@@ -50,7 +50,7 @@ func (s *Store) Register(ctx context.Context, node overlay.Node, instance string
 	if old := s.take(); old != nil && old.node.Name == node.Name && old.instance == instance {
 		r.lease, r.since = old.lease, old.since
 	}
-	if err := r.insist(ctx, known); err != nil {
+	if err := r.insist(ctx); err != nil {
 		return fmt.Errorf("register node %q: %w", node.Name, err)
 	}
 	ctx, r.cancel = context.WithCancel(ctx)
@@ -142,10 +142,10 @@ func (e *otherError) Error() string {
 }
 
 // insist claims the name until it is had, or cannot be had.
-func (r *registration) insist(ctx context.Context, known bool) error {
+func (r *registration) insist(ctx context.Context) error {
 	var deadline time.Time // for another instance
 	for failures := 0; ; failures++ {
-		err := r.claim(ctx, known)
+		err := r.claim(ctx)
 		var other *otherError
 		wait := pause(failures)
 		switch {
@@ -201,13 +201,25 @@ func (s *Store) leaseTime(ctx context.Context, id clientv3.LeaseID) time.Duratio
 
 // claim makes both keys say what they shall, in one transaction; nothing is written
 // when they do.
-func (r *registration) claim(ctx context.Context, known bool) error {
+func (r *registration) claim(ctx context.Context) error {
 	s, nodeKey, aliveKey := r.s, r.s.nodeKey(r.node.Name), r.s.aliveKey(r.node.Name)
-	got, err := s.txn(ctx, nil, []clientv3.Op{clientv3.OpGet(nodeKey), clientv3.OpGet(aliveKey)}, nil)
+	removedKey := s.removedKey(overlay.RemovalKey{Node: r.node.Name, ID: r.node.Token})
+	got, err := s.txn(ctx, nil, []clientv3.Op{clientv3.OpGet(nodeKey), clientv3.OpGet(aliveKey), clientv3.OpGet(removedKey)}, nil)
 	if err != nil {
 		return err
 	}
-	node, writeNode, err := r.wanted(first(got, 0), known)
+	if first(got, 2) != nil {
+		return overlay.ErrRemoved
+	}
+	node, writeNode, err := r.wanted(first(got, 0))
+	if errors.As(err, new(*overlay.ConflictError)) {
+		// A copy of the store from before may have a node that was removed since.
+		if removed, asked := s.isRemoved(ctx, node); asked != nil {
+			return asked
+		} else if removed {
+			node, writeNode, err = r.wanted(nil)
+		}
+	}
 	if err != nil {
 		return err
 	}
@@ -249,12 +261,9 @@ func (r *registration) claim(ctx context.Context, known bool) error {
 var errRaced = errors.New("somebody else writes the same keys")
 
 // wanted returns what the node's key shall hold, and whether it has to be written.
-func (r *registration) wanted(kv *mvccpb.KeyValue, known bool) (overlay.Node, bool, error) {
+func (r *registration) wanted(kv *mvccpb.KeyValue) (overlay.Node, bool, error) {
 	now := time.Now().UTC().Truncate(time.Second)
 	if kv == nil {
-		if known {
-			return r.node, false, overlay.ErrRemoved
-		}
 		n := r.node
 		if n.Since.IsZero() {
 			n.Since = now

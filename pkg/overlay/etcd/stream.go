@@ -25,7 +25,7 @@ const beat = 30 * time.Second
 // on by itself also where the store is another one (restored from a backup), queues
 // without a bound what it did not deliver, and after a progress answer of a server
 // before 3.4.25 it may leave changes out (etcd issue 15220).
-func (s *Store) stream(ctx context.Context, prefix string, at place, started func(), changed func(map[string]*mvccpb.Event, int64)) error {
+func (s *Store) stream(ctx context.Context, prefix string, at place, started func() error, changed func(map[string]*mvccpb.Event, int64)) error {
 	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
 	defer cancel()
 	stop := context.AfterFunc(s.ctx, cancel)
@@ -107,7 +107,7 @@ func (st *stream) receive(ctx context.Context) error {
 	}
 }
 
-func (st *stream) serve(at place, started func(), changed func(map[string]*mvccpb.Event, int64)) error {
+func (st *stream) serve(at place, started func() error, changed func(map[string]*mvccpb.Event, int64)) error {
 	st.asked, st.revision = true, at.revision
 	quiet := time.NewTimer(time.Hour)
 	defer quiet.Stop()
@@ -123,7 +123,9 @@ func (st *stream) serve(at place, started func(), changed func(map[string]*mvccp
 			return err
 		}
 		if r.Created {
-			started()
+			if err := started(); err != nil {
+				return err
+			}
 		}
 		st.asked = false
 		st.beat.Reset(beat)
@@ -166,14 +168,14 @@ func (st *stream) take(r *pb.WatchResponse, at place) error {
 	case r.Canceled:
 		return fmt.Errorf("etcd refuses the watch: %s", r.CancelReason)
 	case r.Header.GetClusterId() != at.cluster:
-		return fmt.Errorf("%w: it is another cluster", errMissed)
+		return fmt.Errorf("%w: %w: it is another cluster", errMissed, errBroken)
 	case r.Created && r.Header.GetRevision() < at.revision:
 		// A member that lags behind, or a store that has been put back.
 		switch now, err := st.newest(); {
 		case err != nil:
 			return err
 		case now < at.revision:
-			return fmt.Errorf("%w: the store is at revision %d, and was at %d before", errMissed, now, at.revision)
+			return fmt.Errorf("%w: %w: it is at revision %d, and was at %d", errMissed, errBroken, now, at.revision)
 		}
 	}
 	if st.pending == nil && len(r.Events) > 0 {

@@ -33,6 +33,9 @@ type watcher struct {
 	of  scope
 	fn  func(overlay.Update)
 	at  place           // what fn has been told; the zero value: nothing that counts
+	was mark            // the last write of that
+	new bool            // it was read just now
+	why error           // what was told before is of another history
 	bad map[string]bool // keys whose values nobody can use
 	n   int             // nodes that there were at the last full read
 
@@ -67,6 +70,9 @@ func (s *Store) watch(ctx context.Context, of scope, fn func(overlay.Update)) er
 		if errors.Is(err, errMissed) {
 			s.o.Log.Info("changes in etcd were missed: reading everything anew", "because", err)
 			w.at = place{}
+			if errors.Is(err, errBroken) {
+				w.why = err
+			}
 			w.failures++
 			err = sleep(ctx, pause(w.failures-1)+rand.N(min(time.Duration(w.n+1)*spread, spreadMost)))
 		} else {
@@ -104,18 +110,26 @@ func (w *watcher) follow(ctx context.Context) error {
 			return err
 		}
 	}
-	return w.s.stream(ctx, w.of.prefix, w.at, w.started, w.changed)
+	from := w.at
+	if w.was.kv != nil && !w.new {
+		from.revision = w.was.kv.ModRevision // what the proof is good for
+	}
+	return w.s.stream(ctx, w.of.prefix, from, func() error { return w.started(ctx) }, w.changed)
 }
 
 func (w *watcher) readAll(ctx context.Context) error {
-	u, at, err := w.s.readAll(ctx, w.of)
+	u, at, was, err := w.s.readAll(ctx, w.of)
+	if err == nil && w.of.incarnate {
+		err = w.s.incarnate(ctx, &u)
+	}
 	if errors.Is(err, rpctypes.ErrCompacted) { // between two pages
 		return fmt.Errorf("%w: %w", errMissed, err)
 	}
 	if err != nil {
 		return err
 	}
-	w.at, w.n, w.bad = at, hosts(u), map[string]bool{}
+	w.at, w.was, w.new, w.n, w.bad = at, was, true, hosts(u), map[string]bool{}
+	u.Broken, w.why = w.why, nil
 	for _, b := range u.Bad {
 		w.bad[b.Key] = true
 	}
@@ -133,8 +147,14 @@ func hosts(u overlay.Update) int {
 	return len(all) + len(u.Nodes)
 }
 
-// started: the watch stands.
-func (w *watcher) started() {
+// started: the watch stands. What it goes on from has to be what was told: also right
+// after that, since the store may have been put back in between.
+func (w *watcher) started(ctx context.Context) error {
+	err := w.s.prove(ctx, w.was)
+	if err != nil && !(w.new && errors.Is(err, errCompacted)) {
+		return err
+	}
+	w.new = false
 	if w.away {
 		w.fn(overlay.Update{})
 	}
@@ -142,6 +162,7 @@ func (w *watcher) started() {
 		w.s.poke()
 	}
 	w.works()
+	return nil
 }
 
 // changed tells fn of changes, of which each key's last one counts.
@@ -153,6 +174,7 @@ func (w *watcher) changed(events map[string]*mvccpb.Event, revision int64) {
 		var err error
 		if e.Type == mvccpb.PUT {
 			err = w.of.decode(&u, short, e.Kv)
+			w.was.note(e.Kv)
 		}
 		if err != nil {
 			u.Bad = append(u.Bad, badKey(key, err))
@@ -168,7 +190,7 @@ func (w *watcher) changed(events map[string]*mvccpb.Event, revision int64) {
 			w.s.poke()
 		}
 	}
-	w.at.revision = revision
+	w.at.revision, u.History.Revision = max(w.at.revision, revision), revision
 	if len(events) > 0 {
 		w.fn(u)
 	}

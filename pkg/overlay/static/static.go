@@ -163,7 +163,9 @@ func (s *Store) Watch(ctx context.Context, fn func(overlay.Update)) error {
 			wrong = ""
 		default:
 			known, wrong = state, ""
-			fn(full(state))
+			u := full(state)
+			u.Explicit = len(u.Networks)+len(u.Nodes) > 0 // an empty file is one that was cut off
+			fn(u)
 		}
 	})
 }
@@ -284,6 +286,14 @@ func (s *Store) RemoveNetwork(context.Context, string, bool) error { return s.re
 
 // RemoveNode returns [overlay.ErrReadOnly].
 func (s *Store) RemoveNode(context.Context, string, bool) error { return s.readOnly() }
+
+// Restore returns [overlay.ErrReadOnly].
+func (s *Store) Restore(context.Context, *overlay.State, bool) (*overlay.Restoration, error) {
+	return nil, s.readOnly()
+}
+
+// Miss does nothing: the hosts of a file do not tell each other anything.
+func (s *Store) Miss(ctx context.Context, _ overlay.Missed) error { return ctx.Err() }
 
 func (s *Store) readOnly() error { return fmt.Errorf("%s: %w", s.path, overlay.ErrReadOnly) }
 

@@ -95,7 +95,7 @@ func TestStoreAway(t *testing.T) {
 	m.err = errors.New("connection refused")
 	for _, c := range []string{"node ls", "node prune --away 6h", "network create --driver vxlan-overlay --subnet 10.50.0.0/16 x"} {
 		code, out, errs := berth(t, m, strings.Fields(c)...)
-		if code != exitFailed || out != "" || !strings.Contains(errs, "read the store: connection refused") {
+		if code != exitFailed || out != "" || !strings.Contains(errs, "read etcd at http://127.0.0.1:2379: connection refused") {
 			t.Errorf("berth %s: %d, %q, %q", c, code, out, errs)
 		}
 	}
@@ -122,7 +122,7 @@ func TestStoreAwayWarns(t *testing.T) {
 	m := example()
 	m.err = errors.New("connection refused")
 	code, out, errs := berth(t, m, "network", "ls", "-q")
-	if code != 0 || out != "host\nnone\n" || !strings.Contains(errs, "warning: the networks that span hosts are not known: read the store: connection refused") {
+	if code != 0 || out != "host\nnone\n" || !strings.Contains(errs, "warning: the networks that span hosts are not known: read etcd at http://127.0.0.1:2379: connection refused") {
 		t.Errorf("%d, %q, %q", code, out, errs)
 	}
 	code, _, errs = berth(t, m, "network", "inspect", "blue")

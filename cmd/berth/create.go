@@ -23,6 +23,7 @@ type createFlags struct {
 	udpPort   int
 	isolate   bool
 	noIsolate bool
+	install   bool
 
 	modeIPv4, modeIPv6 string
 }
@@ -51,8 +52,10 @@ pools have one.
 
 --driver vxlan-overlay is a network that spans hosts, and is kept in the store. Each
 host owns blocks of its subnets, from which its containers get their addresses;
-containers reach each other by address, wherever they are. Broadcast and multicast stay
-on their host.
+containers reach each other by address and by name, wherever they are. Broadcast and
+multicast stay on their host. Every host's runtime needs its conflist: --install writes it
+to --net-dir of this one, 'berth network install' on the others, and an agent with
+--conf-dir by itself.
 
 Refused are a name, a bridge, a VNI or a subnet that another network has, whoever made
 it, and a subnet that this host has a route to: all that is wrong is said at once. A
@@ -65,17 +68,20 @@ network does not change once it is made.
   berth network create --internal --no-icc vault
   berth network create --driver macvlan --subnet 192.168.1.0/24 --gateway 192.168.1.1 \
       --ip-range 192.168.1.192/27 --opt parent=eth0 lan
-  berth network create --driver vxlan-overlay --subnet 10.42.0.0/16 blue
+  berth network create --driver vxlan-overlay --subnet 10.42.0.0/16 --install blue
   berth network create --driver vxlan-overlay --subnet 10.44.0.0/16 --subnet fd00:44::/48 \
       --node-prefix 25,64 --mtu 1400 --isolate --label team=web green`,
 		Args: arguments(cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
+			if w.driver == dockersOverlay {
+				w.driver = driverOverlay
+			}
 			w.overlay.Name, w.spec.Name, w.spec.Driver = args[0], args[0], w.driver
 			if err := w.check(c.Flags()); err != nil {
 				return usageError{err}
 			}
 			if w.driver == driverOverlay {
-				return p.createOverlay(c.Context(), w.overlay)
+				return p.createOverlay(c.Context(), w.overlay, w.install)
 			}
 			return p.createHere(c.Context(), &w.spec)
 		},
@@ -90,7 +96,7 @@ func (w *createFlags) flags(f *pflag.FlagSet) {
 	f.SortFlags = false
 	s, o := &w.spec, &w.overlay
 	modes := []string{"nat", "nat-unprotected", "routed", "isolated"}
-	addShort(f, oneOf(&w.driver, driverBridge, driverMacvlan, driverOverlay), "driver", "d", "what kind of network")
+	addShort(f, oneOf(&w.driver, driverBridge, driverMacvlan, driverOverlay, dockersOverlay), "driver", "d", "what kind of network; overlay is vxlan-overlay")
 	addFlag(f, prefixes(&s.Subnets), "subnet", "addresses of the network; twice for IPv4 and IPv6")
 	addFlag(f, addresses(&s.Gateways), "gateway", "gateway of a subnet (default its first address)")
 	addFlag(f, prefixes(&s.IPRanges), "ip-range", "give containers addresses of this part of a subnet only")
@@ -111,13 +117,14 @@ func (w *createFlags) flags(f *pflag.FlagSet) {
 	addFlag(f, number(&o.VNI, "number", 0, overlay.MaxVNI), "vni", "VXLAN network identifier; 0: one that is free")
 	addFlag(f, number(&w.udpPort, "port", 0, math.MaxUint16), "udp-port", "port of the VXLAN packets, or of WireGuard's; 0: 4789, or with --encrypted one that is free from 51820")
 	addFlag(f, onOff(&o.Encrypted), "encrypted", "encrypt between hosts: WireGuard in VXLAN's place")
+	addFlag(f, onOff(&w.install), "install", "write the conflist for this host's runtimes, too (the other drivers always do)")
 }
 
 // Flags that are for some drivers only.
 var (
-	overlayFlags = []string{"node-prefix", "vni", "udp-port", "encrypted"}
+	overlayFlags = []string{"node-prefix", "vni", "udp-port", "encrypted", "install"}
 	hereFlags    = []string{"gateway", "ip-range", "aux-address", "ipv6", "no-isolate", "dns"}
-	bridgeFlags  = []string{"no-names", "gateway-mode-ipv4", "gateway-mode-ipv6"}
+	bridgeFlags  = []string{"gateway-mode-ipv4", "gateway-mode-ipv6"}
 )
 
 // check refuses the flags that are for other drivers, and completes the rest.
@@ -139,12 +146,14 @@ func (w *createFlags) check(f *pflag.FlagSet) error {
 	}
 	if w.driver == driverMacvlan {
 		refuse(bridgeFlags, driverBridge)
+		refuse([]string{"no-names"}, "bridge or vxlan-overlay")
 	}
 	if w.isolate && w.noIsolate {
 		errs = append(errs, errors.New("--no-isolate: cannot be together with --isolate"))
 	}
 	s, o := &w.spec, &w.overlay
-	o.Subnets, o.Internal, o.Isolate, o.NoICC, o.Labels, o.MTU = s.Subnets, s.Internal, w.isolate, s.NoICC, s.Labels, w.mtu
+	o.Subnets, o.Internal, o.Isolate, o.NoICC, o.Names = s.Subnets, s.Internal, w.isolate, s.NoICC, !s.NoNames
+	o.Labels, o.MTU = s.Labels, w.mtu
 	if f.Changed("isolate") || w.noIsolate {
 		on := w.isolate && !w.noIsolate
 		s.Isolate = &on

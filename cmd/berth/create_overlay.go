@@ -11,7 +11,7 @@ import (
 	"github.com/berth-cni/berth/pkg/overlay"
 )
 
-func (p *program) createOverlay(ctx context.Context, n overlay.Network) error {
+func (p *program) createOverlay(ctx context.Context, n overlay.Network, install bool) error {
 	n.SetDefaults()
 	check := n
 	check.VNI = cmp.Or(n.VNI, overlay.FirstVNI) // 0: the store's to choose
@@ -29,6 +29,11 @@ func (p *program) createOverlay(ctx context.Context, n overlay.Network) error {
 		if err := p.networks().CheckOverlay(ctx, &n, state); err != nil {
 			return err
 		}
+		if install {
+			if err := p.networks().CheckInstall(&n); err != nil {
+				return err
+			}
+		}
 		var made overlay.Network
 		err = p.ask(ctx, func(ctx context.Context) error {
 			made, err = s.CreateNetwork(ctx, n)
@@ -38,8 +43,14 @@ func (p *program) createOverlay(ctx context.Context, n overlay.Network) error {
 			return err
 		}
 		fmt.Fprintln(p.out, made.Name)
-		if terminal(p.err) {
-			fmt.Fprintf(p.err, "Each host's runtime needs its conflist: berth network conflist %s > /etc/cni/net.d/20-%s.conflist\n", made.Name, made.Name)
+		switch {
+		case install:
+			if _, err := p.networks().Install(ctx, &made); err != nil {
+				return fmt.Errorf("network %s is made, but this host's runtimes do not know it: %w", made.Name, err)
+			}
+			p.awaitNetwork(ctx, made.Name)
+		case terminal(p.err):
+			fmt.Fprintf(p.err, "Each host's runtimes need its conflist: berth network install %s\n", made.Name)
 		}
 		return nil
 	})

@@ -29,7 +29,7 @@ them. The store is asked where it is named by a flag or in the configuration fil
   berth network connect my-bridge web
   berth network ls`,
 	}, p.networkCreateCommand(), p.networkListCommand(), p.networkInspectCommand(), p.networkRemoveCommand(), p.networkPruneCommand(),
-		p.networkConnectCommand(), p.networkDisconnectCommand(), p.networkConflistCommand())
+		p.networkConnectCommand(), p.networkDisconnectCommand(), p.networkConflistCommand(), p.networkInstallCommand())
 	p.settings.netFlags(c.PersistentFlags())
 	p.settings.recordsFlag(c.PersistentFlags())
 	return c
@@ -39,6 +39,8 @@ const (
 	driverBridge  = conflist.Bridge
 	driverMacvlan = conflist.Macvlan
 	driverOverlay = conflist.Overlay
+
+	dockersOverlay = "overlay" // what Docker calls that
 )
 
 // networks is where this host's networks are, and the store of those that span hosts

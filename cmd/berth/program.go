@@ -98,7 +98,11 @@ func (p *program) hostStore() *attach.Store { return attach.New(p.settings.state
 func (p *program) state(ctx context.Context, s overlay.Store) (state *overlay.State, err error) {
 	err = p.ask(ctx, func(ctx context.Context) error {
 		if state, err = s.State(ctx); err != nil {
-			return fmt.Errorf("read the store: %w", err)
+			err = fmt.Errorf("read %s: %w", p.settings.storeName(), err)
+			if !p.settings.named {
+				err = fmt.Errorf("%w (--etcd-endpoints says where the store is)", err)
+			}
+			return err
 		}
 		return nil
 	})

@@ -35,8 +35,8 @@ func (b *bed) named(h *cluster.Host, network, name string, opts ...sandbox.Optio
 // nameless is the container before it is attached.
 func (b *bed) nameless(h *cluster.Host, network, name string, opts ...sandbox.Option) *known {
 	b.t.Helper()
-	list := fmt.Sprintf(`{"cniVersion": "1.1.0", "name": %q, "plugins": [
-		{"type": "vxlan-overlay", "names": true, "capabilities": {"aliases": true}}]}`, network)
+	list, err := h.Berth("network", "conflist", network) // of what the host knows: no store is named
+	must(b.t, err)
 	n, err := h.Network(list, b.bin)
 	must(b.t, err)
 	c, err := h.Container((fmt.Sprintf("%x", name) + strings.Repeat("0", 64))[:64])

@@ -113,7 +113,7 @@ func (c *Config) overlayPart(names *server.Server) (overlayPart, error) {
 		heard = shared.Store(c.Store)
 	}
 	a, err := overlayagent.New(overlayagent.Config{
-		Store: heard, Node: c.Node, Underlay: c.Underlay, DataDir: c.DataDir, StateDir: c.StateDir, ConfDir: c.ConfDir,
+		Store: heard, Node: c.Node, Underlay: c.Underlay, DataDir: c.DataDir, StateDir: c.StateDir, ConfDir: c.ConfDir, NetDir: c.NetDir,
 		FirewallBackend: c.Firewall, Resync: c.Resync, Probe: c.Probe, WireGuard: c.WireGuard, Log: c.Log, Records: c.Records,
 	})
 	if err != nil {

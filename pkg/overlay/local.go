@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -52,6 +53,19 @@ type Local struct {
 	Lost []netip.Prefix `json:"lost,omitempty"`
 	// Refused says why nothing may be added: the blocks may be another host's.
 	Refused string `json:"refused,omitempty"`
+}
+
+// Ready tells why no container of this host can be attached to the network; nil: one can.
+func (l *Local) Ready() error {
+	if l.Refused != "" {
+		return fmt.Errorf("nothing can be added on this host: %s", l.Refused)
+	}
+	for _, s := range l.Network.Subnets {
+		if !slices.ContainsFunc(l.Blocks, s.Overlaps) {
+			return fmt.Errorf("this host has no block of %s yet", s)
+		}
+	}
+	return nil
 }
 
 func identityPath(dir string) string { return filepath.Join(dir, "node.json") }

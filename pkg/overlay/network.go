@@ -57,6 +57,7 @@ type Network struct {
 	Internal bool              `json:"internal,omitempty"`
 	Isolate  bool              `json:"isolate,omitempty"`
 	NoICC    bool              `json:"noicc,omitempty"`
+	Names    bool              `json:"names,omitempty"` // containers find each other by name
 	Labels   map[string]string `json:"labels,omitempty"`
 	Created  time.Time         `json:"created"`
 

@@ -70,24 +70,11 @@ func (c *config) local() (*overlay.Local, error) {
 		return nil, cni.Later(fmt.Errorf("network %q: this host does not know it yet: is it in 'berth network ls', and does 'berth agent' run here?", c.Name))
 	case err != nil:
 		return nil, fmt.Errorf("network %q: %w", c.Name, err)
-	case local.Refused != "":
-		return nil, cni.Later(fmt.Errorf("network %q: nothing can be added on this host: %s", c.Name, local.Refused))
 	}
-	for _, s := range local.Network.Subnets {
-		if !hasBlock(local, s) {
-			return nil, cni.Later(fmt.Errorf("network %q: this host has no block of %s yet", c.Name, s))
-		}
+	if err := local.Ready(); err != nil {
+		return nil, cni.Later(fmt.Errorf("network %q: %w", c.Name, err))
 	}
 	return local, nil
-}
-
-func hasBlock(local *overlay.Local, subnet netip.Prefix) bool {
-	for _, b := range local.Blocks {
-		if subnet.Overlaps(b) {
-			return true
-		}
-	}
-	return false
 }
 
 // addresses is the built-in IPAM on the host's blocks: one address from those of

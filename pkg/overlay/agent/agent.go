@@ -34,7 +34,10 @@ type Config struct {
 	DataDir  string // what outlives a reboot; empty: [overlay.DataDir]
 	StateDir string // what does not; empty: the attachments' folder
 	// ConfDir is where NAME.conflist is written for each network; empty: nowhere.
-	ConfDir         string
+	ConfDir string
+	// NetDir is where people have it written ('berth network install'): the agent takes it
+	// away with the network. Empty: nowhere.
+	NetDir          string
 	FirewallBackend string        // auto, nftables or iptables
 	Resync          time.Duration // how often the kernel is compared with what is wanted
 	Probe           bool          // look for black holes

@@ -45,7 +45,7 @@ func newHost(t *testing.T) *host {
 	})
 	store := newMemory()
 	return &host{t: t, store: store, conf: Config{
-		Store: store, Node: "a", DataDir: t.TempDir(), ConfDir: t.TempDir(), Resync: 100 * time.Millisecond,
+		Store: store, Node: "a", DataDir: t.TempDir(), ConfDir: t.TempDir(), NetDir: t.TempDir(), Resync: 100 * time.Millisecond,
 		Records: attach.New(t.TempDir(), func(string) attach.Step { return nil }),
 	}}
 }
@@ -150,7 +150,12 @@ func TestNetworkComesAndGoes(t *testing.T) {
 	}
 	h.until("ready", func() bool { return h.agent.Status().Ready })
 	conf := filepath.Join(h.conf.ConfDir, "blue.conflist")
-	if _, err := os.Stat(conf); err != nil {
+	data, err := os.ReadFile(conf)
+	if err != nil {
+		t.Error(err)
+	}
+	installed := filepath.Join(h.conf.NetDir, "blue.conflist") // by a person
+	if err := os.WriteFile(installed, data, 0o644); err != nil {
 		t.Error(err)
 	}
 
@@ -176,8 +181,10 @@ func TestNetworkComesAndGoes(t *testing.T) {
 	if out := h.kernel("ip route show proto 98"); out != "" {
 		t.Errorf("routes left: %s", out)
 	}
-	if _, err := os.Stat(conf); err == nil {
-		t.Error("the conflist is left")
+	for _, f := range []string{conf, installed} {
+		if _, err := os.Stat(f); err == nil {
+			t.Errorf("%s is left", f)
+		}
 	}
 	h.stop()
 	if !h.store.left {

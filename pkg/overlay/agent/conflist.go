@@ -2,29 +2,14 @@ package agent
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
 )
 
-// Conflist is the CNI configuration of an overlay network, for a runtime's folder.
-func Conflist(network string) []byte {
-	data, err := json.MarshalIndent(map[string]any{
-		"cniVersion": "1.0.0", "cniVersions": []string{"1.0.0", "1.1.0"}, "name": network,
-		"plugins": []any{map[string]any{
-			"type": "vxlan-overlay", "capabilities": map[string]bool{"portMappings": true, "ips": true, "mac": true},
-		}},
-	}, "", "  ")
-	if err != nil {
-		panic(err) // it is made of strings
-	}
-	return append(data, '\n')
-}
-
-func (a *Agent) conflist(n *network) string {
-	return filepath.Join(a.ConfDir, n.def().Name+".conflist")
+func conflist(dir string, n *network) string {
+	return filepath.Join(dir, n.def().Name+".conflist")
 }
 
 // writeConflist has the runtimes of this host know the network. A file of that name
@@ -33,28 +18,32 @@ func (a *Agent) writeConflist(n *network) error {
 	if a.ConfDir == "" || n.local.Refused != "" {
 		return nil
 	}
-	f := a.conflist(n)
+	f := conflist(a.ConfDir, n)
 	if _, err := os.Stat(f); err == nil || !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	tmp := f + ".new" // runtimes read *.conflist only
-	if err := os.WriteFile(tmp, Conflist(n.def().Name), 0o644); err != nil {
+	if err := os.WriteFile(tmp, n.def().Conflist(), 0o644); err != nil {
 		return err
 	}
 	return os.Rename(tmp, f)
 }
 
-// removeConflist removes the file unless somebody changed it.
+// removeConflist removes the file, which the agent or a person had written, unless somebody
+// changed it.
 func (a *Agent) removeConflist(n *network) error {
-	if a.ConfDir == "" {
-		return nil
+	var errs []error
+	for _, dir := range []string{a.ConfDir, a.NetDir} {
+		if dir == "" {
+			continue
+		}
+		data, err := os.ReadFile(conflist(dir, n))
+		if err == nil && bytes.Equal(data, n.def().Conflist()) {
+			err = os.Remove(conflist(dir, n))
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
 	}
-	data, err := os.ReadFile(a.conflist(n))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil || !bytes.Equal(data, Conflist(n.def().Name)) {
-		return err
-	}
-	return os.Remove(a.conflist(n))
+	return errors.Join(errs...)
 }

@@ -214,7 +214,7 @@ func (s *Store) connect(ctx context.Context) (*clientv3.Client, error) {
 	switch {
 	case err != nil:
 		cancel()
-		return nil, fmt.Errorf("log in to etcd: %w", err)
+		return nil, fmt.Errorf("log in to etcd: %w", sentence(err))
 	case !stop():
 		return nil, errors.Join(ctx.Err(), client.Close())
 	}
@@ -249,7 +249,8 @@ func (s *Store) txn(ctx context.Context, cmps []clientv3.Cmp, then, otherwise []
 	if err != nil {
 		return nil, err
 	}
-	return client.Txn(ctx).If(cmps...).Then(then...).Else(otherwise...).Commit()
+	resp, err := client.Txn(ctx).If(cmps...).Then(then...).Else(otherwise...).Commit()
+	return resp, sentence(err)
 }
 
 // Close ends all that the store does, and waits for it. The lease of a node that

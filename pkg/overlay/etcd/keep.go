@@ -145,7 +145,7 @@ func (r *registration) grant(ctx context.Context) error {
 	}
 	resp, err := client.Grant(ctx, int64(r.s.o.TTL/time.Second))
 	if err != nil {
-		return fmt.Errorf("grant a lease: %w", err)
+		return fmt.Errorf("grant a lease: %w", sentence(err))
 	}
 	r.lease, r.beaten = resp.ID, time.Now()
 	return nil

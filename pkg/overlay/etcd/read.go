@@ -64,10 +64,11 @@ func (s *Store) page(ctx context.Context, from string, opts []clientv3.OpOption,
 	if anyMember {
 		resp, err := client.Get(ctx, from, append(opts, clientv3.WithSerializable())...)
 		if !errors.Is(err, rpctypes.ErrFutureRev) { // which a member says that lags behind
-			return resp, err
+			return resp, sentence(err)
 		}
 	}
-	return client.Get(ctx, from, opts...)
+	resp, err := client.Get(ctx, from, opts...)
+	return resp, sentence(err)
 }
 
 // newest returns the store's revision, which a majority of the members agrees on.

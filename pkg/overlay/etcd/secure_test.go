@@ -98,9 +98,9 @@ func TestSecure(t *testing.T) {
 		change     func(*Options)
 	}{
 		{"no certificate", "", func(o *Options) { o.Cert, o.Key = "", "" }}, // the reason comes too late for gRPC
-		{"a wrong password", "invalid user ID or password", func(o *Options) { o.Password = "guess" }},
-		{"no password", "permission denied", func(o *Options) { o.User, o.Password = "", "" }},
-		{"another's prefix", "permission denied", func(o *Options) { o.Prefix = "/other/" }},
+		{"a wrong password", "user or password is wrong", func(o *Options) { o.Password = "guess" }},
+		{"no password", "the user may not do this there", func(o *Options) { o.User, o.Password = "", "" }},
+		{"another's prefix", "the user may not do this there", func(o *Options) { o.Prefix = "/other/" }},
 		{"another CA's trust", "unknown authority", func(o *Options) { o.CA = newAuthority(t).file("ca.pem") }},
 	} {
 		t.Run(c.what, func(t *testing.T) {

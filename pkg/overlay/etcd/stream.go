@@ -45,7 +45,7 @@ func (s *Store) stream(ctx context.Context, prefix string, at place, started fun
 		return fmt.Errorf("open a watch: no answer for %s", st.answer)
 	}
 	if err != nil {
-		return fmt.Errorf("open a watch: %w", rpctypes.Error(err))
+		return fmt.Errorf("open a watch: %w", sentence(rpctypes.Error(err)))
 	}
 	failed := make(chan error, 1)
 	go func() {
@@ -65,7 +65,7 @@ func (s *Store) stream(ctx context.Context, prefix string, at place, started fun
 	for range st.responses { // until the receiver has ended
 	}
 	if errors.Is(err, errEnded) {
-		err = rpctypes.Error(<-failed)
+		err = sentence(rpctypes.Error(<-failed))
 	}
 	return err
 }

@@ -372,6 +372,27 @@ func TestHostRoute(t *testing.T) {
 	h.until("refused", func() bool {
 		return strings.Contains(h.local("blue").Refused, "subnet 10.42.0.0/16 overlaps this host's route to 10.42.7.0/24")
 	})
+	h.until("not ready", func() bool {
+		s := h.agent.Status()
+		return !s.Ready && strings.Contains(s.Why, "network blue: subnet 10.42.0.0/16 overlaps")
+	})
+}
+
+// A network that is in an older one's way keeps the host from being ready, and the older
+// one works.
+func TestConflict(t *testing.T) {
+	h := newHost(t)
+	red := blue()
+	red.Name, red.ID, red.Created = "red", "2", red.Created.Add(time.Hour)
+	h.store.put(overlay.Update{Networks: []overlay.Network{blue(), red}})
+	h.start()
+	h.until("not ready", func() bool {
+		s := h.agent.Status()
+		return !s.Ready && strings.Contains(s.Why, "network red: it is in another network's way: vni: 4097: is that of network")
+	})
+	h.until("the older one has a block", func() bool { l := h.local("blue"); return len(l.Blocks) == 1 && l.Refused == "" })
+	h.store.put(overlay.Update{GoneNetworks: []string{"red"}})
+	h.until("ready", func() bool { return h.agent.Status().Ready })
 }
 
 // The host's address and MTU change.

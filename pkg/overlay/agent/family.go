@@ -37,15 +37,31 @@ func (a *Agent) awaitUnderlay(ctx context.Context) bool {
 	for {
 		all, err := findUnderlays(a.Underlay, netip.Addr{})
 		if err == nil {
-			a.underlay = choose(all, agreed.Family())
+			a.underlay, a.lacks = choose(all, agreed.Family()), nil
 			return true
 		}
 		if err.Error() != told {
 			told = err.Error()
 			a.Log.Error("waiting for the underlay", "error", err)
 		}
-		if sleep(ctx, time.Second); ctx.Err() != nil {
+		a.lacks = &lacking{err: err}
+		if !a.answer(ctx, time.Second) {
 			return false
+		}
+	}
+}
+
+// answer does what the loop does but compare, for some time. It reports whether the
+// context goes on.
+func (a *Agent) answer(ctx context.Context, d time.Duration) bool {
+	for over := time.After(d); ; {
+		select {
+		case <-ctx.Done():
+			return false
+		case fn := <-a.inbox:
+			fn()
+		case <-over:
+			return true
 		}
 	}
 }

@@ -21,6 +21,7 @@ type hostFirewall struct {
 	backend string
 	next    time.Time // of comparing
 	failed  bool      // the last comparison
+	why     string    // it has failed; empty: it has not
 	tidy    bool      // the other backend has been looked at
 }
 
@@ -82,7 +83,10 @@ func (f *hostFirewall) sync() {
 	if err != nil {
 		f.a.Log.Error("program the firewall", "error", err)
 	}
-	f.failed = err != nil
+	f.failed, f.why = err != nil, ""
+	if f.failed {
+		f.why = err.Error()
+	}
 	f.next = time.Now().Add(share * time.Since(start))
 }
 

@@ -243,12 +243,11 @@ func TestDiskFull(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.store.put(overlay.Update{Networks: []overlay.Network{blue()}})
-	time.Sleep(500 * time.Millisecond)
-	t.Logf("status while it cannot be written: ready %v %+v", h.agent.Status().Ready, h.agent.Status().Networks)
+	h.until("not ready", func() bool { return strings.Contains(h.agent.Status().Why, "network blue: write down what an ADD needs") })
 	if err := os.Remove(bad); err != nil {
 		t.Fatal(err)
 	}
-	h.until("written", func() bool { return len(h.local("blue").Blocks) == 1 })
+	h.until("written", func() bool { return len(h.local("blue").Blocks) == 1 && h.agent.Status().Ready })
 }
 
 // An address that comes later is no reason to move.
@@ -278,14 +277,14 @@ func TestForeign(t *testing.T) {
 	h.until("a block", func() bool { return len(h.local("blue").Blocks) == 1 })
 	time.Sleep(time.Second)
 	s := h.agent.Status()
-	if s.Networks[0].Problem == "" {
-		t.Errorf("no problem is told: ready %v %+v", s.Ready, s.Networks[0])
+	if s.Networks[0].Problem == "" || s.Ready || !strings.Contains(s.Why, "network blue: VXLAN device vxlan4097: VNI 4097 on port 4789 is that of other") {
+		t.Errorf("no problem is told: ready %v (%s) %+v", s.Ready, s.Why, s.Networks[0])
 	}
 	if n := log.count("VNI 4097 on port 4789"); n > 3 {
 		t.Errorf("logged %d times in about a second of 10 comparisons", n)
 	}
 	run(t, "ip link del other")
-	h.until("mended", func() bool { s := h.agent.Status(); return s.Networks[0].Problem == "" && len(links(t)) > 0 })
+	h.until("mended", func() bool { s := h.agent.Status(); return s.Networks[0].Problem == "" && s.Ready && len(links(t)) > 0 })
 }
 
 // A plugin that holds the records' lock does not stop the agent.
@@ -332,6 +331,9 @@ func TestLateUnderlay(t *testing.T) {
 		t.Errorf("the agent ended: %v", err)
 		return
 	case <-time.After(time.Second):
+	}
+	if s := a.Status(); s.Ready || !strings.Contains(s.Why, "no default route") {
+		t.Errorf("ready %v: %s", s.Ready, s.Why)
 	}
 	run(t, "ip route add default via 192.0.2.254")
 	h.agent = a

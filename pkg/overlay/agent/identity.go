@@ -75,6 +75,10 @@ func (a *Agent) register(ctx context.Context) {
 	const soonest, latest = 500 * time.Millisecond, 15 * time.Second
 	wait := soonest
 	for ctx.Err() == nil {
+		select {
+		case <-a.again: // what it is about is in what follows
+		default:
+		}
 		var node overlay.Node
 		var id overlay.Identity
 		var decided bool

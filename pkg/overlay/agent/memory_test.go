@@ -99,7 +99,11 @@ func (m *memory) Register(_ context.Context, n overlay.Node, _ string, known boo
 		return overlay.ErrRemoved
 	}
 	n.Since = time.Now()
-	go m.put(overlay.Update{Nodes: []overlay.Node{n}})
+	u := overlay.Update{Nodes: []overlay.Node{n}}
+	m.Lock()
+	m.state.Apply(u)
+	m.Unlock()
+	go m.put(u)
 	return nil
 }
 

@@ -19,6 +19,7 @@ type network struct {
 	plane    *vxlan.Plane         // nil before the host has a block
 	tunnel   *wireguard.Tunnel    // of an encrypted network
 	problem  string               // why it does not work as it should; empty: it does
+	broken   string               // of problem, what keeps the network from being used
 	fault    string               // what the kernel refused, at the last comparison
 	used     map[netip.Prefix]int // leases of each block
 	repaired map[string]uint64
@@ -90,6 +91,7 @@ func (a *Agent) ensure(name string, conflict error) {
 	if err := a.writeLocal(n); err != nil {
 		a.Log.Error("write down what an ADD needs", "network", name, "error", err)
 		n.problem, n.again = "write down what an ADD needs: "+err.Error(), true
+		n.broken = n.problem
 	}
 	if conflict != nil {
 		a.yield(n)
@@ -99,7 +101,7 @@ func (a *Agent) ensure(name string, conflict error) {
 		return
 	}
 	if err := a.program(n); err != nil {
-		n.problem = err.Error()
+		n.problem, n.broken = err.Error(), err.Error()
 		a.Log.Error("program the kernel", "network", name, "error", err)
 	}
 }
@@ -162,7 +164,7 @@ func inner(blocks []netip.Prefix) []netip.Addr {
 func (a *Agent) diagnose(n *network, conflict error) {
 	def := n.def()
 	n.local.MTU = a.mtu(def)
-	n.local.Refused, n.problem, n.again = a.refused, a.refused, false
+	n.local.Refused, n.problem, n.broken, n.again = a.refused, a.refused, "", false
 	removal, removed := a.replica.Removal(def)
 	switch {
 	case removed:

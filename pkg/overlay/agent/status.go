@@ -133,32 +133,51 @@ func (a *Agent) status() Status {
 		s.Bad = append(s.Bad, BadStatus{key, err.Error()})
 	}
 	slices.SortFunc(s.Bad, func(a, b BadStatus) int { return cmp.Compare(a.Key, b.Key) })
-	s.Why = a.notReady(s.Networks)
+	s.Why = a.notReady()
 	s.Ready = s.Why == ""
 	return s
 }
 
-// notReady says why the agent has not done yet what it is there for. A store that is
-// away later does not matter.
-func (a *Agent) notReady(networks []NetworkStatus) string {
+// notReady says why the agent has not done, or cannot do, what it is there for. A store that
+// is away later does not matter, nor does a peer that is not reached.
+func (a *Agent) notReady() string {
+	alone := !a.fresh && a.known && len(a.nets) > 0 // as it was when the store was last read
 	switch {
 	case a.refused != "":
 		return a.refused
 	case a.lacks != nil:
 		return a.lacksWhy()
-	case !a.fresh && a.known && len(a.nets) > 0:
-		return "" // on its own, as it was when the store was last read
-	case !a.fresh:
+	case !a.fresh && !alone:
 		return "the store has not been read yet"
-	case !a.registered:
+	case !a.registered && !alone:
 		return "the store does not know this host yet"
+	case a.fw.why != "":
+		return "firewall: " + a.fw.why
 	}
-	for _, n := range networks {
-		if len(n.Blocks) == 0 && n.Problem == "" {
-			return "network " + n.Name + " has no block yet"
+	for _, name := range a.names() {
+		if why := a.nets[name].notReady(); why != "" {
+			return "network " + name + ": " + why
 		}
 	}
 	return ""
+}
+
+// notReady says why containers cannot be added to the network on this host, or do not
+// reach those on others.
+func (n *network) notReady() string {
+	switch {
+	case n.gone:
+		return ""
+	case n.local.Refused != "":
+		return n.local.Refused
+	case n.broken != "":
+		return n.broken
+	case len(n.local.Blocks) == 0:
+		return cmp.Or(n.problem, "it has no block yet")
+	case n.plane == nil:
+		return "its device has not been made yet"
+	}
+	return n.fault
 }
 
 func (a *Agent) networkStatus(n *network) NetworkStatus {

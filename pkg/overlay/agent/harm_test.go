@@ -243,7 +243,9 @@ func TestDiskFull(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.store.put(overlay.Update{Networks: []overlay.Network{blue()}})
-	h.until("not ready", func() bool { return strings.Contains(h.agent.Status().Why, "network blue: write down what an ADD needs") })
+	h.until("not ready", func() bool {
+		return strings.Contains(h.agent.Status().Why, "network blue: write down what an ADD needs")
+	})
 	if err := os.Remove(bad); err != nil {
 		t.Fatal(err)
 	}

@@ -101,7 +101,7 @@ func (a *Agent) ensure(name string, conflict error) {
 		return
 	}
 	if err := a.program(n); err != nil {
-		n.problem, n.broken = err.Error(), err.Error()
+		n.problem = err.Error()
 		a.Log.Error("program the kernel", "network", name, "error", err)
 	}
 }
@@ -111,6 +111,7 @@ func (a *Agent) program(n *network) (err error) {
 	device := a.device(n)
 	if n.def().Encrypted {
 		if device.Tunnel, err = a.tunnel(n); err != nil {
+			n.broken = err.Error()
 			return err
 		}
 	}
@@ -120,6 +121,7 @@ func (a *Agent) program(n *network) (err error) {
 		err = n.plane.SetDevice(device)
 	}
 	if err != nil {
+		n.broken = err.Error()
 		return err
 	}
 	peers := a.peers(n)

@@ -155,7 +155,9 @@ func (a *Agent) notReady() string {
 		return "firewall: " + a.fw.why
 	}
 	for _, name := range a.names() {
-		if why := a.nets[name].notReady(); why != "" {
+		n := a.nets[name]
+		_, removed := a.replica.Removal(n.def()) // what is left of it is for its containers
+		if why := n.notReady(); why != "" && !removed {
 			return "network " + name + ": " + why
 		}
 	}

@@ -130,13 +130,14 @@ func wait(ctx context.Context, d time.Duration) {
 }
 
 // compare puts back what is not as it has to be, and returns how long to wait before the
-// next time. At a tick everything is looked at.
+// next time. At a tick everything is looked at. What an ADD has written since the last one
+// is known at every look: a bridge may be deleted as soon as it has a container.
 func (k *Keeper) compare(ctx context.Context, atTick bool) (pause time.Duration) {
-	fresh := atTick && k.stale()
+	start := time.Now()
+	fresh := k.stale(atTick)
 	if fresh {
 		k.list(ctx)
 	}
-	start := time.Now()
 	missing := k.missing(ctx)
 	pause = max(calm, portion*time.Since(start))
 	if len(missing) > 0 && !fresh { // or it is nobody's any more
@@ -164,10 +165,12 @@ func (k *Keeper) compare(ctx context.Context, atTick bool) (pause time.Duration)
 }
 
 // stale tells whether the records have to be read again.
-func (k *Keeper) stale() bool {
+func (k *Keeper) stale(atTick bool) bool {
 	stamp := k.Records.Stamp()
-	k.ticks++
-	if stamp == k.stamp && k.ticks%unheard != 0 {
+	if atTick {
+		k.ticks++
+	}
+	if stamp == k.stamp && !(atTick && k.ticks%unheard == 0) {
 		return false
 	}
 	k.stamp = stamp

@@ -136,7 +136,11 @@ func (s *Shared) Check(ctx context.Context) error { return s.Step.Check(ctx, s.U
 func (s *Shared) Restore(ctx context.Context) error {
 	users := *s.Users
 	a := &attach.Adding{Attachment: &users, All: func(context.Context) ([]*attach.Attachment, error) { return s.all, nil }}
-	return errors.Join(s.Step.Add(ctx, a), s.Check(ctx))
+	restore := s.Step.Add
+	if r, ok := s.Step.(attach.Repairer); ok {
+		restore = r.Repair
+	}
+	return errors.Join(restore(ctx, a), s.Check(ctx))
 }
 
 // String names it for people.

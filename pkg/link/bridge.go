@@ -139,7 +139,10 @@ func (b *Bridge) Check(_ context.Context, a *attach.Attachment) error {
 	}
 	_, fault := b.look(c, a)
 	if errors.Is(fault, errChanged) && d.Alias != sharedAlias {
-		return nil
+		fault = nil
+	}
+	if fault == nil {
+		fault = b.lookCloser(c, d, a, false)
 	}
 	return fault
 }

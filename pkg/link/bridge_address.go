@@ -43,7 +43,11 @@ func putGateways(c *conn, d *rtnl.Link, gws []netip.Prefix) (added []netip.Prefi
 		if gw.IsSingleIP() {
 			continue
 		}
-		if err := c.Send(connectedRoute(d.Index, gw)); err != nil && !isErrno(err, unix.EEXIST) {
+		err = c.Send(connectedRoute(d.Index, gw).Add())
+		if isErrno(err, unix.EEXIST) {
+			err = c.reclaim(d.Index, gw)
+		}
+		if err != nil {
 			return nil, fmt.Errorf("add route to %s: %w", gw.Masked(), err)
 		}
 	}

@@ -160,9 +160,17 @@ func TestBridgeMTUConfigured(t *testing.T) {
 		if got := a.Interfaces[i].MTU; got != c.want {
 			t.Errorf("%+v: MTU %d, want %d", c.step, got, c.want)
 		}
-		if err := c.step.Check(t.Context(), a.Attachment); err != nil {
-			t.Error(err)
+		if low := c.step.FollowMTU && c.step.MTU > c.want; (c.step.Check(t.Context(), a.Attachment) != nil) != low {
+			t.Errorf("%+v: Check: %v", c.step, c.step.Check(t.Context(), a.Attachment))
 		}
+	}
+	// What an ADD leaves as it is, a repair puts right.
+	b := Bridge{Name: "berth0", Gateway: true, MTU: 1450, FollowMTU: true}
+	if err := b.Repair(t.Context(), a); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Check(t.Context(), a.Attachment); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -124,9 +124,9 @@ func (c *conn) glanceAt(index int) (*rtnl.Link, error) {
 	return c.Glance(name)
 }
 
-// connectedRoute is the request for the route to an address's own subnet, as the kernel
-// makes it with the address.
-func connectedRoute(index int, p netip.Prefix) *netlink.Request {
+// connectedRoute is the route to an address's own subnet, as the kernel makes it with the
+// address.
+func connectedRoute(index int, p netip.Prefix) rtnl.Route {
 	r := rtnl.Route{Dst: p.Masked(), Index: index, Table: unix.RT_TABLE_MAIN, Protocol: unix.RTPROT_KERNEL,
 		Scope: unix.RT_SCOPE_LINK, Type: unix.RTN_UNICAST}
 	if p.Addr().Is4() {
@@ -134,7 +134,7 @@ func connectedRoute(index int, p netip.Prefix) *netlink.Request {
 	} else {
 		r.Priority = 256 // IP6_RT_PRIO_ADDRCONF
 	}
-	return r.Add()
+	return r
 }
 
 // connected reports whether the main table has that route. It lists the link's routes.

@@ -66,7 +66,8 @@ func appeared(m netlink.Message) string {
 // ourChanges lets pass what [Watcher.Run] tells of.
 func ourChanges() []bpf.Instruction {
 	const (
-		kind     = 4                       // of struct nlmsghdr
+		kind     = 4 // of struct nlmsghdr
+		flags    = 6
 		family   = unix.SizeofNlMsghdr     // of struct ifinfomsg
 		bits     = unix.SizeofNlMsghdr + 1 // rtm_dst_len of struct rtmsg
 		protocol = unix.SizeofNlMsghdr + 5 // rtm_protocol
@@ -76,8 +77,13 @@ func ourChanges() []bpf.Instruction {
 	return slices.Concat(load(netlink.Load16(kind)),
 		netlink.Case(netlink.Host16(unix.RTM_NEWLINK), // not a bridge's news of its ports
 			slices.Concat(load(netlink.Load8(family)), netlink.Case(unix.AF_BRIDGE, drop), load(pass))...),
-		netlink.Case(netlink.Host16(unix.RTM_NEWROUTE),
-			slices.Concat(load(netlink.Load8(bits)), netlink.Case(0, pass), load(drop))...),
+		netlink.Case(netlink.Host16(unix.RTM_NEWROUTE), slices.Concat(
+			load(netlink.Load8(bits)), netlink.Case(0, pass),
+			// A route that a person puts in the place of another, a connected one perhaps:
+			// the kernel does not tell that this one has gone.
+			load(netlink.Load8(protocol)), netlink.Case(unix.RTPROT_BOOT,
+				slices.Concat(load(netlink.Load16(flags)), netlink.Case(netlink.Host16(unix.NLM_F_REPLACE), pass))...),
+			load(drop))...),
 		netlink.Case(netlink.Host16(unix.RTM_DELROUTE),
 			slices.Concat(load(netlink.Load8(protocol)), netlink.Case(unix.RTPROT_KERNEL, pass), load(drop))...),
 		netlink.Case(netlink.Host16(unix.RTM_NEWADDR), drop),

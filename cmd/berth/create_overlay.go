@@ -26,6 +26,12 @@ func (p *program) createOverlay(ctx context.Context, n overlay.Network, install 
 		if err != nil {
 			return err
 		}
+		if given, err := p.createRemembered(ctx, s, &n, state); given || err != nil {
+			if given {
+				fmt.Fprintln(p.out, n.Name)
+			}
+			return err
+		}
 		if err := p.networks().CheckOverlay(ctx, &n, state); err != nil {
 			return err
 		}

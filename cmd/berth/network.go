@@ -29,7 +29,7 @@ them. The store is asked where it is named by a flag or in the configuration fil
   berth network connect my-bridge web
   berth network ls`,
 	}, p.networkCreateCommand(), p.networkListCommand(), p.networkInspectCommand(), p.networkRemoveCommand(), p.networkPruneCommand(),
-		p.networkConnectCommand(), p.networkDisconnectCommand(), p.networkConflistCommand(), p.networkInstallCommand())
+		p.networkRestoreCommand(), p.networkConnectCommand(), p.networkDisconnectCommand(), p.networkConflistCommand(), p.networkInstallCommand())
 	p.settings.netFlags(c.PersistentFlags())
 	p.settings.recordsFlag(c.PersistentFlags())
 	return c

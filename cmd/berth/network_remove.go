@@ -1,11 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/berth-cni/berth/pkg/overlay"
+	"github.com/berth-cni/berth/pkg/overlay/replica"
 	"github.com/spf13/cobra"
 )
 
@@ -21,8 +24,11 @@ and where somebody else wrote the conflist, unless --force is given. A bridge th
 there before the network stays.
 
 Of a network that spans hosts the blocks go that hosts own of it. One that a host has
-containers on is refused. With --force it goes all the same: its containers lose their
-connections to other hosts.
+containers on is refused; where the store did not know of them yet, it goes on for them
+until the last has left. With --force it goes all the same: its containers lose their
+connections to other hosts. The order stays in the store, with who gave it and when: that
+a store does not have a network any more removes none. One that the store has lost, and
+that this host remembers, can be removed, too.
 
 One that cannot be removed does not keep the others.
 
@@ -59,7 +65,11 @@ func (p *program) removeElsewhere(ctx context.Context, names []string, force boo
 	}
 	if p.settings.named {
 		return p.removeAll(ctx, names, func(ctx context.Context, s overlay.Store, name string) error {
-			return s.RemoveNetwork(ctx, name, force)
+			err := s.RemoveNetwork(ctx, name, force)
+			return p.buryLost(ctx, s, err, func(from *overlay.State) (r overlay.Removal, ok bool) {
+				n, ok := from.Networks[name]
+				return overlay.Removal{Network: name, ID: n.ID, Forced: force}, ok
+			})
 		})
 	}
 	var errs []error
@@ -67,6 +77,27 @@ func (p *program) removeElsewhere(ctx context.Context, names []string, force boo
 		errs = append(errs, p.noNetwork(name))
 	}
 	return errors.Join(errs...)
+}
+
+// buryLost has hosts forget what the store has lost: it is not found there, but this host
+// remembers it.
+func (p *program) buryLost(ctx context.Context, s overlay.Store, err error, of func(*overlay.State) (overlay.Removal, bool)) error {
+	if !errors.Is(err, overlay.ErrNotFound) {
+		return err
+	}
+	from, _ := replica.Remembered(cmp.Or(p.settings.dataDir, overlay.DataDir()))
+	if from == nil {
+		return err
+	}
+	r, ok := of(from)
+	if _, removed := from.Removed[r.Key()]; !ok || removed {
+		return err
+	}
+	r.By, r.At = who(), p.now().UTC().Truncate(time.Second)
+	order := overlay.NewState()
+	order.Apply(overlay.Update{Removed: []overlay.Removal{r}})
+	_, err = s.Restore(ctx, order, false)
+	return err
 }
 
 // removeAll removes one after the other, and prints what is gone. One that cannot be

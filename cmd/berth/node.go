@@ -165,9 +165,13 @@ func (p *program) nodeInspectCommand() *cobra.Command {
 	return c
 }
 
-func removeNode(force bool) func(context.Context, overlay.Store, string) error {
+func (p *program) removeNode(force bool) func(context.Context, overlay.Store, string) error {
 	return func(ctx context.Context, s overlay.Store, name string) error {
-		return s.RemoveNode(ctx, name, force)
+		err := s.RemoveNode(ctx, name, force)
+		return p.buryLost(ctx, s, err, func(from *overlay.State) (overlay.Removal, bool) {
+			n, ok := from.Nodes[name]
+			return overlay.Removal{Node: name, ID: n.Token, Forced: force}, ok
+		})
 	}
 }
 
@@ -185,7 +189,7 @@ is alive is refused, unless forced.
 		Example: "  berth node rm host-c",
 		Args:    arguments(cobra.MinimumNArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
-			return p.removeAll(c.Context(), args, removeNode(force))
+			return p.removeAll(c.Context(), args, p.removeNode(force))
 		},
 	}
 	addFlag(c.Flags(), onOff(&force), "force", "though the node is alive")

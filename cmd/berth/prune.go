@@ -66,5 +66,5 @@ func (p *program) prune(ctx context.Context, away time.Duration, dry, yes bool) 
 	if !yes && !p.confirm(fmt.Sprintf("Give the blocks of these %d nodes back?", len(names))) {
 		return errors.New("nothing was removed: say --yes, or y at a terminal")
 	}
-	return p.removeAll(ctx, names, removeNode(false))
+	return p.removeAll(ctx, names, p.removeNode(false))
 }

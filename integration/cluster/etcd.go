@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"os/exec"
+	"slices"
 	"strings"
 	"time"
 )
@@ -128,6 +129,65 @@ func (e *Etcd) Start() error {
 		}
 	}
 	return e.Healthy()
+}
+
+const dataDir = "/run/etcd"
+
+// Copy keeps a copy of what all members have, which are stopped, under a name.
+func (e *Etcd) Copy(name string) error { return e.each("cp -a " + dataDir + " " + dataDir + "." + name) }
+
+// Replace gives all members, which are stopped, the data of a copy, again and again; or
+// none, where the name is empty.
+func (e *Etcd) Replace(name string) error {
+	if err := e.each("rm -rf " + dataDir); err != nil || name == "" {
+		return err
+	}
+	return e.each("cp -a " + dataDir + "." + name + " " + dataDir)
+}
+
+func (e *Etcd) each(command string) error {
+	for _, m := range e.Members {
+		if err := m.Script(command); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Snapshot saves what a store of one member has with `etcdctl snapshot save`, under a
+// name.
+func (e *Etcd) Snapshot(name string) error {
+	_, err := e.Ctl("snapshot", "save", dataDir+"."+name+".db")
+	return err
+}
+
+// RestoreSnapshot gives a store of one member, which is stopped, the data of a snapshot.
+func (e *Etcd) RestoreSnapshot(name string) error {
+	m := e.Members[0]
+	peer := fmt.Sprintf("http://%s:2380", m.Addr4)
+	return m.Script(fmt.Sprintf(`rm -rf %[1]s
+		etcdctl snapshot restore %[1]s.%[2]s.db --name %[3]s --data-dir %[1]s --initial-cluster %[3]s=%[4]s --initial-advertise-peer-urls %[4]s`,
+		dataDir, name, m.Name, peer))
+}
+
+// WriteHidden has a store of one member, which is stopped, run where no host reaches it,
+// and so many keys of somebody else's written to it.
+func (e *Etcd) WriteHidden(keys int) error {
+	m := e.Members[0]
+	const hidden = "http://127.0.0.1:12379"
+	p, err := m.Host.Start("etcd", append(slices.Clone(m.flags), "--listen-client-urls", hidden, "--advertise-client-urls", hidden)...)
+	if err != nil {
+		return err
+	}
+	err = until(etcdPatience, func() error {
+		_, err := m.Output("etcdctl", "--endpoints", hidden, "--command-timeout", "1s", "put", "hidden", "0")
+		return err
+	})
+	for i := 0; err == nil && i < keys; i++ {
+		_, err = m.Output("etcdctl", "--endpoints", hidden, "put", "hidden", fmt.Sprint(i))
+	}
+	_ = p.Stop()
+	return err
 }
 
 // Endpoints are the clients' URLs, with commas.

@@ -56,16 +56,26 @@ func checkStore(f *facts) ([]Problem, error) {
 func checkRefused(f *facts) ([]Problem, error) {
 	var found []Problem
 	for _, l := range f.Locals {
-		if l.Refused != "" {
-			found = append(found, Problem{fmt.Sprintf("network %s is refused: %s", l.Network.Name, l.Refused),
-				"no container can be added to it on this host: its addresses may be another host's",
-				"if this disk is a copy: rm " + f.DataDir + "/node.json, and start the agent with another --node-name"})
+		why, mend := "no container can be added to it on this host", ""
+		switch {
+		case l.Refused == "" || strings.HasPrefix(l.Refused, overlay.RefusedRemoved): // checkHistory tells of it
+			continue
+		case strings.HasPrefix(l.Refused, overlay.RefusedConflict):
+			mend = "nothing is wrong with the older network: make this one again in another place, once berth network rm " + l.Network.Name + " has removed it"
+		case strings.HasPrefix(l.Refused, overlay.RefusedRoute):
+			mend = "see what the route is for (ip route show); then move that, or use another network with another --subnet"
+		default:
+			why += ": its addresses may be another host's"
+			mend = "if this disk is a copy of another host's, then on the copy, once its containers are removed: rm " + f.DataDir +
+				"/node.json, and start the agent with another --node-name. If the disk was moved here, the store confirms it as soon as it answers"
 		}
+		found = append(found, Problem{fmt.Sprintf("network %s is refused: %s", l.Network.Name, l.Refused), why, mend})
 	}
 	if f.Identity != nil && f.Identity.Token != "" && f.State != nil {
 		if n, ok := f.State.Nodes[f.Identity.Node]; ok && n.Token != f.Identity.Token {
 			found = append(found, Problem{fmt.Sprintf("the store's node %s is another host, at %s", n.Name, n.Address),
-				"two hosts with one name would use the same addresses", "start this host's agent with another --node-name"})
+				"two hosts with one name would use the same addresses",
+				"on the one of the two that is new, once its containers are removed: rm " + f.DataDir + "/node.json, and start its agent with another --node-name"})
 		}
 	}
 	return found, f.LocalErr
@@ -144,7 +154,7 @@ func checkMTU(f *facts) ([]Problem, error) {
 		u := f.Status.Underlay
 		if room := u.MTU - l.Network.Overhead(u.Address); l.MTU > room {
 			found = append(found, Problem{fmt.Sprintf("network %s has MTU %d, and %s (MTU %d) leaves %d", l.Network.Name, l.MTU, u.Device, u.MTU, room),
-				"large packets are lost or cut up on their way to other hosts", fmt.Sprintf("ip link set %s mtu %d, or a network with --mtu %d", u.Device, l.MTU+l.Network.Overhead(u.Address), room)})
+				"large packets are lost or cut up on their way to other hosts", fmt.Sprintf("if the network between the hosts carries it: ip link set %s mtu %d; else another network with --mtu %d", u.Device, l.MTU+l.Network.Overhead(u.Address), room)})
 		}
 	}
 	return append(found, checkBridgeMTU(f)...), nil
@@ -203,7 +213,7 @@ func checkBlocks(f *facts) ([]Problem, error) {
 				if size > 0 && free < fewFree*size {
 					found = append(found, Problem{fmt.Sprintf("network %s: %.0f of the %.0f addresses of this host's blocks are free", n.Name, free, size),
 						"soon no container can be added: the agent could not claim another block",
-						"berth node prune --away 720h gives the blocks of hosts that are gone back"})
+						"berth node ls shows who is away; berth node rm NAME gives back the blocks of a host that is gone for good"})
 				}
 			}
 		}
@@ -231,7 +241,7 @@ func scarce(n *overlay.Network, s *overlay.State) []Problem {
 		const wide = 20 // bits: more blocks than any store holds
 		if total := 1 << min(bits, wide); bits < wide && taken > 1 && float64(taken) >= nearlyOwned*float64(total) {
 			found = append(found, Problem{fmt.Sprintf("network %s: %d of the %d blocks of %s are owned", n.Name, taken, total, subnet),
-				"a host that comes, or one whose block is full, gets none", "berth node prune --away 720h, or another network with a wider subnet or a longer --node-prefix"})
+				"a host that comes, or one whose block is full, gets none", "berth node ls shows who is away; berth node rm NAME gives back the blocks of a host that is gone for good. Or another network with a wider subnet or a longer --node-prefix"})
 		}
 	}
 	return found
@@ -242,7 +252,7 @@ func checkOverlaps(f *facts) ([]Problem, error) {
 	for _, l := range f.Locals {
 		for _, what := range link.Overlaps(l.Network.Subnets, f.Routes) {
 			found = append(found, Problem{fmt.Sprintf("network %s: %s", l.Network.Name, what),
-				"packets for one of the two go to the other", "take the route away (ip route), or make the network again with another --subnet"})
+				"packets for one of the two go to the other", "see what the route is for (ip route show); then move that, or use another network with another --subnet"})
 		}
 	}
 	return append(found, checkHostOverlaps(&f.Host, f.Routes)...), f.RoutesErr
@@ -255,14 +265,24 @@ func checkStoreData(f *facts) ([]Problem, error) {
 	var found []Problem
 	for _, key := range slices.Sorted(maps.Keys(f.State.Bad)) {
 		found = append(found, Problem{fmt.Sprintf("key %s: %v", key, f.State.Bad[key]),
-			"no host uses what it says", "remove what is not Berth's: etcdctl del " + quote(key)})
+			"no host uses what it says; what hosts remember of it goes on", mendKey(key)})
 	}
 	conflicts := f.State.Conflicts()
 	for _, name := range slices.Sorted(maps.Keys(conflicts)) {
 		found = append(found, Problem{fmt.Sprintf("network %s: %s", name, strings.ReplaceAll(conflicts[name].Error(), "\n", "; ")),
-			"no host uses it, the older network wins", "berth network rm " + name})
+			"no host uses it, the older network wins", "berth network rm " + name + ", which leaves the older one alone"})
 	}
 	return found, nil
+}
+
+// mendKey says what to do about a key that nobody can use. What was there before it was
+// spoiled is given back: nodes and blocks by their hosts, networks by a command.
+func mendKey(key string) string {
+	mend := "look at it (etcdctl get), and remove what is not Berth's: etcdctl del " + quote(key)
+	if _, name, ok := strings.Cut(key, "/networks/"); ok && !strings.Contains(key, "/removed/") && overlay.ValidName(name) == nil {
+		mend += "; then berth network restore " + name + " gives back what it was"
+	}
+	return mend
 }
 
 // quote makes one word of a text for a shell: a key of the store is anybody's.

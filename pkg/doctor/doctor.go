@@ -81,6 +81,7 @@ var checks = []check{
 	{"configurations can be used", checkConflists, nil, false},
 	{"the agent runs", checkAgent, nil, true},
 	{"the store answers", checkStore, nil, true},
+	{"the store has what it had", checkHistory, nil, true},
 	{"this host may use its networks", checkRefused, nil, true},
 	{"networks work", checkNetworks, nil, true},
 	{"VXLAN devices are there and up", checkDevices, nil, true},

@@ -122,6 +122,25 @@ func TestDoctor(t *testing.T) {
 			f.Status.Store = agent.StoreStatus{Away: true, Error: "no leader", Since: noon.Add(-5 * time.Minute)}
 			f.State, f.StoreErr = nil, errors.New("etcd at http://192.0.2.9:2379 does not answer: context deadline exceeded")
 		}},
+		{"store empty", 1, func(f *facts) {
+			s := &f.Status.Store
+			s.Broken, s.BrokenSince = "the store is another one: its incarnation is \"B\", and was \"A\"", noon.Add(-2*time.Minute)
+			s.LostNetworks, s.LostNodes, s.LostBlocks = []string{"blue", "green"}, []string{"host-b"}, 3
+		}},
+		{"deleted by hand", 1, func(f *facts) {
+			f.Status.Store.LostNetworks, f.Status.Store.LostNodes = []string{"blue"}, []string{"host-b"}
+		}},
+		{"lost, no agent", 1, func(f *facts) {
+			f.AgentRuns, f.Status = false, nil
+			f.State.Apply(overlay.Update{GoneNetworks: []string{"blue"}})
+		}},
+		{"removed under containers", 1, func(f *facts) {
+			f.State.Apply(overlay.Update{GoneNetworks: []string{"blue"}, Removed: []overlay.Removal{{Network: "blue", ID: "id-blue", By: "root@host-b", At: noon}}})
+			f.Locals[0].Refused = overlay.RefusedRemoved + " by \"root@host-b\""
+		}},
+		{"in another's way", 1, func(f *facts) {
+			f.Locals[0].Refused = overlay.RefusedConflict + "vni: 4097: is that of network \"cyan\""
+		}},
 		{"refused", 1, func(f *facts) { f.Locals[0].Refused = "node \"host-a\" is running on another host" }},
 		{"another's name", 1, func(f *facts) { f.Identity.Token = "mine" }},
 		{"network problem", 1, func(f *facts) { f.Status.Networks[1].Problem = "every block is owned by a node" }},
@@ -164,7 +183,7 @@ func TestDoctor(t *testing.T) {
 			other := f.State.Networks["blue"]
 			other.Name, other.Created = "cyan", noon.Add(time.Hour)
 			f.State.Apply(overlay.Update{Networks: []overlay.Network{other},
-				Bad: []overlay.BadKey{{Key: "/berth/v1/nodes/../x", Err: errors.New("name: want a letter or digit")}}})
+				Bad: []overlay.BadKey{{Key: "/berth/v1/networks/red", Err: errors.New("vni: 0")}, {Key: "/berth/v1/nodes/../x", Err: errors.New("name: want a letter or digit")}}})
 		}},
 		{"could not look", 2, func(f *facts) {
 			f.RoutesErr, f.LocalErr = errors.New("list routes: permission denied"), errors.New("blue.json is cut off")

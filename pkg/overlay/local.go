@@ -41,6 +41,13 @@ type Identity struct {
 	Refused string `json:"refused,omitempty"`
 }
 
+// What [Local.Refused] begins with, where it is not about the host's identity.
+const (
+	RefusedRemoved  = "it was removed"
+	RefusedConflict = "it is in another network's way: "
+	RefusedRoute    = "this host reaches something else there: "
+)
+
 // Local is what an ADD needs to know of a network, and what an agent that starts
 // while the store is away goes on with.
 type Local struct {

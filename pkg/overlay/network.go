@@ -68,8 +68,7 @@ type Network struct {
 // Same tells whether it is one network that two definitions are of, with one place in
 // the kernel: the rest may be followed.
 func (n *Network) Same(o *Network) bool {
-	return n.Name == o.Name && n.ID == o.ID && n.VNI == o.VNI && n.Port == o.Port && n.Encrypted == o.Encrypted && n.ListenPort == o.ListenPort &&
-		slices.Equal(n.Subnets, o.Subnets) && slices.Equal(n.NodePrefix, o.NodePrefix)
+	return n.Name == o.Name && n.ID == o.ID && n.VNI == o.VNI && n.Encrypted == o.Encrypted && n.UDPPort() == o.UDPPort() && slices.Equal(n.Subnets, o.Subnets) && slices.Equal(n.NodePrefix, o.NodePrefix)
 }
 
 // Device is the name of the network's VXLAN device, or WireGuard device, on every node.

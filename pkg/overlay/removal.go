@@ -52,6 +52,14 @@ func (r *Removal) Validate() error {
 	return errors.Join(errs...)
 }
 
+// What is "network blue" or "node host-a".
+func (r Removal) What() string {
+	if r.Node != "" {
+		return "node " + r.Node
+	}
+	return "network " + r.Network
+}
+
 // String is "removed by root@host-a at 2026-01-02T15:04:05Z".
 func (r Removal) String() string {
 	text := "removed"

@@ -28,6 +28,7 @@ func (r *Restoration) Empty() bool {
 // that it has.
 func NewRestoration(have, remembered *State) *Restoration {
 	r := &Restoration{}
+	have = have.without(remembered.Removed)
 	for _, k := range slices.SortedFunc(maps.Keys(remembered.Removed), compareRemoval) {
 		if _, ok := have.Removed[k]; !ok {
 			r.Removed = append(r.Removed, remembered.Removed[k])
@@ -63,6 +64,34 @@ func NewRestoration(have, remembered *State) *Restoration {
 		}
 	}
 	return r
+}
+
+// without is the state as it is once removals have been carried out: a copy from before
+// them may have what was removed, in the way of what came since.
+func (s *State) without(removed map[RemovalKey]Removal) *State {
+	u := Update{Full: true, Removed: slices.Collect(maps.Values(s.Removed))}
+	for _, n := range s.Networks {
+		if _, dead := removed[RemovalKey{ID: n.ID}]; !dead {
+			u.Networks = append(u.Networks, n)
+		}
+	}
+	for name, n := range s.Nodes {
+		if _, dead := removed[RemovalKey{name, n.Token}]; !dead {
+			u.Nodes = append(u.Nodes, n)
+		}
+	}
+	for k, b := range s.Blocks {
+		_, dead := removed[RemovalKey{b.Node, b.Token}]
+		if n, ok := s.Networks[k.Network]; ok && !dead {
+			_, dead = removed[RemovalKey{ID: n.ID}]
+		}
+		if !dead {
+			u.Blocks = append(u.Blocks, b)
+		}
+	}
+	rest := NewState()
+	rest.Apply(u)
+	return rest
 }
 
 func compareRemoval(a, b RemovalKey) int {

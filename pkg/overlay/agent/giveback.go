@@ -91,7 +91,9 @@ func (a *Agent) giveBack() {
 	}
 	a.work("give back to the store what it has lost", func(ctx context.Context) error {
 		r, err := a.Store.Restore(ctx, from, false)
-		if err == nil {
+		if err == nil && r.Empty() {
+			a.Log.Info("the store takes nothing of what it has lost", "refused", errors.Join(r.Refused...))
+		} else if err == nil {
 			a.Log.Warn("the store was given back what it had lost", "networks", len(r.Networks), "nodes", len(r.Nodes), "blocks", len(r.Blocks),
 				"removals", len(r.Removed), "refused", errors.Join(r.Refused...))
 		}

@@ -110,7 +110,7 @@ func (a *Agent) ensure(name string, conflict error) {
 func (a *Agent) program(n *network) (err error) {
 	device := a.device(n)
 	if n.def().Encrypted {
-		if device.Tunnel, err = a.encrypt(n); err != nil {
+		if device.Tunnel, err = a.tunnel(n); err != nil {
 			n.broken = err.Error()
 			return err
 		}
@@ -173,7 +173,7 @@ func (a *Agent) diagnose(n *network, conflict error) {
 		n.local.Refused = "it was " + removal.String()
 		n.problem = a.goesOn(n, removal)
 	case conflict != nil:
-		n.local.Refused = "it is in another network's way: " + conflict.Error()
+		n.local.Refused = overlay.RefusedConflict + conflict.Error()
 		n.problem, n.again = n.local.Refused, true
 	case len(n.local.Lost) > 0:
 		n.problem = fmt.Sprintf("blocks %v were given to other hosts; containers that have addresses of them are cut off", n.local.Lost)
@@ -183,7 +183,7 @@ func (a *Agent) diagnose(n *network, conflict error) {
 		if err := a.routedElsewhere(def); err != nil {
 			n.problem = err.Error()
 			if n.again = len(n.local.Blocks) == 0; n.again {
-				n.local.Refused = n.problem
+				n.local.Refused = overlay.RefusedRoute + n.problem
 			}
 		}
 	}
@@ -272,7 +272,6 @@ func (a *Agent) sync(n *network) vxlan.Changes {
 	if changes.Total() > 0 {
 		a.Log.Info("kernel brought to what is wanted", "network", n.def().Name, "changes", changes.String())
 	}
-	a.syncAgain(n)
 	a.probes.listen(n)
 	return changes
 }

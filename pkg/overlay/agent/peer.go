@@ -94,7 +94,6 @@ func (a *Agent) peer(p pair) {
 	if err != nil {
 		a.Log.Error("program the kernel for a peer", "network", p.network, "node", p.node, "error", err)
 	}
-	a.syncAgain(n)
 	if ok {
 		a.probes.addPeer(n, want)
 	} else {

@@ -94,6 +94,10 @@ func TestHerd(t *testing.T) {
 		}
 	}
 	until("all to have read", func() bool { return len(full) == hosts })
+	time.Sleep(200 * time.Millisecond) // who read before the store had its incarnation is told of it
+	mu.Lock()
+	back = 0
+	mu.Unlock()
 
 	all[0].stop(t)
 	time.Sleep(2 * time.Second)

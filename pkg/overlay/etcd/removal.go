@@ -86,7 +86,9 @@ func (s *Store) restore(ctx context.Context, from *overlay.State, dry bool) (*ov
 	}
 	var ops []clientv3.Op
 	for _, x := range r.Removed {
-		ops = append(ops, absent(s.removedKey(x.Key()), x))
+		if err := s.removeAgain(ctx, x); err != nil {
+			return r, err
+		}
 	}
 	for _, n := range r.Nodes {
 		ops = append(ops, absent(s.nodeKey(n.Name), n))
@@ -105,6 +107,44 @@ func (s *Store) restore(ctx context.Context, from *overlay.State, dry bool) (*ov
 		}
 	}
 	return r, nil
+}
+
+// removeAgain carries out an order that a store has forgotten, with what it was about.
+func (s *Store) removeAgain(ctx context.Context, r overlay.Removal) error {
+	name, word, key := r.Network, "id", s.networkKey(r.Network)
+	if r.Node != "" {
+		name, word, key = r.Node, "token", s.nodeKey(r.Node)
+	}
+	for range tries {
+		got, err := s.txn(ctx, nil, []clientv3.Op{clientv3.OpGet(key)}, nil)
+		if err != nil {
+			return err
+		}
+		kv := first(got, 0)
+		ops := []clientv3.Op{put(s.removedKey(r.Key()), r)}
+		there := kv != nil && identity(kv, word) == r.ID
+		if there {
+			ops = append(ops, clientv3.OpDelete(key))
+		}
+		if there && r.Node == "" {
+			ops = append(ops, clientv3.OpDelete(s.blocksOf(name), clientv3.WithPrefix()))
+			held, err := s.vnisOf(ctx, name)
+			if err != nil {
+				return err
+			}
+			for _, vni := range held {
+				ops = append(ops, clientv3.OpDelete(string(vni.Key)))
+			}
+		}
+		resp, err := s.txn(ctx, []clientv3.Cmp{unchanged(key, kv)}, ops, nil)
+		if err == nil && resp.Succeeded && there && r.Node != "" {
+			_, err = s.removeBlocks(ctx, name, resp.Header.Revision)
+		}
+		if err != nil || resp.Succeeded {
+			return err
+		}
+	}
+	return errRaced
 }
 
 // absent writes a key if it is not there.

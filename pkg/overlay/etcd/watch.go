@@ -16,8 +16,7 @@ import (
 
 const (
 	// A burst of changes is one update, once there was nothing new for settle, or
-	// after settleMost, or at burst keys. The first change after a rest of settleMost is
-	// told at once.
+	// after settleMost, or at burst keys.
 	settle     = 10 * time.Millisecond
 	settleMost = 100 * time.Millisecond
 	burst      = 4096

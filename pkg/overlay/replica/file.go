@@ -60,10 +60,17 @@ func Remembered(dataDir string) (*overlay.State, error) {
 	}
 	s := overlay.NewState()
 	s.Apply(u)
+	id, err := overlay.ReadIdentity(dataDir)
+	if err != nil && !os.IsNotExist(err) {
+		return nil, err
+	}
 	locals, err := overlay.ListLocal(dataDir)
 	for _, l := range locals {
 		if _, known := s.Networks[l.Network.Name]; !known && l.Network.Validate() == nil {
 			s.Apply(overlay.Update{Networks: []overlay.Network{l.Network}})
+		}
+		for _, b := range l.Blocks { // the host's own
+			s.Apply(overlay.Update{Blocks: []overlay.Block{{Network: l.Network.Name, Prefix: b, Node: id.Node, Token: id.Token}}})
 		}
 	}
 	return s, err

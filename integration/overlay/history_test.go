@@ -1,0 +1,343 @@
+package overlay
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/berth-cni/berth/integration/cluster"
+)
+
+// outage is how long a store is empty: as the environment says, or shorter than the time
+// after which agents give back what it has lost.
+func outage(t testing.TB) time.Duration {
+	d := 4 * time.Second
+	if text := os.Getenv("BERTH_TEST_OUTAGE"); text != "" {
+		var err error
+		d, err = time.ParseDuration(text)
+		must(t, err)
+	}
+	return d
+}
+
+// ring sends 1,000 datagrams a second from each place to the next one, by IPv4.
+type ring struct {
+	b     *bed
+	flows []*cluster.Flow
+}
+
+func (b *bed) ring(places ...*place) *ring {
+	b.t.Helper()
+	r := &ring{b: b}
+	for i, from := range places {
+		to := places[(i+1)%len(places)]
+		f, err := cluster.StartFlow(from, to, to.addrs[0], time.Millisecond)
+		must(b.t, err)
+		r.flows = append(r.flows, f)
+	}
+	return r
+}
+
+// whole ends the traffic and fails the test unless nothing was lost.
+func (r *ring) whole(what string) {
+	r.b.t.Helper()
+	sent, lost, longest := 0, 0, time.Duration(0)
+	for _, f := range r.flows {
+		x := f.Stop()
+		sent, lost, longest = sent+x.Sent, lost+x.Lost(), max(longest, x.Longest)
+		if x.Lost() != 0 || x.Err != nil {
+			r.b.t.Errorf("%s: %v", what, x)
+		}
+	}
+	r.b.t.Logf("%s: %d datagrams sent, %d lost, nothing for %v at most", what, sent, lost, longest.Round(time.Millisecond))
+}
+
+// places are a container on each host.
+func (b *bed) places(network string) (all []*place) {
+	for _, h := range b.Hosts {
+		all = append(all, b.container(h, network+"-"+h.Name, network))
+	}
+	return all
+}
+
+// identities are what has to outlive a store: the networks' IDs, the nodes' tokens, the
+// blocks' owners.
+func (b *bed) identities() map[string]string {
+	b.t.Helper()
+	keys, err := b.store.Keys("/berth/v1/")
+	must(b.t, err)
+	all := map[string]string{}
+	for k, v := range keys {
+		var x struct{ ID, Token, Node string }
+		family, _, _ := strings.Cut(strings.TrimPrefix(k, "/berth/v1/"), "/")
+		if !slices.Contains([]string{"networks", "nodes", "blocks"}, family) {
+			continue
+		}
+		if err := json.Unmarshal([]byte(v), &x); err != nil {
+			b.t.Errorf("%s: %v", k, err)
+		}
+		all[k] = x.ID + x.Token + x.Node
+	}
+	return all
+}
+
+// hasAll waits until the store has all that it had.
+func (b *bed) hasAll(what string, before map[string]string) {
+	b.t.Helper()
+	took := b.eventually(40*time.Second, func() error {
+		var missing []string
+		now := b.identities()
+		for k, v := range before {
+			if now[k] != v {
+				missing = append(missing, fmt.Sprintf("%s: %q, was %q", k, now[k], v))
+			}
+		}
+		if len(missing) > 0 {
+			slices.Sort(missing)
+			return fmt.Errorf("%s: %s", what, strings.Join(missing, "\n"))
+		}
+		return nil
+	})
+	b.t.Logf("%s: all back after %v", what, took.Round(100*time.Millisecond))
+}
+
+// unbroken waits until no agent says that the store has lost anything.
+func (b *bed) unbroken() {
+	b.t.Helper()
+	b.eventually(40*time.Second, func() error {
+		for h, a := range b.agents {
+			m, err := a.Metrics()
+			if err != nil {
+				return err
+			}
+			for _, name := range []string{"berth_store_broken", "berth_store_lost_networks", "berth_store_lost_nodes", "berth_store_lost_blocks"} {
+				if m[name] != 0 {
+					return fmt.Errorf("%s of %s is %v", name, h.Name, m[name])
+				}
+			}
+		}
+		return nil
+	})
+}
+
+// says waits until berth doctor of a host says something.
+func (b *bed) says(h *cluster.Host, text string) {
+	b.t.Helper()
+	b.eventually(patience, func() error {
+		out, err := h.Berth(append([]string{"doctor"}, b.where()...)...)
+		if said := out + fmt.Sprint(err); !strings.Contains(said, text) {
+			return fmt.Errorf("berth doctor does not say %q:\n%s", text, said)
+		}
+		return nil
+	})
+}
+
+// TestStoreEmpty: the store comes back empty, and later as it was. Nothing is lost, and
+// containers are added meanwhile.
+func TestStoreEmpty(t *testing.T) {
+	b := newBed(t, 4, options{})
+	all := b.places("blue")
+	before := b.identities()
+	r := b.ring(all...)
+	b.store.Stop()
+	must(t, b.store.Copy("right"))
+	must(t, b.store.Replace(""))
+	must(t, b.store.Start())
+	time.Sleep(outage(t) / 2)
+	b.says(b.Hosts[1], "berth network restore")
+	must(t, reach(b.container(b.Hosts[0], "meanwhile"), all[2]))
+	time.Sleep(outage(t) / 2)
+	b.store.Stop()
+	must(t, b.store.Replace("right"))
+	must(t, b.store.Start())
+	b.hasAll("the right data put back", before)
+	b.unbroken()
+	b.settled()
+	r.whole(fmt.Sprintf("store empty for %v, and back", outage(t)))
+	if now := b.identities(); !maps.Equal(now, before) {
+		t.Errorf("the store has %v, and had %v", now, before)
+	}
+	b.reaches(all...)
+}
+
+// TestStoreGivenBack: the store stays empty. The hosts give back what it had, and a new
+// host joins them.
+func TestStoreGivenBack(t *testing.T) {
+	b := newBed(t, 3, options{})
+	all := b.places("blue")
+	before := b.identities()
+	r := b.ring(all...)
+	// One host is gone meanwhile: the others know it.
+	gone := b.Hosts[2]
+	b.agents[gone].Kill()
+	b.store.Stop()
+	must(t, b.store.Replace(""))
+	must(t, b.store.Start())
+	b.hasAll("given back by the agents", before)
+	must(t, b.agents[gone].Start())
+	b.unbroken()
+	d, err := b.Host("d", 9)
+	must(t, err)
+	b.start(d)
+	b.settled()
+	r.whole("store empty for good")
+	b.reaches(append(all, b.container(d, "late"))...)
+}
+
+// TestStoreRestore: one command on one host gives an empty store all that it had.
+func TestStoreRestore(t *testing.T) {
+	b := newBed(t, 3, options{})
+	b.create("red", "--subnet", "10.43.0.0/16")
+	b.settledAll("red")
+	all := append(b.places("blue"), b.places("red")[0])
+	b.eventually(patience, func() error { // what was used has been told
+		if keys, err := b.store.Keys("/berth/v1/blocks/"); err != nil || strings.Count(fmt.Sprint(keys), `"used":true`) != 9 {
+			return fmt.Errorf("%v, %v", keys, err)
+		}
+		return nil
+	})
+	before := b.identities()
+	r := b.ring(all[:3]...)
+	b.store.Stop()
+	must(t, b.store.Replace(""))
+	must(t, b.store.Start())
+	dry := b.berth("network", "restore", "--dry-run")
+	if !strings.Contains(dry, "network blue\n") || !strings.Contains(dry, "network red\n") {
+		t.Errorf("would give back:\n%s", dry)
+	}
+	if keys := b.keys("networks"); keys != "" {
+		t.Errorf("a dry run has written %s", keys)
+	}
+	b.berth("network", "restore", "red")
+	if keys := b.keys("networks"); strings.Contains(keys, "blue") || !strings.Contains(keys, "red") {
+		t.Errorf("red alone was asked for: %s", keys)
+	}
+	b.berth("network", "restore")
+	b.hasAll("given back by a command", before)
+	b.unbroken()
+	b.settled()
+	r.whole("store given back by a command")
+	// Nothing is to be done any more.
+	if out := b.berth("network", "restore"); !strings.Contains(out, "has all") {
+		t.Errorf("again:\n%s", out)
+	}
+}
+
+// TestStoreBackup: a backup from before a network was made is restored. The network
+// stays, and comes back into the store; one that was removed since does not.
+func TestStoreBackup(t *testing.T) {
+	b := newBed(t, 3, options{})
+	b.create("old", "--subnet", "10.44.0.0/16")
+	b.settledAll("old")
+	must(t, b.store.Snapshot("backup"))
+	b.berth("network", "rm", "old")
+	b.networks = []string{"blue"}
+	b.create("red", "--subnet", "10.43.0.0/16")
+	b.settledAll("red")
+	blue, red := b.places("blue"), b.places("red")
+	before := b.identities()
+	r, r2 := b.ring(blue...), b.ring(red...)
+	b.store.Stop()
+	must(t, b.store.RestoreSnapshot("backup"))
+	must(t, b.store.Start())
+	b.hasAll("backup restored", before)
+	b.unbroken()
+	b.settled()
+	r.whole("old backup restored, a network from before it")
+	r2.whole("old backup restored, a network from after it")
+	if keys := b.keys("networks"); strings.Contains(keys, "/old") {
+		t.Errorf("a network that was removed is back: %s", keys)
+	}
+	for _, h := range b.Hosts {
+		b.eventually(patience, func() error {
+			if b.network(h, "old").Status() == nil {
+				return fmt.Errorf("%s: a network that was removed can be added to", h.Name)
+			}
+			return nil
+		})
+	}
+}
+
+// TestStoreSwapped: the data of before come back under the watches, and go on to a higher
+// revision: the same cluster, without what was made since.
+func TestStoreSwapped(t *testing.T) {
+	b := newBed(t, 3, options{})
+	b.store.Stop()
+	must(t, b.store.Copy("early"))
+	must(t, b.store.Start())
+	b.create("red", "--subnet", "10.43.0.0/16")
+	b.settledAll("red")
+	blue, red := b.places("blue"), b.places("red")
+	before := b.identities()
+	r, r2 := b.ring(blue...), b.ring(red...)
+	b.store.Stop()
+	must(t, b.store.Replace("early"))
+	must(t, b.store.WriteHidden(100))
+	must(t, b.store.Start())
+	b.hasAll("older data swapped in", before)
+	b.unbroken()
+	b.settled()
+	r.whole("older data swapped in, a network from before")
+	r2.whole("older data swapped in, a network from after")
+}
+
+// TestRemovedUnderContainers: a network is removed without force although containers are
+// on it, of which the store did not know yet. It goes on until they have left.
+func TestRemovedUnderContainers(t *testing.T) {
+	b := newBed(t, 3, options{create: []string{"--subnet", "10.42.0.0/16"}})
+	for _, h := range b.Hosts[:2] {
+		must(t, b.agents[h].Stop()) // nobody says that the blocks are used
+	}
+	one, two := b.container(b.Hosts[0], "one"), b.container(b.Hosts[1], "two")
+	r := b.ring(one, two)
+	if out, err := b.Hosts[2].Berth(append([]string{"network", "rm", "blue"}, b.where()...)...); err != nil {
+		t.Fatalf("%s: %v", out, err)
+	}
+	for _, h := range b.Hosts[:2] {
+		must(t, b.agents[h].Launch())
+	}
+	b.says(b.Hosts[0], "network blue was removed by")
+	time.Sleep(time.Second)
+	must(t, b.agents[b.Hosts[0]].Stop()) // and over a restart
+	must(t, b.agents[b.Hosts[0]].Launch())
+	time.Sleep(time.Second)
+	r.whole("network removed under containers")
+	c, err := b.Hosts[0].Container("late")
+	must(t, err)
+	if _, err := b.network(b.Hosts[0], "blue").Add(c); err == nil {
+		t.Error("ADD to a network that was removed")
+	}
+	for _, p := range []*place{one, two} {
+		must(t, b.network(p.host, "blue").Del(p.Container))
+	}
+	for _, h := range b.Hosts {
+		b.eventually(2*patience, func() error {
+			out, err := h.Output("ip", "-br", "link")
+			if err != nil || strings.Contains(out, "4097") {
+				return fmt.Errorf("%s still has devices of the network: %s, %v", h.Name, out, err)
+			}
+			return nil
+		})
+	}
+}
+
+// TestRemovedByForce: with force a network is cut at once, and its bridge stays for the
+// containers that are there.
+func TestRemovedByForce(t *testing.T) {
+	b := newBed(t, 2, options{create: []string{"--subnet", "10.42.0.0/16"}})
+	one, two, near := b.container(b.Hosts[0], "one"), b.container(b.Hosts[1], "two"), b.container(b.Hosts[0], "near")
+	b.reaches(one, two, near)
+	b.berth("network", "rm", "--force", "blue")
+	b.eventually(patience, func() error {
+		if reach(one, two) == nil {
+			return fmt.Errorf("hosts still reach each other")
+		}
+		return nil
+	})
+	b.reaches(one, near)
+}

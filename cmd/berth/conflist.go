@@ -86,7 +86,7 @@ func (p *program) awaitNetwork(ctx context.Context, name string) {
 	for tick := time.NewTicker(20 * time.Millisecond); ; {
 		local, err := overlay.ReadLocal(p.networks().DataDir, name)
 		if err == nil {
-			err = local.Ready()
+			err = local.Ready(p.hostStore().Dir())
 		}
 		if err == nil {
 			return

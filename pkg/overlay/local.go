@@ -39,6 +39,9 @@ type Identity struct {
 	// Refused is why the store did not take the host for this node when it was last
 	// asked; empty: it did.
 	Refused string `json:"refused,omitempty"`
+	// Instance is the run of the host ([Instance]) in which the identity was confirmed
+	// last; empty in what an earlier version wrote.
+	Instance string `json:"instance,omitempty"`
 }
 
 // What [Local.Refused] begins with, where it is not about the host's identity.
@@ -60,12 +63,18 @@ type Local struct {
 	Lost []netip.Prefix `json:"lost,omitempty"`
 	// Refused says why nothing may be added: the blocks may be another host's.
 	Refused string `json:"refused,omitempty"`
+	// Instance is that of the [Identity].
+	Instance string `json:"instance,omitempty"`
 }
 
-// Ready tells why no container of this host can be attached to the network; nil: one can.
-func (l *Local) Ready() error {
+// Ready tells why no container of this host, whose state folder it is, can be attached to
+// the network; nil: one can.
+func (l *Local) Ready(stateDir string) error {
 	if l.Refused != "" {
 		return fmt.Errorf("nothing can be added on this host: %s", l.Refused)
+	}
+	if err := l.confirmed(stateDir); err != nil {
+		return err
 	}
 	for _, s := range l.Network.Subnets {
 		if !slices.ContainsFunc(l.Blocks, s.Overlaps) {

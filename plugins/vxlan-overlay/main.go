@@ -71,7 +71,7 @@ func (c *config) local() (*overlay.Local, error) {
 	case err != nil:
 		return nil, fmt.Errorf("network %q: %w", c.Name, err)
 	}
-	if err := local.Ready(); err != nil {
+	if err := local.Ready(attach.New("", nil).Dir()); err != nil {
 		return nil, cni.Later(fmt.Errorf("network %q: %w", c.Name, err))
 	}
 	return local, nil

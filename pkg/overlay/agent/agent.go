@@ -71,18 +71,21 @@ type Agent struct {
 	rebooted   bool           // at the agent's start the kernel had nothing of the overlay
 	registered bool           // the store knows this host by its name
 	refused    string         // why the host must not use its blocks
-	away       storeAway
-	host       *vxlan.Host
-	nets       map[string]*network
-	pending    map[claimKey]bool
-	rejected   map[overlay.BlockKey]time.Time // taken, though the watch has not said so yet
-	saved      savedState
-	giving     giving // back to the store what it has lost
-	fw         *hostFirewall
-	probes     *probes
-	routes     []link.HostRoute // of the host, while all networks are reconciled
-	count      counters
-	counting   bool // leases, beside the loop
+	// unconfirmed: they are refused since nobody has said, in this run of the host, whose
+	// they are.
+	unconfirmed bool
+	away        storeAway
+	host        *vxlan.Host
+	nets        map[string]*network
+	pending     map[claimKey]bool
+	rejected    map[overlay.BlockKey]time.Time // taken, though the watch has not said so yet
+	saved       savedState
+	giving      giving // back to the store what it has lost
+	fw          *hostFirewall
+	probes      *probes
+	routes      []link.HostRoute // of the host, while all networks are reconciled
+	count       counters
+	counting    bool // leases, beside the loop
 }
 
 // counters are for the metrics: how often since the start.
@@ -253,6 +256,7 @@ func (a *Agent) apply(u overlay.Update) {
 			a.Log.Warn("the store is away; traffic and local ADDs go on", "error", u.Err)
 		}
 		a.away.err = u.Err
+		a.cutOff()
 		return
 	}
 	if a.away.err != nil {
@@ -274,6 +278,7 @@ func (a *Agent) follow(u overlay.Update) {
 	a.saved.dirty = a.saved.dirty || a.matters(u)
 	family := a.state.Family()
 	a.state.Apply(u)
+	a.look()
 	if first := u.Full && !a.fresh; first || a.state.Family() != family {
 		a.known, a.fresh = a.known || first, a.fresh || first
 		a.checkUnderlay()

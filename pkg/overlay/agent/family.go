@@ -34,7 +34,7 @@ func (a *Agent) awaitUnderlay(ctx context.Context) bool {
 		agreed.Apply(u)
 	}
 	told := ""
-	for {
+	for tries := 0; ; tries++ {
 		all, err := findUnderlays(a.Underlay, netip.Addr{})
 		if err == nil {
 			a.underlay, a.lacks = choose(all, agreed.Family()), nil
@@ -45,11 +45,18 @@ func (a *Agent) awaitUnderlay(ctx context.Context) bool {
 			a.Log.Error("waiting for the underlay", "error", err)
 		}
 		a.lacks = &lacking{err: err}
+		if tries == enough { // the store is not reached without
+			a.cutOff()
+		}
 		if !a.answer(ctx, time.Second) {
 			return false
 		}
 	}
 }
+
+// enough is how often the underlay is looked for, once a second, before a host that has
+// booted goes on without.
+const enough = 5
 
 // answer does what the loop does but compare, for some time. It reports whether the
 // context goes on.

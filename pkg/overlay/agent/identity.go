@@ -37,8 +37,7 @@ func (a *Agent) identify() error {
 		a.refused = id.Refused
 	}
 	a.id = id
-	a.instance, err = instance(a.StateDir)
-	return err
+	return a.enter()
 }
 
 // hardware names the machine: its firmware's number, as far as it has one.
@@ -49,21 +48,6 @@ func hardware() string {
 		}
 	}
 	return ""
-}
-
-// instance names this host since its boot: the file is on tmpfs, which no copy of
-// the disk has.
-func instance(stateDir string) (string, error) {
-	path := filepath.Join(stateDir, "agent-instance")
-	data, err := os.ReadFile(path)
-	if err == nil && len(data) > 0 {
-		return string(data), nil
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return "", err
-	}
-	id := rand.Text()
-	return id, os.WriteFile(path, []byte(id), 0o600)
 }
 
 // register has the store know this host, and again when the host's address changes
@@ -128,20 +112,14 @@ func (a *Agent) node() overlay.Node {
 // accepted: the name is ours.
 func (a *Agent) accepted() {
 	a.count.registrations++
-	a.registered, a.refused = true, ""
+	a.registered = true
 	a.Log.Info("the store knows this host", "node", a.id.Node, "address", a.underlay.addr)
-	if now := hardware(); !a.id.Registered || a.id.Hardware != now || a.id.Refused != "" {
-		a.id.Registered, a.id.Hardware, a.id.Refused = true, now, ""
-		if err := a.id.Write(a.DataDir); err != nil {
-			a.Log.Error("write down who this host is", "error", err)
-		}
-	}
-	a.reconcile()
+	a.id.Registered, a.id.Hardware = true, hardware()
+	a.confirm()
 	a.claimAll()
 }
 
-// deny stops the use of the blocks when the name is another host's. What runs is
-// left alone.
+// deny refuses the host when the name is another one's.
 func (a *Agent) deny(err error) {
 	var conflict *overlay.ConflictError
 	if !errors.As(err, &conflict) {
@@ -149,15 +127,18 @@ func (a *Agent) deny(err error) {
 		return
 	}
 	a.registered = false
-	if a.refused != err.Error() {
-		a.Log.Error("this host is refused: nothing can be added on it", "error", err)
+	a.refuse(err.Error())
+}
+
+// refuse stops the use of the blocks. What runs is left alone.
+func (a *Agent) refuse(why string) {
+	if a.refused != why {
+		a.Log.Error("this host is refused: nothing can be added on it", "error", why)
 	}
-	a.refused = err.Error()
-	if a.id.Refused != a.refused { // a restart while the store is away is no pardon
-		a.id.Refused = a.refused
-		if err := a.id.Write(a.DataDir); err != nil {
-			a.Log.Error("write down who this host is", "error", err)
-		}
+	a.refused, a.unconfirmed = why, false
+	if a.id.Refused != why { // a restart while the store is away is no pardon
+		a.id.Refused = why
+		a.writeIdentity()
 	}
 	a.reconcile()
 }
@@ -167,9 +148,7 @@ func (a *Agent) deny(err error) {
 func (a *Agent) removed() {
 	a.Log.Warn("this host was removed from the store: it comes again as a new one", "node", a.id.Node)
 	a.id.Token, a.id.Registered = rand.Text(), false
-	if err := a.id.Write(a.DataDir); err != nil {
-		a.Log.Error("write down who this host is", "error", err)
-	}
+	a.writeIdentity()
 }
 
 // lose: the store says, later, that the name is not ours any more.

@@ -75,11 +75,13 @@ func StartFlow(from, to Place, address netip.Addr, every time.Duration) (*Flow, 
 	return f, nil
 }
 
-// datagram is the size of one, in bytes; its number is in the first eight.
+// datagram is the size of one, in bytes; its number is in the first eight, [Marker]
+// behind it.
 const datagram = 64
 
 func (f *Flow) sender() {
 	b := make([]byte, datagram)
+	copy(b[8:], Marker)
 	tick := time.NewTicker(f.every)
 	defer tick.Stop()
 	for n := 0; ; n++ {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/berth-cni/berth/integration/cluster"
 	"github.com/berth-cni/berth/integration/screen"
 	"github.com/berth-cni/berth/pkg/overlay"
 )
@@ -59,16 +60,24 @@ func (l *lab) showNetwork() error {
 	if err := l.start(l.hosts()...); err != nil {
 		return err
 	}
+	if err := l.learnNetwork(); err != nil {
+		return err
+	}
+	if _, err := until(settleTime, l.acquainted); err != nil {
+		return err
+	}
 	took := time.Since(start)
-	l.Fast(took < 5*time.Second, "three agents are ready, %s after they were started", ms(took))
+	l.Fast(took < 5*time.Second, "three agents are ready and know each other, %s after they were started", ms(took))
 	l.Space()
 	if err := l.showNodes(); err != nil {
 		return err
 	}
 	l.Space()
-	if err := l.showConflist(); err != nil {
-		return err
-	}
+	return l.showConflist()
+}
+
+// learnNetwork reads what a host knows of the network.
+func (l *lab) learnNetwork() error {
 	return l.oslo.Do(func() error {
 		local, err := overlay.ReadLocal(overlay.DefaultDataDir, network)
 		if err == nil {
@@ -76,6 +85,33 @@ func (l *lab) showNetwork() error {
 		}
 		return err
 	})
+}
+
+// acquainted returns nil when every host has the way to all others. An agent is ready before
+// that: it knows of the others what the store has told.
+func (l *lab) acquainted() error {
+	var peers []cluster.Peer
+	for _, h := range l.hosts() {
+		p, err := h.Peer(network, false)
+		if err != nil {
+			return err
+		}
+		peers = append(peers, p)
+	}
+	for i, h := range l.hosts() {
+		got, err := h.Overlay(l.blue)
+		if err != nil {
+			return err
+		}
+		if diff := cluster.Wanted(l.blue, peers[i], peers).Diff(got); len(diff) > 0 {
+			return fmt.Errorf("%s: %v", h.Name, diff)
+		}
+		// The firewall's part comes right behind, before the agent answers.
+		if _, err := l.agents[h].Metrics(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // showConflist shows what a runtime reads. There is one such file for all hosts.

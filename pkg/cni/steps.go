@@ -38,6 +38,8 @@ func Decode(kind string) attach.Step {
 		return &firewall.Forward{}
 	case "spoof":
 		return &firewall.Spoof{}
+	case "confined":
+		return &firewall.Confined{}
 	case "hairpin":
 		return &firewall.Hairpin{}
 	case "firewall":

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"strings"
 
 	"github.com/berth-cni/berth/pkg/internal/netlink"
 	"github.com/berth-cni/berth/pkg/internal/nftnl"
@@ -72,12 +73,15 @@ func damages(m netlink.Message) bool {
 	case nftnl.NewChain:
 		return name == "filter" && watched[text(unix.NFTA_CHAIN_NAME)]
 	case nftnl.DelRule:
-		return name == TableName || name == firewalldTable || name == "filter" && watched[text(unix.NFTA_RULE_CHAIN)]
+		return mine(name) || name == firewalldTable || name == "filter" && watched[text(unix.NFTA_RULE_CHAIN)]
 	case nftnl.DelTable, nftnl.DelChain, nftnl.DelSet:
-		return name == TableName || name == firewalldTable
+		return mine(name) || name == firewalldTable
 	}
 	return false
 }
+
+// mine tells our tables by their names.
+func mine(table string) bool { return table == TableName || strings.HasPrefix(table, confinedPrefix) }
 
 // noElements drops what begins with a change of elements or tells of a generation.
 // The kernel puts messages of one transaction into one buffer, in their order

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/netip"
+	"slices"
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/cni"
@@ -55,6 +56,9 @@ func (c *config) Plan(r *cni.Request) ([]attach.Step, error) {
 			NoICC: n.NoICC, MACSpoofCheck: c.MACSpoofCheck, DAD: c.EnableDAD, AcceptRA: r.AcceptRA(blocks)},
 		rules,
 		&firewall.Hairpin{Backend: rules.Backend, Bridge: n.Bridge()},
+	}
+	if n.Encrypted { // before an address could be reached
+		steps = slices.Insert(steps, 1, attach.Step(&firewall.Confined{Device: n.Device(), Bridge: n.Bridge(), Subnets: n.Subnets}))
 	}
 	if c.IPSpoofCheck {
 		steps = append(steps, &firewall.Spoof{})
@@ -113,7 +117,7 @@ func (c *config) Verify(_ *cni.Request, a *attach.Attachment) error {
 	}
 	var errs []error
 	if up, err := link.Up(local.Network.Device()); err != nil || !up {
-		errs = append(errs, fmt.Errorf("the VXLAN device %s is not up: does 'berth agent' run?", local.Network.Device()), err)
+		errs = append(errs, fmt.Errorf("the device %s is not up: does 'berth agent' run?", local.Network.Device()), err)
 	}
 	for _, addr := range a.Addresses {
 		if !owned(local, addr.Prefix.Addr()) {

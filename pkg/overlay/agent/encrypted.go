@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/berth-cni/berth/pkg/firewall"
 	"github.com/berth-cni/berth/pkg/overlay"
 	"github.com/berth-cni/berth/pkg/overlay/wireguard"
 )
@@ -25,8 +26,12 @@ func (a *Agent) publicKey() string {
 	return a.key.Public().String()
 }
 
-// tunnel is what carries an encrypted network, with the keys as they are now.
-func (a *Agent) tunnel(n *network) (*wireguard.Tunnel, error) {
+// encrypt returns what carries an encrypted network, with the keys as they are now. The
+// network is confined to it before anything can be sent.
+func (a *Agent) encrypt(n *network) (*wireguard.Tunnel, error) {
+	if err := confine(n).Add(a.ctx, nil); err != nil {
+		return nil, err
+	}
 	if a.keyErr != nil {
 		return nil, a.keyErr
 	}
@@ -39,6 +44,43 @@ func (a *Agent) tunnel(n *network) (*wireguard.Tunnel, error) {
 	}
 	n.tunnel.Set(a.key, preshared, n.def().UDPPort())
 	return n.tunnel, nil
+}
+
+// syncAgain compares an encrypted network again where the tunnel has left something for
+// later.
+func (a *Agent) syncAgain(n *network) {
+	if n.tunnel == nil {
+		return
+	}
+	wait := n.tunnel.Waits()
+	if wait == 0 {
+		return
+	}
+	a.workers.Go(func() {
+		sleep(a.ctx, wait)
+		a.do(a.ctx, func() {
+			if n.plane != nil && n.tunnel.Waits() > 0 {
+				a.sync(n)
+			}
+		})
+	})
+}
+
+// confine is the rule that an encrypted network goes by.
+func confine(n *network) *firewall.Confined {
+	def := n.def()
+	return &firewall.Confined{Device: def.Device(), Bridge: def.Bridge(), Subnets: def.Subnets}
+}
+
+// confined are the host's encrypted networks: also those without a device, and those that
+// went and have containers yet.
+func (a *Agent) confined() (all []firewall.Confined) {
+	for _, n := range a.nets {
+		if n.def().Encrypted {
+			all = append(all, *confine(n))
+		}
+	}
+	return all
 }
 
 // peerKey is a node's public key; zero for none.

@@ -75,7 +75,8 @@ func (f *hostFirewall) sync() {
 	if f.a.Probe && len(ports) > 0 {
 		ports = append(ports, probe.Port)
 	}
-	err := errors.Join(firewall.SyncTunnels(f.a.ctx, f.backend, tunnels, all), firewall.Admit(f.a.ctx, ports))
+	err := errors.Join(firewall.SyncTunnels(f.a.ctx, f.backend, tunnels, all), firewall.Admit(f.a.ctx, ports),
+		firewall.SyncConfined(f.a.ctx, f.a.confined()))
 	if !f.tidy && f.backend == firewall.NFTables {
 		f.tidy = true // once: iptables is a program to run
 		err = errors.Join(err, firewall.ForgetIPTables(f.a.ctx, all))

@@ -110,7 +110,7 @@ func (a *Agent) ensure(name string, conflict error) {
 func (a *Agent) program(n *network) (err error) {
 	device := a.device(n)
 	if n.def().Encrypted {
-		if device.Tunnel, err = a.tunnel(n); err != nil {
+		if device.Tunnel, err = a.encrypt(n); err != nil {
 			n.broken = err.Error()
 			return err
 		}
@@ -272,6 +272,7 @@ func (a *Agent) sync(n *network) vxlan.Changes {
 	if changes.Total() > 0 {
 		a.Log.Info("kernel brought to what is wanted", "network", n.def().Name, "changes", changes.String())
 	}
+	a.syncAgain(n)
 	a.probes.listen(n)
 	return changes
 }

@@ -94,6 +94,7 @@ func (a *Agent) peer(p pair) {
 	if err != nil {
 		a.Log.Error("program the kernel for a peer", "network", p.network, "node", p.node, "error", err)
 	}
+	a.syncAgain(n)
 	if ok {
 		a.probes.addPeer(n, want)
 	} else {

@@ -81,6 +81,7 @@ type stream struct {
 
 	pending  map[string]*mvccpb.Event
 	since    time.Time // the first of pending
+	told     time.Time // when changes were last told
 	revision int64     // up to which pending is everything
 }
 
@@ -113,7 +114,7 @@ func (st *stream) serve(at place, started func() error, changed func(map[string]
 	defer quiet.Stop()
 	flush := func() {
 		changed(st.pending, st.revision)
-		st.pending = nil
+		st.pending, st.told = nil, time.Now()
 	}
 	take := func(r *pb.WatchResponse, ok bool) error {
 		if !ok {
@@ -137,7 +138,11 @@ func (st *stream) serve(at place, started func() error, changed func(map[string]
 	for {
 		var due <-chan time.Time
 		if st.pending != nil {
-			quiet.Reset(max(0, min(settle, settleMost-time.Since(st.since))))
+			wait := min(settle, settleMost-time.Since(st.since))
+			if st.since.Sub(st.told) > settleMost { // after a rest the first change is told at once
+				wait = 0
+			}
+			quiet.Reset(max(0, wait))
 			due = quiet.C
 		}
 		var err error

@@ -16,7 +16,8 @@ import (
 
 const (
 	// A burst of changes is one update, once there was nothing new for settle, or
-	// after settleMost, or at burst keys.
+	// after settleMost, or at burst keys. The first change after a rest of settleMost is
+	// told at once.
 	settle     = 10 * time.Millisecond
 	settleMost = 100 * time.Millisecond
 	burst      = 4096

@@ -19,6 +19,7 @@ import (
 // Make is of [vxlan.Tunnel].
 func (t *Tunnel) Make(name string, mtu int) error {
 	clear(t.endpoints)
+	clear(t.added)
 	c, err := rtnl.Dial()
 	if err != nil {
 		return err

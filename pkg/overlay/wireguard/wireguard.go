@@ -8,6 +8,7 @@
 package wireguard
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"maps"
@@ -22,6 +23,12 @@ import (
 // before the first packet, and a host whose device was made anew is heard at once.
 const keepalive = 25
 
+// turn is how long the host of a pair whose public key is the larger one leaves it to the
+// other to begin. Where both begin at the same time, each drops what it began for what the
+// other did, and nothing comes of either for 5 s (handshake_response in
+// drivers/net/wireguard/noise.c wants the state that its own initiation left).
+const turn = 150 * time.Millisecond
+
 // Tunnel is the device of one network. It implements [vxlan.Tunnel].
 type Tunnel struct {
 	// Command starts the process in user space, which calls [Serve] with the name of the
@@ -29,8 +36,10 @@ type Tunnel struct {
 	Command []string
 
 	private   Key
+	public    Key
 	preshared Key // zero: none
 	port      int
+	added     map[Key]time.Time      // when peers came that are not begun with yet
 	kind      string                 // of the link, as it was last seen
 	endpoints map[Key]netip.AddrPort // as they were last set
 }
@@ -38,7 +47,16 @@ type Tunnel struct {
 // Set says by which key and on which UDP port the host takes part, and the network's
 // pre-shared key, zero for none. [vxlan.Plane.Sync] makes it so.
 func (t *Tunnel) Set(private, preshared Key, port int) {
-	t.private, t.preshared, t.port = private, preshared, port
+	t.private, t.public, t.preshared, t.port = private, private.Public(), preshared, port
+}
+
+// Waits tells how long it takes until [vxlan.Plane.Sync] has something more to do, which
+// is to begin with peers whose turn it was; 0: it has not.
+func (t *Tunnel) Waits() time.Duration {
+	if len(t.added) == 0 {
+		return 0
+	}
+	return turn
 }
 
 // Kind is of [vxlan.Tunnel].
@@ -121,7 +139,7 @@ func (t *Tunnel) Sync(name string, peers []vxlan.TunnelPeer) (int, error) {
 	for key := range have.peers {
 		if wanted[key] == nil {
 			c.peers = append(c.peers, peerChange{key: key, remove: true})
-			delete(t.endpoints, key)
+			t.forget(key)
 		}
 	}
 	for key, p := range wanted {
@@ -144,10 +162,9 @@ func (t *Tunnel) Sync(name string, peers []vxlan.TunnelPeer) (int, error) {
 func (t *Tunnel) distinct(peers []vxlan.TunnelPeer) (map[Key]*vxlan.TunnelPeer, error) {
 	var errs []error
 	all := map[Key]*vxlan.TunnelPeer{}
-	own := t.private.Public()
 	for _, p := range slices.SortedFunc(slices.Values(peers), func(a, b vxlan.TunnelPeer) int { return compare(a.Name, b.Name) }) {
 		switch other := all[p.Key]; {
-		case Key(p.Key) == own:
+		case Key(p.Key) == t.public:
 			errs = append(errs, fmt.Errorf("peer %q: its public key is this host's own", p.Name))
 		case other != nil:
 			errs = append(errs, fmt.Errorf("peer %q: its public key is that of %q", p.Name, other.Name))
@@ -172,7 +189,7 @@ func (t *Tunnel) difference(have map[Key]peer, key Key, p *vxlan.TunnelPeer) (d 
 	} else {
 		t.note(key, endpoint)
 	}
-	if is.keepalive != keepalive {
+	if is.keepalive != keepalive && t.ourTurn(key) {
 		d.keepalive, differs = keepalive, true
 	}
 	for _, b := range p.Blocks {
@@ -186,6 +203,22 @@ func (t *Tunnel) difference(have map[Key]peer, key Key, p *vxlan.TunnelPeer) (d 
 		}
 	}
 	return d, differs
+}
+
+// ourTurn tells whether to begin with a peer, which is what a keepalive does.
+func (t *Tunnel) ourTurn(key Key) bool {
+	since, waits := t.added[key]
+	if bytes.Compare(t.public[:], key[:]) < 0 || waits && time.Since(since) >= turn {
+		delete(t.added, key)
+		return true
+	}
+	if !waits {
+		if t.added == nil {
+			t.added = map[Key]time.Time{}
+		}
+		t.added[key] = time.Now()
+	}
+	return false
 }
 
 func (t *Tunnel) apply(name string, c *change) error {
@@ -203,6 +236,11 @@ func (t *Tunnel) apply(name string, c *change) error {
 	return nil
 }
 
+func (t *Tunnel) forget(key Key) {
+	delete(t.endpoints, key)
+	delete(t.added, key)
+}
+
 func (t *Tunnel) note(key Key, endpoint netip.AddrPort) {
 	if t.endpoints == nil {
 		t.endpoints = map[Key]netip.AddrPort{}
@@ -212,7 +250,7 @@ func (t *Tunnel) note(key Key, endpoint netip.AddrPort) {
 
 // Put is of [vxlan.Tunnel].
 func (t *Tunnel) Put(name string, p vxlan.TunnelPeer) error {
-	if Key(p.Key) == t.private.Public() {
+	if Key(p.Key) == t.public {
 		return fmt.Errorf("peer %q: its public key is this host's own", p.Name)
 	}
 	have, err := t.configurer().get(name)
@@ -228,7 +266,7 @@ func (t *Tunnel) Put(name string, p vxlan.TunnelPeer) error {
 
 // Drop is of [vxlan.Tunnel].
 func (t *Tunnel) Drop(name string, key [32]byte) error {
-	delete(t.endpoints, key)
+	t.forget(key)
 	return t.apply(name, &change{peers: []peerChange{{key: key, remove: true}}})
 }
 

@@ -20,22 +20,31 @@ import (
 func (t *Tunnel) Make(name string, mtu int) error {
 	clear(t.endpoints)
 	clear(t.added)
+	if !t.UserSpace {
+		err := inKernel(name, mtu)
+		if err == nil {
+			t.kind = kernelKind
+		}
+		if !errors.Is(err, unix.EOPNOTSUPP) {
+			return err
+		}
+	}
+	t.kind = tunKind
+	if err := t.start(name, mtu); err != nil {
+		return fmt.Errorf("add WireGuard device %s in user space, as the kernel has no WireGuard: %w", name, err)
+	}
+	return nil
+}
+
+// inKernel makes a device of the kernel's; EOPNOTSUPP where it has no WireGuard.
+func inKernel(name string, mtu int) error {
 	c, err := rtnl.Dial()
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	err = c.Send(rtnl.NewLink(name, kernelKind, 0, nil).Uint32(unix.IFLA_MTU, uint32(mtu)))
-	if !errors.Is(err, unix.EOPNOTSUPP) {
-		t.kind = kernelKind
-		if err != nil {
-			return fmt.Errorf("add WireGuard device %s: %w", name, err)
-		}
-		return nil
-	}
-	t.kind = tunKind
-	if err := t.start(name, mtu); err != nil {
-		return fmt.Errorf("add WireGuard device %s in user space, as the kernel has no WireGuard: %w", name, err)
+	if err := c.Send(rtnl.NewLink(name, kernelKind, 0, nil).Uint32(unix.IFLA_MTU, uint32(mtu))); err != nil {
+		return fmt.Errorf("add WireGuard device %s: %w", name, err)
 	}
 	return nil
 }
@@ -85,37 +94,45 @@ func (t *Tunnel) start(name string, mtu int) error {
 // endOf ends the process that had a device of the name and has its socket yet: one that
 // hangs, or that was not done when its device was deleted.
 func endOf(name string) error {
-	conn, err := net.DialTimeout("unix", socketPath(name), patience)
-	if err != nil {
-		return nil // nobody listens
-	}
-	defer conn.Close()
-	raw, err := conn.(*net.UnixConn).SyscallConn()
-	if err != nil {
+	pid, err := owner(name)
+	if err != nil || pid == 0 {
 		return err
 	}
-	var owner *unix.Ucred
-	var credErr error
-	if err := raw.Control(func(fd uintptr) {
-		owner, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-	}); err != nil || credErr != nil {
-		return errors.Join(err, credErr)
-	}
-	line, err := os.ReadFile(filepath.Join("/proc", fmt.Sprint(owner.Pid), "cmdline"))
+	line, err := os.ReadFile(filepath.Join("/proc", fmt.Sprint(pid), "cmdline"))
 	if err != nil {
 		return nil // it has ended
 	}
 	if !slices.Contains(strings.Split(string(line), "\x00"), name) {
-		return fmt.Errorf("process %d, which is not ours, has socket %s", owner.Pid, socketPath(name))
+		return fmt.Errorf("process %d, which is not ours, has socket %s", pid, socketPath(name))
 	}
-	if err := unix.Kill(int(owner.Pid), unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
-		return fmt.Errorf("end process %d, which has socket %s: %w", owner.Pid, socketPath(name), err)
+	if err := unix.Kill(pid, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("end process %d, which has socket %s: %w", pid, socketPath(name), err)
 	}
 	for range 100 { // its device goes with it
-		if unix.Kill(int(owner.Pid), 0) != nil {
+		if unix.Kill(pid, 0) != nil {
 			break
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
 	return nil
+}
+
+// owner is the process that listens on a device's socket; 0: nobody does.
+func owner(name string) (int, error) {
+	conn, err := net.DialTimeout("unix", socketPath(name), patience)
+	if err != nil {
+		return 0, nil // nobody listens
+	}
+	defer conn.Close()
+	raw, err := conn.(*net.UnixConn).SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var cred *unix.Ucred
+	var credErr error
+	err = raw.Control(func(fd uintptr) { cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
+	if err := errors.Join(err, credErr); err != nil {
+		return 0, fmt.Errorf("owner of socket %s: %w", socketPath(name), err)
+	}
+	return int(cred.Pid), nil
 }

@@ -34,6 +34,8 @@ type Tunnel struct {
 	// Command starts the process in user space, which calls [Serve] with the name of the
 	// device that is appended; where the kernel has no WireGuard.
 	Command []string
+	// UserSpace has such a process have the device whatever the kernel has.
+	UserSpace bool
 
 	private   Key
 	public    Key

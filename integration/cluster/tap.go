@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -70,15 +71,20 @@ func (c *Cluster) Tap(keep func(frame []byte) bool, inner ...netip.Prefix) (*Tap
 
 func (t *Tap) listen(stop <-chan struct{}, inner []netip.Prefix) {
 	buf := make([]byte, 1<<16)
+	var end time.Time // of what was on its way when it was stopped
 	for {
 		n, _, err := unix.Recvfrom(t.fd, buf, 0)
 		if err == nil {
 			t.see(buf[:n], inner)
-			continue
 		}
 		select {
 		case <-stop:
-			return
+			if end.IsZero() {
+				end = time.Now().Add(onTheirWay)
+			}
+			if err != nil || time.Now().After(end) {
+				return
+			}
 		default:
 		}
 	}
@@ -138,7 +144,8 @@ func (t *Tap) Stop() TapReport {
 	return t.report
 }
 
-// Send puts frames on the wire as they are, as if the host had sent them.
+// Send puts frames on the wire as they are, but for their sender's MAC, which is the
+// host's: the switch would learn another.
 func (h *Host) Send(frames ...[]byte) error {
 	return h.Do(func() error {
 		fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
@@ -151,6 +158,7 @@ func (h *Host) Send(frames ...[]byte) error {
 			return err
 		}
 		for _, f := range frames {
+			f = slices.Concat(f[:6], dev.HardwareAddr, f[12:])
 			if err := unix.Sendto(fd, f, 0, &unix.SockaddrLinklayer{Ifindex: dev.Index}); err != nil {
 				return fmt.Errorf("send a frame of %d bytes: %w", len(f), err)
 			}

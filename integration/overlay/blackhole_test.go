@@ -111,7 +111,8 @@ type status struct {
 		Error string
 	}
 	Networks []struct {
-		Probes struct {
+		Keyless []string
+		Probes  struct {
 			OK      int
 			Failing []struct{ Peer, State, Verdict string }
 		}

@@ -1,6 +1,7 @@
 package overlay
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -40,6 +41,35 @@ func TestSetDefaults(t *testing.T) {
 	n := Network{Subnets: prefixes("10.0.0.0/8", "fd00::/48"), NodePrefix: []int{26}, Port: 8472}
 	if n.SetDefaults(); !reflect.DeepEqual(n.NodePrefix, []int{26, 64}) || n.Port != 8472 {
 		t.Errorf("what was said was changed: %v %d", n.NodePrefix, n.Port)
+	}
+}
+
+// TestEncryptedIsNew: an agent that knows no encrypted networks refuses one, for the UDP
+// port that it needs, and so sends nothing of it in the clear.
+func TestEncryptedIsNew(t *testing.T) {
+	n := blue("10.42.0.0/16")
+	n.Encrypted, n.ListenPort, n.Port = true, FirstListen, 0
+	if err := n.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	text, err := json.Marshal(n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var older struct {
+		Port int `json:"port"` // which it wants to be 1 or more
+		VNI  int `json:"vni"`
+	}
+	if err := json.Unmarshal(text, &older); err != nil || older.Port != 0 || older.VNI != FirstVNI {
+		t.Errorf("%s: as an older agent sees it: %+v (%v)", text, older, err)
+	}
+	if n.Overhead(netip.MustParseAddr("192.0.2.1")) != 60 || n.Overhead(netip.MustParseAddr("2001:db8::1")) != 80 || n.Device() != "wg4097" || n.UDPPort() != FirstListen {
+		t.Errorf("overhead %d, device %s, port %d", n.Overhead(netip.MustParseAddr("192.0.2.1")), n.Device(), n.UDPPort())
+	}
+	plain := n
+	plain.Encrypted, plain.ListenPort, plain.Port = false, 0, DefaultPort
+	if n.Same(&plain) {
+		t.Error("the same network without encryption")
 	}
 }
 

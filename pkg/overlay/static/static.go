@@ -30,6 +30,7 @@
 package static
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -234,6 +235,8 @@ func has(state *overlay.State, node overlay.Node, known bool) error {
 		return overlay.ErrNotFound
 	case n.Address != node.Address:
 		return fmt.Errorf("the file says address %s, and the host is at %s", n.Address, node.Address)
+	case n.PublicKey != "" && n.PublicKey != node.PublicKey:
+		return fmt.Errorf("the file says public key %s, and the host's is %s", n.PublicKey, cmp.Or(node.PublicKey, "none"))
 	}
 	return nil
 }

@@ -77,3 +77,32 @@ func TestSwap(t *testing.T) {
 		t.Errorf("nothing arrived for %v", took)
 	}
 }
+
+// TestSwap6 is TestSwap over IPv6, whose neighbour caches outlive an address.
+func TestSwap6(t *testing.T) {
+	b := newBed(t, 3, options{})
+	for _, a := range b.agents {
+		must(t, a.Stop())
+	}
+	for _, h := range b.Hosts {
+		only(t, h, 6)
+	}
+	b.launch(b.Hosts...)
+	b.use(20*time.Second, 6, b.Hosts...)
+	b.underlay6 = true
+	b.settled()
+	one, two, three := b.container(b.Hosts[0], "one"), b.container(b.Hosts[1], "two"), b.container(b.Hosts[2], "three")
+	b.reaches(one, two, three)
+	took := b.silence(func() {
+		h, g := b.Hosts[0], b.Hosts[1]
+		must(t, h.Script(fmt.Sprintf("ip addr del %s/64 dev eth0", h.Addr6)))
+		must(t, g.Script(fmt.Sprintf("ip addr del %s/64 dev eth0", g.Addr6)))
+		h.Addr6, g.Addr6 = g.Addr6, h.Addr6
+		must(t, h.Script(fmt.Sprintf("ip addr add %s/64 dev eth0 nodad", h.Addr6)))
+		must(t, g.Script(fmt.Sprintf("ip addr add %s/64 dev eth0 nodad", g.Addr6)))
+	}, one, two, three)
+	t.Logf("addresses swapped: nothing for %v", took.Round(time.Millisecond))
+	if took > 3*time.Second {
+		t.Errorf("nothing arrived for %v", took)
+	}
+}

@@ -71,3 +71,31 @@ func TestChosenAddress(t *testing.T) {
 	h.until("known to the store", func() bool { return h.stored("a") == netip.MustParseAddr("fd00:9::1") })
 	h.until("not ready", func() bool { return strings.Contains(h.agent.Status().Why, "use IPv4: p1") })
 }
+
+// Of a device's addresses one that is there to stay is taken; the one in use, as long as the
+// device has it.
+func TestAddressThatStays(t *testing.T) {
+	newHost(t)
+	for _, c := range []struct{ change, now, want string }{
+		{"ip -6 address add fd00:9::1/64 dev under0 preferred_lft 0 nodad", "", "fd00:9::1"},
+		{"ip -6 address add fd00:9::2/64 dev under0 nodad", "", "fd00:9::2"},
+		{"ip -6 address add fd00:9::3/64 dev under0 preferred_lft 0 nodad", "", "fd00:9::2"},
+		{"ip -6 address add fd00:9::4/64 dev under0 nodad", "fd00:9::2", "fd00:9::2"},
+		{"ip -6 address change fd00:9::2/64 dev under0 preferred_lft 0", "fd00:9::2", "fd00:9::2"},
+		{"ip -6 address del fd00:9::2/64 dev under0", "fd00:9::2", "fd00:9::4"},
+	} {
+		run(t, c.change)
+		now, _ := netip.ParseAddr(c.now)
+		all, err := findUnderlays("under0", now)
+		if err != nil || len(all) != 2 || all[0].addr.String() != "192.0.2.1" || all[1].addr.String() != c.want {
+			t.Errorf("%s: %v, %v; want %s", c.change, all, err, c.want)
+		}
+	}
+	// One that is looked for a duplicate of is not there yet.
+	run(t, "ip link set under1 down") // no carrier: it is not looked for until there is one
+	run(t, "ip -6 address flush dev under0")
+	run(t, "ip -6 address add fd00:9::5/64 dev under0")
+	if all, err := findUnderlays("under0", netip.Addr{}); err != nil || len(all) != 1 {
+		t.Errorf("with a tentative address: %v, %v", all, err)
+	}
+}

@@ -374,7 +374,7 @@ func TestHostRoute(t *testing.T) {
 	})
 	h.until("not ready", func() bool {
 		s := h.agent.Status()
-		return !s.Ready && strings.Contains(s.Why, "network blue: subnet 10.42.0.0/16 overlaps")
+		return !s.Ready && strings.HasPrefix(s.Why, "network blue: ") && strings.Contains(s.Why, "subnet 10.42.0.0/16 overlaps")
 	})
 }
 

@@ -79,6 +79,14 @@ func vteps(underlay netip.Addr) string {
 	return "vteps4"
 }
 
+// version is that of IP.
+func version(a netip.Addr) int {
+	if a.Is6() {
+		return 6
+	}
+	return 4
+}
+
 // routeProtocol marks the overlay's routes (rtm_protocol), unreachableMetric those to
 // what nobody owns.
 const (
@@ -112,6 +120,9 @@ func Wanted(n overlay.Network, self Peer, all []Peer) sandbox.Snapshot {
 		}
 		mac := overlay.MAC(n.Name, p.Name)
 		add("firewall", "%s %s %d %d", vteps(p.Address), p.Address, n.Port, VNIWord(n))
+		for _, b := range p.Blocks {
+			add("firewall", "inner%d%d %s %s-%s", version(p.Address), version(b.Addr()), p.Address, b.Addr(), overlay.Last(b))
+		}
 		add("fdb", "%s dst %s permanent", mac, p.Address)
 		for _, a := range p.nextHops() {
 			add("neighbour", "%s %s permanent", a, mac)

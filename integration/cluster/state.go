@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/big"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -181,7 +182,7 @@ func settings(n overlay.Network) (lines []string, err error) {
 
 // firewall is what the sets of Berth's table have of the network's UDP port and VNI.
 func firewall(n overlay.Network) (lines []string, err error) {
-	for _, set := range []string{"overlays", "vteps4", "vteps6"} {
+	for _, set := range []string{"overlays", "vteps4", "vteps6", "inner44", "inner46", "inner64", "inner66"} {
 		var out struct {
 			Nftables []struct {
 				Set struct {
@@ -199,15 +200,40 @@ func firewall(n overlay.Network) (lines []string, err error) {
 		}
 		for _, object := range out.Nftables {
 			for _, e := range object.Set.Elem {
-				line := set
+				line, ours := set, false
 				for _, word := range slices.Concat(e.Concat, e.Elem.Val.Concat) {
-					line += " " + strings.Trim(string(word), `"`)
+					text := strings.Trim(string(word), `"`)
+					if first, last, ok := blockOf(word); ok {
+						text, ours = first.String()+"-"+last.String(), within(first.String(), n.Subnets)
+					}
+					line += " " + text
 				}
-				if strings.HasSuffix(line, fmt.Sprintf(" %d %d", n.Port, VNIWord(n))) {
+				if ours || strings.HasSuffix(line, fmt.Sprintf(" %d %d", n.Port, VNIWord(n))) {
 					lines = append(lines, line)
 				}
 			}
 		}
 	}
 	return lines, nil
+}
+
+// blockOf is a range of addresses, which nft knows as numbers.
+func blockOf(word json.RawMessage) (first, last netip.Addr, ok bool) {
+	var r struct{ Range []json.RawMessage }
+	if json.Unmarshal(word, &r) != nil || len(r.Range) != 2 {
+		return first, last, false
+	}
+	address := func(word json.RawMessage) netip.Addr {
+		n, _ := new(big.Int).SetString(strings.Trim(string(word), `"`), 0)
+		if n == nil {
+			return netip.Addr{}
+		}
+		size := 4
+		if n.BitLen() > 32 {
+			size = 16
+		}
+		a, _ := netip.AddrFromSlice(n.FillBytes(make([]byte, size)))
+		return a
+	}
+	return address(r.Range[0]), address(r.Range[1]), true
 }

@@ -4,6 +4,7 @@
 package overlay
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -45,6 +46,7 @@ type bed struct {
 	peers     string // the file that is the store, where there is no etcd
 	agents    map[*cluster.Host]*cluster.Agent
 	underlay6 bool
+	firewall  string
 	networks  []string
 }
 
@@ -52,6 +54,7 @@ type bed struct {
 type options struct {
 	members   int      // of etcd; 0 is 1
 	underlay6 bool     // VXLAN over IPv6
+	firewall  string   // the backend; none: the host's choice
 	mtu       int      // of the underlay
 	create    []string // flags of blue; none: both families
 }
@@ -61,7 +64,7 @@ func newBed(t testing.TB, hosts int, o options) *bed {
 	c, err := cluster.New(cluster.Options{MTU: o.mtu})
 	must(t, err)
 	t.Cleanup(c.Close)
-	b := &bed{Cluster: c, t: t, agents: map[*cluster.Host]*cluster.Agent{}, underlay6: o.underlay6}
+	b := &bed{Cluster: c, t: t, agents: map[*cluster.Host]*cluster.Agent{}, underlay6: o.underlay6, firewall: o.firewall}
 	b.bin, err = sandbox.Binaries()
 	must(t, err)
 	b.store, err = c.Etcd(max(o.members, 1))
@@ -131,6 +134,9 @@ func (b *bed) start(hosts ...*cluster.Host) {
 
 func (b *bed) flags(h *cluster.Host) []string {
 	flags := b.where()
+	if b.firewall != "" {
+		flags = append(flags, "--firewall-backend", b.firewall)
+	}
 	if b.underlay6 {
 		flags = append(flags, "--underlay", h.Addr6.String())
 	}
@@ -218,7 +224,7 @@ func (b *bed) definition(h *cluster.Host, network string) (n model.Network) {
 func (b *bed) network(h *cluster.Host, name string) *sandbox.Network {
 	b.t.Helper()
 	list := fmt.Sprintf(`{"cniVersion": "1.1.0", "name": %q, "plugins": [
-		{"type": "vxlan-overlay", "capabilities": {"portMappings": true, "ips": true, "mac": true}}]}`, name)
+		{"type": "vxlan-overlay", "firewallBackend": %q, "capabilities": {"portMappings": true, "ips": true, "mac": true}}]}`, name, cmp.Or(b.firewall, "auto"))
 	n, err := h.Network(list, b.bin)
 	must(b.t, err)
 	return n

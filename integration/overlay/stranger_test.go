@@ -2,10 +2,13 @@ package overlay
 
 import (
 	"fmt"
+	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/berth-cni/berth/integration/cluster"
+	model "github.com/berth-cni/berth/pkg/overlay"
 )
 
 // TestStranger has a machine of the underlay that is no node send packets of the
@@ -36,6 +39,12 @@ func TestStranger(t *testing.T) {
 	}
 	if r := arrive(); r.Received != 0 || r.Sent < 50 {
 		t.Errorf("packets of a stranger: %v", r)
+	}
+	block := posed.Blocks[slices.IndexFunc(posed.Blocks, func(p netip.Prefix) bool { return p.Addr().Is4() })]
+	must(t, b.Hosts[0].Script(fmt.Sprintf("nft add element inet berth inner44 { %s . %#x-%#x }",
+		x.Addr4, block.Addr().AsSlice(), model.Last(block).AsSlice())))
+	if r := arrive(); r.Received != 0 || r.Sent < 50 {
+		t.Errorf("packets of a stranger from a peer's block: %v", r)
 	}
 	must(t, b.Hosts[0].Script(fmt.Sprintf("nft add element inet berth vteps4 { %s . %d . %d }", x.Addr4, n.Port, cluster.VNIWord(n))))
 	if r := arrive(); r.Received == 0 {

@@ -37,12 +37,14 @@ type Rules struct {
 	// their addresses towards other Berth networks of all hosts. What the rules
 	// need for the device is added with every container, and removed by
 	// [SyncTunnels] alone.
-	Overlay    string `json:"overlay,omitempty"`
-	Masquerade bool   `json:"masquerade,omitempty"` // hide the container's addresses from the outside
-	Internal   bool   `json:"internal,omitempty"`   // nothing in or out but this network and its gateway
-	Isolate    bool   `json:"isolate,omitempty"`    // no traffic with other isolated networks
-	NoICC      bool   `json:"noicc,omitempty"`      // none between containers of this network
-	Names      bool   `json:"names,omitempty"`      // their questions for names go to [NamesPort]
+	Overlay string `json:"overlay,omitempty"`
+	// OverlayPort is the UDP port of that device, to which containers send nothing.
+	OverlayPort int  `json:"overlayPort,omitempty"`
+	Masquerade  bool `json:"masquerade,omitempty"` // hide the container's addresses from the outside
+	Internal    bool `json:"internal,omitempty"`   // nothing in or out but this network and its gateway
+	Isolate     bool `json:"isolate,omitempty"`    // no traffic with other isolated networks
+	NoICC       bool `json:"noicc,omitempty"`      // none between containers of this network
+	Names       bool `json:"names,omitempty"`      // their questions for names go to [NamesPort]
 	// Mode4 and Mode6 are the network's gateway modes. In another one than [Plain],
 	// Masquerade has no meaning for the family.
 	Mode4 GatewayMode `json:"mode4,omitempty"`

@@ -32,11 +32,11 @@ func TestVTEPs(t *testing.T) {
 			s.both("not a peer", "c41", "41", 1, noAnswer, noAnswer)
 			s.both("another VNI", "c99", "99", 1, "b99 saw 10.99.2.2", "b99 saw fd00:99:0:2::2")
 			s.answers()
-			change := func(fn func(port, vni int, peer netip.Addr) error) {
+			change := func(fn func(port, vni int, peer VTEP) error) {
 				t.Helper()
 				s.at("b", func() {
 					for range 2 {
-						if err := fn(4789, 41, s.under(2)); err != nil {
+						if err := fn(4789, 41, s.vtep(2, 41)); err != nil {
 							t.Fatal(err)
 						}
 					}
@@ -45,7 +45,7 @@ func TestVTEPs(t *testing.T) {
 			change(AddPeer)
 			s.both("a peer now", "c41", "41", 1, "b41 saw 10.41.2.2", "b41 saw fd00:41:0:2::2")
 			s.answers()
-			change(RemovePeer)
+			change(func(port, vni int, peer VTEP) error { return RemovePeer(port, vni, peer, nil) })
 			s.both("a peer no more", "c41", "41", 1, noAnswer, noAnswer)
 			s.answers()
 		})
@@ -90,7 +90,7 @@ func TestReserved(t *testing.T) {
 		}
 	}
 	s.at("b", func() {
-		if err := AddPeer(4789, 41, s.under(2)); err != nil {
+		if err := AddPeer(4789, 41, s.vtep(2, 41)); err != nil {
 			t.Fatal(err)
 		}
 	})
@@ -147,7 +147,11 @@ func TestSpoofed(t *testing.T) {
 	if !arrives("10.41.0.7") {
 		t.Error("nothing passes")
 	}
-	s.at("b", func() { run(t, "nft flush set inet berth overlay") })
+	s.at("b", func() {
+		run(t, "nft flush set inet berth overlay")
+		run(t, "nft flush set inet berth inside")
+	})
+	run(t, "nft flush set inet berth inside") // the sender's host holds it as well
 	for _, source := range others {
 		if !arrives(source) {
 			t.Errorf("in the name of %s, unprotected: the test shows nothing", source)

@@ -68,9 +68,11 @@ func (b ipt) syncTunnels(ctx context.Context, tunnels []Tunnel, all records) err
 	var guard []nftnl.Element
 	for i := range tunnels {
 		guard = append(guard, tunnels[i].guardElements()...)
-		for _, set := range []string{overlay, ways} {
+		for _, set := range []string{overlay, ways, inside} {
 			guard = append(guard, nftnl.Element{Set: set, Key: nftnl.Name(tunnels[i].Device), Lasting: true})
 		}
+		guard = append(guard, nftnl.Element{Set: inside, Key: nftnl.Name(tunnels[i].Bridge), Lasting: true})
+		guard = append(guard, tunnels[i].portElements()...)
 	}
 	errs := []error{syncElements(ctx, guard, all)}
 	for _, v6 := range []bool{false, true} {

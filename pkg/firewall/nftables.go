@@ -98,13 +98,13 @@ func (nft) rebuild(ctx context.Context, all records) error {
 		return err
 	}
 	var guard []nftnl.Element
-	for _, set := range []string{overlays, vteps4, vteps6} {
+	for _, set := range append(slices.Clone(guards), tunnelPorts) {
 		there, err := s.List(set)
 		if err != nil && !errors.Is(err, unix.ENOENT) {
 			return err
 		}
 		for _, e := range there {
-			guard = append(guard, nftnl.Element{Set: set, Key: e.Key, Lasting: true})
+			guard = append(guard, nftnl.Element{Set: set, Key: e.Key, End: e.End, Lasting: true})
 		}
 	}
 	return s.Restore(recordElements(ctx, all), true, guard...)

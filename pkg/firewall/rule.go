@@ -33,7 +33,6 @@ var (
 	saddr6  = payload(expr.PayloadBaseNetworkHeader, 8, 16)
 	daddr6  = payload(expr.PayloadBaseNetworkHeader, 24, 16)
 	dport   = payload(expr.PayloadBaseTransportHeader, 2, 2)
-	vni     = payload(expr.PayloadBaseTransportHeader, 12, 4) // of a VXLAN packet, with the reserved byte
 	wayBack = field{func(r uint32) expr.Any { return &expr.Fib{Register: r, FlagSADDR: true, ResultOIFNAME: true} }, unix.IFNAMSIZ}
 )
 

@@ -127,7 +127,9 @@ func (s *span) sync(host int, all ...*Rules) {
 		t := *r.tunnel()
 		t.Port = 4789
 		_, _ = fmt.Sscanf(r.Overlay, "vxlan%d", &t.VNI)
-		t.Peers = []netip.Addr{s.under(0), s.under(1)}
+		for peer := range 2 {
+			t.Peers = append(t.Peers, s.vtep(peer, t.VNI))
+		}
 		tunnels = append(tunnels, t)
 	}
 	s.at(s.hosts[host], func() {
@@ -135,6 +137,11 @@ func (s *span) sync(host int, all ...*Rules) {
 			s.t.Fatal(err)
 		}
 	})
+}
+
+// vtep is a host as a peer in a network.
+func (s *span) vtep(host, number int) VTEP {
+	return vtep(s.under(host).String(), fmt.Sprintf("10.%d.%d.0/24", number, host), fmt.Sprintf("fd00:%d:0:%d::/64", number, host))
 }
 
 func (s *span) both(what, from, net string, host int, want4, want6 string) {

@@ -10,7 +10,17 @@ import (
 )
 
 // bridgeTable is what [Spoof] keeps.
-var bridgeTable = &nftnl.Table{Family: unix.NFPROTO_BRIDGE, Name: TableName, Sets: spoofSets, Chains: spoofChains, Version: checked, Users: checkedUsers}
+var bridgeTable = &nftnl.Table{Family: unix.NFPROTO_BRIDGE, Name: TableName, Sets: spoofSets, Chains: spoofChains,
+	Counters: []string{SpoofedMAC, SpoofedARP, SpoofedND, SpoofedIP, SpoofedTag}, Version: checked, Users: checkedUsers}
+
+// Its counters, of frames of containers that were dropped.
+const (
+	SpoofedMAC = "spoofed_mac" // another's MAC
+	SpoofedARP = "spoofed_arp" // an address that is not its own, in ARP
+	SpoofedND  = "spoofed_nd"  // in neighbor discovery, or it would be a router
+	SpoofedIP  = "spoofed_ip"  // another source address
+	SpoofedTag = "spoofed_tag" // VLAN tags in which nobody looks
+)
 
 // Its sets.
 const (
@@ -28,7 +38,7 @@ const (
 // checked is the chain of what may be spoofed. The number at its end is the version of
 // the table, as that of publish is.
 const (
-	checked      = "checked_2"
+	checked      = "checked_3"
 	checkedUsers = 13 + 1 // its rules, and the jump to it
 	checkedIPv6  = "checked_ipv6"
 )
@@ -87,36 +97,36 @@ func spoofChains() []nftnl.Chain {
 	return []nftnl.Chain{{
 		Name: checkedIPv6, Jumps: 1,
 		Rules: [][]expr.Any{
-			rule(icmp(routerAdvertisement), count(), drop()),                                                 // icmpv6 type nd-router-advert counter drop
-			rule(icmp(redirectMessage), count(), drop()),                                                     // icmpv6 type nd-redirect counter drop
-			rule(icmp(neighborAdvert), notIn(spoofClaims6, iif, etherSource, ndTarget), count(), drop()),     // icmpv6 type nd-neighbor-advert iifname . ether saddr . @th,64,128 != @claims6 counter drop
-			rule(etherType(unix.ETH_P_IPV6), in(spoofOwn6, iif, etherSource, saddr6), accept()),              // iifname . ether saddr . ip6 saddr @own6 accept
-			rule(none(), icmp(neighborSolicitation), in(spoofClaims6, iif, etherSource, ndTarget), accept()), // ip6 saddr :: icmpv6 type nd-neighbor-solicit iifname . ether saddr . @th,64,128 @claims6 accept
-			rule(none(), icmp(routerSolicitation), accept()),                                                 // ip6 saddr :: icmpv6 type nd-router-solicit accept
-			rule(none(), icmp(mldReport), accept()),                                                          // ip6 saddr :: icmpv6 type mld-listener-report accept
-			rule(none(), icmp(mldDone), accept()),                                                            // ip6 saddr :: icmpv6 type mld-listener-done accept
-			rule(none(), icmp(mld2Report), accept()),                                                         // ip6 saddr :: icmpv6 type mld2-listener-report accept
-			rule(markContainer()),                                                                            // meta mark set iifname map @containers
-			rule(etherType(unix.ETH_P_IPV6), in(spoofAlso6, markOf, saddr6), unmark(), accept()),             // meta mark . ip6 saddr @also6 meta mark set 0 accept
-			rule(count(), drop()),                                                                            // counter drop
+			rule(icmp(routerAdvertisement), counted(SpoofedND), drop()),                                             // icmpv6 type nd-router-advert counter name "spoofed_nd" drop
+			rule(icmp(redirectMessage), counted(SpoofedND), drop()),                                                 // icmpv6 type nd-redirect counter name "spoofed_nd" drop
+			rule(icmp(neighborAdvert), notIn(spoofClaims6, iif, etherSource, ndTarget), counted(SpoofedND), drop()), // icmpv6 type nd-neighbor-advert iifname . ether saddr . @th,64,128 != @claims6 counter name "spoofed_nd" drop
+			rule(etherType(unix.ETH_P_IPV6), in(spoofOwn6, iif, etherSource, saddr6), accept()),                     // iifname . ether saddr . ip6 saddr @own6 accept
+			rule(none(), icmp(neighborSolicitation), in(spoofClaims6, iif, etherSource, ndTarget), accept()),        // ip6 saddr :: icmpv6 type nd-neighbor-solicit iifname . ether saddr . @th,64,128 @claims6 accept
+			rule(none(), icmp(routerSolicitation), accept()),                                                        // ip6 saddr :: icmpv6 type nd-router-solicit accept
+			rule(none(), icmp(mldReport), accept()),                                                                 // ip6 saddr :: icmpv6 type mld-listener-report accept
+			rule(none(), icmp(mldDone), accept()),                                                                   // ip6 saddr :: icmpv6 type mld-listener-done accept
+			rule(none(), icmp(mld2Report), accept()),                                                                // ip6 saddr :: icmpv6 type mld2-listener-report accept
+			rule(markContainer()),                                                                                   // meta mark set iifname map @containers
+			rule(etherType(unix.ETH_P_IPV6), in(spoofAlso6, markOf, saddr6), unmark(), accept()),                    // meta mark . ip6 saddr @also6 meta mark set 0 accept
+			rule(counted(SpoofedIP), drop()),                                                                        // counter name "spoofed_ip" drop
 		},
 	}, {
 		Name: checked, Jumps: 1,
 		Rules: [][]expr.Any{
-			rule(notIn(spoofMACs, iif, etherSource), count(), drop()),                                                                                                          // iifname . ether saddr != @macs counter drop
+			rule(notIn(spoofMACs, iif, etherSource), counted(SpoofedMAC), drop()),                                                                                              // iifname . ether saddr != @macs counter name "spoofed_mac" drop
 			rule(etherType(unix.ETH_P_ARP), in(spoofOwn4, iif, arpMAC, arpSource), accept()),                                                                                   // meta protocol arp iifname . arp saddr ether . arp saddr ip @own4 accept
 			rule(etherType(unix.ETH_P_ARP), arpSource.prefix(netip.IPv4Unspecified(), 4), in(spoofOwn4, iif, arpMAC, arpTarget), accept()),                                     // meta protocol arp arp saddr ip 0.0.0.0 iifname . arp saddr ether . arp daddr ip @own4 accept
 			rule(etherType(unix.ETH_P_ARP), markContainer()),                                                                                                                   // meta protocol arp meta mark set iifname map @containers
 			rule(etherType(unix.ETH_P_ARP), in(spoofMACs, iif, arpMAC), in(spoofAlso4, markOf, arpSource), unmark(), accept()),                                                 // meta protocol arp iifname . arp saddr ether @macs meta mark . arp saddr ip @also4 meta mark set 0 accept
-			rule(etherType(unix.ETH_P_ARP), count(), drop()),                                                                                                                   // meta protocol arp counter drop
+			rule(etherType(unix.ETH_P_ARP), counted(SpoofedARP), drop()),                                                                                                       // meta protocol arp counter name "spoofed_arp" drop
 			rule(etherType(unix.ETH_P_IP), saddr4.prefix(netip.IPv4Unspecified(), 4), udp(), compare(udpPorts.load(register32), expr.CmpOpEq, []byte{0, 68, 0, 67}), accept()), // ip saddr 0.0.0.0 udp sport 68 udp dport 67 accept
 			rule(etherType(unix.ETH_P_IP), markContainer()),                                                                                                                    // meta protocol ip meta mark set iifname map @containers
 			rule(etherType(unix.ETH_P_IP), in(spoofAlso4, markOf, saddr4), unmark(), accept()),                                                                                 // meta protocol ip meta mark . ip saddr @also4 meta mark set 0 accept
-			rule(etherType(unix.ETH_P_IP), count(), drop()),                                                                                                                    // meta protocol ip counter drop
+			rule(etherType(unix.ETH_P_IP), counted(SpoofedIP), drop()),                                                                                                         // meta protocol ip counter name "spoofed_ip" drop
 			rule(etherType(unix.ETH_P_IPV6), jump(checkedIPv6)),                                                                                                                // meta protocol ip6 jump checked_ipv6
 			// A tag in a tag: what is in it cannot be seen.
-			rule(etherType(unix.ETH_P_8021Q), count(), drop()),  // meta protocol 8021q counter drop
-			rule(etherType(unix.ETH_P_8021AD), count(), drop()), // meta protocol 8021ad counter drop
+			rule(etherType(unix.ETH_P_8021Q), counted(SpoofedTag), drop()),  // meta protocol 8021q counter name "spoofed_tag" drop
+			rule(etherType(unix.ETH_P_8021AD), counted(SpoofedTag), drop()), // meta protocol 8021ad counter name "spoofed_tag" drop
 		},
 	}, {
 		Name: "prerouting", Kind: nftables.ChainTypeFilter,
@@ -125,7 +135,7 @@ func spoofChains() []nftnl.Chain {
 			rule(etherType(unix.ETH_P_IP), in(spoofOwn4, iif, etherSource, saddr4), accept()),                                      // meta protocol ip iifname . ether saddr . ip saddr @own4 accept
 			rule(etherType(unix.ETH_P_IPV6), notTransport(unix.IPPROTO_ICMPV6), in(spoofOwn6, iif, etherSource, saddr6), accept()), // meta protocol ip6 meta l4proto != ipv6-icmp iifname . ether saddr . ip6 saddr @own6 accept
 			rule(notIn(spoofPorts, iif), accept()), // iifname != @ports accept
-			rule(jump(checked)),                    // jump checked_2
+			rule(jump(checked)),                    // jump checked_3
 		},
 	}}
 }
@@ -151,5 +161,3 @@ func unmark() []expr.Any {
 func notTransport(protocol byte) []expr.Any {
 	return compare(l4proto.load(register32), expr.CmpOpNeq, []byte{protocol})
 }
-
-func count() []expr.Any { return []expr.Any{&expr.Counter{}} }

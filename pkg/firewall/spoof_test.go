@@ -219,7 +219,7 @@ func TestSpoofTraffic(t *testing.T) {
 	l.ip("-n " + l.id("a") + " addr add 10.1.0.77/24 dev eth0")
 	l.ip("-n " + l.id("a") + " route replace 192.0.2.0/24 via 10.1.0.1 src 10.1.0.77")
 	l.expect("as another address", "a", "tcp", "192.0.2.2:80", noAnswer)
-	if got := run(t, "nft list table bridge berth"); !strings.Contains(got, "counter packets") || strings.Count(got, "packets 0 ") == strings.Count(got, "packets ") {
+	if got := run(t, "nft list table bridge berth"); strings.Count(got, "packets 0 ") == strings.Count(got, "packets ") {
 		t.Errorf("no counter counted what was dropped:\n%s", got)
 	}
 }

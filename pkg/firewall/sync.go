@@ -44,6 +44,9 @@ func (s *socket) sync(ctx context.Context, wanted []nftnl.Element, all records) 
 	surplus := nftnl.Pick(there, wanted, nftnl.Element.Place, false)
 	// In the order of the list: a port and VNI that is not filtered any more goes
 	// before its peers.
+	if all != nil && ranges(surplus) > manyRanges {
+		return s.Restore(recordElements(ctx, all), true, wanted...)
+	}
 	guard := slices.IndexFunc(surplus, func(e nftnl.Element) bool { return !isGuard(e.Set) })
 	if guard < 0 {
 		guard = len(surplus)
@@ -52,6 +55,21 @@ func (s *socket) sync(ctx context.Context, wanted []nftnl.Element, all records) 
 		return err
 	}
 	return s.removeNetworks(ctx, surplus[guard:], all)
+}
+
+// manyRanges is from how many elements of sets of ranges on the table is made anew: to
+// find one to delete takes the kernel time in proportion to how many there are
+// (nft_pipapo_remove in net/netfilter/nft_set_pipapo.c): minutes for 15,000 of 20,000,
+// which a new table with the rest takes 0.1 s for.
+const manyRanges = 256
+
+func ranges(all []nftnl.Element) (n int) {
+	for _, e := range all {
+		if e.End != nil {
+			n++
+		}
+	}
+	return n
 }
 
 // removeNetworks removes what no record asks for. A container that comes meanwhile
@@ -84,7 +102,7 @@ func (s *socket) tunnelElements(wanted []nftnl.Element) (all []nftnl.Element, er
 			devices[string(e.Key)] = true
 		}
 	}
-	for _, set := range []string{overlays, vteps4, vteps6, overlay, ways, same, noICC, internal, isolated} {
+	for _, set := range append(slices.Clone(guards), overlay, ways, inside, tunnelPorts, same, noICC, internal, isolated) {
 		there, err := s.List(set)
 		if err != nil {
 			return nil, err
@@ -93,15 +111,18 @@ func (s *socket) tunnelElements(wanted []nftnl.Element) (all []nftnl.Element, er
 			if set == overlay {
 				devices[string(e.Key)] = true
 			}
-			if isGuard(set) || slices.ContainsFunc(names(e.Key), func(n string) bool { return devices[n] }) {
-				all = append(all, nftnl.Element{Set: set, Key: e.Key, Lasting: true})
+			if isGuard(set) || set == inside || set == tunnelPorts || slices.ContainsFunc(names(e.Key), func(n string) bool { return devices[n] }) {
+				all = append(all, nftnl.Element{Set: set, Key: e.Key, End: e.End, Lasting: true})
 			}
 		}
 	}
 	return all, nil
 }
 
-func isGuard(set string) bool { return set == overlays || set == vteps4 || set == vteps6 }
+// guards are the sets that only the agent fills, in the order in which their elements go.
+var guards = []string{overlays, vteps4, vteps6, inner44, inner46, inner64, inner66}
+
+func isGuard(set string) bool { return slices.Contains(guards, set) }
 
 // names splits a key of interface names.
 func names(key []byte) (all []string) {

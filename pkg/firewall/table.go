@@ -14,7 +14,8 @@ import (
 const TableName = "berth"
 
 // inet is the table, as this version makes it.
-var inet = &nftnl.Table{Family: unix.NFPROTO_INET, Name: TableName, Sets: sets, Chains: chains, Version: publish, Users: publishUsers}
+var inet = &nftnl.Table{Family: unix.NFPROTO_INET, Name: TableName, Sets: sets, Chains: chains,
+	Counters: []string{Injected, Stranger, Inner, Foreign}, Version: publish, Users: publishUsers}
 
 // socket is one that speaks of the table, in the network namespace of the thread that
 // opened it.
@@ -46,9 +47,6 @@ const (
 	masq4, masq6     = "masq4", "masq6"     // container addresses to masquerade
 	routed4, routed6 = "routed4", "routed6" // those that are not in front of other hosts' containers
 
-	overlays       = "overlays"         // UDP ports with the VNIs that they are filtered for
-	vteps4, vteps6 = "vteps4", "vteps6" // who may send to these: underlay addresses, each with port and VNI
-
 	ports4, ports6     = "ports4", "ports6"       // published on all addresses
 	ports4IP, ports6IP = "ports4_ip", "ports6_ip" // published on one address
 )
@@ -57,7 +55,7 @@ func sets() []nftnl.Set {
 	name, way := nftables.TypeIFName, nftables.TypeString
 	way.Bytes = unix.IFNAMSIZ
 	ip4, ip6 := nftables.TypeIPAddr, nftables.TypeIP6Addr
-	proto, port, word := nftables.TypeInetProto, nftables.TypeInetService, nftables.TypeInteger
+	proto, port := nftables.TypeInetProto, nftables.TypeInetService
 	keys := func(title string, key ...nftables.SetDatatype) nftnl.Set {
 		return nftnl.Set{Name: title, Key: nftables.MustConcatSetType(key...)}
 	}
@@ -66,35 +64,28 @@ func sets() []nftnl.Set {
 		s.IsMap, s.Data = true, nftables.MustConcatSetType(ip, port)
 		return s
 	}
-	typeof := func(s nftnl.Set, fields ...nftnl.UserData) nftnl.Set {
-		s.Seen = nftnl.TypeOf(fields...)
-		return s
-	}
-	return []nftnl.Set{
-		names(bridges), names(overlay), typeof(nftnl.Set{Name: ways, Key: way}, nftnl.WayBack()),
+	return append([]nftnl.Set{
+		names(bridges), names(overlay), {Name: ways, Key: way, Seen: nftnl.TypeOf(nftnl.WayBack())},
 		keys(same, name, name), names(noICC), names(internal), names(isolated), names(named),
 		names(protected4), names(protected6), names(direct4), names(direct6), names(hairpin4), names(hairpin6),
 		keys(open4, ip4, proto, port), keys(open6, ip6, proto, port),
 		keys(own4, ip4, name), keys(own6, ip6, name),
 		{Name: masq4, Key: ip4}, {Name: masq6, Key: ip6}, {Name: routed4, Key: ip4}, {Name: routed6, Key: ip6},
-		typeof(keys(overlays, port, word), nftnl.Field(6, 2), nftnl.Raw(96, 32)),
-		typeof(keys(vteps4, ip4, port, word), nftnl.Field(12, 11), nftnl.Field(6, 2), nftnl.Raw(96, 32)),
-		typeof(keys(vteps6, ip6, port, word), nftnl.Field(13, 8), nftnl.Field(6, 2), nftnl.Raw(96, 32)),
 		ports(keys(ports4, proto, port), ip4), ports(keys(ports4IP, ip4, proto, port), ip4),
 		ports(keys(ports6, proto, port), ip6), ports(keys(ports6IP, ip6, proto, port), ip6),
-	}
+	}, guardSets()...)
 }
 
 // publish is the chain that all published ports pass. The number at its end is the
 // version of the table: it is raised when a set or a rule changes, and has the next
 // ADD replace a table that another version made.
 const (
-	publish      = "publish_6"
+	publish      = "publish_7"
 	publishUsers = 5 + 2 // its rules, and the jumps to it
 )
 
 // chains are the table's chains, in nft's words beside each rule.
-func chains() []nftnl.Chain { return slices.Concat(natChains(), filterChains()) }
+func chains() []nftnl.Chain { return slices.Concat(natChains(), guardChains(), filterChains()) }
 
 func natChains() []nftnl.Chain {
 	return []nftnl.Chain{{
@@ -153,25 +144,16 @@ func filterChains() []nftnl.Chain {
 		// Bridges have route_localnet set for ports on 127.0.0.1: nobody but this
 		// host may use those addresses (CVE-2020-8558). The address is compared first,
 		// which costs every packet less than a look at the bridges.
-		//
-		// What comes out of a tunnel has a sender that is reached through a tunnel:
-		// not this host, its other networks, or what no host owns. The way back is
-		// that of the sender's network, which need not be the one of this packet, so
-		// that the kernel's strict reverse path filter (rp_filter) does not fit. Asking
-		// the routes costs a microsecond, so only what starts is asked: after connection
-		// tracking, and before NAT. Before 6.10 the routes are asked here alone, and not in
-		// forward and input (nft_fib_validate in net/netfilter/nft_fib.c).
 		Name: "prerouting_mangle", Kind: nftables.ChainTypeFilter,
 		Hook: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityMangle,
-		Rules: [][]expr.Any{
-			rule(is4(), daddr4.prefix(loopback4, 1), in(bridges, iif), drop()),        // ip daddr 127.0.0.0/8 iifname @bridges drop
-			rule(is4(), saddr4.prefix(loopback4, 1), in(bridges, iif), drop()),        // ip saddr 127.0.0.0/8 iifname @bridges drop
-			rule(state(expr.CmpOpEq), in(overlay, iif), notIn(ways, wayBack), drop()), // ct state != established,related iifname @overlay fib saddr oifname != @ways drop
-		},
+		Rules: append([][]expr.Any{
+			rule(is4(), daddr4.prefix(loopback4, 1), in(bridges, iif), drop()), // ip daddr 127.0.0.0/8 iifname @bridges drop
+			rule(is4(), saddr4.prefix(loopback4, 1), in(bridges, iif), drop()), // ip saddr 127.0.0.0/8 iifname @bridges drop
+		}, forged()...),
 	}, {
 		Name: "forward", Kind: nftables.ChainTypeFilter,
 		Hook: nftables.ChainHookForward, Priority: nftables.ChainPriorityFilter,
-		Rules: [][]expr.Any{
+		Rules: append(injecting(), [][]expr.Any{
 			// The short way for most packets: what started is not asked again.
 			rule(state(expr.CmpOpNeq), accept()),                     // ct state established,related accept
 			rule(in(same, iif, oif), notIn(noICC, iif), accept()),    // iifname . oifname @same iifname != @noicc accept
@@ -189,22 +171,15 @@ func filterChains() []nftnl.Chain {
 			rule(is6(), transport(unix.IPPROTO_ICMPV6), in(direct6, oif), accept()),
 			rule(is4(), in(protected4, oif), drop()), // oifname @protected4 drop
 			rule(is6(), in(protected6, oif), drop()),
-		},
+		}...),
 	}, {
 		// An internal network reaches its own gateway address, none of the
 		// host's others; from other hosts, the address of its VXLAN device. What is
 		// not unicast (neighbour discovery) passes.
-		//
-		// VXLAN packets are taken from known peers only. The VNI is in the 24 bits
-		// behind the UDP header's and the VXLAN header's first word (RFC 7348, section
-		// 5). The 8 behind it are zero, or the kernel's device drops the packet
-		// (vxlan_rcv in drivers/net/vxlan/vxlan_core.c).
 		Name: "input", Kind: nftables.ChainTypeFilter,
 		Hook: nftables.ChainHookInput, Priority: nftables.ChainPriorityFilter,
 		Rules: [][]expr.Any{
-			rule(udp(), is4(), in(overlays, dport, vni), in(vteps4, saddr4, dport, vni), accept()), // udp dport . @th,96,32 @overlays ip saddr . udp dport . @th,96,32 @vteps4 accept
-			rule(udp(), is6(), in(overlays, dport, vni), in(vteps6, saddr6, dport, vni), accept()),
-			rule(udp(), in(overlays, dport, vni), drop()),                            // udp dport . @th,96,32 @overlays drop
+			rule(udp(), in(tunnelPorts, dport), jump(tunnelled)),                     // udp dport @tunnels jump tunnelled
 			rule(in(internal, iif), state(expr.CmpOpEq), toOtherInterface(), drop()), // iifname @internal ct state != established,related fib daddr . iif type unicast drop
 		},
 	}}

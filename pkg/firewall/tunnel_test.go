@@ -18,9 +18,17 @@ import (
 func tunnel(vni int, peers ...string) Tunnel {
 	t := Tunnel{Device: fmt.Sprint("vxlan", vni), Bridge: fmt.Sprint("overlay", vni), Port: 4789, VNI: vni}
 	for _, p := range peers {
-		t.Peers = append(t.Peers, netip.MustParseAddr(p))
+		t.Peers = append(t.Peers, vtep(p, fmt.Sprintf("10.%d.%d.0/24", vni, len(t.Peers)), fmt.Sprintf("fd00:%d:0:%d::/64", vni, len(t.Peers))))
 	}
 	return t
+}
+
+func vtep(address string, blocks ...string) VTEP {
+	v := VTEP{Address: netip.MustParseAddr(address)}
+	for _, b := range blocks {
+		v.Blocks = append(v.Blocks, netip.MustParsePrefix(b))
+	}
+	return v
 }
 
 // member is one container of the tunnel's network.
@@ -44,7 +52,7 @@ func TestSyncTunnels(t *testing.T) {
 	all := one
 	all.Internal, all.Isolate, all.NoICC = true, true, true
 	more := one
-	more.Peers = append(slices.Clone(one.Peers), netip.MustParseAddr("192.0.2.3"), netip.MustParseAddr("2001:db8::3"))
+	more.Peers = append(slices.Clone(one.Peers), vtep("192.0.2.3", "10.42.7.0/24"), vtep("2001:db8::3", "10.42.8.0/24", "10.42.8.128/25", "fd00:42:0:8::/64"), vtep("192.0.2.3", "10.42.7.0/25", "10.42.9.0/24"))
 	moved := one
 	moved.Port, moved.VNI = 8472, 1<<24-1
 	states := [][]Tunnel{nil, {one}, {all}, {more, two}, {two, one, six}, {moved}, {one}, nil}
@@ -85,7 +93,7 @@ func synced(t *testing.T, backend string, tunnels []Tunnel) string {
 		t.Fatal(err)
 	}
 	var all []string
-	for _, set := range []string{overlays, vteps4, vteps6, overlay, ways, same, noICC, internal, isolated} {
+	for _, set := range append(slices.Clone(guards), tunnelPorts, inside, overlay, ways, same, noICC, internal, isolated) {
 		there, err := s.List(set)
 		if err != nil {
 			t.Fatal(err)
@@ -237,11 +245,11 @@ func TestSyncTunnelsUnlisted(t *testing.T) {
 // TestPeerWithoutTable: whoever adds a peer hears that the table is gone.
 func TestPeerWithoutTable(t *testing.T) {
 	nstest.Host(t)
-	peer := netip.MustParseAddr("192.0.2.1")
+	peer := vtep("192.0.2.1", "10.42.0.0/24")
 	if err := AddPeer(4789, 42, peer); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("error %v, want %v", err, fs.ErrNotExist)
 	}
-	if err := RemovePeer(4789, 42, peer); err != nil {
+	if err := RemovePeer(4789, 42, peer, nil); err != nil {
 		t.Error(err)
 	}
 }
@@ -251,7 +259,8 @@ func manyPeers() (all []Tunnel) {
 	for vni := range 4 {
 		t := tunnel(100 + vni)
 		for i := range 5000 {
-			t.Peers = append(t.Peers, netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}))
+			block := netip.PrefixFrom(netip.AddrFrom4([4]byte{byte(20 + vni), byte(i >> 8), byte(i)}), 24)
+			t.Peers = append(t.Peers, VTEP{netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), []netip.Prefix{block}})
 		}
 		all = append(all, t)
 	}
@@ -262,12 +271,13 @@ func manyPeers() (all []Tunnel) {
 func TestManyPeers(t *testing.T) {
 	nstest.Host(t)
 	all := manyPeers()
+	records := recordsOf(new([]*attach.Attachment))
 	for _, c := range []struct {
 		what    string
 		tunnels []Tunnel
 	}{{"add all", all}, {"nothing to do", all}, {"remove three networks", all[:1]}, {"remove all", nil}} {
 		start := time.Now()
-		if err := SyncTunnels(t.Context(), NFTables, c.tunnels, nil); err != nil {
+		if err := SyncTunnels(t.Context(), NFTables, c.tunnels, records); err != nil {
 			t.Fatal(err)
 		}
 		took := time.Since(start)
@@ -301,11 +311,11 @@ func BenchmarkAddPeer(b *testing.B) {
 	if err := SyncTunnels(b.Context(), NFTables, manyPeers(), nil); err != nil {
 		b.Fatal(err)
 	}
-	peer := netip.MustParseAddr("192.0.2.1")
+	peer := vtep("192.0.2.1", "10.42.0.0/24")
 	for b.Loop() {
-		if err := errors.Join(AddPeer(4789, 100, peer), RemovePeer(4789, 100, peer)); err != nil {
+		if err := errors.Join(AddPeer(4789, 100, peer), RemovePeer(4789, 100, peer, nil)); err != nil {
 			b.Fatal(err)
 		}
-		peer = peer.Next()
+		peer.Address = peer.Address.Next()
 	}
 }

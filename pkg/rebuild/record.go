@@ -110,7 +110,7 @@ func (b *builder) behindBridge(a *attach.Attachment, r *cni.Request, conf *bridg
 	var subnets []netip.Prefix
 	for _, l := range b.overlays {
 		if n := &l.Network; n.Bridge() == rules.Bridge {
-			plugin, rules.Overlay, subnets = conflist.Overlay, n.Device(), n.Subnets
+			plugin, rules.Overlay, rules.OverlayPort, subnets = conflist.Overlay, n.Device(), n.Port, n.Subnets
 			overlaid(a, l)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 
 	"github.com/berth-cni/berth/pkg/cni"
 	"github.com/berth-cni/berth/pkg/cni/bridged"
+	"github.com/berth-cni/berth/pkg/firewall"
 )
 
 // config has the bridge's keys where they make sense. Its name is the network's in
@@ -13,11 +14,28 @@ import (
 type config struct {
 	bridged.Conf
 
+	// IPSpoofCheck is on unless it says no: all hosts trust what an address of the
+	// network says.
+	IPSpoofCheck *bool `json:"ipspoofchk"`
+
 	// Refused, since they would seem to do something.
 	Bridge json.RawMessage `json:"bridge"`
 	MTU    json.RawMessage `json:"mtu"`
 	VLAN   json.RawMessage `json:"vlan"`
 	Trunk  json.RawMessage `json:"vlanTrunk"`
+}
+
+// holds tells whether a container is held to its addresses. A kernel that cannot do it is
+// an error only where the configuration asks for it.
+func (c *config) holds(r *cni.Request) bool {
+	if c.IPSpoofCheck != nil {
+		return *c.IPSpoofCheck
+	}
+	err := firewall.SpoofStatus()
+	if err != nil {
+		r.Warn("ipspoofchk", true, "is not possible on this host: its containers can speak as others: %v", err)
+	}
+	return err == nil
 }
 
 // validate notes every problem at the request, which reports all of them.

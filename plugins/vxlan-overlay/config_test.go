@@ -7,6 +7,7 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/cni"
+	"github.com/berth-cni/berth/pkg/firewall"
 	"github.com/berth-cni/berth/pkg/ipam"
 	"github.com/berth-cni/berth/pkg/link"
 	"github.com/berth-cni/berth/pkg/overlay"
@@ -63,7 +64,7 @@ func TestPlan(t *testing.T) {
 	for _, s := range p.steps {
 		kinds = append(kinds, s.Kind())
 	}
-	if got := strings.Join(kinds, " "); got != "network lease gateway forward forwarding bridge veth firewall hairpin" {
+	if got := strings.Join(kinds, " "); got != "network lease gateway forward forwarding bridge veth firewall hairpin spoof" {
 		t.Errorf("steps %s", got)
 	}
 	if n, gw := step[*attach.Network](p), step[*link.Gateway](p); n.Link != "overlay4097" || !gw.DefaultRoute || gw.NoDefault {
@@ -79,6 +80,10 @@ func TestPlan(t *testing.T) {
 	}
 	if len(conf.Routes) != 2 || conf.Routes[0].Dst.String() != "10.42.0.0/16" || conf.Routes[1].Dst.String() != "fd00:42::/48" {
 		t.Errorf("routes %v", conf.Routes)
+	}
+	p, err = plan(t, `{"name": "blue", "ipspoofchk": false}`, blue())
+	if err != nil || step[*firewall.Spoof](p) != nil {
+		t.Errorf("ipspoofchk off: %v, %v", p, err)
 	}
 	internal := blue()
 	internal.Network.Internal = true

@@ -42,7 +42,7 @@ func (c *config) Plan(r *cni.Request) ([]attach.Step, error) {
 	if err != nil {
 		return nil, err
 	}
-	rules.Overlay = n.Device()
+	rules.Overlay, rules.OverlayPort = n.Device(), n.Port
 	blocks := addresses(local)
 	steps := []attach.Step{
 		&attach.Network{Name: c.Name, Plugin: "vxlan-overlay", Link: n.Bridge(), Subnets: n.Subnets, Ranges: blocks.Spans(), Settings: c.Settings(policy)},
@@ -60,7 +60,7 @@ func (c *config) Plan(r *cni.Request) ([]attach.Step, error) {
 	if n.Encrypted { // before an address could be reached
 		steps = slices.Insert(steps, 1, attach.Step(&firewall.Confined{Device: n.Device(), Bridge: n.Bridge(), Subnets: n.Subnets}))
 	}
-	if c.IPSpoofCheck {
+	if c.holds(r) {
 		steps = append(steps, &firewall.Spoof{})
 	}
 	return append(steps, r.Names(n.Bridge(), n.Internal, n.Subnets)), nil

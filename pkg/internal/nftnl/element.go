@@ -12,13 +12,17 @@ import (
 type Element struct {
 	Set        string
 	Key, Value []byte
+	End        []byte // the last key of a range
 	Comment    string // of an attachment's element: its hash
 	// Lasting says that no attachment takes the element away: it is of a VXLAN device.
 	Lasting bool
 }
 
 // Place is where the element is: two of one place are the same or clash.
-func (e Element) Place() string { return e.Set + "\x00" + string(e.Key) }
+func (e Element) Place() string { return e.Set + "\x00" + string(e.Key) + string(e.End) }
+
+// place is what names the element to the kernel.
+func (e Element) place() Element { return Element{Set: e.Set, Key: e.Key, End: e.End} }
 
 // Content is the place and what is there.
 func (e Element) Content() string { return e.Place() + string(e.Value) }
@@ -73,6 +77,9 @@ func (t *Table) put(r *netlink.Request, set string, all []Element) *netlink.Requ
 		for _, e := range all {
 			r.Nest(unix.NFTA_LIST_ELEM, func() {
 				r.Nest(unix.NFTA_SET_ELEM_KEY, value(e.Key))
+				if e.End != nil {
+					r.Nest(elementKeyEnd, value(e.End))
+				}
 				if e.Value != nil {
 					r.Nest(unix.NFTA_SET_ELEM_DATA, value(e.Value))
 				}

@@ -17,6 +17,8 @@ type Table struct {
 	Name   string
 	Sets   func() []Set
 	Chains func() []Chain
+	// Counters are named: rules count with [Count], and [Conn.Counted] reads them.
+	Counters []string
 	// Version is a chain whose name tells the version of the table, and Users how many
 	// users the kernel counts for it: its rules, and the jumps to it.
 	Version string
@@ -30,6 +32,9 @@ type Set struct {
 	Key, Data nftables.SetDatatype
 	IsMap     bool
 	Seen      UserData
+	// Ranges, for a set whose keys are ranges, has the length of each field in bytes
+	// (kernel 5.6, net/netfilter/nft_set_pipapo.c). Its elements have an End.
+	Ranges []uint32
 }
 
 // Chain is a chain of a table; Hook is nil for one that others jump to.
@@ -62,6 +67,9 @@ func (t *Table) Make(replace bool, elements []Element) error {
 		all = append(all, t.own(t.request(NewTable, unix.NLM_F_CREATE)), t.own(t.request(DelTable, 0)))
 	}
 	all = append(all, t.own(t.request(NewTable, unix.NLM_F_CREATE|unix.NLM_F_EXCL))) // rules cannot come twice
+	for _, name := range t.Counters {
+		all = append(all, t.counter(name))
+	}
 	for i, s := range t.Sets() {
 		all = append(all, t.set(s, uint32(i+1)))
 	}
@@ -112,11 +120,29 @@ func (t *Table) set(s Set, id uint32) *netlink.Request {
 		r.Bytes(unix.NFTA_SET_FLAGS, Number(unix.NFT_SET_MAP))
 		r.Bytes(unix.NFTA_SET_DATA_TYPE, Number(s.Data.GetNFTMagic())).Bytes(unix.NFTA_SET_DATA_LEN, Number(s.Data.Bytes))
 	}
+	if s.Ranges != nil {
+		r.Bytes(unix.NFTA_SET_FLAGS, Number(unix.NFT_SET_INTERVAL|setConcat))
+		r.Nest(unix.NFTA_SET_DESC, func() {
+			r.Nest(setDescConcat, func() {
+				for _, length := range s.Ranges {
+					r.Nest(unix.NFTA_LIST_ELEM, func() { r.Bytes(setFieldLength, Number(length)) })
+				}
+			})
+		})
+	}
 	if s.Seen != nil {
 		r.Bytes(unix.NFTA_SET_USERDATA, s.Seen)
 	}
 	return r
 }
+
+// Of sets of ranges in several fields (linux/netfilter/nf_tables.h).
+const (
+	setConcat      = 0x80 // NFT_SET_CONCAT
+	setDescConcat  = 2    // NFTA_SET_DESC_CONCAT
+	setFieldLength = 1    // NFTA_SET_FIELD_LEN
+	elementKeyEnd  = 10   // NFTA_SET_ELEM_KEY_END
+)
 
 // chain makes a chain and its rules.
 func (t *Table) chain(c Chain) ([]*netlink.Request, error) {

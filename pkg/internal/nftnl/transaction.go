@@ -126,7 +126,7 @@ func (c *Conn) Write(elements []Element) error {
 		var again []change
 		for i, one := range all {
 			if _, ok := refused.refused[i]; ok {
-				again = append(again, change{DelElement, Element{Set: one.Set, Key: one.Key}})
+				again = append(again, change{DelElement, one.place()})
 			}
 			again = append(again, one)
 		}
@@ -163,7 +163,7 @@ func (c *Conn) Remove(elements []Element) error {
 func (c *Conn) removeAtOnce(elements []Element) error {
 	all := make([]change, 0, len(elements))
 	for _, e := range elements {
-		all = append(all, change{DelElement, Element{Set: e.Set, Key: e.Key}})
+		all = append(all, change{DelElement, e.place()})
 	}
 	for {
 		err := c.commit(all)

@@ -83,7 +83,7 @@ func (c *Conn) chainUsers(all []Chain) ([]int, error) {
 func (c *Conn) Have(elements []Element) ([]bool, error) {
 	reqs := make([]*netlink.Request, len(elements))
 	for i, e := range elements {
-		reqs[i] = c.Table.put(c.Table.question(GetElement), e.Set, []Element{{Key: e.Key}})
+		reqs[i] = c.Table.put(c.Table.question(GetElement), e.Set, []Element{e.place()})
 	}
 	found := make([]bool, len(elements))
 	return found, c.Ask(reqs, func(i int, m netlink.Message) { found[i] = bytes.Equal(elementValue(m), elements[i].Value) })
@@ -103,6 +103,7 @@ func (c *Conn) List(set string) ([]Element, error) {
 	some, err := List(c.Socket, req, func(m netlink.Message) (all []Element, ok bool) {
 		for _, e := range netlink.Attrs(m.Find(HeaderLen, unix.NFTA_SET_ELEM_LIST_ELEMENTS)) {
 			all = append(all, Element{Set: set, Key: slices.Clone(netlink.Find(e, unix.NFTA_SET_ELEM_KEY, unix.NFTA_DATA_VALUE)),
+				End:     slices.Clone(netlink.Find(e, elementKeyEnd, unix.NFTA_DATA_VALUE)),
 				Value:   slices.Clone(netlink.Find(e, unix.NFTA_SET_ELEM_DATA, unix.NFTA_DATA_VALUE)),
 				Comment: CommentOf(netlink.Find(e, unix.NFTA_SET_ELEM_USERDATA))})
 		}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"net/netip"
 	"slices"
 	"time"
 
@@ -12,6 +11,7 @@ import (
 	"github.com/berth-cni/berth/pkg/firewall"
 	"github.com/berth-cni/berth/pkg/overlay"
 	"github.com/berth-cni/berth/pkg/overlay/probe"
+	"github.com/berth-cni/berth/pkg/overlay/vxlan"
 )
 
 // hostFirewall is the overlay's part of the host's firewall: VXLAN packets of peers alone
@@ -57,7 +57,7 @@ func (f *hostFirewall) sync() {
 		}
 		for p := range n.plane.Peers() {
 			if !def.Encrypted {
-				t.Peers = append(t.Peers, p.Underlay)
+				t.Peers = append(t.Peers, vtep(p))
 			}
 		}
 		tunnels = append(tunnels, t)
@@ -104,26 +104,29 @@ func (f *hostFirewall) tick() {
 }
 
 // addPeer accepts a peer's packets.
-func (f *hostFirewall) addPeer(n *network, addr netip.Addr) {
+func (f *hostFirewall) addPeer(n *network, p vxlan.Peer) {
 	if n.def().Encrypted {
 		return
 	}
-	f.change(firewall.AddPeer(n.def().Port, n.def().VNI, addr))
+	f.change(firewall.AddPeer(n.def().Port, n.def().VNI, vtep(p)))
 }
 
-// removePeer drops the packets of what was a peer's address, unless another peer has
-// it.
-func (f *hostFirewall) removePeer(n *network, addr netip.Addr) {
+// removePeer drops the packets of what was a peer, or a part of one, but for what the
+// plane's peers are allowed.
+func (f *hostFirewall) removePeer(n *network, p vxlan.Peer) {
 	if n.def().Encrypted {
 		return
 	}
-	for p := range n.plane.Peers() {
-		if p.Underlay == addr {
-			return
+	var others []firewall.VTEP
+	for other := range n.plane.Peers() {
+		if other.Underlay == p.Underlay {
+			others = append(others, vtep(other))
 		}
 	}
-	f.change(firewall.RemovePeer(n.def().Port, n.def().VNI, addr))
+	f.change(firewall.RemovePeer(n.def().Port, n.def().VNI, vtep(p), others))
 }
+
+func vtep(p vxlan.Peer) firewall.VTEP { return firewall.VTEP{Address: p.Underlay, Blocks: p.Blocks} }
 
 func (f *hostFirewall) change(err error) {
 	switch {

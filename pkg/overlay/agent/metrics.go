@@ -50,6 +50,10 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 				prometheus.CounterValue, float64(count), n.Name, kind)
 		}
 	}
+	for reason, count := range s.Dropped {
+		out <- prometheus.MustNewConstMetric(metric("dropped_packets_total", "Packets that nobody may send: forged ones.", "reason"),
+			prometheus.CounterValue, float64(count), reason)
+	}
 	for name, count := range s.Counters {
 		out <- prometheus.MustNewConstMetric(metric(counterName(name), "Counted by the agent since its start."),
 			prometheus.CounterValue, float64(count))

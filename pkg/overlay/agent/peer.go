@@ -86,6 +86,10 @@ func (a *Agent) peer(p pair) {
 	want, ok := a.peerOf(n, p.node, a.state.BlocksOf(p.network, p.node))
 	var err error
 	old, known := n.plane.Peer(p.node)
+	moved := old.Underlay != want.Underlay || !slices.Equal(old.Blocks, want.Blocks)
+	if ok && moved {
+		a.fw.addPeer(n, want) // it may send as soon as it has the block
+	}
 	if ok {
 		err = n.plane.SetPeer(want)
 	} else {
@@ -100,11 +104,8 @@ func (a *Agent) peer(p pair) {
 	} else {
 		a.probes.removePeer(n, p.node)
 	}
-	if known && (!ok || old.Underlay != want.Underlay) {
-		a.fw.removePeer(n, old.Underlay)
-	}
-	if ok && (!known || old.Underlay != want.Underlay) {
-		a.fw.addPeer(n, want.Underlay)
+	if known && moved {
+		a.fw.removePeer(n, old)
 	}
 	a.Log.Debug("peer", "network", p.network, "node", p.node, "address", want.Underlay, "blocks", want.Blocks)
 }

@@ -62,7 +62,7 @@ func checkRefused(f *facts) ([]Problem, error) {
 			continue
 		case strings.HasPrefix(l.Refused, overlay.RefusedConflict):
 			mend = "nothing is wrong with the older network: make this one again in another place, once berth network rm " + l.Network.Name + " has removed it"
-		case strings.HasPrefix(l.Refused, overlay.RefusedRoute):
+		case strings.Contains(l.Refused, overlay.RefusedRoute):
 			mend = "see what the route is for (ip route show); then move that, or use another network with another --subnet"
 		default:
 			why += ": its addresses may be another host's"
@@ -134,10 +134,22 @@ func checkForwarding(f *facts) ([]Problem, error) {
 		}
 		if used && f.Forwards[family.v4] == "0" {
 			found = append(found, Problem{"this host does not forward " + family.name,
-				"containers reach nobody beyond their own bridge, and their published ports nobody", "sysctl -w " + family.write + "=1"})
+				"containers reach nobody beyond their own bridge, and their published ports nobody", mendForwarding(family.v4, family.write)})
 		}
 	}
 	return found, nil
+}
+
+// mendForwarding says how forwarding is switched on. With IPv6 a host that forwards takes
+// no router advertisements any more unless told so (Linux, ip-sysctl, accept_ra): it
+// would lose its own way out.
+func mendForwarding(v4 bool, setting string) string {
+	mend := "sysctl -w " + setting + "=1"
+	if !v4 {
+		mend = "where this host's own IPv6 route comes from router advertisements (ip -6 route show default: proto ra), first " +
+			"sysctl -w net.ipv6.conf.DEVICE.accept_ra=2; then " + mend
+	}
+	return mend
 }
 
 func checkMTU(f *facts) ([]Problem, error) {

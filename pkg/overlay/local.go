@@ -44,11 +44,12 @@ type Identity struct {
 	Instance string `json:"instance,omitempty"`
 }
 
-// What [Local.Refused] begins with, where it is not about the host's identity.
+// What [Local.Refused] says where it is not about the host's identity: the first two at
+// its beginning.
 const (
 	RefusedRemoved  = "it was removed"
 	RefusedConflict = "it is in another network's way: "
-	RefusedRoute    = "this host reaches something else there: "
+	RefusedRoute    = "overlaps this host's route"
 )
 
 // Local is what an ADD needs to know of a network, and what an agent that starts

@@ -183,7 +183,7 @@ func (a *Agent) diagnose(n *network, conflict error) {
 		if err := a.routedElsewhere(def); err != nil {
 			n.problem = err.Error()
 			if n.again = len(n.local.Blocks) == 0; n.again {
-				n.local.Refused = overlay.RefusedRoute + n.problem
+				n.local.Refused = n.problem
 			}
 		}
 	}
@@ -200,7 +200,7 @@ func (a *Agent) routedElsewhere(def *overlay.Network) error {
 	for _, r := range routes {
 		for _, s := range def.Subnets {
 			if s.Overlaps(r.Dst) {
-				errs = append(errs, fmt.Errorf("subnet %s overlaps this host's route to %s", s, r.Dst))
+				errs = append(errs, fmt.Errorf("subnet %s %s to %s", s, overlay.RefusedRoute, r.Dst))
 			}
 		}
 	}

@@ -123,11 +123,8 @@ func (r *Replica) networks(out *overlay.Update, names map[string]bool) {
 		} else if had {
 			out.GoneNetworks = append(out.GoneNetworks, name)
 		}
-		if ok && had && n.Same(&was) || !had && !ok {
-			continue
-		}
 		for k := range r.State.Blocks {
-			if _, there := r.store.Blocks[k]; k.Network == name && !there {
+			if _, there := r.store.Blocks[k]; k.Network == name && !there && !n.Same(&was) {
 				out.GoneBlocks = append(out.GoneBlocks, k)
 			}
 		}

@@ -49,7 +49,7 @@ func nodeViews(s *overlay.State) []nodeView {
 	all := []nodeView{}
 	for _, name := range slices.Sorted(maps.Keys(s.Nodes)) {
 		n := s.Nodes[name]
-		v := nodeView{Name: name, Address: n.Address, MTU: n.MTU, Since: n.Seen, Joined: n.Since, Blocks: []blockView{}}
+		v := nodeView{Name: name, Address: n.Address, MTU: n.MTU, Since: s.LastSeen(name), Joined: n.Since, Blocks: []blockView{}}
 		if a, ok := s.Alive[name]; ok {
 			v.Alive, v.Since = true, a.Since
 		}
@@ -79,7 +79,7 @@ func (v *nodeView) state(now time.Time) string {
 	if v.Since.IsZero() {
 		return word
 	}
-	return word + " " + host.Age(now.Sub(v.Since))
+	return word + " " + host.Age(max(0, now.Sub(v.Since))) // clocks may differ
 }
 
 // life is whether a node lives, in a word. A store that is a file does not know.

@@ -19,7 +19,7 @@ func (p *program) nodePruneCommand() *cobra.Command {
 		Use:   "prune --away DURATION [flags]",
 		Short: "Remove the nodes that have been away for long",
 		Long: `Remove the nodes that are not alive, and have not been seen for longer than --away
-(to within six hours). Nothing else ever takes blocks from a host. It shows them and
+(to within six hours where no other host saw it go). Nothing else ever takes blocks from a host. It shows them and
 asks first; without a terminal it wants --yes.
 
 ` + exitCodes,

@@ -46,7 +46,7 @@ func OverlayViews(s *overlay.State) []OverlayView {
 		for _, node := range slices.Sorted(maps.Keys(s.Nodes)) {
 			if blocks := s.BlocksOf(name, node); len(blocks) > 0 {
 				_, alive := s.Alive[node]
-				v.Nodes = append(v.Nodes, NodeShare{node, s.Nodes[node].Address, alive, blocks, s.Nodes[node].Seen})
+				v.Nodes = append(v.Nodes, NodeShare{node, s.Nodes[node].Address, alive, blocks, s.LastSeen(node)})
 			}
 		}
 		all = append(all, v)

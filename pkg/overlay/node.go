@@ -44,6 +44,30 @@ type Alive struct {
 	Since    time.Time  `json:"since"`
 }
 
+// Left says when a node that is away was last alive, as the first that missed it says,
+// or itself.
+type Left struct {
+	Node string    `json:"node"`
+	At   time.Time `json:"at"`
+}
+
+// Validate returns what is wrong with it.
+func (l *Left) Validate() error {
+	if err := ValidName(l.Node); err != nil {
+		return fmt.Errorf("node: %q: %w", l.Node, err)
+	}
+	return nil
+}
+
+// LastSeen is when a node was last known to live.
+func (s *State) LastSeen(node string) time.Time {
+	seen := s.Nodes[node].Seen
+	if l, ok := s.Left[node]; ok && l.At.After(seen) {
+		return l.At
+	}
+	return seen
+}
+
 // Validate returns all that is wrong with the node.
 func (n *Node) Validate() error {
 	var errs []error

@@ -18,6 +18,7 @@ type Update struct {
 	Nodes    []Node
 	Blocks   []Block
 	Alive    []Alive
+	Left     []Left
 	Missed   []Missed
 	Removed  []Removal
 	Names    []Name // of [Roster.WatchNames] alone
@@ -26,6 +27,7 @@ type Update struct {
 	GoneNodes    []string
 	GoneBlocks   []BlockKey
 	GoneAlive    []string
+	GoneLeft     []string
 	GoneMissed   []string
 	GoneRemoved  []RemovalKey // forgotten: see [RemovalAge]
 	GoneNames    []NameKey    // of [Roster.WatchNames] alone
@@ -60,6 +62,7 @@ type State struct {
 	Nodes    map[string]Node
 	Blocks   map[BlockKey]Block
 	Alive    map[string]Alive
+	Left     map[string]Left   // by node, as Missed
 	Missed   map[string]Missed // by node
 	Removed  map[RemovalKey]Removal
 	Bad      map[string]error // by key
@@ -72,7 +75,7 @@ type State struct {
 // NewState returns an empty state.
 func NewState() *State {
 	return &State{Networks: map[string]Network{}, Nodes: map[string]Node{}, Blocks: map[BlockKey]Block{}, Alive: map[string]Alive{},
-		Missed: map[string]Missed{}, Removed: map[RemovalKey]Removal{}, Bad: map[string]error{}, byNode: map[string]map[BlockKey]bool{}, families: map[Family]votes{}}
+		Left: map[string]Left{}, Missed: map[string]Missed{}, Removed: map[RemovalKey]Removal{}, Bad: map[string]error{}, byNode: map[string]map[BlockKey]bool{}, families: map[Family]votes{}}
 }
 
 // Apply brings the state up to date. It costs what the update holds.
@@ -97,6 +100,9 @@ func (s *State) Apply(u Update) {
 		s.vote(name, -1)
 		delete(s.Alive, name)
 		s.vote(name, 1)
+	}
+	for _, name := range u.GoneLeft {
+		delete(s.Left, name)
 	}
 	for _, name := range u.GoneMissed {
 		delete(s.Missed, name)
@@ -127,6 +133,9 @@ func (s *State) Apply(u Update) {
 		s.vote(a.Node, -1)
 		s.Alive[a.Node] = a
 		s.vote(a.Node, 1)
+	}
+	for _, l := range u.Left {
+		s.Left[l.Node] = l
 	}
 	for _, m := range u.Missed {
 		s.Missed[m.Node] = m

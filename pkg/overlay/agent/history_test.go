@@ -121,7 +121,10 @@ func TestDeletedByHand(t *testing.T) {
 		t.Error("the network is back, though somebody may have meant it")
 	}
 	h.store.put(overlay.Update{Networks: []overlay.Network{blue()}, Nodes: []overlay.Node{node}, Blocks: []overlay.Block{block}})
-	h.until("whole", func() bool { s := h.agent.Status().Store; return len(s.LostNetworks)+len(s.LostNodes)+s.LostBlocks == 0 })
+	h.until("whole", func() bool {
+		s := h.agent.Status().Store
+		return len(s.LostNetworks)+len(s.LostNodes)+s.LostBlocks == 0
+	})
 }
 
 // A removal without force waits for the containers of this host, over a restart, too.
@@ -178,9 +181,11 @@ func TestHostileKey(t *testing.T) {
 	}
 	for i, name := range []string{"aaa", "zzz"} {
 		for what, spoil := range map[string]func(*overlay.Network){
-			"same VNI":            func(n *overlay.Network) { n.Subnets = []netip.Prefix{netip.MustParsePrefix("10.99.0.0/16")} },
-			"same subnet":         func(n *overlay.Network) { n.VNI = 5000 },
-			"a part of it":        func(n *overlay.Network) { n.VNI, n.Subnets = 5001, []netip.Prefix{netip.MustParsePrefix("10.42.0.0/20")} },
+			"same VNI":    func(n *overlay.Network) { n.Subnets = []netip.Prefix{netip.MustParsePrefix("10.99.0.0/16")} },
+			"same subnet": func(n *overlay.Network) { n.VNI = 5000 },
+			"a part of it": func(n *overlay.Network) {
+				n.VNI, n.Subnets = 5001, []netip.Prefix{netip.MustParsePrefix("10.42.0.0/20")}
+			},
 			"same VNI and subnet": func(*overlay.Network) {},
 			"same, and older":     func(n *overlay.Network) { n.Created = time.Time{} },
 		} {

@@ -7,6 +7,7 @@
 //	nodes/NAME                   an [overlay.Node]
 //	blocks/NETWORK/10.42.3.0-24  an [overlay.Block]; "-" stands for the prefix's "/"
 //	alive/NAME                   an [overlay.Alive], under a lease
+//	left/NAME                    an [overlay.Left]
 //	missed/NAME                  an [overlay.Missed], under the same lease
 //	removed/networks/ID          an [overlay.Removal]
 //	removed/nodes/NAME/TOKEN     the same
@@ -138,6 +139,7 @@ type Store struct {
 	mu          sync.Mutex
 	current     *registration
 	life        life // the zero value: none
+	leaving     map[string]context.CancelFunc
 }
 
 var (
@@ -158,7 +160,7 @@ func Open(o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{o: o, dialing: make(chan struct{}, 1), registering: make(chan struct{}, 1)}
+	s := &Store{o: o, dialing: make(chan struct{}, 1), registering: make(chan struct{}, 1), leaving: map[string]context.CancelFunc{}}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.config = clientv3.Config{
 		Endpoints:   o.Endpoints,

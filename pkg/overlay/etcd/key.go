@@ -21,6 +21,7 @@ const (
 	blocks   = "blocks/"
 	alive    = "alive/"
 	missed   = "missed/"
+	left     = "left/"
 
 	removedNetworks = "removed/networks/"
 	removedNodes    = "removed/nodes/"
@@ -38,6 +39,8 @@ func (s *Store) vniKey(vni int) string         { return s.o.Prefix + vnis + strc
 func (s *Store) nodeKey(name string) string    { return s.o.Prefix + nodes + name }
 func (s *Store) aliveKey(name string) string   { return s.o.Prefix + alive + name }
 func (s *Store) missedKey(name string) string  { return s.o.Prefix + missed + name }
+
+func (s *Store) leftKey(name string) string { return s.o.Prefix + left + name }
 
 func (s *Store) incarnationKey() string { return s.o.Prefix + incarnation }
 
@@ -79,7 +82,7 @@ func parseBlockKey(rest string) (overlay.BlockKey, error) {
 // family splits a key, without the prefix, into one of the families and the rest;
 // "" when it is of none.
 func family(key string) (string, string) {
-	for _, f := range []string{networks, vnis, nodes, blocks, alive, missed, removedNetworks, removedNodes, incarnation} {
+	for _, f := range []string{networks, vnis, nodes, blocks, alive, missed, left, removedNetworks, removedNodes, incarnation} {
 		if rest, ok := strings.CutPrefix(key, f); ok {
 			return f, rest
 		}
@@ -147,6 +150,12 @@ func decodeHistory(u *overlay.Update, family, rest string, value []byte) error {
 			return err
 		}
 		u.Missed = append(u.Missed, m)
+	case left:
+		l, err := unmarshal(value, rest, func(l *overlay.Left) string { return l.Node })
+		if err != nil {
+			return err
+		}
+		u.Left = append(u.Left, l)
 	case removedNetworks, removedNodes:
 		r, err := unmarshal[overlay.Removal](value, "", nil)
 		if err != nil {
@@ -220,6 +229,8 @@ func gone(u *overlay.Update, key string) {
 		u.GoneAlive = append(u.GoneAlive, rest)
 	case missed:
 		u.GoneMissed = append(u.GoneMissed, rest)
+	case left:
+		u.GoneLeft = append(u.GoneLeft, rest)
 	case removedNetworks, removedNodes:
 		if k, err := parseRemovedKey(f, rest); err == nil {
 			u.GoneRemoved = append(u.GoneRemoved, k)

@@ -71,7 +71,7 @@ func (s *Store) removeName(ctx context.Context, name string, force bool) (int64,
 			return 0, &overlay.InUseError{What: fmt.Sprintf("node %q", name), By: []string{name}}
 		}
 		resp, err := s.txn(ctx, []clientv3.Cmp{unchanged(nodeKey, node), unchanged(aliveKey, life)},
-			append(s.removal(overlay.Removal{Node: name, ID: identity(node, "token"), Forced: force}), clientv3.OpDelete(nodeKey), clientv3.OpDelete(aliveKey)), nil)
+			append(s.removal(overlay.Removal{Node: name, ID: identity(node, "token"), Forced: force}), clientv3.OpDelete(nodeKey), clientv3.OpDelete(aliveKey), clientv3.OpDelete(s.leftKey(name))), nil)
 		if err != nil {
 			return 0, err
 		}

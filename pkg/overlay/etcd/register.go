@@ -80,8 +80,9 @@ func (s *Store) Withdraw(ctx context.Context) error {
 	// The lease is left to run out, and with it the names: its containers live on, and
 	// an agent that starts again takes the names over before anybody misses them.
 	key := s.aliveKey(r.node.Name)
+	left := overlay.Left{Node: r.node.Name, At: time.Now().UTC().Truncate(time.Second)}
 	ours := clientv3.Compare(clientv3.LeaseValue(key), "=", r.lease)
-	if _, err := s.txn(ctx, []clientv3.Cmp{ours}, []clientv3.Op{clientv3.OpDelete(key)}, nil); err != nil {
+	if _, err := s.txn(ctx, []clientv3.Cmp{ours}, []clientv3.Op{clientv3.OpDelete(key), put(s.leftKey(left.Node), left)}, nil); err != nil {
 		return fmt.Errorf("withdraw node %q: %w", r.node.Name, err)
 	}
 	return nil

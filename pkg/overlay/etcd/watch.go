@@ -51,6 +51,7 @@ type watcher struct {
 func (s *Store) Watch(ctx context.Context, fn func(overlay.Update)) error {
 	return s.watch(ctx, s.overlay(), func(u overlay.Update) {
 		fn(u)
+		s.witnessed(u)
 		if u.Full {
 			s.poke()
 		}

@@ -36,6 +36,7 @@ func Conform(t *testing.T, fresh func(testing.TB) Backend) {
 		"removals":         removals,
 		"restore":          restore,
 		"miss":             miss,
+		"left":             left,
 		"contexts":         contexts,
 		"names":            named,
 		"names' life":      namesLife,

@@ -100,3 +100,31 @@ func miss(t *testing.T, b Backend) {
 	check(t, s.Close())
 	f.WaitFor(t, 3*b.TTL, "gone with its life", func(st *overlay.State) bool { return len(st.Missed) == 0 })
 }
+
+// left: the store knows when a node went, in good order or not, until it is back.
+func left(t *testing.T, b Backend) {
+	witness, s, ctx := b.Open(t), b.Open(t), limited(t)
+	f := Follow(t, witness, true)
+	check(t, witness.Register(ctx, Node("w", 7), "boot", false, NotLost(t)))
+	a := Node("a", 0)
+	a.Seen = time.Now().Add(-time.Hour)
+	away := func(since time.Time) func(*overlay.State) bool {
+		return func(st *overlay.State) bool {
+			_, alive := st.Alive["a"]
+			return !alive && !st.Left["a"].At.Before(since.Truncate(time.Second)) && st.LastSeen("a") == st.Left["a"].At
+		}
+	}
+	check(t, s.Register(ctx, a, "boot", false, NotLost(t)))
+	start := time.Now()
+	check(t, s.Withdraw(ctx))
+	f.Wait(t, "when it went", away(start))
+	time.Sleep(1100 * time.Millisecond)
+	check(t, s.Register(ctx, a, "boot", true, NotLost(t)))
+	f.Wait(t, "alive", func(st *overlay.State) bool { return len(st.Alive) == 2 })
+	start = time.Now()
+	check(t, s.Close())
+	f.WaitFor(t, 5*b.TTL, "when it went, as another saw it", away(start))
+	f.WaitSame(t, witness)
+	check(t, witness.RemoveNode(ctx, "a", false))
+	f.Wait(t, "gone with the node", func(st *overlay.State) bool { return len(st.Left) == 0 })
+}

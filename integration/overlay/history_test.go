@@ -2,6 +2,7 @@ package overlay
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -137,13 +138,46 @@ func (b *bed) says(h *cluster.Host, text string) {
 	})
 }
 
+// keepFinding has a container ask for another one's name, again and again, until what is
+// returned is called, which fails the test unless each had its answer.
+func (b *bed) keepFinding(from, to *known, name string) (end func()) {
+	stop, done := make(chan struct{}), make(chan error)
+	asked := 0
+	go func() {
+		var errs []error
+		for {
+			select {
+			case <-stop:
+				done <- errors.Join(errs...)
+				return
+			case <-time.After(100 * time.Millisecond):
+				asked++
+				if err := from.finds(name, to); err != nil && len(errs) < 5 {
+					errs = append(errs, fmt.Errorf("question %d: %w", asked, err))
+				}
+			}
+		}
+	}()
+	return func() {
+		b.t.Helper()
+		close(stop)
+		if err := <-done; err != nil {
+			b.t.Error(err)
+		}
+		b.t.Logf("the name %s was asked for %d times", name, asked)
+	}
+}
+
 // TestStoreEmpty: the store comes back empty, and later as it was. Nothing is lost, and
 // containers are added meanwhile.
 func TestStoreEmpty(t *testing.T) {
 	b := newBed(t, 4, options{})
 	all := b.places("blue")
+	web, db := b.named(b.Hosts[0], "blue", "web"), b.named(b.Hosts[2], "blue", "db")
+	b.eventually(patience, func() error { return web.finds("db", db) })
 	before := b.identities()
 	r := b.ring(all...)
+	found := b.keepFinding(web, db, "db")
 	b.store.Stop()
 	must(t, b.store.Copy("right"))
 	must(t, b.store.Replace(""))
@@ -158,6 +192,7 @@ func TestStoreEmpty(t *testing.T) {
 	b.hasAll("the right data put back", before)
 	b.unbroken()
 	b.settled()
+	found()
 	r.whole(fmt.Sprintf("store empty for %v, and back", outage(t)))
 	if now := b.identities(); !maps.Equal(now, before) {
 		t.Errorf("the store has %v, and had %v", now, before)

@@ -107,13 +107,13 @@ func (c *Config) overlayPart(names *server.Server) (overlayPart, error) {
 		return alone(c.Node), nil
 	}
 	var shared *roster.Roster
-	heard := c.Store
+	var follow func(overlay.Update)
 	if told, ok := c.Store.(overlay.Roster); ok {
 		shared = roster.New(roster.Config{Node: c.Node, Names: told, Directory: names.Directory(), Ready: names.Ready(), Log: c.Log})
-		heard = shared.Store(c.Store)
+		follow = shared.Learn
 	}
 	a, err := overlayagent.New(overlayagent.Config{
-		Store: heard, Node: c.Node, Underlay: c.Underlay, DataDir: c.DataDir, StateDir: c.StateDir, ConfDir: c.ConfDir, NetDir: c.NetDir,
+		Store: c.Store, Follow: follow, Node: c.Node, Underlay: c.Underlay, DataDir: c.DataDir, StateDir: c.StateDir, ConfDir: c.ConfDir, NetDir: c.NetDir,
 		FirewallBackend: c.Firewall, Resync: c.Resync, Probe: c.Probe, WireGuard: c.WireGuard, Log: c.Log, Records: c.Records,
 	})
 	if err != nil {

@@ -27,7 +27,10 @@ import (
 // Config is what an agent is started with.
 type Config struct {
 	Store overlay.Store
-	Node  string // the host's name in the overlay
+	// Follow, if it is given, is told of all that the agent goes by, once the agent has:
+	// also of what the store has lost. It must not wait.
+	Follow func(overlay.Update)
+	Node   string // the host's name in the overlay
 	// Underlay is an address or a device of the host; empty: that of the default
 	// route.
 	Underlay string
@@ -112,6 +115,9 @@ func New(c Config) (*Agent, error) {
 	}
 	if c.Resync <= 0 {
 		c.Resync = 5 * time.Second
+	}
+	if c.Follow == nil {
+		c.Follow = func(overlay.Update) {}
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
@@ -257,6 +263,7 @@ func (a *Agent) apply(u overlay.Update) {
 		}
 		a.away.err = u.Err
 		a.cutOff()
+		a.Follow(u)
 		return
 	}
 	if a.away.err != nil {
@@ -295,6 +302,7 @@ func (a *Agent) follow(u overlay.Update) {
 	}
 	a.claimAll()
 	a.save(false)
+	a.Follow(u)
 }
 
 func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d) }

@@ -152,7 +152,7 @@ func newHost(t testing.TB) *host {
 	ready := make(chan struct{})
 	close(ready)
 	h.Roster = New(Config{Node: "a", Names: h.store, Directory: h.directory, Ready: ready})
-	h.learn(overlay.Update{Full: true,
+	h.Learn(overlay.Update{Full: true,
 		Networks: []overlay.Network{netOf("blue", "10.42.0.0/16", 5000), netOf("red", "10.43.0.0/16", 5001)},
 		Nodes:    []overlay.Node{overlaytest.Node("a", 0), overlaytest.Node("b", 1)},
 		Blocks:   []overlay.Block{overlaytest.BlockOf("blue", "10.42.1.0/24", overlaytest.Node("b", 1))},

@@ -17,6 +17,7 @@ type network struct {
 	idle   time.Time // since when nobody here asks for its names; zero: somebody does
 	away   bool      // its names are as they were
 	nodes  map[string]map[overlay.NameKey]*known
+	stale  map[overlay.NameKey]time.Time // since when the store has lost them
 }
 
 // known is a name of another host.
@@ -32,7 +33,7 @@ func (r *Roster) follow(name string) {
 		return
 	}
 	ctx, cancel := context.WithCancel(r.ctx)
-	n := &network{name: name, cancel: cancel, nodes: map[string]map[overlay.NameKey]*known{}}
+	n := &network{name: name, cancel: cancel, nodes: map[string]map[overlay.NameKey]*known{}, stale: map[overlay.NameKey]time.Time{}}
 	r.networks[name] = n
 	r.workers.Go(func() {
 		for ctx.Err() == nil {
@@ -46,6 +47,19 @@ func (r *Roster) follow(name string) {
 }
 
 var errEnded = errors.New("the watch has ended")
+
+// forgetStale forgets names that the store has lost and that nobody has said again.
+func (r *Roster) forgetStale(now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, n := range r.networks {
+		for k, since := range n.stale {
+			if now.Sub(since) >= linger {
+				r.forget(n, k)
+			}
+		}
+	}
+}
 
 // leaveIdle stops following networks without containers here, and forgets their names.
 func (r *Roster) leaveIdle(now time.Time) {
@@ -97,6 +111,10 @@ func (r *Roster) take(n *network, u overlay.Update) {
 		gone = n.missing(u.Names)
 	}
 	for _, k := range gone {
+		if u.Broken != nil { // its node has yet to say it again
+			n.stale[k] = time.Now()
+			continue
+		}
 		r.forget(n, k)
 	}
 	for _, name := range u.Names {
@@ -128,6 +146,7 @@ func (r *Roster) learnName(n *network, name overlay.Name) {
 		all = map[overlay.NameKey]*known{}
 		n.nodes[name.Node] = all
 	}
+	delete(n.stale, name.NameKey)
 	old := all[name.NameKey]
 	if old != nil && old.Same(&name) {
 		return
@@ -150,6 +169,7 @@ func (r *Roster) forget(n *network, key overlay.NameKey) {
 		delete(n.nodes, key.Node)
 	}
 	delete(r.refused, key)
+	delete(n.stale, key)
 }
 
 // show shows a name to the containers of this host, if its node may give it.

@@ -142,6 +142,7 @@ func (r *Roster) Run(ctx context.Context) {
 			r.takeLocal()
 		case <-tick.C:
 			r.leaveIdle(time.Now())
+			r.forgetStale(time.Now())
 			r.tellRefused(time.Now())
 		}
 	}

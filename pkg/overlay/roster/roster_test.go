@@ -33,11 +33,11 @@ func TestPublish(t *testing.T) {
 	h.has("both again", web, db)
 	h.del(web)
 	h.has("the other", db)
-	h.learn(overlay.Update{GoneNetworks: []string{"red"}})
+	h.Learn(overlay.Update{GoneNetworks: []string{"red"}})
 	h.has("none of a network that is gone")
-	h.learn(overlay.Update{Networks: []overlay.Network{netOf("red", "10.43.0.0/16", 5001)}})
+	h.Learn(overlay.Update{Networks: []overlay.Network{netOf("red", "10.43.0.0/16", 5001)}})
 	h.has("it again", db)
-	h.learn(overlay.Update{Networks: []overlay.Network{netOf("red", "10.43.0.0/16", 6001)}})
+	h.Learn(overlay.Update{Networks: []overlay.Network{netOf("red", "10.43.0.0/16", 6001)}})
 	h.has("none of one that is made anew, with another bridge")
 }
 
@@ -79,7 +79,7 @@ func TestLost(t *testing.T) {
 	delete(h.store.names, db) // with the lease, and nobody was told
 	h.store.mu.Unlock()
 	h.store.setAway(nil)
-	h.learn(overlay.Update{Alive: []overlay.Alive{{Node: "a"}}})
+	h.Learn(overlay.Update{Alive: []overlay.Alive{{Node: "a"}}})
 	h.has("what is wanted now", web, late)
 	h.store.mu.Lock()
 	delete(h.store.names, late)
@@ -99,13 +99,13 @@ func TestAway(t *testing.T) {
 	other := named("b", "10.42.1.5", 1)
 	h.store.do([]overlay.Name{other})
 	h.knows("another's", other.NameKey)
-	h.learn(overlay.Update{Err: errAway})
+	h.Learn(overlay.Update{Err: errAway})
 	h.store.tell("blue", overlay.Update{Err: errAway})
 	h.stays("what was known", func() bool { return len(h.directory.remote) == 1 })
 	time.Sleep(time.Second) // pauses grow
 	h.store.setAway(nil)
 	start := time.Now()
-	h.learn(overlay.Update{})
+	h.Learn(overlay.Update{})
 	h.has("both", web, other.NameKey)
 	if took := time.Since(start); took > pace {
 		t.Errorf("published %s after the store was back", took)
@@ -121,6 +121,25 @@ func named(node, addr string, i int) overlay.Name {
 	n := overlaytest.Called("blue", node, i)
 	n.Addresses = []netip.Addr{netip.MustParseAddr(addr)}
 	return n
+}
+
+// TestBroken: names that the store has lost in a break of its history are known until their
+// node has had time to say them again.
+func TestBroken(t *testing.T) {
+	h := newHost(t)
+	h.put("blue", "overlay5000", "web", "web")
+	lost, said := named("b", "10.42.1.5", 1), named("b", "10.42.1.6", 2)
+	h.store.do([]overlay.Name{lost, said})
+	h.knows("both", lost.NameKey, said.NameKey)
+	h.store.mu.Lock()
+	clear(h.store.names)
+	h.store.mu.Unlock()
+	h.store.tell("blue", overlay.Update{Full: true, Broken: errAway})
+	h.stays("what was known", func() bool { return len(h.directory.remote) == 2 })
+	h.store.do([]overlay.Name{said})
+	h.stays("what was known", func() bool { return len(h.directory.remote) == 2 })
+	h.forgetStale(time.Now().Add(linger))
+	h.knows("what was said again", said.NameKey)
 }
 
 // TestFollow: a node names what is its own, on networks that this host has containers
@@ -151,18 +170,18 @@ func TestFollow(t *testing.T) {
 	}
 	// Blocks come and go.
 	second := overlaytest.BlockOf("blue", "10.42.2.0/24", b)
-	h.learn(overlay.Update{Blocks: []overlay.Block{second}})
+	h.Learn(overlay.Update{Blocks: []overlay.Block{second}})
 	h.knows("both", good.NameKey, foreign.NameKey)
 	second.Node, second.Token = "c", overlaytest.Node("c", 2).Token
-	h.learn(overlay.Update{Nodes: []overlay.Node{overlaytest.Node("c", 2)}, Blocks: []overlay.Block{second}})
+	h.Learn(overlay.Update{Nodes: []overlay.Node{overlaytest.Node("c", 2)}, Blocks: []overlay.Block{second}})
 	h.knows("one, since the block is another's now", good.NameKey)
-	h.learn(overlay.Update{GoneBlocks: []overlay.BlockKey{{Network: "blue", Prefix: netip.MustParsePrefix("10.42.1.0/24")}}})
+	h.Learn(overlay.Update{GoneBlocks: []overlay.BlockKey{{Network: "blue", Prefix: netip.MustParsePrefix("10.42.1.0/24")}}})
 	h.knows("none")
-	h.learn(overlay.Update{Blocks: []overlay.Block{overlaytest.BlockOf("blue", "10.42.1.0/24", b)}})
+	h.Learn(overlay.Update{Blocks: []overlay.Block{overlaytest.BlockOf("blue", "10.42.1.0/24", b)}})
 	h.knows("it again", good.NameKey)
-	h.learn(overlay.Update{GoneNodes: []string{"b"}})
+	h.Learn(overlay.Update{GoneNodes: []string{"b"}})
 	h.knows("none of a node that was removed")
-	h.learn(overlay.Update{Nodes: []overlay.Node{b}})
+	h.Learn(overlay.Update{Nodes: []overlay.Node{b}})
 	h.knows("it again", good.NameKey)
 	// Names change: to what it may, and may not be.
 	good.Names = []string{"another"}
@@ -243,12 +262,12 @@ func BenchmarkFollow(b *testing.B) {
 	}
 	for b.Loop() {
 		h := newHost(b)
-		h.learn(u)
+		h.Learn(u)
 		h.put("blue", "overlay5000", "web")
 		h.wait("the watch", func() bool { return len(h.store.watchers) == 1 })
 		n := h.networks["blue"]
 		h.take(n, overlay.Update{Full: true, Names: all})
-		h.learn(u) // everything is judged anew
+		h.Learn(u) // everything is judged anew
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*nodes*each), "ns/name")
 }

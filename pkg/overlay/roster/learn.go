@@ -1,33 +1,13 @@
 package roster
 
 import (
-	"context"
-
 	"github.com/berth-cni/berth/pkg/overlay"
 )
 
-// listener is a store from which the roster hears what the agent hears: whose the
-// blocks are, and when this host lives. A watch of its own would be a second one of
-// everything, on every host.
-type listener struct {
-	overlay.Store
-	r *Roster
-}
-
-// Store returns the store with the roster listening.
-func (r *Roster) Store(s overlay.Store) overlay.Store { return listener{s, r} }
-
-// Watch implements [overlay.Control]. The agent comes first: what has a name shall be
-// reached.
-func (l listener) Watch(ctx context.Context, fn func(overlay.Update)) error {
-	return l.Store.Watch(ctx, func(u overlay.Update) {
-		fn(u)
-		l.r.learn(u)
-	})
-}
-
-// learn judges anew the names that a change of the overlay's state is about.
-func (r *Roster) learn(u overlay.Update) {
+// Learn judges anew the names that a change of the overlay's state is about: as the
+// agent tells of it, which keeps what the store has lost. A watch of the roster's own
+// would be a second one of everything, on every host.
+func (r *Roster) Learn(u overlay.Update) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	lives := u.Full || r.away // the store is there again

@@ -85,6 +85,9 @@ func TestBridgeRepair(t *testing.T) {
 			r := f.Stop()
 			lost, longest = lost+r.Lost(), max(longest, r.Longest)
 		}
+		if longest > 2*time.Second {
+			t.Errorf("%s: nothing arrived for %v", damage, longest)
+		}
 		t.Logf("%-60s put right after %4d ms, %5d datagrams lost, nothing for %v at most", damage, took.Milliseconds(), lost, longest.Round(time.Millisecond))
 		must(t, b.network(h, "blue").Check(one.Container))
 	}

@@ -78,7 +78,7 @@ func TestFamilyAtBoot(t *testing.T) {
 	b.launch(late)
 	b.unready(late, fmt.Sprintf("this host has only %s on eth0, the overlay's hosts use IPv4: a, b", late.Addr6))
 	only(t, late, 0)
-	b.use(2*time.Second, 4, late)
+	b.use(patience, 4, late)
 	b.settled()
 	tr.whole("a host came with IPv6 first")
 	b.reaches(one, two, b.container(late, "three"))
@@ -90,7 +90,7 @@ func TestFamilyAtBoot(t *testing.T) {
 	tr = startTraffic(t, one, two)
 	time.Sleep(12 * time.Second) // by now it has told the store of what it has
 	b.unready(lone, "this host has only")
-	b.use(time.Second, 4, b.Hosts[0], b.Hosts[1], late)
+	b.use(patience, 4, b.Hosts[0], b.Hosts[1], late)
 	tr.whole("a host of the other family came")
 }
 
@@ -117,7 +117,7 @@ func TestFamilyFollowed(t *testing.T) {
 	tr := startTraffic(t, one, two, three)
 	each(0)
 	time.Sleep(time.Second)
-	b.use(time.Second, 6, b.Hosts...)
+	b.use(patience, 6, b.Hosts...)
 	tr.whole("IPv4 is back")
 	b.reaches(one, two, three)
 	only(t, b.Hosts[2], 4)

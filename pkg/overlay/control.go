@@ -85,7 +85,7 @@ type ConflictError struct {
 func (e *ConflictError) Error() string {
 	if e.Cloned {
 		return fmt.Sprintf("node %q is running on another host (address %s, since %s) with this host's own identity: is this disk a copy? "+
-			"Remove its node.json and start again with another --node-name", e.Node, e.Address, e.Since.Format(time.RFC3339))
+			"Remove its node.json and start again with another --node-name, or, if that host is gone for good, start this agent again", e.Node, e.Address, e.Since.Format(time.RFC3339))
 	}
 	return fmt.Sprintf("node name %q is another host's (address %s, since %s): choose another --node-name, or, "+
 		"if that host is gone for good, 'berth node rm %s'", e.Node, e.Address, e.Since.Format(time.RFC3339), e.Node)

@@ -92,7 +92,14 @@ func (a *Agent) register(ctx context.Context) {
 			a.do(ctx, a.removed)
 			continue
 		}
-		a.do(ctx, func() { a.deny(err) })
+		had := false
+		a.do(ctx, func() { a.deny(err); had = a.count.registrations > 0 })
+		var conflict *overlay.ConflictError
+		if errors.As(err, &conflict) && conflict.Cloned && !had {
+			// A copy must not take the name when the other host's agent starts again.
+			<-ctx.Done()
+			return
+		}
 		sleep(ctx, jitter(wait))
 		wait = min(2*wait, latest)
 	}

@@ -23,6 +23,8 @@ type registration struct {
 	lease    clientv3.LeaseID
 	beaten   time.Time // when the lease was last known to live
 	lost     func(error)
+	other    otherLife // of the node, as it was last seen
+	had      bool      // the name has been ours
 
 	poked  chan struct{} // look whether all is as it was
 	cancel context.CancelFunc
@@ -48,7 +50,7 @@ func (s *Store) Register(ctx context.Context, node overlay.Node, instance string
 	r := &registration{s: s, node: node, instance: instance, since: time.Now().UTC().Truncate(time.Millisecond), lost: lost,
 		poked: make(chan struct{}, 1), done: make(chan struct{})}
 	if old := s.take(); old != nil && old.node.Name == node.Name && old.instance == instance {
-		r.lease, r.since = old.lease, old.since
+		r.lease, r.since, r.had = old.lease, old.since, true
 	}
 	if err := r.insist(ctx); err != nil {
 		return fmt.Errorf("register node %q: %w", node.Name, err)
@@ -142,15 +144,33 @@ func (e *otherError) Error() string {
 	return fmt.Sprintf("instance %q is alive since %s", clip(e.alive.Instance), e.alive.Since.Format(time.RFC3339))
 }
 
+// conflict is about a life that is another host's.
+func (e *otherError) conflict() error {
+	return &overlay.ConflictError{Node: e.alive.Node, Address: e.alive.Address, Since: e.alive.Since, Cloned: true}
+}
+
+// otherLife is a life of the node that another instance leads: this host's own before it
+// booted, whose lease runs out, or that of a host with a copy of this one's disk.
+type otherLife struct {
+	seen *otherError // nil: none
+	ends time.Time   // its lease does, not sooner; zero where that is not known
+}
+
+// left tells whether it was ended before its time. Only a host that lives does that, as its
+// agent stops, so the name is not ours for that.
+func (o otherLife) left() bool { return o.seen != nil && time.Now().Before(o.ends) }
+
 // insist claims the name until it is had, or cannot be had.
 func (r *registration) insist(ctx context.Context) error {
 	var deadline time.Time // for another instance
+	r.other = otherLife{}
 	for failures := 0; ; failures++ {
 		err := r.claim(ctx)
 		var other *otherError
 		wait := pause(failures)
 		switch {
 		case err == nil:
+			r.had = true
 			r.s.live(life{r.node.Name, r.lease})
 			return nil
 		case final(err) || ctx.Err() != nil:
@@ -158,12 +178,14 @@ func (r *registration) insist(ctx context.Context) error {
 		case r.s.ctx.Err() != nil:
 			return errClosed
 		case errors.As(err, &other):
+			lives, ends := r.s.leaseTime(ctx, other.lease)
+			r.other = otherLife{other, ends}
 			if deadline.IsZero() {
-				deadline = time.Now().Add(r.s.leaseTime(ctx, other.lease)*3/2 + time.Second)
+				deadline = time.Now().Add(lives*3/2 + time.Second)
 				r.s.o.Log.Info("waiting for the node's other life to end", "node", r.node.Name, "other", err)
 			}
 			if time.Now().After(deadline) {
-				return &overlay.ConflictError{Node: r.node.Name, Address: other.alive.Address, Since: other.alive.Since, Cloned: true}
+				return other.conflict()
 			}
 			failures, wait = -1, pause(1)
 		case errors.Is(err, errRaced) || errors.Is(err, rpctypes.ErrLeaseNotFound): // the store answers
@@ -184,20 +206,24 @@ func final(err error) bool {
 	return errors.Is(err, overlay.ErrRemoved) || errors.As(err, &conflict) || errors.As(err, &bad)
 }
 
-// leaseTime is how long a lease lives without its owner: the one it was granted
-// with, within reason, or ours when nobody knows.
-func (s *Store) leaseTime(ctx context.Context, id clientv3.LeaseID) time.Duration {
+// leaseTime is how long a lease lives without its owner: the time it was granted
+// with, within reason, or ours when nobody knows; and when it ends at the earliest.
+func (s *Store) leaseTime(ctx context.Context, id clientv3.LeaseID) (lives time.Duration, ends time.Time) {
+	asked := time.Now()
 	ctx, cancel := s.bound(ctx, s.o.RequestTimeout)
 	defer cancel()
 	client, err := s.connect(ctx)
 	if err != nil {
-		return s.o.TTL
+		return s.o.TTL, ends
 	}
 	resp, err := client.TimeToLive(ctx, id)
 	if err != nil {
-		return s.o.TTL
+		return s.o.TTL, ends
 	}
-	return min(max(time.Duration(resp.GrantedTTL)*time.Second, s.o.TTL), 2*time.Minute)
+	if resp.TTL > 0 { // whole seconds, rounded down
+		ends = asked.Add(time.Duration(resp.TTL) * time.Second)
+	}
+	return min(max(time.Duration(resp.GrantedTTL)*time.Second, s.o.TTL), 2*time.Minute), ends
 }
 
 // claim makes both keys say what they shall, in one transaction; nothing is written
@@ -227,6 +253,9 @@ func (r *registration) claim(ctx context.Context) error {
 	ours, err := r.isOurs(first(got, 1))
 	if err != nil {
 		return err
+	}
+	if !r.had && first(got, 1) == nil && r.other.left() {
+		return r.other.seen.conflict()
 	}
 	if !writeNode && ours {
 		return nil

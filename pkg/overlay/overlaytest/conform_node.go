@@ -128,6 +128,15 @@ func clone(t *testing.T, b Backend) {
 	short, cancel := context.WithTimeout(ctx, b.TTL/4)
 	defer cancel()
 	wantErr(t, copied.Register(short, Node("a", 0), "boot2", true, NotLost(t)), context.DeadlineExceeded)
+	// The agent of the first one starts again: the copy does not come between.
+	refused := make(chan error, 1)
+	go func() { refused <- copied.Register(ctx, Node("a", 0), "boot2", true, NotLost(t)) }()
+	time.Sleep(b.TTL / 2)
+	check(t, s.Withdraw(ctx))
+	if c := wantAs[*overlay.ConflictError](t, <-refused); !c.Cloned {
+		t.Errorf("conflict %+v, want one with a clone", c)
+	}
+	check(t, s.Register(ctx, Node("a", 0), "boot1", true, NotLost(t)))
 }
 
 func removeNode(t *testing.T, b Backend) {

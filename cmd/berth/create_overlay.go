@@ -26,25 +26,7 @@ func (p *program) createOverlay(ctx context.Context, n overlay.Network, install 
 		if err != nil {
 			return err
 		}
-		if given, err := p.createRemembered(ctx, s, &n, state); given || err != nil {
-			if given {
-				fmt.Fprintln(p.out, n.Name)
-			}
-			return err
-		}
-		if err := p.networks().CheckOverlay(ctx, &n, state); err != nil {
-			return err
-		}
-		if install {
-			if err := p.networks().CheckInstall(&n); err != nil {
-				return err
-			}
-		}
-		var made overlay.Network
-		err = p.ask(ctx, func(ctx context.Context) error {
-			made, err = s.CreateNetwork(ctx, n)
-			return err
-		})
+		made, err := p.createIn(ctx, s, n, state, install)
 		if err != nil {
 			return err
 		}
@@ -60,6 +42,26 @@ func (p *program) createOverlay(ctx context.Context, n overlay.Network, install 
 		}
 		return nil
 	})
+}
+
+// createIn makes a network in the store, or gives it back to it.
+func (p *program) createIn(ctx context.Context, s overlay.Store, n overlay.Network, state *overlay.State, install bool) (made overlay.Network, err error) {
+	if install {
+		if err := p.networks().CheckInstall(&n); err != nil {
+			return n, err
+		}
+	}
+	if old, err := p.createRemembered(ctx, s, &n, state); old != nil || err != nil {
+		return *cmp.Or(old, &n), err
+	}
+	if err := p.networks().CheckOverlay(ctx, &n, state); err != nil {
+		return n, err
+	}
+	err = p.ask(ctx, func(ctx context.Context) error {
+		made, err = s.CreateNetwork(ctx, n)
+		return err
+	})
+	return made, err
 }
 
 // createHere makes a network of this host.

@@ -124,8 +124,14 @@ func example() *memory { return &memory{state: overlaytest.Example(noon)} }
 // without networks.
 func berth(t *testing.T, m *memory, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
+	return berthWith(t, m, t.TempDir(), args...)
+}
+
+// berthWith is berth on a host with a data folder.
+func berthWith(t *testing.T, m *memory, dataDir string, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
 	t.Setenv("BERTH_STATE_DIR", t.TempDir())
-	t.Setenv("BERTH_DATA_DIR", t.TempDir())
+	t.Setenv("BERTH_DATA_DIR", dataDir)
 	t.Setenv(conflist.Env, t.TempDir())
 	config, text := filepath.Join(t.TempDir(), "agent.yaml"), ""
 	if m != nil {

@@ -376,3 +376,47 @@ func TestRemovedByForce(t *testing.T) {
 	})
 	b.reaches(one, near)
 }
+
+// TestCreateLost: what was made once can be made again in a store that has lost it,
+// though this host has its bridge and its routes: it is the same network.
+func TestCreateLost(t *testing.T) {
+	b := newBed(t, 2, options{create: []string{"--subnet", "10.42.0.0/16"}})
+	all := b.places("blue")
+	before := b.identities()
+	r := b.ring(all...)
+	b.store.Stop()
+	must(t, b.store.Replace(""))
+	must(t, b.store.Start())
+	b.berth("network", "create", "--driver", "vxlan-overlay", "blue", "--subnet", "10.42.0.0/16")
+	b.hasAll("made again", before)
+	b.unbroken()
+	b.settled()
+	r.whole("network made again in an empty store")
+}
+
+// TestNodeRemoved: a host that lives is removed by force. It comes again as a new one; the
+// others do not notice.
+func TestNodeRemoved(t *testing.T) {
+	b := newBed(t, 3, options{create: []string{"--subnet", "10.42.0.0/16"}})
+	all := b.places("blue")
+	before := b.identities()
+	r := b.ring(all[:2]...)
+	third := b.Hosts[2]
+	if out, err := third.Berth(append([]string{"node", "rm", third.Name}, b.where()...)...); err == nil {
+		t.Errorf("a node that lives is removed without force: %s", out)
+	}
+	b.berth("node", "rm", "--force", third.Name)
+	b.eventually(patience, func() error {
+		key := "/berth/v1/nodes/" + third.Name
+		if token := b.identities()[key]; token == "" || token == before[key] {
+			return fmt.Errorf("the host has token %q, and had %q", token, before[key])
+		}
+		return nil
+	})
+	b.settled()
+	r.whole("another node removed by force")
+	b.reaches(all...)
+	if keys := b.keys("nodes"); !strings.Contains(keys, "removed/nodes/"+third.Name) {
+		t.Errorf("nothing says that the node was removed: %s", keys)
+	}
+}

@@ -61,6 +61,9 @@ func (m *memory) CreateNetwork(_ context.Context, n overlay.Network) (overlay.Ne
 	if n.VNI == 0 {
 		n.VNI = overlay.FirstVNI
 	}
+	if n.Encrypted && n.ListenPort == 0 {
+		n.ListenPort = overlay.FirstListen
+	}
 	n.ID = "made"
 	m.state.Apply(overlay.Update{Networks: []overlay.Network{n}})
 	return n, m.err

@@ -65,7 +65,7 @@ func (v *OverlayView) Options() []string {
 	if v.MTU != 0 {
 		all = append(all, fmt.Sprintf("mtu=%d", v.MTU))
 	}
-	if port := v.UDPPort(); port != overlay.DefaultPort {
+	if port := v.UDPPort(); port != overlay.DefaultPort && port != overlay.FirstListen {
 		all = append(all, fmt.Sprintf("udp-port=%d", port))
 	}
 	if v.Problem != "" {

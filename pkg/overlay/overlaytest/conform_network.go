@@ -25,6 +25,20 @@ func networks(t *testing.T, b Backend) {
 	if red.VNI != overlay.FirstVNI+2 {
 		t.Errorf("VNI %d, want the lowest free one, %d", red.VNI, overlay.FirstVNI+2)
 	}
+	for i, name := range []string{"secret", "hidden"} { // each with a port of its own
+		n := Net(name, fmt.Sprintf("10.%d.0.0/16", 70+i))
+		n.Encrypted = true
+		made, err := s.CreateNetwork(ctx, n)
+		check(t, err)
+		if !made.Encrypted || made.Port != 0 || made.ListenPort != overlay.FirstListen+i {
+			t.Errorf("encrypted: %+v", made)
+		}
+	}
+	samePort := Net("gray", "10.50.0.0/16")
+	samePort.Encrypted, samePort.ListenPort = true, overlay.FirstListen
+	if _, err := s.CreateNetwork(ctx, samePort); err == nil {
+		t.Error("an encrypted network with the port of another")
+	}
 	sameVNI := Net("gray", "10.50.0.0/16")
 	sameVNI.VNI = red.VNI
 	for what, n := range map[string]overlay.Network{

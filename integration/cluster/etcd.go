@@ -134,7 +134,9 @@ func (e *Etcd) Start() error {
 const dataDir = "/run/etcd"
 
 // Copy keeps a copy of what all members have, which are stopped, under a name.
-func (e *Etcd) Copy(name string) error { return e.each("cp -a " + dataDir + " " + dataDir + "." + name) }
+func (e *Etcd) Copy(name string) error {
+	return e.each("cp -a " + dataDir + " " + dataDir + "." + name)
+}
 
 // Replace gives all members, which are stopped, the data of a copy, again and again; or
 // none, where the name is empty.

@@ -49,8 +49,8 @@ type Options struct {
 	// Endpoints are URLs of members: "http://10.0.0.1:2379".
 	Endpoints []string
 	// CA, Cert and Key are PEM files: who signed the members' certificates (the
-	// system's CAs when empty), and the client's certificate, if it needs one. Cert
-	// and Key are read anew for each connection, so they may be renewed in place.
+	// system's CAs when empty), and the client's certificate, if it needs one. All
+	// are read anew for each connection, so they may be renewed in place.
 	CA, Cert, Key string
 	// User and Password are for etcd's own authentication.
 	User, Password string
@@ -181,6 +181,9 @@ func Open(o Options) (*Store, error) {
 			Backoff:           backoff.Config{BaseDelay: minBackoff, Multiplier: 1.6, Jitter: 0.4, MaxDelay: maxBackoff / 3},
 			MinConnectTimeout: o.DialTimeout,
 		}), grpc.WithContextDialer(s.conns.dial), grpc.WithChainUnaryInterceptor(failFast)},
+	}
+	if h := o.handshakes(tls); h != nil { // the last one given counts
+		s.config.DialOptions = append(s.config.DialOptions, grpc.WithTransportCredentials(h))
 	}
 	return s, nil
 }

@@ -49,7 +49,13 @@ func (h *Host) LaunchAgent(flags ...string) (*Agent, error) {
 }
 
 // OnEtcd are the flags of an agent or another command that uses the store.
-func OnEtcd(e *Etcd) []string { return []string{"--store", "etcd", "--etcd-endpoints", e.Endpoints()} }
+func OnEtcd(e *Etcd) []string {
+	flags := []string{"--store", "etcd", "--etcd-endpoints", e.Endpoints()}
+	if e.secure != nil {
+		flags = append(flags, "--etcd-ca", e.secure.File("ca.pem"), "--etcd-cert", e.secure.File("client.pem"), "--etcd-key", e.secure.File("client.key"))
+	}
+	return flags
+}
 
 // OnFile are the flags of one that reads a file of peers.
 func OnFile(path string) []string { return []string{"--store", "static", "--peers-file", path} }

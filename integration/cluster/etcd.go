@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"os/exec"
 	"slices"
@@ -15,6 +16,7 @@ import (
 // with its data in memory. The data outlives a member's process.
 type Etcd struct {
 	Members []*Member
+	secure  *Authority // nil: plain HTTP, and everybody may come
 }
 
 // Member is one etcd. Its Process is the running one, or the last.
@@ -23,6 +25,7 @@ type Member struct {
 	*Process
 	client *http.Client
 	flags  []string
+	secure bool
 }
 
 // etcdPatience is how long a store may take to come up: an election on a busy machine.
@@ -30,13 +33,29 @@ const etcdPatience = 15 * time.Second
 
 // Etcd starts a store with so many members, and waits until all are healthy. They
 // have the host numbers from [EtcdNumber] on.
-func (c *Cluster) Etcd(members int) (*Etcd, error) {
+func (c *Cluster) Etcd(members int) (*Etcd, error) { return c.etcd(members, nil) }
+
+// SecureEtcd is [Cluster.Etcd] with TLS on both sides: the members have the authority's
+// certificate "server", and take its clients. What goes by the gateway (Keys, Put, ...)
+// does not work there.
+func (c *Cluster) SecureEtcd(members int, a *Authority) (*Etcd, error) {
+	var addresses []net.IP
+	for i := range members {
+		addresses = append(addresses, numbered(Underlay4, EtcdNumber+i).AsSlice(), numbered(Underlay6, EtcdNumber+i).AsSlice())
+	}
+	if err := errors.Join(a.Sign("server", addresses...), a.Sign("client")); err != nil {
+		return nil, err
+	}
+	return c.etcd(members, a)
+}
+
+func (c *Cluster) etcd(members int, secure *Authority) (*Etcd, error) {
 	for _, program := range []string{"etcd", "etcdctl"} {
 		if _, err := exec.LookPath(program); err != nil {
 			return nil, fmt.Errorf("%w: Debian's etcd-server and etcd-client have it", err)
 		}
 	}
-	e := &Etcd{}
+	e := &Etcd{secure: secure}
 	var peers []string
 	for i := range members {
 		h, err := c.join(fmt.Sprintf("etcd%d", i), EtcdNumber+i)
@@ -44,7 +63,7 @@ func (c *Cluster) Etcd(members int) (*Etcd, error) {
 			return nil, err
 		}
 		c.others = append(c.others, h)
-		e.Members = append(e.Members, &Member{Host: h, client: h.client()})
+		e.Members = append(e.Members, &Member{Host: h, client: h.client(), secure: secure != nil})
 		peers = append(peers, fmt.Sprintf("%s=http://%s:2380", h.Name, h.Addr4))
 	}
 	for _, m := range e.Members {
@@ -55,6 +74,10 @@ func (c *Cluster) Etcd(members int) (*Etcd, error) {
 			"--initial-cluster", strings.Join(peers, ","),
 			// A tenth of the defaults: these members are on one machine.
 			"--heartbeat-interval", "50", "--election-timeout", "500"}
+		if secure != nil {
+			m.flags = append(m.flags, "--cert-file", secure.File("server.pem"), "--key-file", secure.File("server.key"),
+				"--trusted-ca-file", secure.File("ca.pem"), "--client-cert-auth", "--bcrypt-cost", "4", "--listen-metrics-urls", m.health())
+		}
 		if err := m.start(); err != nil {
 			return nil, err
 		}
@@ -62,10 +85,25 @@ func (c *Cluster) Etcd(members int) (*Etcd, error) {
 	return e, e.Healthy()
 }
 
-func (m *Member) url() string { return fmt.Sprintf("http://%s:2379", m.Addr4) }
+func (m *Member) url() string { return fmt.Sprintf("%s://%s:2379", m.scheme(), m.Addr4) }
 
 // url6 is the same member by IPv6.
-func (m *Member) url6() string { return fmt.Sprintf("http://[%s]:2379", m.Addr6) }
+func (m *Member) url6() string { return fmt.Sprintf("%s://[%s]:2379", m.scheme(), m.Addr6) }
+
+func (m *Member) scheme() string {
+	if m.secure {
+		return "https"
+	}
+	return "http"
+}
+
+// health is where the member says how it is, without a certificate.
+func (m *Member) health() string {
+	if m.secure {
+		return fmt.Sprintf("http://%s:2381", m.Addr4)
+	}
+	return m.url()
+}
 
 func (m *Member) start() (err error) {
 	m.Process, err = m.Host.Start("etcd", m.flags...)
@@ -87,7 +125,7 @@ func (m *Member) Healthy() error {
 		if !m.Running() {
 			return fmt.Errorf("ended: %v", m.err)
 		}
-		resp, err := m.client.Get(m.url() + "/health")
+		resp, err := m.client.Get(m.health() + "/health")
 		if err != nil {
 			return err
 		}
@@ -212,6 +250,10 @@ func (e *Etcd) BothEndpoints() string {
 
 // Ctl runs etcdctl against all members, for at most 5 s.
 func (e *Etcd) Ctl(args ...string) (string, error) {
-	all := append([]string{"--endpoints", e.Endpoints(), "--command-timeout", "5s"}, args...)
+	all := []string{"--endpoints", e.Endpoints(), "--command-timeout", "5s"}
+	if e.secure != nil {
+		all = append(all, "--cacert", e.secure.File("ca.pem"), "--cert", e.secure.File("client.pem"), "--key", e.secure.File("client.key"))
+	}
+	all = append(all, args...)
 	return e.Members[0].Output("etcdctl", all...)
 }

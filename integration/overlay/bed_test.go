@@ -45,6 +45,7 @@ type bed struct {
 	store     *cluster.Etcd
 	peers     string // the file that is the store, where there is no etcd
 	agents    map[*cluster.Host]*cluster.Agent
+	user      []string
 	underlay6 bool
 	firewall  string
 	networks  []string
@@ -52,11 +53,13 @@ type bed struct {
 
 // options are those of a bed.
 type options struct {
-	members   int      // of etcd; 0 is 1
-	underlay6 bool     // VXLAN over IPv6
-	firewall  string   // the backend; none: the host's choice
-	mtu       int      // of the underlay
-	create    []string // flags of blue; none: both families
+	members   int                // of etcd; 0 is 1
+	secure    *cluster.Authority // etcd speaks TLS
+	user      []string           // flags of agents and of berth: etcd's user
+	underlay6 bool               // VXLAN over IPv6
+	firewall  string             // the backend; none: the host's choice
+	mtu       int                // of the underlay
+	create    []string           // flags of blue; none: both families
 }
 
 func newBed(t testing.TB, hosts int, o options) *bed {
@@ -64,10 +67,14 @@ func newBed(t testing.TB, hosts int, o options) *bed {
 	c, err := cluster.New(cluster.Options{MTU: o.mtu})
 	must(t, err)
 	t.Cleanup(c.Close)
-	b := &bed{Cluster: c, t: t, agents: map[*cluster.Host]*cluster.Agent{}, underlay6: o.underlay6, firewall: o.firewall}
+	b := &bed{Cluster: c, t: t, agents: map[*cluster.Host]*cluster.Agent{}, user: o.user, underlay6: o.underlay6, firewall: o.firewall}
 	b.bin, err = sandbox.Binaries()
 	must(t, err)
-	b.store, err = c.Etcd(max(o.members, 1))
+	if o.secure != nil {
+		b.store, err = c.SecureEtcd(max(o.members, 1), o.secure)
+	} else {
+		b.store, err = c.Etcd(max(o.members, 1))
+	}
 	must(t, err)
 	t.Cleanup(b.logs)
 	for i := range hosts {
@@ -106,7 +113,7 @@ func (b *bed) where() []string {
 	if b.peers != "" {
 		return cluster.OnFile(b.peers)
 	}
-	return cluster.OnEtcd(b.store)
+	return append(cluster.OnEtcd(b.store), b.user...)
 }
 
 // create makes a network.

@@ -132,6 +132,7 @@ type Store struct {
 
 	dialing chan struct{} // held by who makes the client
 	client  *clientv3.Client
+	relogin time.Time // when one was made that was to log in anew
 	conns   conns
 	follows sync.Once // the host's addresses
 
@@ -180,7 +181,7 @@ func Open(o Options) (*Store, error) {
 		DialOptions: []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: minBackoff, Multiplier: 1.6, Jitter: 0.4, MaxDelay: maxBackoff / 3},
 			MinConnectTimeout: o.DialTimeout,
-		}), grpc.WithContextDialer(s.conns.dial), grpc.WithChainUnaryInterceptor(failFast)},
+		}), grpc.WithContextDialer(s.conns.dial), grpc.WithChainUnaryInterceptor(failFast, s.logInAnew)},
 	}
 	if h := o.handshakes(tls); h != nil { // the last one given counts
 		s.config.DialOptions = append(s.config.DialOptions, grpc.WithTransportCredentials(h))

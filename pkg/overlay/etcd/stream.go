@@ -61,6 +61,10 @@ func (s *Store) stream(ctx context.Context, prefix string, at place, started fun
 	if err == nil {
 		err = st.serve(at, started, changed)
 	}
+	var no *watchRefusedError
+	if errors.As(err, &no) {
+		s.refused(no.reason)
+	}
 	cancel()
 	for range st.responses { // until the receiver has ended
 	}
@@ -86,6 +90,11 @@ type stream struct {
 }
 
 var errEnded = errors.New("the watch has ended")
+
+// watchRefusedError is etcd's no to a watch.
+type watchRefusedError struct{ reason string }
+
+func (e *watchRefusedError) Error() string { return "etcd refuses the watch: " + e.reason }
 
 func (st *stream) send(r *pb.WatchRequest) error {
 	if err := st.rpc.Send(r); err != nil {
@@ -171,7 +180,7 @@ func (st *stream) take(r *pb.WatchResponse, at place) error {
 	case r.CompactRevision != 0:
 		return fmt.Errorf("%w: those before revision %d were compacted away", errMissed, r.CompactRevision)
 	case r.Canceled:
-		return fmt.Errorf("etcd refuses the watch: %s", r.CancelReason)
+		return &watchRefusedError{r.CancelReason}
 	case r.Header.GetClusterId() != at.cluster:
 		return fmt.Errorf("%w: %w: it is another cluster", errMissed, errBroken)
 	case r.Created && r.Header.GetRevision() < at.revision:

@@ -146,12 +146,23 @@ type attack struct {
 
 // attacks are those of the containers of one host, and of the host itself, on both.
 func (x *injection) attacks(one, two *cluster.Host) (all []attack) {
+	x.t.Helper()
 	add := func(name string, bare bool, send func(text string) error) {
 		all = append(all, attack{one.Name + "→" + two.Name + ": " + name, send, bare, false})
 	}
 	n := x.definition(one, "blue")
 	vtep := func(h *cluster.Host) netip.AddrPort { return netip.AddrPortFrom(x.under(h), uint16(n.Port)) }
 	third := netip.MustParseAddr("10.42.200.9")
+	// An address that the host translates to the other's VTEP, as kube-proxy does with a
+	// service without a selector.
+	address := netip.MustParseAddr("203.0.113.9")
+	if x.underlay6 {
+		address = netip.MustParseAddr("2001:db8:113::9")
+	}
+	x.shell(one, fmt.Sprintf(`nft add chain inet foreign pre '{ type nat hook prerouting priority dstnat; }'
+		nft add rule inet foreign pre %[1]s daddr %[2]s udp dport 53 dnat %[1]s to %[3]s`, map[bool]string{false: "ip", true: "ip6"}[x.underlay6], address, vtep(two)))
+	x.shell(one, fmt.Sprintf("ip route add %s via %s", address, x.under(two))) // somewhere beyond the underlay
+	service := netip.AddrPortFrom(address, 53)
 	for kind, from := range map[string]*place{"plain": x.plain[one], "other": x.other[one], "held": x.held[one]} {
 		gateway := x.gateway(one, kind)
 		v6 := x.underlay6
@@ -160,6 +171,12 @@ func (x *injection) attacks(one, two *cluster.Host) (all []attack) {
 			what := fmt.Sprint(kind, ", inner IPv", 4+2*family, ", ")
 			add(what+"through the masquerade", true, func(text string) error {
 				return say(from, vtep(two), x.frame(two, one.Name, mine, far, text))
+			})
+			add(what+"in fragments through the masquerade", true, func(text string) error {
+				return say(from, vtep(two), append(x.frame(two, one.Name, mine, far, text), make([]byte, 2000)...))
+			})
+			add(what+"translated by the host to a peer", true, func(text string) error {
+				return say(from, service, x.frame(two, one.Name, mine, far, text))
 			})
 			add(what+"as a peer to its own host", true, func(text string) error {
 				return pose(from, gateway, datagram(x.under(two), vtep(one), x.frame(one, two.Name, far, near, text)))

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/nstest"
 	"golang.org/x/sys/unix"
 )
@@ -50,6 +51,18 @@ func TestVTEPs(t *testing.T) {
 			s.answers()
 		})
 	}
+}
+
+// TestPublishedTunnel has a container publish the port of VXLAN: the packets stay the
+// overlay's.
+func TestPublishedTunnel(t *testing.T) {
+	s := newSpan(t, NFTables, false, "b")
+	r := s.overlay(41)
+	s.member("a41", 0, r)
+	s.member("b41", 1, r, attach.Port{HostPort: 4789, ContainerPort: 80, Protocol: "udp"})
+	s.sync(1, r)
+	s.both("beside a published port", "a41", "41", 1, "b41 saw 10.41.0.2", "b41 saw fd00:41::2")
+	s.answers()
 }
 
 // TestReserved: no bit of the VXLAN header leads past the filter.

@@ -80,7 +80,7 @@ func sets() []nftnl.Set {
 // version of the table: it is raised when a set or a rule changes, and has the next
 // ADD replace a table that another version made.
 const (
-	publish      = "publish_7"
+	publish      = "publish_8"
 	publishUsers = 5 + 2 // its rules, and the jumps to it
 )
 
@@ -110,6 +110,7 @@ func natChains() []nftnl.Chain {
 		Rules: [][]expr.Any{
 			rule(transport(unix.IPPROTO_UDP), dns(), in(named, iif), toHost(), redirect(NamesPort)), // udp dport 53 iifname @names fib daddr type local redirect to :10053
 			rule(transport(unix.IPPROTO_TCP), dns(), in(named, iif), toHost(), redirect(NamesPort)), // tcp dport 53 iifname @names fib daddr type local redirect to :10053
+			rule(udp(), in(tunnelPorts, dport), verdict(expr.VerdictReturn)),                        // udp dport @tunnels return: not for a container that published the port before
 			rule(is4(), daddr4.prefix(loopback4, 1), verdict(expr.VerdictReturn)),                   // ip daddr 127.0.0.0/8 return
 			rule(toHost(), jump(publish)), // fib daddr type local jump publish
 		},

@@ -1,7 +1,6 @@
 package overlay
 
 import (
-	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -11,8 +10,6 @@ import (
 	"time"
 
 	"github.com/berth-cni/berth/integration/cluster"
-	model "github.com/berth-cni/berth/pkg/overlay"
-	"golang.org/x/sys/unix"
 )
 
 // injection is a lab of two hosts whose containers try to speak as others. On each host,
@@ -147,68 +144,87 @@ type attack struct {
 // attacks are those of the containers of one host, and of the host itself, on both.
 func (x *injection) attacks(one, two *cluster.Host) (all []attack) {
 	x.t.Helper()
-	add := func(name string, bare bool, send func(text string) error) {
-		all = append(all, attack{one.Name + "→" + two.Name + ": " + name, send, bare, false})
-	}
-	n := x.definition(one, "blue")
-	vtep := func(h *cluster.Host) netip.AddrPort { return netip.AddrPortFrom(x.under(h), uint16(n.Port)) }
-	third := netip.MustParseAddr("10.42.200.9")
-	// An address that the host translates to the other's VTEP, as kube-proxy does with a
-	// service without a selector.
-	address := netip.MustParseAddr("203.0.113.9")
-	if x.underlay6 {
-		address = netip.MustParseAddr("2001:db8:113::9")
-	}
-	x.shell(one, fmt.Sprintf(`nft add chain inet foreign pre '{ type nat hook prerouting priority dstnat; }'
-		nft add rule inet foreign pre %[1]s daddr %[2]s udp dport 53 dnat %[1]s to %[3]s`, map[bool]string{false: "ip", true: "ip6"}[x.underlay6], address, vtep(two)))
-	x.shell(one, fmt.Sprintf("ip route add %s via %s", address, x.under(two))) // somewhere beyond the underlay
-	service := netip.AddrPortFrom(address, 53)
+	service := x.service(one, two)
 	for kind, from := range map[string]*place{"plain": x.plain[one], "other": x.other[one], "held": x.held[one]} {
-		gateway := x.gateway(one, kind)
-		v6 := x.underlay6
 		for family := range 2 {
-			mine, near, far := x.held[one].addrs[family], x.held[one].addrs[family], x.held[two].addrs[family]
-			what := fmt.Sprint(kind, ", inner IPv", 4+2*family, ", ")
-			add(what+"through the masquerade", true, func(text string) error {
-				return say(from, vtep(two), x.frame(two, one.Name, mine, far, text))
-			})
-			add(what+"in fragments through the masquerade", true, func(text string) error {
-				return say(from, vtep(two), append(x.frame(two, one.Name, mine, far, text), make([]byte, 2000)...))
-			})
-			add(what+"translated by the host to a peer", true, func(text string) error {
-				return say(from, service, x.frame(two, one.Name, mine, far, text))
-			})
-			add(what+"as a peer to its own host", true, func(text string) error {
-				return pose(from, gateway, datagram(x.under(two), vtep(one), x.frame(one, two.Name, far, near, text)))
-			})
-			add(what+"as its own host to a peer", v6, func(text string) error {
-				return pose(from, gateway, datagram(x.under(one), vtep(two), x.frame(two, one.Name, mine, far, text)))
-			})
-			if kind == "held" {
-				continue
+			all = append(all, x.outer(one, two, kind, from, service, family)...)
+			if kind != "held" {
+				all = append(all, x.poses(one, two, kind, from, family)...)
 			}
-			victim := func(a netip.Addr) netip.AddrPort { return netip.AddrPortFrom(a, victimPort) }
-			add(what+"as a container of its host to another host", true, func(text string) error {
-				return pose(from, gateway, datagram(mine, victim(far), []byte(text)))
-			})
-			add(what+"as a container of another host to its host", true, func(text string) error {
-				return pose(from, gateway, datagram(far, victim(near), []byte(text)))
-			})
-			add(what+"as a container of its host to another one", true, func(text string) error {
-				return pose(from, gateway, datagram(mine.Next(), victim(near), []byte(text)))
-			})
 		}
 	}
+	own := x.held[one].addrs[0].Next()
 	far := x.held[two].addrs[0]
-	overlay := x.gateway(one, "held")
-	for what, source := range map[string]netip.Addr{"a container of another host": far.Next(), "a third host's": third, "its own block": x.held[one].addrs[0].Next(), "the outside": netip.MustParseAddr("198.51.100.7")} {
-		add("held, as "+what, true, func(text string) error {
-			return pose(x.held[one], overlay, datagram(source, netip.AddrPortFrom(far, victimPort), []byte(text)))
-		})
-		add("a host's own VXLAN, inside from "+what, true, func(text string) error {
-			return say(one, vtep(two), x.frame(two, one.Name, source, far, text))
-		})
-		all[len(all)-1].fair = what == "its own block"
+	gateway := x.gateway(one, "held")
+	for what, source := range map[string]netip.Addr{
+		"a container of another host": far.Next(), "a third host's": netip.MustParseAddr("10.42.200.9"),
+		"its own block": own, "the outside": netip.MustParseAddr("198.51.100.7"),
+	} {
+		all = append(all, attack{name: "held, as " + what, bare: true, send: func(text string) error {
+			return pose(x.held[one], gateway, datagram(source, netip.AddrPortFrom(far, victimPort), []byte(text)))
+		}}, attack{name: "a host's own VXLAN, inside from " + what, bare: true, fair: source == own, send: func(text string) error {
+			return say(one, x.vtep(two), x.frame(two, one.Name, source, far, text))
+		}})
+	}
+	for i := range all {
+		all[i].name = one.Name + "→" + two.Name + ": " + all[i].name
+	}
+	return all
+}
+
+func (x *injection) vtep(h *cluster.Host) netip.AddrPort {
+	n := x.definition(h, "blue")
+	return netip.AddrPortFrom(x.under(h), uint16(n.Port))
+}
+
+// service is an address that a host translates to the other's VTEP, as kube-proxy does with
+// a service without a selector.
+func (x *injection) service(one, two *cluster.Host) netip.AddrPort {
+	x.t.Helper()
+	address, family := netip.MustParseAddr("203.0.113.9"), "ip"
+	if x.underlay6 {
+		address, family = netip.MustParseAddr("2001:db8:113::9"), "ip6"
+	}
+	x.shell(one, fmt.Sprintf(`nft add chain inet foreign pre '{ type nat hook prerouting priority dstnat; }'
+		nft add rule inet foreign pre %[1]s daddr %[2]s udp dport 53 dnat %[1]s to %[3]s
+		ip route add %[2]s via %[4]s`, family, address, x.vtep(two), x.under(two))) // somewhere beyond the underlay
+	return netip.AddrPortFrom(address, 53)
+}
+
+// outer are VXLAN packets of a container.
+func (x *injection) outer(one, two *cluster.Host, kind string, from *place, service netip.AddrPort, family int) []attack {
+	gateway, mine, far := x.gateway(one, kind), x.held[one].addrs[family], x.held[two].addrs[family]
+	there := func(text string) []byte { return x.frame(two, one.Name, mine, far, text) }
+	all := []attack{
+		{name: "through the masquerade", bare: true, send: func(text string) error { return say(from, x.vtep(two), there(text)) }},
+		{name: "in fragments through the masquerade", bare: true, send: func(text string) error {
+			return say(from, x.vtep(two), append(there(text), make([]byte, 2000)...))
+		}},
+		{name: "translated by the host to a peer", bare: true, send: func(text string) error { return say(from, service, there(text)) }},
+		{name: "as a peer to its own host", bare: true, send: func(text string) error {
+			return pose(from, gateway, datagram(x.under(two), x.vtep(one), x.frame(one, two.Name, far, mine, text)))
+		}},
+		{name: "as its own host to a peer", bare: x.underlay6, send: func(text string) error { // IPv4 knows by itself
+			return pose(from, gateway, datagram(x.under(one), x.vtep(two), there(text)))
+		}},
+	}
+	for i := range all {
+		all[i].name = fmt.Sprint(kind, ", inner IPv", 4+2*family, ", ", all[i].name)
+	}
+	return all
+}
+
+// poses are plain packets of a container of another network in the name of the overlay's.
+func (x *injection) poses(one, two *cluster.Host, kind string, from *place, family int) (all []attack) {
+	gateway, near, far := x.gateway(one, kind), x.held[one].addrs[family], x.held[two].addrs[family]
+	for what, way := range map[string][2]netip.Addr{
+		"as a container of its host to another host": {near, far},
+		"as a container of another host to its host": {far, near},
+		"as a container of its host to another one":  {near.Next(), near},
+	} {
+		all = append(all, attack{name: fmt.Sprint(kind, ", IPv", 4+2*family, ", ", what), bare: true, send: func(text string) error {
+			return pose(from, gateway, datagram(way[0], netip.AddrPortFrom(way[1], victimPort), []byte(text)))
+		}})
 	}
 	return all
 }
@@ -307,90 +323,4 @@ func TestInject(t *testing.T) {
 			}
 		})
 	}
-}
-
-// frame is a VXLAN packet's payload: an inner datagram to a container of a host, which
-// says that it comes from an address.
-func (x *injection) frame(h *cluster.Host, peer string, source, target netip.Addr, text string) []byte {
-	n := x.definition(h, "blue")
-	b := binary.BigEndian.AppendUint64(nil, 1<<59|uint64(n.VNI)<<8)
-	b = append(b, model.MAC(n.Name, h.Name)...)
-	b = append(b, model.MAC(n.Name, peer)...)
-	protocol := uint16(unix.ETH_P_IP)
-	if source.Is6() {
-		protocol = unix.ETH_P_IPV6
-	}
-	return append(binary.BigEndian.AppendUint16(b, protocol), datagram(source, netip.AddrPortFrom(target, victimPort), []byte(text))...)
-}
-
-// datagram is an IP packet of UDP.
-func datagram(from netip.Addr, at netip.AddrPort, data []byte) []byte {
-	to := at.Addr()
-	udp := binary.BigEndian.AppendUint16(nil, 40000)
-	udp = binary.BigEndian.AppendUint16(udp, at.Port())
-	udp = binary.BigEndian.AppendUint16(udp, uint16(8+len(data)))
-	udp = append(append(udp, 0, 0), data...)
-	pseudo := append(append(from.AsSlice(), to.AsSlice()...), 0, unix.IPPROTO_UDP)
-	pseudo = append(binary.BigEndian.AppendUint16(pseudo, uint16(len(udp))), udp...)
-	binary.BigEndian.PutUint16(udp[6:], checksum(pseudo))
-	if from.Is6() {
-		b := append([]byte{0x60, 0, 0, 0}, byte(len(udp)>>8), byte(len(udp)), unix.IPPROTO_UDP, 64)
-		return append(append(append(b, from.AsSlice()...), to.AsSlice()...), udp...)
-	}
-	b := []byte{0x45, 0, 0, 0, 0, 1, 0, 0, 64, unix.IPPROTO_UDP, 0, 0}
-	binary.BigEndian.PutUint16(b[2:], uint16(20+len(udp)))
-	b = append(append(b, from.AsSlice()...), to.AsSlice()...)
-	binary.BigEndian.PutUint16(b[10:], checksum(b))
-	return append(b, udp...)
-}
-
-// checksum is the internet checksum (RFC 1071).
-func checksum(b []byte) uint16 {
-	sum := uint32(0)
-	for ; len(b) > 1; b = b[2:] {
-		sum += uint32(b[0])<<8 | uint32(b[1])
-	}
-	if len(b) == 1 {
-		sum += uint32(b[0]) << 8
-	}
-	for sum>>16 != 0 {
-		sum = sum&0xffff + sum>>16
-	}
-	return ^uint16(sum)
-}
-
-// say sends a UDP datagram from a container in its own name.
-func say(from cluster.Place, to netip.AddrPort, data []byte) error {
-	return from.Do(func() error {
-		c, err := net.Dial("udp", to.String())
-		if err != nil {
-			return err
-		}
-		defer c.Close()
-		_, err = c.Write(data)
-		return err
-	})
-}
-
-// pose sends an IP packet with any source by a packet socket (packet(7)), which writes
-// the Ethernet header with the interface's own MAC.
-func pose(from cluster.Place, to net.HardwareAddr, packet []byte) error {
-	protocol := uint16(unix.ETH_P_IP)
-	if packet[0]>>4 == 6 {
-		protocol = unix.ETH_P_IPV6
-	}
-	return from.Do(func() error {
-		i, err := net.InterfaceByName("eth0")
-		if err != nil {
-			return err
-		}
-		fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-		if err != nil {
-			return err
-		}
-		defer unix.Close(fd)
-		at := &unix.SockaddrLinklayer{Protocol: protocol<<8 | protocol>>8, Ifindex: i.Index, Halen: 6}
-		copy(at.Addr[:], to)
-		return unix.Sendto(fd, packet, 0, at)
-	})
 }

@@ -28,7 +28,8 @@ import (
 // boots sends nothing in the clear before its agent has started. It lets pass what it does
 // not drop, and names subnets, not containers.
 type Confined struct {
-	Device  string         `json:"device"` // that encrypts
+	Device  string         `json:"device"`         // that encrypts
+	Next    string         `json:"next,omitempty"` // another one that does, while keys are rotated
 	Bridge  string         `json:"bridge"`
 	Subnets []netip.Prefix `json:"subnets"`
 }
@@ -76,7 +77,7 @@ func (c *Confined) Check(context.Context, *attach.Attachment) error {
 // another subnet or version are replaced.
 func (c *Confined) table() *nftnl.Table {
 	h := fnv.New32a()
-	fmt.Fprint(h, "1 ", c.Bridge, c.Subnets) // the first word is the version
+	fmt.Fprint(h, "1 ", c.Next, " ", c.Bridge, c.Subnets) // the first word is the version
 	version := fmt.Sprintf("%08x", h.Sum32())
 	sent, received := nftnl.Chain{
 		Name: "sent_" + version, Kind: nftables.ChainTypeFilter,
@@ -109,8 +110,10 @@ func (c *Confined) rule(addr, by field, subnet netip.Prefix) []expr.Any {
 		mask[bit/8] |= 0x80 >> (bit % 8)
 	}
 	parts = append(parts, masked(addr.load(register32), mask, expr.CmpOpEq, subnet.Masked().Addr().AsSlice()))
-	for _, name := range []string{c.Device, c.Bridge, "lo"} {
-		parts = append(parts, compare(by.load(register32), expr.CmpOpNeq, nftnl.Name(name)))
+	for _, name := range []string{c.Device, c.Next, c.Bridge, "lo"} {
+		if name != "" {
+			parts = append(parts, compare(by.load(register32), expr.CmpOpNeq, nftnl.Name(name)))
+		}
 	}
 	return rule(append(parts, []expr.Any{&expr.Counter{}}, drop())...)
 }

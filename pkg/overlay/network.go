@@ -79,6 +79,18 @@ func (n *Network) Device() string {
 	return fmt.Sprintf("vxlan%d", n.VNI)
 }
 
+// NextDevice is the second device of an encrypted network, while hosts rotate their keys.
+func (n *Network) NextDevice() string { return n.Device() + "n" }
+
+// NextPort is the UDP port of [Network.NextDevice].
+func (n *Network) NextPort() int {
+	const apart = 10000
+	if n.ListenPort+apart > math.MaxUint16 {
+		return n.ListenPort - apart
+	}
+	return n.ListenPort + apart
+}
+
 // UDPPort is where the network's packets come in on every node.
 func (n *Network) UDPPort() int {
 	if n.Encrypted {

@@ -23,8 +23,11 @@ type Node struct {
 	MTU     int        `json:"mtu"` // of the underlay's device, in bytes
 	// PublicKey is WireGuard's, in base64; empty: the node's agent is one that knows no
 	// encrypted networks.
-	PublicKey string    `json:"publicKey,omitempty"`
-	Since     time.Time `json:"since"`
+	PublicKey string `json:"publicKey,omitempty"`
+	// NextKey is that of the node's second device of each encrypted network, while its
+	// keys are rotated: another one than PublicKey until that one has been replaced.
+	NextKey string    `json:"nextPublicKey,omitempty"`
+	Since   time.Time `json:"since"`
 	// Seen is the last time that the node has said that it lives, to within
 	// [SeenEvery].
 	Seen time.Time `json:"seen"`
@@ -80,9 +83,9 @@ func (n *Node) Validate() error {
 	if err := ValidUnderlay(n.Address); err != nil {
 		errs = append(errs, fmt.Errorf("address: %s: %w", n.Address, err))
 	}
-	if n.PublicKey != "" {
-		if key, err := base64.StdEncoding.Strict().DecodeString(n.PublicKey); err != nil || len(key) != 32 {
-			errs = append(errs, fmt.Errorf("publicKey: %q: want 32 bytes in base64", n.PublicKey))
+	for name, text := range map[string]string{"publicKey": n.PublicKey, "nextPublicKey": n.NextKey} {
+		if key, err := base64.StdEncoding.Strict().DecodeString(text); text != "" && (err != nil || len(key) != 32) {
+			errs = append(errs, fmt.Errorf("%s: %q: want 32 bytes in base64", name, text))
 		}
 	}
 	const least = 576 + 50

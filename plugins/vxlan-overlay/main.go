@@ -58,7 +58,7 @@ func (c *config) Plan(r *cni.Request) ([]attach.Step, error) {
 		&firewall.Hairpin{Backend: rules.Backend, Bridge: n.Bridge()},
 	}
 	if n.Encrypted { // before an address could be reached
-		steps = slices.Insert(steps, 1, attach.Step(&firewall.Confined{Device: n.Device(), Bridge: n.Bridge(), Subnets: n.Subnets}))
+		steps = slices.Insert(steps, 1, attach.Step(&firewall.Confined{Device: n.Device(), Next: n.NextDevice(), Bridge: n.Bridge(), Subnets: n.Subnets}))
 	}
 	if c.holds(r) {
 		steps = append(steps, &firewall.Spoof{})

@@ -64,6 +64,7 @@ type Agent struct {
 	id         overlay.Identity
 	key        wireguard.Key // private
 	keyErr     error         // why there is none
+	rotation   rotation
 	instance   string
 	underlay   underlay
 	lacks      *lacking // of the underlay; nil for nothing
@@ -230,6 +231,7 @@ func (a *Agent) tick() {
 	a.dropOld()
 	a.retry()
 	a.claimAll()
+	a.rotate()
 	a.save(false)
 }
 
@@ -299,6 +301,9 @@ func (a *Agent) follow(u overlay.Update) {
 	} else {
 		touched.add(a.touched(u))
 		a.change(u, touched)
+		if len(u.Nodes) > 0 {
+			a.rotate()
+		}
 	}
 	a.claimAll()
 	a.save(false)

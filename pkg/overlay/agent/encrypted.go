@@ -16,6 +16,7 @@ func (a *Agent) loadKey() {
 	if a.key, a.keyErr = wireguard.LoadKey(a.DataDir); a.keyErr != nil {
 		a.Log.Error("the host's WireGuard key cannot be used: it takes part in no encrypted network", "error", a.keyErr)
 	}
+	a.rotation.next, a.rotation.announced, _ = wireguard.LoadNext(a.DataDir) // an error is told when it is looked at again
 }
 
 // publicKey is what the other hosts know this one by; empty when it has no key.
@@ -69,7 +70,7 @@ func (a *Agent) syncAgain(n *network) {
 // confine is the rule that an encrypted network goes by.
 func confine(n *network) *firewall.Confined {
 	def := n.def()
-	return &firewall.Confined{Device: def.Device(), Bridge: def.Bridge(), Subnets: def.Subnets}
+	return &firewall.Confined{Device: def.Device(), Next: def.NextDevice(), Bridge: def.Bridge(), Subnets: def.Subnets}
 }
 
 // confined are the host's encrypted networks: also those without a device, and those that

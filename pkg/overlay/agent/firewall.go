@@ -61,6 +61,10 @@ func (f *hostFirewall) sync() {
 			}
 		}
 		tunnels = append(tunnels, t)
+		if n.detour != nil {
+			t.Device = def.NextDevice()
+			tunnels, ports = append(tunnels, t), append(ports, def.NextPort())
+		}
 		if port := def.UDPPort(); !slices.Contains(ports, port) {
 			ports = append(ports, port)
 		}

@@ -113,7 +113,7 @@ func (a *Agent) decided() bool {
 
 // node is what the store shall know of this host.
 func (a *Agent) node() overlay.Node {
-	return overlay.Node{Name: a.id.Node, Token: a.id.Token, Address: a.underlay.addr, MTU: a.underlay.mtu, PublicKey: a.publicKey()}
+	return overlay.Node{Name: a.id.Node, Token: a.id.Token, Address: a.underlay.addr, MTU: a.underlay.mtu, PublicKey: a.publicKey(), NextKey: a.nextKey()}
 }
 
 // accepted: the name is ours.

@@ -29,7 +29,11 @@ func (a *Agent) watchKernel(ctx context.Context) {
 
 func (a *Agent) contradicted(p *vxlan.Plane, why string) {
 	for _, name := range a.names() {
-		if n := a.nets[name]; n.plane == p {
+		n := a.nets[name]
+		if n.detour != nil && n.detour.plane == p {
+			a.rotate()
+		}
+		if n.plane == p {
 			a.Log.Info("somebody else changed the kernel", "network", name, "what", why)
 			a.repair(n)
 		}

@@ -18,6 +18,7 @@ type network struct {
 	local    *overlay.Local
 	plane    *vxlan.Plane         // nil before the host has a block
 	tunnel   *wireguard.Tunnel    // of an encrypted network
+	detour   *detour              // its second device, while keys are rotated
 	problem  string               // why it does not work as it should; empty: it does
 	broken   string               // of problem, what keeps the network from being used
 	fault    string               // what the kernel refused, at the last comparison
@@ -51,6 +52,7 @@ func (a *Agent) reconcile() {
 	for _, name := range slices.Sorted(maps.Keys(a.state.Networks)) {
 		a.ensure(name, conflicts[name])
 	}
+	a.rotate() // whose second devices are not to be swept away
 	a.sweep()
 	a.fw.sync()
 }
@@ -212,10 +214,10 @@ func (a *Agent) routedElsewhere(def *overlay.Network) error {
 func (a *Agent) hostRoutes() []link.HostRoute {
 	var own []string
 	for _, n := range a.nets {
-		own = append(own, n.def().Device(), n.def().Bridge())
+		own = append(own, n.def().Device(), n.def().NextDevice(), n.def().Bridge())
 	}
 	for _, n := range a.state.Networks {
-		own = append(own, n.Device(), n.Bridge())
+		own = append(own, n.Device(), n.NextDevice(), n.Bridge())
 	}
 	routes, err := link.HostRoutes(own...)
 	if err != nil {

@@ -179,7 +179,7 @@ func (a *Agent) probe(ctx context.Context) {
 func (p *probes) question(t target) (probe.Target, bool) {
 	n := p.a.nets[t.network]
 	peer, known := p.inner.get(t)
-	if n == nil || n.plane == nil || !known {
+	if n == nil || n.plane == nil || n.detour != nil || !known { // a detour is no way of a probe's
 		return probe.Target{}, false
 	}
 	for _, own := range inner(n.local.Blocks) {

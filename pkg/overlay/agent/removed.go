@@ -39,6 +39,7 @@ func (a *Agent) yield(n *network) {
 		a.Log.Error("remove the VXLAN device", "network", n.def().Name, "error", err)
 	}
 	n.plane = nil
+	a.dropDetour(n)
 	a.probes.forget(n.def().Name)
 }
 
@@ -77,6 +78,7 @@ func (a *Agent) remove(name string) {
 		}
 		n.plane = nil
 	}
+	a.dropDetour(n)
 	a.probes.forget(name)
 	attached, err := a.attached(name)
 	if err != nil || attached > 0 {

@@ -308,8 +308,8 @@ func (r *registration) wanted(kv *mvccpb.KeyValue) (overlay.Node, bool, error) {
 	if old.Token != r.node.Token {
 		return old, false, &overlay.ConflictError{Node: old.Name, Address: old.Address, Since: old.Since}
 	}
-	same := old.Address == r.node.Address && old.MTU == r.node.MTU && old.PublicKey == r.node.PublicKey && now.Sub(old.Seen) < overlay.SeenEvery*3/4 && !old.Seen.After(now.Add(overlay.SeenEvery))
-	old.Address, old.MTU, old.PublicKey, old.Seen = r.node.Address, r.node.MTU, r.node.PublicKey, now
+	same := old.Address == r.node.Address && old.MTU == r.node.MTU && old.PublicKey == r.node.PublicKey && old.NextKey == r.node.NextKey && now.Sub(old.Seen) < overlay.SeenEvery*3/4 && !old.Seen.After(now.Add(overlay.SeenEvery))
+	old.Address, old.MTU, old.PublicKey, old.NextKey, old.Seen = r.node.Address, r.node.MTU, r.node.PublicKey, r.node.NextKey, now
 	return old, !same, nil
 }
 

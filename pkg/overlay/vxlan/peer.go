@@ -19,6 +19,8 @@ type Peer struct {
 	MTU    int // of its VXLAN device; 0: as ours
 	// Key is what a [Tunnel] knows the peer by; MAC is VXLAN's.
 	Key [32]byte
+	// Standby peers are known to a [Tunnel], and no route leads to them.
+	Standby bool
 }
 
 func (p *Peer) validate(d *Device) error {
@@ -74,6 +76,14 @@ func (p *Peer) inners() []netip.Addr {
 		}
 	}
 	return all
+}
+
+// routed are the blocks that routes lead to.
+func (p *Peer) routed() []netip.Prefix {
+	if p.Standby {
+		return nil
+	}
+	return p.Blocks
 }
 
 func (p *Peer) clone() Peer {

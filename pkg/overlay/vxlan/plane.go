@@ -127,7 +127,7 @@ func (p *Plane) put(peer *Peer, b *batch) {
 	if p.device.Tunnel == nil {
 		p.putVTEP(peer, b)
 	}
-	for _, dst := range peer.Blocks {
+	for _, dst := range peer.routed() {
 		r := peer.route(p.index, dst, &p.device)
 		if p.routes.put(dst, r, peer.Name) && b != nil {
 			b.put("route", dst, peer.Name, r.Put())
@@ -152,7 +152,7 @@ func (p *Plane) putVTEP(peer *Peer, b *batch) {
 // dropRoutes ends the want of the routes that a peer had and has no more.
 func (p *Plane) dropRoutes(old, now *Peer, b *batch) {
 	for _, dst := range old.Blocks {
-		if !slices.Contains(now.Blocks, dst) && p.routes.drop(dst, old.Name) {
+		if !slices.Contains(now.routed(), dst) && p.routes.drop(dst, old.Name) {
 			b.delete("route", dst, old.Name, old.route(p.index, dst, &p.device).Delete())
 		}
 	}

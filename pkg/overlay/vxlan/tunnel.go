@@ -42,7 +42,10 @@ type TunnelPeer struct {
 // peers who claim the same one the same has it as has the route.
 func (p *Plane) tunnelPeer(peer *Peer) TunnelPeer {
 	t := TunnelPeer{Name: peer.Name, Key: peer.Key, Underlay: peer.Underlay}
-	for _, b := range peer.Blocks {
+	if peer.Standby {
+		t.Blocks = peer.Blocks
+	}
+	for _, b := range peer.routed() {
 		if i := p.routes.items[b]; i != nil && i.peer == peer.Name {
 			t.Blocks = append(t.Blocks, b)
 		}

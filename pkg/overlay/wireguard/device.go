@@ -49,6 +49,20 @@ func inKernel(name string, mtu int) error {
 	return nil
 }
 
+// look finds out of what kind a device is.
+func (t *Tunnel) look(name string) error {
+	c, err := rtnl.Dial()
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	l, err := c.LinkByName(name)
+	if err == nil {
+		t.kind = l.Kind
+	}
+	return err
+}
+
 // starting is how long a process may take until its device is there.
 const starting = 10 * time.Second
 

@@ -27,7 +27,7 @@ func (kernel) get(name string) (*state, error) {
 	}
 	s := &state{private: Key(d.PrivateKey), port: d.ListenPort, peers: make(map[Key]peer, len(d.Peers))}
 	for _, p := range d.Peers {
-		is := peer{preshared: Key(p.PresharedKey), keepalive: int(p.PersistentKeepaliveInterval / time.Second), handshake: p.LastHandshakeTime}
+		is := peer{preshared: Key(p.PresharedKey), keepalive: int(p.PersistentKeepaliveInterval / time.Second), handshake: p.LastHandshakeTime, received: p.ReceiveBytes}
 		if p.Endpoint != nil {
 			at := p.Endpoint.AddrPort()
 			is.endpoint = netip.AddrPortFrom(at.Addr().Unmap(), at.Port())

@@ -1,7 +1,6 @@
 package wireguard
 
 import (
-	"cmp"
 	"crypto/ecdh"
 	"crypto/rand"
 	"encoding/base64"
@@ -12,8 +11,6 @@ import (
 	"path/filepath"
 	"strings"
 )
-
-func compare(a, b string) int { return cmp.Compare(a, b) }
 
 // Key is a private, public or pre-shared key (Curve25519, RFC 7748; the last one of no
 // kind).
@@ -54,6 +51,9 @@ const (
 	folder     = "wireguard"
 	keyFile    = "private.key"
 	publicFile = "public.key"
+	// The key that is to replace the host's, before and after others were told of it.
+	nextFile      = "next.key"
+	announcedFile = "announced.key"
 )
 
 // LoadKey returns the host's private key, which it makes if there is none. The file is
@@ -79,9 +79,59 @@ func LoadKey(dataDir string) (Key, error) {
 	return k, err
 }
 
+// Rotate has the host's key replaced: it makes the next one, unless there is one, and the
+// agent does the rest.
+func Rotate(dataDir string) error {
+	dir := filepath.Join(dataDir, folder)
+	if _, err := readKey(filepath.Join(dir, keyFile)); err != nil {
+		return err
+	}
+	if k, _, err := LoadNext(dataDir); err != nil || k != (Key{}) {
+		return err
+	}
+	return writeFile(filepath.Join(dir, nextFile), newKey().String()+"\n", 0o600)
+}
+
+// LoadNext returns the key that is to replace the host's, zero when none is, and whether
+// others were told of it.
+func LoadNext(dataDir string) (k Key, announced bool, err error) {
+	k, err = optional(filepath.Join(dataDir, folder, announcedFile))
+	if err != nil || k != (Key{}) {
+		return k, true, err
+	}
+	k, err = optional(filepath.Join(dataDir, folder, nextFile))
+	return k, false, err
+}
+
+// Announce notes that others are told of the next key.
+func Announce(dataDir string) error {
+	dir := filepath.Join(dataDir, folder)
+	return os.Rename(filepath.Join(dir, nextFile), filepath.Join(dir, announcedFile))
+}
+
+// Replace makes the next key the host's own.
+func Replace(dataDir string, next Key) error {
+	dir := filepath.Join(dataDir, folder)
+	return errors.Join(writeFile(filepath.Join(dir, keyFile), next.String()+"\n", 0o600),
+		writeFile(filepath.Join(dir, publicFile), next.Public().String()+"\n", 0o644))
+}
+
+// EndRotation forgets the next key, which is the host's own by now.
+func EndRotation(dataDir string) error {
+	err := os.Remove(filepath.Join(dataDir, folder, announcedFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
 // LoadPreshared returns a network's pre-shared key; zero when it has none.
 func LoadPreshared(dataDir, network string) (Key, error) {
-	k, err := readKey(filepath.Join(dataDir, folder, network+".psk"))
+	return optional(filepath.Join(dataDir, folder, network+".psk"))
+}
+
+func optional(path string) (Key, error) {
+	k, err := readKey(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Key{}, nil
 	}

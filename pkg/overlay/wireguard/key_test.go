@@ -2,6 +2,8 @@ package wireguard
 
 import (
 	"encoding/base64"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -67,6 +69,51 @@ func TestPublic(t *testing.T) {
 	if got := Key(raw).Public().String(); got != public {
 		t.Errorf("public key %s, want %s", got, public)
 	}
+}
+
+// TestRotate takes a key through its rotation.
+func TestRotate(t *testing.T) {
+	dir := t.TempDir()
+	if err := Rotate(dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a host without a key: %v", err)
+	}
+	old, err := LoadKey(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var next Key
+	expect := func(what string, announced bool) {
+		t.Helper()
+		if k, a, err := LoadNext(dir); err != nil || k != next || a != announced {
+			t.Errorf("%s: next key %v, announced %v (%v); want %v, %v", what, k, a, err, next, announced)
+		}
+	}
+	expect("before", false)
+	for range 2 {
+		if err := Rotate(dir); err != nil {
+			t.Fatal(err)
+		}
+		if next == (Key{}) {
+			next, _, _ = LoadNext(dir)
+		}
+		expect("asked for", false)
+	}
+	for what, do := range map[string]func(string) error{"announced": Announce, "replaced": func(dir string) error { return Replace(dir, next) }} {
+		if err := do(dir); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	expect("replaced", true)
+	if k, err := LoadKey(dir); err != nil || k != next || k == old {
+		t.Errorf("the key afterwards: %v (%v), want %v", k, err, next)
+	}
+	for range 2 {
+		if err := EndRotation(dir); err != nil {
+			t.Error(err)
+		}
+	}
+	next = Key{}
+	expect("ended", false)
 }
 
 func TestPreshared(t *testing.T) {

@@ -198,10 +198,10 @@ func testTunnel(t *testing.T, userspace bool) {
 			t.Errorf("%s: %+v, wait %v", h.device, s, h.tunnel.Waits())
 		}
 	}
-	seen, err := map[Key]time.Time(nil), error(nil)
-	one.in(func() { seen, err = one.tunnel.Handshakes(one.device) })
-	if at := seen[two.key.Public()]; err != nil || time.Since(at) > time.Minute {
-		t.Errorf("handshakes: %v (%v)", seen, err)
+	heard, err := map[Key]Heard(nil), error(nil)
+	one.in(func() { heard, err = one.tunnel.Heard(one.device) })
+	if h := heard[two.key.Public()]; err != nil || time.Since(h.Handshake) > time.Minute || h.Bytes < 100 {
+		t.Errorf("heard %+v (%v)", heard, err)
 	}
 	t.Run("peers", func(t *testing.T) { testPeers(t, one, two) })
 	t.Run("damage", func(t *testing.T) { testDamage(t, one, two) })

@@ -159,6 +159,8 @@ func (p *peer) parse(name, value string) (err error) {
 		var b netip.Prefix
 		b, err = netip.ParsePrefix(value)
 		p.allowed = append(p.allowed, b)
+	case "rx_bytes":
+		p.received, err = strconv.ParseInt(value, 10, 64)
 	case "last_handshake_time_sec":
 		var seconds int64
 		if seconds, err = strconv.ParseInt(value, 10, 64); seconds != 0 {

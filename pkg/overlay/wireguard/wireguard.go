@@ -9,9 +9,9 @@ package wireguard
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -80,6 +80,7 @@ type peer struct {
 	keepalive int // seconds
 	allowed   []netip.Prefix
 	handshake time.Time // the last one
+	received  int64     // bytes
 }
 
 // change is what to change of a device. Peers come in order.
@@ -134,6 +135,12 @@ func (t *Tunnel) Sync(name string, peers []vxlan.TunnelPeer) (int, error) {
 	c := &change{}
 	if have.private != t.private {
 		c.private = &t.private
+		// What was agreed with peers by the key before is void: they are made anew.
+		for key := range have.peers {
+			c.peers = append(c.peers, peerChange{key: key, remove: true})
+			t.forget(key)
+		}
+		clear(have.peers)
 	}
 	if have.port != t.port {
 		c.port = t.port
@@ -164,7 +171,7 @@ func (t *Tunnel) Sync(name string, peers []vxlan.TunnelPeer) (int, error) {
 func (t *Tunnel) distinct(peers []vxlan.TunnelPeer) (map[Key]*vxlan.TunnelPeer, error) {
 	var errs []error
 	all := map[Key]*vxlan.TunnelPeer{}
-	for _, p := range slices.SortedFunc(slices.Values(peers), func(a, b vxlan.TunnelPeer) int { return compare(a.Name, b.Name) }) {
+	for _, p := range slices.SortedFunc(slices.Values(peers), func(a, b vxlan.TunnelPeer) int { return cmp.Compare(a.Name, b.Name) }) {
 		switch other := all[p.Key]; {
 		case Key(p.Key) == t.public:
 			errs = append(errs, fmt.Errorf("peer %q: its public key is this host's own", p.Name))
@@ -226,7 +233,7 @@ func (t *Tunnel) ourTurn(key Key) bool {
 func (t *Tunnel) apply(name string, c *change) error {
 	// A block that moves is taken from its last owner, as far as that is known here,
 	// before another one has it.
-	slices.SortStableFunc(c.peers, func(a, b peerChange) int { return len(a.add) - len(b.add) })
+	slices.SortStableFunc(c.peers, func(a, b peerChange) int { return cmp.Compare(len(a.add), len(b.add)) })
 	if err := t.configurer().set(name, c); err != nil {
 		return fmt.Errorf("configure: %w", err)
 	}
@@ -272,16 +279,26 @@ func (t *Tunnel) Drop(name string, key [32]byte) error {
 	return t.apply(name, &change{peers: []peerChange{{key: key, remove: true}}})
 }
 
-// Handshakes says when the last handshake with each peer of a device was, by key; the
-// zero time for none.
-func (t *Tunnel) Handshakes(name string) (map[Key]time.Time, error) {
+// Heard is what a device has had of a peer.
+type Heard struct {
+	Handshake time.Time // the last one; zero: none by the keys of now
+	Bytes     int64     // received, also of what is only there to keep a session
+}
+
+// Heard says what the device has had of each peer, by key.
+func (t *Tunnel) Heard(name string) (map[Key]Heard, error) {
+	if t.kind == "" { // it was made before
+		if err := t.look(name); err != nil {
+			return nil, err
+		}
+	}
 	have, err := t.configurer().get(name)
 	if err != nil {
 		return nil, err
 	}
-	all := make(map[Key]time.Time, len(have.peers))
-	for key, p := range maps.All(have.peers) {
-		all[key] = p.handshake
+	all := make(map[Key]Heard, len(have.peers))
+	for key, p := range have.peers {
+		all[key] = Heard{p.handshake, p.received}
 	}
 	return all, nil
 }

@@ -11,14 +11,21 @@ func (r *Roster) Learn(u overlay.Update) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	lives := u.Full || r.away // the store is there again
+	again := false
 	for _, a := range u.Alive {
-		lives = lives || a.Node == r.Node
+		again = again || a.Node == r.Node
 	}
+	lives = lives || again
 	if r.away = u.Err != nil; r.away {
 		return
 	}
 	if lives {
 		signal(r.again)
+	}
+	if again && !u.Full { // under another lease: the names would go with the one before
+		for k := range r.wanted {
+			r.renew(k)
+		}
 	}
 	nodes := r.about(u)
 	r.state.Apply(u)

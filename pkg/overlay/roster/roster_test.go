@@ -123,6 +123,17 @@ func named(node, addr string, i int) overlay.Name {
 	return n
 }
 
+// TestAnotherLease: when the host's life is written anew, so are its names.
+func TestAnotherLease(t *testing.T) {
+	h := newHost(t)
+	h.has("web", h.put("blue", "overlay5000", "web", "web"))
+	writes := h.writes()
+	h.Learn(overlay.Update{Alive: []overlay.Alive{{Node: "b"}}})
+	h.stays("another's life", func() bool { return h.store.writes == writes })
+	h.Learn(overlay.Update{Alive: []overlay.Alive{{Node: "a"}}})
+	h.wait("the names to be written again", func() bool { return h.store.writes > writes })
+}
+
 // TestBroken: names that the store has lost in a break of its history are known until their
 // node has had time to say them again.
 func TestBroken(t *testing.T) {

@@ -152,8 +152,9 @@ func (b *bed) keepFinding(from, to *known, name string) (end func()) {
 				return
 			case <-time.After(100 * time.Millisecond):
 				asked++
+				at := time.Now()
 				if err := from.finds(name, to); err != nil && len(errs) < 5 {
-					errs = append(errs, fmt.Errorf("question %d: %w", asked, err))
+					errs = append(errs, fmt.Errorf("question %d, at %s: %w", asked, at.Format(time.StampMilli), err))
 				}
 			}
 		}
@@ -184,7 +185,7 @@ func TestStoreEmpty(t *testing.T) {
 	must(t, b.store.Start())
 	b.says(b.Hosts[1], "berth network restore")
 	time.Sleep(outage(t) / 2)
-	must(t, reach(b.container(b.Hosts[0], "meanwhile"), all[2]))
+	must(t, reach(b.named(b.Hosts[0], "blue", "meanwhile").place, all[2]))
 	time.Sleep(outage(t) / 2)
 	b.store.Stop()
 	must(t, b.store.Replace("right"))

@@ -22,7 +22,7 @@ func (p *program) wireguardCommand() *cobra.Command {
 		Hidden: true,
 		Long: `Have a WireGuard device in user space, for a kernel without WireGuard. The agent starts
 it for each encrypted network; it outlives the agent, and ends on SIGTERM or when its
-device is deleted. 'wg show DEVICE' shows it.
+device is deleted. 'wg show DEVICE' shows it. It says "ready" when the device is there.
 
 ` + exitCodes,
 		Args: arguments(cobra.ExactArgs(1)),
@@ -31,8 +31,7 @@ device is deleted. 'wg show DEVICE' shows it.
 		RunE: func(c *cobra.Command, args []string) error {
 			ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGTERM, syscall.SIGINT)
 			defer stop()
-			report := os.NewFile(wireguard.Report, "report")
-			return wireguard.Serve(ctx, args[0], mtu, report, log.New(p.err, args[0]+": ", log.LstdFlags))
+			return wireguard.Serve(ctx, args[0], mtu, os.Stdout, log.New(p.err, args[0]+": ", log.LstdFlags))
 		},
 	}
 	c.Flags().IntVar(&mtu, "mtu", 1420, "MTU of the device in bytes")

@@ -2,6 +2,8 @@ package cluster
 
 import (
 	"bufio"
+	"crypto/ecdh"
+	"crypto/rand"
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
@@ -9,6 +11,7 @@ import (
 	"io/fs"
 	"net"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"sort"
 	"strings"
@@ -102,6 +105,74 @@ func tunnelPeers(n overlay.Network) (lines []string, err error) {
 	}
 	keep()
 	return lines, nil
+}
+
+// TunnelKey is a private key of WireGuard's.
+type TunnelKey []byte
+
+// NewTunnelKey makes one.
+func NewTunnelKey() TunnelKey {
+	key := make([]byte, 32)
+	_, _ = rand.Read(key) // never fails
+	return key
+}
+
+// Public is the public key, in base64.
+func (k TunnelKey) Public() string {
+	private, err := ecdh.X25519().NewPrivateKey(k)
+	if err != nil {
+		panic(err) // it is of the right length
+	}
+	return base64.StdEncoding.EncodeToString(private.PublicKey().Bytes())
+}
+
+// EncryptByHand builds one node's side of a network on a WireGuard device in user space
+// that is there, or about to be, with ip alone and without a firewall.
+func (h *Host) EncryptByHand(n overlay.Network, key TunnelKey, self Peer, all []Peer) error {
+	dev := n.Device()
+	config := fmt.Sprintf("set=1\nprivate_key=%x\nlisten_port=%d\n", []byte(key), n.ListenPort)
+	script := fmt.Sprintf("ip link set %s up\nip link add %s mtu %d type bridge\nip link set %[2]s up\n", dev, n.Bridge(), self.MTU)
+	for _, b := range self.Blocks {
+		script += fmt.Sprintf("ip addr add %s/%d dev %s%s\n", overlay.Gateway(b), b.Bits(), n.Bridge(), nodad(b))
+	}
+	for _, p := range all {
+		if p.Name == self.Name {
+			continue
+		}
+		raw, err := base64.StdEncoding.DecodeString(p.Key)
+		if err != nil {
+			return err
+		}
+		config += fmt.Sprintf("public_key=%x\nendpoint=%s\n", raw, netip.AddrPortFrom(p.Address, uint16(n.ListenPort)))
+		for _, b := range p.Blocks {
+			config += fmt.Sprintf("allowed_ip=%s\n", b)
+			script += fmt.Sprintf("ip route replace %s dev %s\n", b, dev)
+		}
+	}
+	return h.Do(func() error {
+		var conn net.Conn
+		err := until(patience, func() (err error) {
+			conn, err = net.Dial("unix", filepath.Join(tunnelSockets, dev+".sock"))
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		if _, err := conn.Write([]byte(config + "\n")); err != nil {
+			return err
+		}
+		answer, err := bufio.NewReader(conn).ReadString('\n')
+		if err != nil || answer != "errno=0\n" {
+			return fmt.Errorf("configure %s: %q (%w)", dev, answer, err)
+		}
+		for _, path := range []string{"ipv4/ip_forward", "ipv6/conf/all/forwarding"} {
+			if err := os.WriteFile("/proc/sys/net/"+path, []byte("1"), 0); err != nil {
+				return err
+			}
+		}
+		return h.Script(script)
+	})
 }
 
 // tunnelSockets is where processes with WireGuard devices listen.

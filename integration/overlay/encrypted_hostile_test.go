@@ -2,6 +2,7 @@ package overlay
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -184,4 +185,43 @@ func TestEncryptedFile(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// TestEncryptedBoot adds a container on a host that has booted and whose agent does not run
+// yet: the network is confined by then, and nothing that the container sends leaves in the
+// clear by the host's default route.
+func TestEncryptedBoot(t *testing.T) {
+	b := newBed(t, 2, options{create: encrypted})
+	h := b.Hosts[0]
+	two := b.container(b.Hosts[1], "two")
+	must(t, h.DefaultRoute(b.Hosts[1]))
+	n := b.definition(h, "blue")
+	b.agents[h].Kill()
+	must(t, h.Script("nft flush ruleset\nip route flush proto 98\nip -6 route flush proto 98\nip link del "+n.Device()))
+	one := b.container(h, "one")
+	tap, err := b.Tap(nil, subnets...)
+	must(t, err)
+	flows := startFlows(t, one, two)
+	time.Sleep(500 * time.Millisecond)
+	received := 0
+	for _, f := range flows {
+		received += f.Stop().Received
+	}
+	if r := tap.Stop(); r.Marked+r.Inner > 0 || received > 0 {
+		t.Errorf("%d datagrams arrived; on the wire: %v", received, r)
+	}
+	must(t, h.Script("nft delete table inet berth_confined_"+n.Device())) // without which they would leave
+	tap, err = b.Tap(nil, subnets...)
+	must(t, err)
+	flows = startFlows(t, one, two)
+	time.Sleep(300 * time.Millisecond)
+	for _, f := range flows {
+		f.Stop()
+	}
+	if r := tap.Stop(); r.Marked == 0 {
+		t.Errorf("not confined: nothing on the wire: %v", r)
+	}
+	must(t, b.agents[h].Start())
+	b.settled()
+	b.eventually(patience, func() error { return errors.Join(reach(one, two), reach(two, one)) })
 }

@@ -87,7 +87,7 @@ func (t *Tunnel) start(name string, mtu int) error {
 	defer report.Close()
 	args := slices.Concat(t.Command, []string{"--mtu", fmt.Sprint(mtu), name})
 	p, err := os.StartProcess(args[0], args, &os.ProcAttr{Dir: "/", Env: os.Environ(),
-		Files: []*os.File{null, null, null, said}, Sys: &syscall.SysProcAttr{Setsid: true}})
+		Files: []*os.File{null, said, null}, Sys: &syscall.SysProcAttr{Setsid: true}})
 	said.Close()
 	if err != nil {
 		return err

@@ -13,12 +13,9 @@ import (
 	"golang.zx2c4.com/wireguard/tun"
 )
 
-// ready is what a process says once its device can be configured; all else that it says
-// is why not.
+// ready is what a process says on its standard output once its device can be configured;
+// all else that it says is why not.
 const ready = "ready\n"
-
-// Report is the number of the file that [Serve]'s process is given to say so.
-const Report = 3
 
 // Serve has a WireGuard device in user space, which is configured by a socket in
 // /var/run/wireguard, as `wg` does it, until the context ends or the device is deleted. It

@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 		ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM)
 		defer stop()
 		mtu, _ := strconv.Atoi(os.Args[3])
-		if Serve(ctx, os.Args[4], mtu, os.NewFile(Report, "report"), log.Default()) != nil {
+		if Serve(ctx, os.Args[4], mtu, os.Stdout, log.Default()) != nil {
 			os.Exit(1)
 		}
 		return

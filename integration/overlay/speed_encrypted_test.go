@@ -1,0 +1,78 @@
+package overlay
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/berth-cni/berth/integration/cluster"
+	model "github.com/berth-cni/berth/pkg/overlay"
+)
+
+// BenchmarkSpeedEncrypted is BenchmarkSpeed of an encrypted network, beside WireGuard of the
+// same program that is set up by hand, on hosts without any firewall and on hosts that masquerade.
+func BenchmarkSpeedEncrypted(b *testing.B) {
+	bed := newBed(b, 2, options{create: encrypted})
+	a, z := bed.container(bed.Hosts[0], "a"), bed.container(bed.Hosts[1], "z")
+	hand := byHandEncrypted(bed, model.Network{Name: "by-hand", VNI: 77, Encrypted: true, ListenPort: 51777}, 3)
+	nat := byHandEncrypted(bed, model.Network{Name: "by-hand-nat", VNI: 78, Encrypted: true, ListenPort: 51778}, 5)
+	for _, p := range nat {
+		must(b, p.host.Do(func() error {
+			cmd := exec.Command("nft", "-f", "-")
+			cmd.Stdin = strings.NewReader(masquerade)
+			return cmd.Run()
+		}))
+	}
+	bed.eventually(10*time.Second, func() error { return errors.Join(reach(hand[0], hand[1]), reach(nat[0], nat[1])) })
+	bed.reaches(a, z)
+	b.ResetTimer()
+	speeds, err := cluster.Measure([]cluster.Path{
+		{Name: "underlay", From: bed.Hosts[0], To: bed.Hosts[1], Address: bed.Hosts[1].Addr4},
+		{Name: "by hand, IPv4", From: hand[0], To: hand[1], Address: hand[1].addrs[0]},
+		{Name: "by hand, NAT", From: nat[0], To: nat[1], Address: nat[1].addrs[0]},
+		{Name: "Berth, IPv4", From: a, To: z, Address: z.addrs[0]},
+		{Name: "Berth, IPv6", From: a, To: z, Address: z.addrs[1]},
+		{Name: "by hand, IPv6", From: hand[0], To: hand[1], Address: hand[1].addrs[1]},
+	}, b.N, 300*time.Millisecond)
+	must(b, err)
+	if b.N > 1 {
+		b.Logf("\n%s%s", cluster.Table(speeds[:4], "by hand, IPv4"), cluster.Table(speeds[4:], "by hand, IPv6"))
+		b.Logf("beside hosts that masquerade as well:\n%s", cluster.Table(speeds[2:4], "by hand, NAT"))
+	}
+}
+
+// byHandEncrypted builds an encrypted network by hand on two more hosts, with a container
+// on each.
+func byHandEncrypted(bed *bed, n model.Network, first int) (places []*place) {
+	bed.t.Helper()
+	const mtu = 1440
+	var peers []cluster.Peer
+	hosts := len(bed.Hosts)
+	for i := range 2 {
+		h, err := bed.Host(fmt.Sprintf("h%d", first+i), first+i)
+		must(bed.t, err)
+		peers = append(peers, cluster.Peer{Name: h.Name, Address: h.Addr4, MTU: mtu, Blocks: []netip.Prefix{
+			netip.MustParsePrefix(fmt.Sprintf("10.%d.%d.0/24", n.VNI, i)), netip.MustParsePrefix(fmt.Sprintf("fd00:%d:0:%d::/64", n.VNI, i))}})
+	}
+	keys := make([]cluster.TunnelKey, 2)
+	for i := range keys {
+		keys[i] = cluster.NewTunnelKey()
+		peers[i].Key = keys[i].Public()
+	}
+	for i, h := range bed.Hosts[hosts:] {
+		// A session of its own, as Berth's has: where the scheduler groups processes by
+		// sessions (autogroup, sched(7)) that makes a difference of half.
+		_, err := h.Start("setsid", filepath.Join(bed.bin, "berth"), "wireguard", "--mtu", fmt.Sprint(mtu), n.Device())
+		must(bed.t, err)
+		must(bed.t, h.EncryptByHand(n, keys[i], peers[i], peers))
+		c, addrs, err := h.ContainerByHand(n, peers[i], "hand-"+h.Name, 1)
+		must(bed.t, err)
+		places = append(places, &place{c, h, addrs})
+	}
+	return places
+}

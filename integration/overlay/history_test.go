@@ -90,7 +90,7 @@ func (b *bed) identities() map[string]string {
 // hasAll waits until the store has all that it had.
 func (b *bed) hasAll(what string, before map[string]string) {
 	b.t.Helper()
-	took := b.eventually(40*time.Second, func() error {
+	took := b.eventually(2*time.Minute, func() error {
 		var missing []string
 		now := b.identities()
 		for k, v := range before {
@@ -110,7 +110,7 @@ func (b *bed) hasAll(what string, before map[string]string) {
 // unbroken waits until no agent says that the store has lost anything.
 func (b *bed) unbroken() {
 	b.t.Helper()
-	b.eventually(40*time.Second, func() error {
+	b.eventually(2*time.Minute, func() error {
 		for h, a := range b.agents {
 			m, err := a.Metrics()
 			if err != nil {

@@ -95,3 +95,36 @@ func TestForeign(t *testing.T) {
 	check(t, err)
 	early.WaitSame(t, s)
 }
+
+// TestCollision: of two networks in each other's way the one that the store got first wins,
+// for every host alike, whatever the other one says of its age; also for one that comes new.
+func TestCollision(t *testing.T) {
+	t.Parallel()
+	all := cluster(t, 1)
+	c, s := raw(t, all...), open(t, all)
+	early := overlaytest.Follow(t, open(t, all), true)
+	blue(t, s)
+	state, err := s.State(limited(t))
+	check(t, err)
+	evil := state.Networks["blue"]
+	evil.Name, evil.ID, evil.Created = "aaa", "evil", evil.Created.AddDate(-50, 0, 0)
+	_, err = c.Do(limited(t), put(DefaultPrefix+"networks/aaa", evil))
+	check(t, err)
+	late := overlaytest.Follow(t, open(t, all), true)
+	for what, f := range map[string]*overlaytest.Follower{"was there": early, "came new": late} {
+		f.Wait(t, "both", func(s *overlay.State) bool { return len(s.Networks) == 2 })
+		f.State(func(s *overlay.State) {
+			if bad := s.Conflicts(); len(bad) != 1 || bad["aaa"] == nil {
+				t.Errorf("for a host that %s %v lose", what, bad)
+			}
+		})
+	}
+	// What removes the loser leaves the other one, and its VNI.
+	check(t, s.RemoveNetwork(limited(t), "aaa", false))
+	got, err := c.Get(limited(t), DefaultPrefix+"vnis/4097")
+	check(t, err)
+	if len(got.Kvs) != 1 || string(got.Kvs[0].Value) != "blue" {
+		t.Errorf("the VNI is %v's", got.Kvs)
+	}
+	early.Wait(t, "blue alone", func(s *overlay.State) bool { return len(s.Networks) == 1 && len(s.Conflicts()) == 0 })
+}

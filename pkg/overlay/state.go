@@ -86,33 +86,7 @@ func (s *State) Apply(u Update) {
 	if u.Full {
 		*s = *NewState()
 	}
-	for _, name := range u.GoneNetworks {
-		delete(s.Networks, name)
-	}
-	for _, name := range u.GoneNodes {
-		s.vote(name, -1)
-		delete(s.Nodes, name)
-	}
-	for _, k := range u.GoneBlocks {
-		s.dropBlock(k)
-	}
-	for _, name := range u.GoneAlive {
-		s.vote(name, -1)
-		delete(s.Alive, name)
-		s.vote(name, 1)
-	}
-	for _, name := range u.GoneLeft {
-		delete(s.Left, name)
-	}
-	for _, name := range u.GoneMissed {
-		delete(s.Missed, name)
-	}
-	for _, k := range u.GoneRemoved {
-		delete(s.Removed, k)
-	}
-	for _, key := range u.GoneBad {
-		delete(s.Bad, key)
-	}
+	s.drop(u)
 	for _, n := range u.Networks {
 		s.Networks[n.Name] = n
 	}
@@ -147,6 +121,37 @@ func (s *State) Apply(u Update) {
 		s.Bad[b.Key] = b.Err
 	}
 	s.History.follow(u.History)
+}
+
+// drop forgets what an update says to be gone.
+func (s *State) drop(u Update) {
+	for _, name := range u.GoneNetworks {
+		delete(s.Networks, name)
+	}
+	for _, name := range u.GoneNodes {
+		s.vote(name, -1)
+		delete(s.Nodes, name)
+	}
+	for _, k := range u.GoneBlocks {
+		s.dropBlock(k)
+	}
+	for _, name := range u.GoneAlive {
+		s.vote(name, -1)
+		delete(s.Alive, name)
+		s.vote(name, 1)
+	}
+	for _, name := range u.GoneLeft {
+		delete(s.Left, name)
+	}
+	for _, name := range u.GoneMissed {
+		delete(s.Missed, name)
+	}
+	for _, k := range u.GoneRemoved {
+		delete(s.Removed, k)
+	}
+	for _, key := range u.GoneBad {
+		delete(s.Bad, key)
+	}
 }
 
 func (s *State) dropBlock(k BlockKey) {

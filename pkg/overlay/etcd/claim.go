@@ -40,15 +40,7 @@ func (s *Store) claimOnce(ctx context.Context, b overlay.Block) error {
 	}
 	node, network, block := first(got, 0), first(got, 1), first(got, 2)
 	if node == nil {
-		removed, err := s.isRemoved(ctx, overlay.Node{Name: b.Node, Token: b.Token})
-		switch {
-		case err != nil:
-			return err
-		case removed:
-			return overlay.ErrRemoved
-		}
-		s.poke() // the registration gives back what the store has lost
-		return overlay.ErrNotRegistered
+		return s.noNode(ctx, b)
 	}
 	owner, err := unmarshal(node.Value, b.Node, func(n *overlay.Node) string { return n.Name })
 	if err != nil {
@@ -92,4 +84,17 @@ func (s *Store) claimOnce(ctx context.Context, b overlay.Block) error {
 		return errRaced
 	}
 	return nil
+}
+
+// noNode is why a claim is in vain where the store does not have the node.
+func (s *Store) noNode(ctx context.Context, b overlay.Block) error {
+	removed, err := s.isRemoved(ctx, overlay.Node{Name: b.Node, Token: b.Token})
+	switch {
+	case err != nil:
+		return err
+	case removed:
+		return overlay.ErrRemoved
+	}
+	s.poke() // the registration gives back what the store has lost
+	return overlay.ErrNotRegistered
 }

@@ -1,6 +1,7 @@
 // Package vxlan is the data plane of overlay networks on this host: for each network
 // a VXLAN device (RFC 7348), and for each other host of the network, its peer, an FDB
 // entry, a neighbour and routes.
+// A network may have another [Tunnel] in VXLAN's place.
 //
 // It is told the wanted state. A change of one peer costs one netlink message; a
 // comparison with all that the kernel has ([Plane.Sync]) is linear, changes nothing

@@ -40,8 +40,34 @@ func lock(ctx context.Context, path string, how int) (unlock func(), err error) 
 // the lock file, at an offset that is the key's hash (an open file description
 // lock, kernel 3.15). Nothing is left of it when the process ends.
 func (s *Store) lockKey(ctx context.Context, k Key) (unlock func(), err error) {
-	offset := int64(binary.BigEndian.Uint64(Digest(k.bytes())) >> 2)
-	return s.lockRange(ctx, offset, 1, k.String())
+	return s.lockRange(ctx, keyOffset(k), 1, k.String())
+}
+
+func keyOffset(k Key) int64 { return int64(binary.BigEndian.Uint64(Digest(k.bytes())) >> 2) }
+
+// Idle returns those of the attachments that no other call is about at the moment: what
+// their steps make is there. It takes no lock, and waits for none.
+func (s *Store) Idle(these []*Attachment) ([]*Attachment, error) {
+	path := filepath.Join(s.dir, "lock")
+	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if errors.Is(err, unix.ENOENT) {
+		return these, nil // nobody has ever locked one
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open lock %s: %w", path, err)
+	}
+	defer unix.Close(fd)
+	var idle []*Attachment
+	for _, a := range these {
+		l := unix.Flock_t{Type: unix.F_WRLCK, Start: keyOffset(a.Key), Len: 1}
+		if err := unix.FcntlFlock(uintptr(fd), unix.F_OFD_GETLK, &l); err != nil {
+			return nil, fmt.Errorf("ask for the lock of %s: %w", a.Key, err)
+		}
+		if l.Type == unix.F_UNLCK {
+			idle = append(idle, a)
+		}
+	}
+	return idle, nil
 }
 
 // lockKeys is [Store.lockKey] for all attachments at once.

@@ -80,6 +80,9 @@ func TestStoreReloadBusy(t *testing.T) {
 		if _, err := s.Settle(t.Context(), a.Key); !errors.Is(err, ErrBusy) {
 			t.Errorf("Settle: %v", err)
 		}
+		if idle, err := s.Idle([]*Attachment{a}); err != nil || len(idle) > 0 {
+			t.Errorf("Idle: %v, %v", idle, err)
+		}
 	}
 	a.Steps[1] = &during{a.Steps[1].(*file), busy}
 	if err := s.Add(t.Context(), claiming(a)); err != nil || !asked {
@@ -87,6 +90,9 @@ func TestStoreReloadBusy(t *testing.T) {
 	}
 	if now, err := s.Settle(t.Context(), a.Key); err != nil || now.Key != a.Key {
 		t.Errorf("%+v, %v", now, err)
+	}
+	if idle, err := s.Idle([]*Attachment{a}); err != nil || len(idle) != 1 {
+		t.Errorf("Idle: %v, %v", idle, err)
 	}
 	trap(t, s, "0", "del")
 	if err := s.Del(t.Context(), a.Key); err == nil {

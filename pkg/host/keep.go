@@ -27,8 +27,9 @@ type Keeper struct {
 	Names Names
 	Log   *slog.Logger
 
-	all    []*attach.Attachment // that are there, as of the last tick
-	shared []*Shared            // by these
+	all    []*attach.Attachment // that are there, as of the last look at the records
+	made   []*attach.Attachment // those of them that no ADD or DEL was about then
+	shared []*Shared            // by all; not what an ADD under way is the first to make
 	again  bool                 // rules of iptables may be missing still
 	said   map[string]string
 	stamp  string // of the records, when they were read
@@ -145,12 +146,12 @@ func (k *Keeper) compare(ctx context.Context, atTick bool) (pause time.Duration)
 		missing = k.missing(ctx)
 	}
 	if atTick || k.again { // it asks by a program
-		if done, err := firewall.RestoreIPTables(ctx, k.all, k.again, k.readable); done || err != nil {
+		if done, err := firewall.RestoreIPTables(ctx, k.made, k.again, k.readable); done || err != nil {
 			k.again = err != nil
 			k.say("rules of iptables", err, "a table of iptables was flushed: put back the rules of all containers")
 		}
 	}
-	if done, err := firewall.RestoreSpoof(ctx, k.all, k.readable); done || err != nil {
+	if done, err := firewall.RestoreSpoof(ctx, k.made, k.readable); done || err != nil {
 		k.say("the addresses that containers are held to", err, "what holds containers to their addresses was deleted: put back")
 	}
 	if len(missing) == 0 {
@@ -164,13 +165,14 @@ func (k *Keeper) compare(ctx context.Context, atTick bool) (pause time.Duration)
 	return pause
 }
 
-// stale tells whether the records have to be read again.
+// stale tells whether the records have to be read again: somebody has written some, or was
+// about to end an ADD.
 func (k *Keeper) stale(atTick bool) bool {
 	stamp := k.Records.Stamp()
 	if atTick {
 		k.ticks++
 	}
-	if stamp == k.stamp && !(atTick && k.ticks%unheard == 0) {
+	if stamp == k.stamp && len(k.made) == len(k.all) && !(atTick && k.ticks%unheard == 0) {
 		return false
 	}
 	k.stamp = stamp
@@ -228,7 +230,13 @@ func (k *Keeper) list(ctx context.Context) {
 		}
 		return state == Gone
 	})
-	k.shared = SharedBy(k.all)
+	// What a record stands for may be about to be made, or deleted: it is not missing.
+	if k.made, err = k.Records.Idle(k.all); err != nil {
+		k.Log.Error("ask which containers are being added", "error", err)
+	}
+	k.shared = slices.DeleteFunc(SharedBy(k.all), func(s *Shared) bool {
+		return !slices.ContainsFunc(s.all, func(a *attach.Attachment) bool { return slices.Contains(k.made, a) })
+	})
 }
 
 // forget drops the names of a container whose namespace ended without a DEL. An ADD of the

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"context"
 	"log/slog"
 	"path/filepath"
 	"strings"
@@ -8,7 +9,10 @@ import (
 	"time"
 
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/cni"
 	"github.com/berth-cni/berth/pkg/firewall"
+	"github.com/berth-cni/berth/pkg/host/hosttest"
+	"github.com/berth-cni/berth/pkg/nstest"
 )
 
 // TestKeepIPTables: rules of iptables that somebody flushed are put back at the next look,
@@ -64,6 +68,41 @@ func TestKeepSpoof(t *testing.T) {
 		if err := attach.Check(t.Context(), a); err != nil || strings.Count(log.String(), "put back") != 1 {
 			t.Errorf("%s: %v\n%s", damage, err, &log)
 		}
+	}
+}
+
+// look is a step at whose time somebody looks at the host.
+type look struct{ at func() }
+
+func (*look) Kind() string                                    { return "look" }
+func (l *look) Add(context.Context, *attach.Adding) error     { l.at(); return nil }
+func (*look) Del(context.Context, *attach.Attachment) error   { return nil }
+func (*look) Check(context.Context, *attach.Attachment) error { return nil }
+
+// TestKeepFirst: what the first container of a host has yet to make is not missing, nor was
+// it deleted. After the ADD it is kept.
+func TestKeepFirst(t *testing.T) {
+	nstest.Host(t)
+	w := hosttest.Empty(t)
+	w.Store = attach.New("", func(kind string) attach.Step {
+		if kind == "look" {
+			return &look{}
+		}
+		return cni.Decode(kind)
+	})
+	var log strings.Builder
+	k := &Keeper{Records: w.Store, Log: slog.New(slog.NewTextHandler(&log, nil))}
+	looks := 0
+	step := &look{func() { looks++; k.compare(t.Context(), true) }}
+	w.First, w.More = []attach.Step{step}, []attach.Step{step, &firewall.Spoof{}}
+	a := w.Container(3, false)
+	if k.compare(t.Context(), false); looks != 2 || log.Len() > 0 {
+		t.Errorf("looked %d times during the ADD, and says:\n%s", looks, &log)
+	}
+	w.Sh("nft delete table bridge berth && ip link del br-web")
+	k.compare(t.Context(), false)
+	if err := attach.Check(t.Context(), a); err != nil || strings.Count(log.String(), "deleted: put back") != 1 || !strings.Contains(log.String(), "bridge br-web") {
+		t.Errorf("%v\n%s", err, &log)
 	}
 }
 

@@ -5,6 +5,7 @@ package hosttest
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -25,6 +26,7 @@ type Host struct {
 	Dir     string // of the records
 	Store   *attach.Store
 	Backend string        // of the firewall
+	First   []attach.Step // that each container has before the others
 	More    []attach.Step // that each container has besides
 }
 
@@ -109,7 +111,7 @@ func (h *Host) Container(n int, named bool) *attach.Attachment {
 			Subnets: []netip.Prefix{netip.MustParsePrefix("10.81.0.0/24"), netip.MustParsePrefix("fd00:81::/64")}},
 		&firewall.Ports{Ports: []attach.Port{{HostPort: uint16(8000 + n), ContainerPort: 80, Protocol: "tcp"}}},
 		&link.Forwarding{Gateway: true}, &link.Bridge{Name: "br-web", Gateway: true}, &link.Veth{Bridge: "br-web"}, rules}
-	a.Steps = append(a.Steps, h.More...)
+	a.Steps = slices.Concat(h.First, a.Steps, h.More)
 	if named {
 		a.Steps = append(a.Steps, &names.Register{Bridge: "br-web", Names: []string{fmt.Sprintf("web%d", n)}})
 	}

@@ -165,6 +165,29 @@ func TestTextbookDefaultBridge(t *testing.T) {
 	two.leave()
 }
 
+// TestNameless: a container that comes by a configuration without names takes them from
+// none of the others on the bridge.
+func TestNameless(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	n, err := b.Network(simon, b.bin)
+	must(t, err)
+	without, err := b.Network(strings.Replace(simon, `"names": true,`, "", 1), b.bin)
+	must(t, err)
+	one, two := b.named(n, "test1"), b.named(n, "test2")
+	one.finds("test2", two.addr)
+	mute := b.named(without, "test3")
+	if data, err := os.ReadFile(mute.conf); err != nil || strings.TrimSpace(string(data)) != "" {
+		t.Errorf("test3 has a resolv.conf: %s %v", data, err)
+	}
+	one.finds("test2", two.addr)
+	one.knowsNot("test3")
+	mute.leave()
+	one.finds("test2", two.addr)
+	two.leave()
+	one.leave()
+}
+
 // TestTwoNetworks: a client sees the names of the networks that it is on, and no
 // others.
 func TestTwoNetworks(t *testing.T) {

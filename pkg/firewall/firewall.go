@@ -136,7 +136,13 @@ func (r *Rules) Add(ctx context.Context, a *attach.Adding) error {
 			a.Warn("%s is not published: the container has no address of that family", p)
 		}
 	}
-	return r.do(a.Key, "add", func(b backend) error { return b.add(ctx, r, a) })
+	return r.do(a.Key, "add", func(b backend) error {
+		now, err := r.joined(ctx, a)
+		if err != nil {
+			return err
+		}
+		return b.add(ctx, now, a)
+	})
 }
 
 // Del implements [attach.Step]. What is of the network stays, unless it is Own.

@@ -1,6 +1,11 @@
 package firewall
 
-import "github.com/berth-cni/berth/pkg/attach"
+import (
+	"context"
+	"errors"
+
+	"github.com/berth-cni/berth/pkg/attach"
+)
 
 // Network is what the containers behind one bridge have by now, of all their records.
 type Network struct {
@@ -41,6 +46,24 @@ func (n *Network) Current(r *Rules) *Rules {
 	now.Internal, now.Isolate, now.NoICC = n.Rules.Internal, n.Rules.Isolate, n.Rules.NoICC
 	now.Mode4, now.Mode6 = n.Rules.Mode4, n.Rules.Mode6
 	return &now
+}
+
+// joined are the rules with what the other containers behind the bridge ask for: names, of
+// which this one may be the only one that does not.
+func (r *Rules) joined(ctx context.Context, a *attach.Adding) (*Rules, error) {
+	if r.Names || !a.NetworkChanged || a.All == nil {
+		return r, nil
+	}
+	all, err := a.All(ctx)
+	if err != nil && !errors.Is(err, attach.ErrUnreadable) {
+		return nil, err
+	}
+	if n := Networks(all, r.Backend)[r.Bridge]; n == nil || !n.Rules.Names {
+		return r, nil
+	}
+	now := *r
+	now.Names = true
+	return &now, nil
 }
 
 // RulesOf returns the firewall's step of a record; nil when it has none.

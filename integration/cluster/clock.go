@@ -14,6 +14,14 @@ import (
 	"time"
 )
 
+// ClocksShift is why [Process.ShiftClock] cannot work on this machine; nil where it can.
+func ClocksShift() error {
+	if runtime.GOARCH != "amd64" {
+		return fmt.Errorf("clocks of processes are shifted by code of amd64, and this is %s", runtime.GOARCH)
+	}
+	return nil
+}
+
 // ShiftClock has the process's time of day (CLOCK_REALTIME) jump, by so much from the true
 // one, as a host's does whose administrator or NTP sets it; its monotonic clock goes on, as
 // the kernel's does. Nobody else notices: what changes is the process's own copy of the
@@ -21,8 +29,8 @@ import (
 // A program that asks by a system call, or that the process starts, has the true time.
 func (p *Process) ShiftClock(by time.Duration) error {
 	seconds := int64(by / time.Second)
-	if runtime.GOARCH != "amd64" {
-		return fmt.Errorf("shift the clock of %s: there is no code for %s", p.name, runtime.GOARCH)
+	if err := ClocksShift(); err != nil {
+		return fmt.Errorf("shift the clock of %s: %w", p.name, err)
 	}
 	if seconds != int64(int32(seconds)) {
 		return fmt.Errorf("shift the clock of %s by %v: more than 68 years", p.name, by)

@@ -146,6 +146,9 @@ func TestQuorum(t *testing.T) {
 // TestClocks has clocks jump by an hour: those of an agent, of the store, of all. What it
 // does not show is a program that asks the kernel by a system call.
 func TestClocks(t *testing.T) {
+	if err := cluster.ClocksShift(); err != nil {
+		t.Skip(err)
+	}
 	f := newFaults(t, 3, options{})
 	agent, store := f.agents[f.Hosts[0]], f.store.Members[0]
 	all := func(by time.Duration) {

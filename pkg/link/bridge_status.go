@@ -29,18 +29,37 @@ func (b *Bridge) Status(context.Context, *attach.Store, string) error {
 	if d.Kind != "bridge" {
 		return fmt.Errorf("bridge %s: %w (it is %s)", b.Name, ErrWrongKind, kindOf(d))
 	}
-	all, err := c.Links()
-	if err != nil {
-		return err
+	ports, err := c.ports(d.Index)
+	if err == nil && ports >= maxPorts {
+		err = fmt.Errorf("bridge %s: %w", b.Name, ErrBridgeFull)
 	}
-	ports := 0
-	for _, port := range all {
-		if port.Master == d.Index {
-			ports++
+	return err
+}
+
+// Ports counts the ports of a bridge, whoever made them; none of one that is not there. It
+// lists the links.
+func Ports(bridge string) (int, error) {
+	c, err := dial()
+	if err != nil {
+		return 0, err
+	}
+	defer c.close()
+	d, err := c.LinkByName(bridge)
+	if notExist(err) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	return c.ports(d.Index)
+}
+
+func (c *conn) ports(bridge int) (count int, err error) {
+	all, err := c.Links()
+	for _, l := range all {
+		if l.Master == bridge {
+			count++
 		}
 	}
-	if ports >= maxPorts {
-		return fmt.Errorf("bridge %s: %w", b.Name, ErrBridgeFull)
-	}
-	return nil
+	return count, err
 }

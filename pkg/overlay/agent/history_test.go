@@ -43,7 +43,15 @@ func (h *host) reaches(block string) bool {
 	return strings.Contains(h.kernel("ip route"), block+" via")
 }
 
+// leave has a container go, with its interface.
 func (h *host) leave(network string, addr netip.Addr) {
+	h.t.Helper()
+	h.kernel("ip link set v-overlay4097 nomaster")
+	h.lose(network, addr)
+}
+
+// lose deletes the record alone.
+func (h *host) lose(network string, addr netip.Addr) {
 	h.t.Helper()
 	if err := h.conf.Records.Del(h.t.Context(), attach.Key{Network: network, Container: "c" + addr.String(), IfName: "eth0"}); err != nil {
 		h.t.Fatal(err)
@@ -147,6 +155,24 @@ func TestRemovedUnderContainers(t *testing.T) {
 	}
 	h.leave("blue", c)
 	h.until("gone with the last container", func() bool { return len(links(t)) == 0 && h.local("blue").Node == "" && !h.reaches("10.42.1.0/24") })
+}
+
+// A container whose record is lost counts as well: its interface is on the bridge.
+func TestRemovedUnderPorts(t *testing.T) {
+	h, c := used(t)
+	bridge := h.index("overlay4097")
+	h.lose("blue", c)
+	h.store.remove(false)
+	h.until("it is told", func() bool {
+		s := h.agent.Status()
+		return len(s.Networks) == 1 && strings.Contains(s.Networks[0].Problem, "1 containers")
+	})
+	time.Sleep(500 * time.Millisecond)
+	if !h.reaches("10.42.1.0/24") || h.index("overlay4097") != bridge {
+		t.Errorf("it does not go on: %+v", h.agent.Status().Networks)
+	}
+	h.kernel("ip link set v-overlay4097 nomaster")
+	h.until("gone with the last port", func() bool { return len(links(t)) == 0 && h.local("blue").Node == "" })
 }
 
 // A node that was removed while the store had an order, and not by chance, is a new one.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/internal/filewatch"
+	"github.com/berth-cni/berth/pkg/link"
 	"github.com/berth-cni/berth/pkg/overlay"
 )
 
@@ -95,6 +96,9 @@ func (a *Agent) leased(network string, b netip.Prefix) (count int, err error) {
 // attached counts the containers on a network.
 func (a *Agent) attached(network string) (int, error) {
 	all, err := a.Records.List(a.ctx, network)
+	if n := a.nets[network]; err == nil && len(all) == 0 && n != nil && !a.shared(n) {
+		return link.Ports(n.def().Bridge()) // whose records are lost
+	}
 	return len(all), err
 }
 

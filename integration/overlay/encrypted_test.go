@@ -32,9 +32,9 @@ func TestEncrypted(t *testing.T) {
 			tap, err := b.Tap(nil, subnets...)
 			must(t, err)
 			b.reaches(all...)
-			flows := startFlows(t, all...)
+			tr := startTraffic(t, all...)
 			time.Sleep(time.Second)
-			complete(t, "parallel flows", flows)
+			tr.whole("parallel flows")
 			b.settled()
 			if r := tap.Stop(); r.Marked+r.Inner > 0 || r.Frames < 1000 {
 				t.Errorf("on the wire: %v", r)

@@ -40,7 +40,7 @@ func serve(ctx context.Context, name string, mtu int, report io.WriteCloser, log
 		return fmt.Errorf("open socket of device %s: %w", name, err)
 	}
 	// Nothing of the protocol: what goes wrong with a peer is for others to find out.
-	d := device.NewDevice(t, conn.NewDefaultBind(), &device.Logger{Verbosef: device.DiscardLogf, Errorf: log.Printf})
+	d := device.NewDevice(checksummed{t}, conn.NewDefaultBind(), &device.Logger{Verbosef: device.DiscardLogf, Errorf: log.Printf})
 	defer d.Close()
 	l, err := ipc.UAPIListen(name, socket)
 	if err != nil {

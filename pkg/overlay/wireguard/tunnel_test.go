@@ -203,6 +203,7 @@ func testTunnel(t *testing.T, userspace bool) {
 	if h := heard[two.key.Public()]; err != nil || time.Since(h.Handshake) > time.Minute || h.Bytes < 100 {
 		t.Errorf("heard %+v (%v)", heard, err)
 	}
+	t.Run("checksum", func(t *testing.T) { testChecksum(t, one, two) })
 	t.Run("peers", func(t *testing.T) { testPeers(t, one, two) })
 	t.Run("damage", func(t *testing.T) { testDamage(t, one, two) })
 	one.in(func() {

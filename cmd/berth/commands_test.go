@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -61,7 +62,6 @@ func TestNetworks(t *testing.T) {
 		create+"--subnet 172.20.4.0/24 grey",
 		create+"--subnet 10.42.0.1/16 --mtu 3 a/b",
 		create+"--node-prefix 40 --subnet 10.47.0.0/16 grey",
-		create+"grey",
 		"network inspect pink",
 		"network conflist pink",
 		"network conflist grey",
@@ -69,6 +69,31 @@ func TestNetworks(t *testing.T) {
 		"network rm --force blue",
 		"network ls",
 	))
+}
+
+// TestChosenSubnets: without --subnet a network gets one that nobody has, with --ipv6 another of
+// IPv6.
+func TestChosenSubnets(t *testing.T) {
+	m := &memory{state: overlay.NewState()}
+	for _, c := range []struct{ command, want string }{
+		{"one", "IPv4/16"}, {"--ipv6 two", "IPv4/16 IPv6/48"}, {"--ipv6 --subnet 10.50.0.0/16 three", "IPv4/16 IPv6/48"},
+		{"--ipv6 --subnet fd00:1::/48 four", "IPv6/48"},
+	} {
+		words := strings.Fields("network create -d overlay --vni " + strconv.Itoa(5000+len(m.state.Networks)) + " " + c.command)
+		if code, _, errs := berth(t, m, words...); code != 0 {
+			t.Fatalf("%s: %d, %s", c.command, code, errs)
+		}
+		var got []string
+		for _, p := range m.state.Networks[words[len(words)-1]].Subnets {
+			got = append(got, map[bool]string{true: "IPv4", false: "IPv6"}[p.Addr().Is4()]+"/"+strconv.Itoa(p.Bits()))
+		}
+		if text := strings.Join(got, " "); text != c.want {
+			t.Errorf("%s: subnets %s, want %s", c.command, text, c.want)
+		}
+	}
+	if conflicts := m.state.Conflicts(); len(conflicts) > 0 {
+		t.Error(conflicts)
+	}
 }
 
 func TestNodes(t *testing.T) {

@@ -48,7 +48,7 @@ host is on, as if they were machines there. Options:
 
 Without --subnet it gets the first of --address-pools that overlaps neither another
 network nor a route of this host; with --ipv6 also a random one of fd00::/8, unless the
-pools have one.
+pools have one. One that spans hosts gets a /16 of 10.0.0.0/8.
 
 --driver vxlan-overlay is a network that spans hosts, and is kept in the store. Each
 host owns blocks of its subnets, from which its containers get their addresses;
@@ -81,7 +81,7 @@ network does not change once it is made.
 				return usageError{err}
 			}
 			if w.driver == driverOverlay {
-				return p.createOverlay(c.Context(), w.overlay, w.install)
+				return p.createOverlay(c.Context(), w.overlay, w.spec.IPv6, w.install)
 			}
 			return p.createHere(c.Context(), &w.spec)
 		},
@@ -123,7 +123,7 @@ func (w *createFlags) flags(f *pflag.FlagSet) {
 // Flags that are for some drivers only.
 var (
 	overlayFlags = []string{"node-prefix", "vni", "udp-port", "encrypted", "install"}
-	hereFlags    = []string{"gateway", "ip-range", "aux-address", "ipv6", "no-isolate", "dns"}
+	hereFlags    = []string{"gateway", "ip-range", "aux-address", "no-isolate", "dns"}
 	bridgeFlags  = []string{"gateway-mode-ipv4", "gateway-mode-ipv6"}
 )
 

@@ -5,15 +5,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 
 	"github.com/berth-cni/berth/pkg/conflist"
 	"github.com/berth-cni/berth/pkg/network"
 	"github.com/berth-cni/berth/pkg/overlay"
 )
 
-func (p *program) createOverlay(ctx context.Context, n overlay.Network, install bool) error {
+func (p *program) createOverlay(ctx context.Context, n overlay.Network, ipv6, install bool) error {
 	n.SetDefaults()
 	check := n
+	if len(check.Subnets) == 0 { // chosen once the others are known
+		check.Subnets = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/16")}
+		check.SetDefaults()
+	}
 	check.VNI = cmp.Or(n.VNI, overlay.FirstVNI) // 0: the store's to choose
 	if n.Encrypted {
 		check.ListenPort = cmp.Or(n.ListenPort, overlay.FirstListen)
@@ -26,7 +31,7 @@ func (p *program) createOverlay(ctx context.Context, n overlay.Network, install 
 		if err != nil {
 			return err
 		}
-		made, err := p.createIn(ctx, s, n, state, install)
+		made, err := p.createIn(ctx, s, n, state, ipv6, install)
 		if err != nil {
 			return err
 		}
@@ -45,7 +50,7 @@ func (p *program) createOverlay(ctx context.Context, n overlay.Network, install 
 }
 
 // createIn makes a network in the store, or gives it back to it.
-func (p *program) createIn(ctx context.Context, s overlay.Store, n overlay.Network, state *overlay.State, install bool) (made overlay.Network, err error) {
+func (p *program) createIn(ctx context.Context, s overlay.Store, n overlay.Network, state *overlay.State, ipv6, install bool) (made overlay.Network, err error) {
 	if install {
 		if err := p.networks().CheckInstall(&n); err != nil {
 			return n, err
@@ -54,6 +59,10 @@ func (p *program) createIn(ctx context.Context, s overlay.Store, n overlay.Netwo
 	if old, err := p.createRemembered(ctx, s, &n, state); old != nil || err != nil {
 		return *cmp.Or(old, &n), err
 	}
+	if err := p.networks().ChooseSubnets(ctx, &n, ipv6, state); err != nil {
+		return n, err
+	}
+	n.SetDefaults()
 	if err := p.networks().CheckOverlay(ctx, &n, state); err != nil {
 		return n, err
 	}

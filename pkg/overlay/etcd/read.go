@@ -31,7 +31,10 @@ func (s *Store) read(ctx context.Context, from string, at int64, fn func(*mvccpb
 		}
 		resp, err := s.page(ctx, next, opts, at != 0)
 		if err != nil {
-			return p, fmt.Errorf("read %s: %w", from, err)
+			if from != s.o.Prefix { // the caller reads a part
+				err = fmt.Errorf("read %s: %w", from, err)
+			}
+			return p, err
 		}
 		if at == 0 {
 			at = resp.Header.Revision

@@ -69,7 +69,7 @@ func meaning(err error) string {
 		text = strings.TrimSuffix(rest, `"`)
 	}
 	if reason, ok := strings.CutPrefix(text, "transport: Error while dialing: "); ok {
-		return "cannot be reached: " + reason
+		return "cannot be reached: " + strings.Replace(reason, ": connect: ", ": ", 1)
 	}
 	if reason, ok := strings.CutPrefix(text, "transport: authentication handshake failed: "); ok {
 		return "TLS: " + tlsReason(reason)

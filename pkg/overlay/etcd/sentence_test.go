@@ -20,7 +20,7 @@ func TestSentence(t *testing.T) {
 		err  error
 		want string
 	}{
-		{unavailable(dialing), "cannot be reached: dial tcp 127.0.0.1:1: connect: connection refused"},
+		{unavailable(dialing), "cannot be reached: dial tcp 127.0.0.1:1: connection refused"},
 		{unavailable(`connection error: desc = "transport: authentication handshake failed: EOF"`), "TLS: EOF: does it speak https there, and want a certificate of ours?"},
 		{unavailable(`connection error: desc = "error reading server preface: http2: frame too large"`), "the connection is lost: error reading server preface: http2: frame too large"},
 		{status.Error(codes.DeadlineExceeded, "context deadline exceeded"), "does not answer in time"},

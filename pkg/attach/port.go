@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+
+	"golang.org/x/sys/unix"
 )
 
 // Port is a published port: what arrives at HostPort of one of the host's
@@ -23,6 +25,34 @@ func (p Port) String() string {
 		return fmt.Sprintf("port %d/%s", p.HostPort, p.Protocol)
 	}
 	return fmt.Sprintf("port %s/%s", netip.AddrPortFrom(p.HostIP, p.HostPort), p.Protocol)
+}
+
+// protocols are those that ports can be published of, by their number in the IP header.
+var protocols = []struct {
+	name   string
+	number uint8
+}{{"tcp", unix.IPPROTO_TCP}, {"udp", unix.IPPROTO_UDP}, {"sctp", unix.IPPROTO_SCTP}}
+
+// ProtocolNumber is that of the protocol in the IP header; ok is false for one that is
+// none of tcp, udp, sctp.
+func (p Port) ProtocolNumber() (number uint8, ok bool) {
+	for _, x := range protocols {
+		if x.name == p.Protocol {
+			return x.number, true
+		}
+	}
+	return 0, false
+}
+
+// ProtocolName is that of a number in the IP header; empty when no port of the protocol
+// can be published.
+func ProtocolName(number uint8) string {
+	for _, x := range protocols {
+		if x.number == number {
+			return x.name
+		}
+	}
+	return ""
 }
 
 // HostIPs returns the addresses the port is published on, one for each family:

@@ -7,7 +7,7 @@ import (
 	"strings"
 
 	"github.com/berth-cni/berth/pkg/attach"
-	"github.com/berth-cni/berth/pkg/firewall"
+	"github.com/berth-cni/berth/pkg/firewall/publish"
 	"github.com/berth-cni/berth/pkg/internal/schema"
 	"github.com/berth-cni/berth/pkg/ipam"
 	"github.com/berth-cni/berth/pkg/link"
@@ -62,7 +62,7 @@ func code(err error) *types.Error {
 		later     laterError
 		overlap   *attach.OverlapError
 		held      *attach.HeldError
-		taken     *firewall.TakenError
+		taken     *publish.TakenError
 		exhausted *ipam.ExhaustedError
 		badType   *schema.TypeError
 	)
@@ -70,7 +70,7 @@ func code(err error) *types.Error {
 	case errors.As(err, &env), errors.Is(err, link.ErrNotNetns):
 		number = types.ErrInvalidEnvironmentVariables
 	case errors.As(err, &config), errors.As(err, &overlap), errors.Is(err, link.ErrWrongKind), errors.Is(err, link.ErrMaster),
-		errors.Is(err, firewall.ErrNotLocal):
+		errors.Is(err, publish.ErrNotLocal):
 		number = types.ErrInvalidNetworkConfig
 	case errors.Is(err, schema.ErrSyntax), errors.As(err, &badType):
 		number = types.ErrDecodingFailure

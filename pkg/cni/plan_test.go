@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"github.com/berth-cni/berth/pkg/attach"
-	"github.com/berth-cni/berth/pkg/firewall"
+	"github.com/berth-cni/berth/pkg/firewall/publish"
 	"github.com/berth-cni/berth/pkg/ipam"
 )
 
@@ -172,7 +172,7 @@ func TestPortFamilies(t *testing.T) {
 			t.Errorf("%s: %v", conf, err)
 			continue
 		}
-		if got := fmt.Sprint(steps[len(steps)-1].(*firewall.Ports).Ports); got != want {
+		if got := fmt.Sprint(steps[len(steps)-1].(*publish.Ports).Ports); got != want {
 			t.Errorf("%s: %s, want %s", conf, got, want)
 		}
 	}

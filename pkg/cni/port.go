@@ -7,7 +7,7 @@ import (
 	"strings"
 
 	"github.com/berth-cni/berth/pkg/attach"
-	"github.com/berth-cni/berth/pkg/firewall"
+	"github.com/berth-cni/berth/pkg/firewall/publish"
 	"github.com/berth-cni/berth/pkg/ipam"
 )
 
@@ -40,7 +40,7 @@ func (r *Request) Ports(conf *ipam.Config, gateways bool) attach.Step {
 		r.Refuse("runtimeConfig.portMappings", n, "want an ipam section, since a port is published to an address")
 		return nil
 	}
-	return &firewall.Ports{Ports: r.ports(v4, v6), Gateways: gateways}
+	return &publish.Ports{Ports: r.ports(v4, v6), Gateways: gateways}
 }
 
 // IgnorePorts says why ports that are asked for are not published.

@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"github.com/berth-cni/berth/pkg/attach"
-	"github.com/berth-cni/berth/pkg/firewall"
+	"github.com/berth-cni/berth/pkg/firewall/publish"
 	"github.com/berth-cni/berth/pkg/internal/schema"
 	"github.com/berth-cni/berth/pkg/link"
 	"github.com/containernetworking/cni/pkg/types"
@@ -140,7 +140,7 @@ func TestCodes(t *testing.T) {
 		{fmt.Errorf("open: %w", link.ErrNotNetns), types.ErrInvalidEnvironmentVariables},
 		{configError{errors.New("x")}, types.ErrInvalidNetworkConfig},
 		{fmt.Errorf("add: %w", &attach.HeldError{}), CodeTaken},
-		{&firewall.TakenError{}, CodeTaken},
+		{&publish.TakenError{}, CodeTaken},
 		{fmt.Errorf("add: %w", link.ErrBridgeFull), CodeExhausted},
 		{fmt.Errorf("x: %w", attach.ErrExists), CodeAttached},
 		{fmt.Errorf("x: %w", attach.ErrNotFound), types.ErrUnknownContainer},

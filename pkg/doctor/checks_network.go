@@ -10,7 +10,7 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/conflist"
-	"github.com/berth-cni/berth/pkg/firewall"
+	"github.com/berth-cni/berth/pkg/firewall/publish"
 	"github.com/berth-cni/berth/pkg/host"
 	"github.com/berth-cni/berth/pkg/link"
 	"github.com/berth-cni/berth/pkg/names"
@@ -53,8 +53,8 @@ func (c *Config) gatherNetworks(records, living []*attach.Attachment) networkFac
 	}
 	for _, a := range living {
 		for _, p := range a.Ports {
-			process, err := firewall.Listener(p, a.Container)
-			if process != "" || errors.Is(err, firewall.ErrNotLocal) {
+			process, err := publish.Listener(p, a.Container)
+			if process != "" || errors.Is(err, publish.ErrNotLocal) {
 				n.Listeners = append(n.Listeners, listener{names.Called(a), p, process, err})
 			}
 		}

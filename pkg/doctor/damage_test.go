@@ -13,7 +13,7 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/conflist"
-	"github.com/berth-cni/berth/pkg/firewall"
+	"github.com/berth-cni/berth/pkg/firewall/publish"
 	"github.com/berth-cni/berth/pkg/host/hosttest"
 	"github.com/berth-cni/berth/pkg/link"
 	"github.com/berth-cni/berth/pkg/nstest"
@@ -124,8 +124,8 @@ func (w *testHost) publish(n int, address string) {
 	port := attach.Port{HostIP: netip.MustParseAddr(address), HostPort: uint16(8000 + n), ContainerPort: 80, Protocol: "tcp"}
 	a.Ports, a.Leases = nil, nil
 	for i, s := range a.Steps {
-		if _, ok := s.(*firewall.Ports); ok {
-			a.Steps[i] = &firewall.Ports{Ports: []attach.Port{port}}
+		if _, ok := s.(*publish.Ports); ok {
+			a.Steps[i] = &publish.Ports{Ports: []attach.Port{port}}
 		}
 	}
 	if err := w.Store.Add(w.Context(), &attach.Adding{Attachment: a}); err != nil {

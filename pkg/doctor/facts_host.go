@@ -10,6 +10,7 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/firewall"
+	"github.com/berth-cni/berth/pkg/firewall/publish"
 	"github.com/berth-cni/berth/pkg/firewall/ruleset"
 	"github.com/berth-cni/berth/pkg/host"
 	"github.com/berth-cni/berth/pkg/host/former"
@@ -145,7 +146,7 @@ func (h *hostFacts) lookAtNetworks(ctx context.Context, stateDir string) {
 // when there is none.
 func whoListens(port uint16) string {
 	for _, proto := range []string{"udp", "tcp"} {
-		if holder, err := firewall.Listener(attach.Port{HostPort: port, Protocol: proto}, ""); err == nil && holder != "" && !strings.HasPrefix(holder, "berth (") {
+		if holder, err := publish.Listener(attach.Port{HostPort: port, Protocol: proto}, ""); err == nil && holder != "" && !strings.HasPrefix(holder, "berth (") {
 			return holder
 		}
 	}

@@ -7,7 +7,6 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/internal/nftnl"
-	"golang.org/x/sys/unix"
 )
 
 // networkElements are what the network's rules ask for. unwanted are the
@@ -99,16 +98,13 @@ type forward struct {
 	to       netip.AddrPort
 }
 
-// protocols are those that ports can be published of.
-var protocols = map[string]uint8{"tcp": unix.IPPROTO_TCP, "udp": unix.IPPROTO_UDP, "sctp": unix.IPPROTO_SCTP}
-
 // forwards are the attachment's published ports. One that is published on all
 // addresses is published for the families that the container has, one on an
 // address of a family that it does not have is not published.
 func forwards(a *attach.Attachment) ([]forward, error) {
 	var all []forward
 	for _, p := range a.Ports {
-		proto, ok := protocols[p.Protocol]
+		proto, ok := p.ProtocolNumber()
 		if !ok {
 			return nil, unknownProtocol(p)
 		}

@@ -217,19 +217,10 @@ func openOf(e nftnl.Element) (p attach.Port, ok bool) {
 	if len(e.Key) < n+field+port {
 		return p, false
 	}
-	p.HostIP, p.Protocol = all, protocolName(e.Key[n])
+	p.HostIP, p.Protocol = all, attach.ProtocolName(e.Key[n])
 	p.ContainerPort = binary.BigEndian.Uint16(e.Key[n+field:])
 	p.HostPort = p.ContainerPort
 	return p, p.Protocol != ""
-}
-
-func protocolName(number uint8) string {
-	for name, n := range protocols {
-		if n == number {
-			return name
-		}
-	}
-	return ""
 }
 
 // portOf reads an element of a map of ports.
@@ -253,7 +244,7 @@ func portOf(e nftnl.Element) (p attach.Port, ok bool) {
 	if len(key) < field+port || len(e.Value) < n+port {
 		return p, false
 	}
-	p.Protocol = protocolName(key[0])
+	p.Protocol = attach.ProtocolName(key[0])
 	p.HostPort, p.ContainerPort = binary.BigEndian.Uint16(key[field:]), binary.BigEndian.Uint16(e.Value[n:])
 	return p, p.Protocol != ""
 }

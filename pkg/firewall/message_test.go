@@ -1,7 +1,6 @@
 package firewall
 
 import (
-	"net/netip"
 	"testing"
 
 	"github.com/berth-cni/berth/pkg/internal/netlink"
@@ -14,15 +13,5 @@ func FuzzAnswers(f *testing.F) {
 	f.Add(nftnl.Request(nftnl.DelTable, 0, unix.NFPROTO_INET).Text(unix.NFTA_TABLE_NAME, TableName).Append(nil, 1, 0))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		damage(netlink.Messages(data))
-	})
-}
-
-func FuzzReceives(f *testing.F) {
-	msg := make([]byte, diagLen+8)
-	msg[0] = unix.AF_INET6
-	copy(msg[diagLen:], []byte{5, 0, diagV6Only, 0, 1})
-	f.Add(msg)
-	f.Fuzz(func(t *testing.T, msg []byte) {
-		receives(msg, netip.MustParseAddrPort("192.0.2.1:0"))
 	})
 }

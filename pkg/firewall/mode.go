@@ -100,7 +100,7 @@ func (r *Rules) Publish(ports []attach.Port) (translated []attach.Port) {
 // those of its families that are routed.
 func (r *Rules) opened(a *attach.Attachment) (all []forward, err error) {
 	for _, p := range r.Open {
-		proto, ok := protocols[p.Protocol]
+		proto, ok := p.ProtocolNumber()
 		if !ok {
 			return nil, unknownProtocol(p)
 		}

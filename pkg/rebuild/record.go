@@ -9,6 +9,7 @@ import (
 	"github.com/berth-cni/berth/pkg/cni/bridged"
 	"github.com/berth-cni/berth/pkg/conflist"
 	"github.com/berth-cni/berth/pkg/firewall"
+	"github.com/berth-cni/berth/pkg/firewall/publish"
 	"github.com/berth-cni/berth/pkg/ipam"
 	"github.com/berth-cni/berth/pkg/link"
 	"github.com/berth-cni/berth/pkg/names"
@@ -191,7 +192,7 @@ func askedPorts(r *cni.Request, conf *bridged.Conf, rules *firewall.Rules) []att
 	if err != nil {
 		return nil
 	}
-	if s, ok := conf.Ports(r, rules, given, false).(*firewall.Ports); ok {
+	if s, ok := conf.Ports(r, rules, given, false).(*publish.Ports); ok {
 		return s.Ports
 	}
 	return nil

@@ -6,6 +6,7 @@ import (
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/cni"
 	"github.com/berth-cni/berth/pkg/firewall"
+	"github.com/berth-cni/berth/pkg/firewall/publish"
 	"github.com/berth-cni/berth/pkg/ipam"
 )
 
@@ -75,7 +76,7 @@ func (c *Conf) Ports(r *cni.Request, rules *firewall.Rules, conf *ipam.Config, g
 		r.IgnorePorts("it is internal")
 		return nil
 	}
-	step, ok := r.Ports(conf, gateway).(*firewall.Ports)
+	step, ok := r.Ports(conf, gateway).(*publish.Ports)
 	if !ok {
 		return nil
 	}

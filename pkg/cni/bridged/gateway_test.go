@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/berth-cni/berth/pkg/firewall"
+	"github.com/berth-cni/berth/pkg/firewall/publish"
 )
 
 // TestModesRefused: a message has the key, its value and what is wanted.
@@ -43,7 +44,7 @@ func TestRoutedPorts(t *testing.T) {
 		}
 		claimed := 0
 		for _, s := range steps {
-			if p, ok := s.(*firewall.Ports); ok {
+			if p, ok := s.(*publish.Ports); ok {
 				claimed = len(p.Ports)
 			}
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/cni"
 	"github.com/berth-cni/berth/pkg/firewall"
+	"github.com/berth-cni/berth/pkg/firewall/publish"
 	"github.com/berth-cni/berth/pkg/link"
 	"github.com/berth-cni/berth/pkg/names"
 	"github.com/berth-cni/berth/pkg/nstest"
@@ -109,7 +110,7 @@ func (h *Host) Container(n int, named bool) *attach.Attachment {
 	a.Steps = []attach.Step{
 		&attach.Network{Name: "web", Plugin: "bridge", Link: "br-web", Settings: []string{"isolate"},
 			Subnets: []netip.Prefix{netip.MustParsePrefix("10.81.0.0/24"), netip.MustParsePrefix("fd00:81::/64")}},
-		&firewall.Ports{Ports: []attach.Port{{HostPort: uint16(8000 + n), ContainerPort: 80, Protocol: "tcp"}}},
+		&publish.Ports{Ports: []attach.Port{{HostPort: uint16(8000 + n), ContainerPort: 80, Protocol: "tcp"}}},
 		&link.Forwarding{Gateway: true}, &link.Bridge{Name: "br-web", Gateway: true}, &link.Veth{Bridge: "br-web"}, rules}
 	a.Steps = slices.Concat(h.First, a.Steps, h.More)
 	if named {

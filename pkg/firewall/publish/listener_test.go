@@ -1,4 +1,4 @@
-package firewall
+package publish
 
 import (
 	"fmt"
@@ -10,6 +10,7 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/nstest"
+	"golang.org/x/sys/unix"
 )
 
 func TestListener(t *testing.T) {
@@ -103,7 +104,7 @@ func TestListenerEstablished(t *testing.T) {
 	l.Close()
 	for _, port := range []int{4000, client.LocalAddr().(*net.TCPAddr).Port} {
 		p := attach.Port{HostPort: uint16(port), Protocol: "tcp"}
-		if err := tryBind(protocols["tcp"], netip.AddrPortFrom(netip.IPv4Unspecified(), p.HostPort), false); err == nil {
+		if err := tryBind(unix.IPPROTO_TCP, netip.AddrPortFrom(netip.IPv4Unspecified(), p.HostPort), false); err == nil {
 			t.Errorf("port %d can be bound: the test shows nothing", port)
 		}
 		if holder, err := Listener(p, ""); holder != "" || err != nil {
@@ -128,4 +129,14 @@ func BenchmarkListener(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+func FuzzReceives(f *testing.F) {
+	msg := make([]byte, diagLen+8)
+	msg[0] = unix.AF_INET6
+	copy(msg[diagLen:], []byte{5, 0, diagV6Only, 0, 1})
+	f.Add(msg)
+	f.Fuzz(func(t *testing.T, msg []byte) {
+		receives(msg, netip.MustParseAddrPort("192.0.2.1:0"))
+	})
 }

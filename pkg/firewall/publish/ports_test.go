@@ -1,4 +1,4 @@
-package firewall
+package publish
 
 import (
 	"errors"
@@ -62,7 +62,9 @@ func TestPortsClaim(t *testing.T) {
 func TestPortsTaken(t *testing.T) {
 	nstest.Host(t)
 	s := attach.New(t.TempDir(), func(string) attach.Step { return nil })
-	run(t, "ip address add 192.0.2.1/32 dev lo")
+	if err := nstest.Run("ip", "address", "add", "192.0.2.1/32", "dev", "lo"); err != nil {
+		t.Fatal(err)
+	}
 	process := listen(t, "tcp4", "192.0.2.1:80")
 	port := attach.Port{HostIP: netip.MustParseAddr("192.0.2.1"), HostPort: 80, ContainerPort: 80, Protocol: "tcp"}
 	var taken *TakenError

@@ -1,4 +1,4 @@
-package firewall
+package publish
 
 import (
 	"bytes"
@@ -31,9 +31,13 @@ var ErrNotLocal = errors.New("is not an address of this host")
 // podman's conmon keeps the ports that it asks for bound. Addresses in soon count as
 // this host's: they are about to be.
 func Listener(p attach.Port, container string, soon ...netip.Addr) (holder string, err error) {
+	proto, ok := p.ProtocolNumber()
+	if !ok {
+		return "", nil
+	}
 	for _, ip := range p.HostIPs() {
 		at := netip.AddrPortFrom(ip, p.HostPort)
-		holder, err := listenerOn(protocols[p.Protocol], at, container, slices.Contains(soon, ip))
+		holder, err := listenerOn(proto, at, container, slices.Contains(soon, ip))
 		if err != nil {
 			return "", fmt.Errorf("publish %s: %w", p, err)
 		}

@@ -1,4 +1,6 @@
-package firewall
+// Package publish claims the host's ports for containers, and tells which process of the
+// host listens on one. What translates a published port is a rule of package firewall.
+package publish
 
 import (
 	"context"
@@ -10,7 +12,7 @@ import (
 )
 
 // Ports is the step that claims the ports to publish, and makes sure that no process
-// of the host listens on one. [Rules] publishes what was claimed.
+// of the host listens on one. [firewall.Rules] publishes what was claimed.
 type Ports struct {
 	attach.Claiming
 	// Ports are those that the runtime asks for. The attachment has all of them, but

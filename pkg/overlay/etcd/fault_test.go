@@ -56,7 +56,7 @@ func newHost(t testing.TB, all []*member, i int) *host {
 	t.Helper()
 	h := &host{Store: open(t, all), node: overlaytest.Node(fmt.Sprint("host", i), i), lost: make(chan error, 1)}
 	h.Follower = overlaytest.Follow(t, h.Store, true)
-	check(t, h.Register(limited(t), h.node, fmt.Sprint("boot", i), false, func(err error) { h.lost <- err }))
+	check(t, h.Register(t.Context(), h.node, fmt.Sprint("boot", i), false, func(err error) { h.lost <- err }))
 	h.Wait(t, "its node, alive", func(s *overlay.State) bool { return s.Alive[h.node.Name].Node != "" })
 	return h
 }
@@ -99,8 +99,18 @@ func away(updates []overlay.Update) (n int) {
 	return n
 }
 
-func died(updates []overlay.Update) bool {
-	return slices.ContainsFunc(updates, func(u overlay.Update) bool { return len(u.GoneAlive) > 0 })
+// again tells whether a node was written to be alive a second time. That it had died may
+// be told together with that.
+func again(node string) func([]overlay.Update) bool {
+	return func(updates []overlay.Update) bool {
+		n := 0
+		for _, u := range updates {
+			if slices.ContainsFunc(u.Alive, func(a overlay.Alive) bool { return a.Node == node }) {
+				n++
+			}
+		}
+		return n > 1
+	}
 }
 
 // TestRestart: the store goes and comes back, and the watch goes on where it was.
@@ -215,8 +225,7 @@ func TestHang(t *testing.T) {
 	h.WaitUpdates(t, 30*time.Second, "to be told", func(u []overlay.Update) bool { return away(u) == 1 })
 	t.Logf("noticed after %s", time.Since(start).Round(100*time.Millisecond))
 	all[0].signal(t, syscall.SIGCONT)
-	h.WaitUpdates(t, overlaytest.Patience, "the node to have died", died)
-	h.WaitFor(t, overlaytest.Patience, "the node alive", func(s *overlay.State) bool { return len(s.Alive) == 1 })
+	h.WaitUpdates(t, overlaytest.Patience, "the node, which died, to live again", again(h.node.Name))
 	h.WaitSame(t, h)
 	h.kept(t)
 }
@@ -379,8 +388,7 @@ func TestLost(t *testing.T) {
 		h := newHost(t, all[1:], 4)
 		_, err := c.Delete(limited(t), key(h, alive))
 		check(t, err)
-		h.WaitUpdates(t, overlaytest.Patience, "it to be gone", died)
-		h.Wait(t, "it back", func(s *overlay.State) bool { return s.Alive[h.node.Name].Instance == "boot4" })
+		h.WaitUpdates(t, overlaytest.Patience, "it back", again(h.node.Name))
 		h.kept(t)
 	})
 }

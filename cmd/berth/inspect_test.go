@@ -14,6 +14,7 @@ import (
 	"github.com/berth-cni/berth/pkg/firewall/ruleset"
 	"github.com/berth-cni/berth/pkg/inspect"
 	"github.com/berth-cni/berth/pkg/link"
+	"github.com/berth-cni/berth/pkg/link/netns"
 	"github.com/berth-cni/berth/pkg/names"
 	"github.com/berth-cni/berth/pkg/nstest"
 )
@@ -87,9 +88,9 @@ func TestInspectWords(t *testing.T) {
 // gone.
 func realHost(t *testing.T) (dir string, web *attach.Attachment) {
 	t.Helper()
-	netns := nstest.Namespace(t)
-	inside := filepath.Base(netns)
-	ns, err := link.OpenNetns(netns)
+	path := nstest.Namespace(t)
+	inside := filepath.Base(path)
+	ns, err := netns.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +98,7 @@ func realHost(t *testing.T) (dir string, web *attach.Attachment) {
 	web = withAddresses(attached("blue", "web", "eth0", "bridge", &link.Bridge{Name: "br-blue", Gateway: true}, &link.Veth{Bridge: "br-blue"},
 		&names.Register{Bridge: "br-blue", Names: []string{"web", "api"}}), "10.88.0.2/24")
 	web.Addresses[0].Gateway = netip.MustParseAddr("10.88.0.1")
-	web.Netns, web.MAC = netns, "02:42:0a:58:00:02"
+	web.Netns, web.MAC = path, "02:42:0a:58:00:02"
 	web.Ports = []attach.Port{{HostPort: 8080, ContainerPort: 80, Protocol: "tcp"}}
 	if web.Cookie, err = ns.Cookie(); err != nil {
 		t.Fatal(err)
@@ -118,7 +119,7 @@ func realHost(t *testing.T) (dir string, web *attach.Attachment) {
 			t.Fatal(err)
 		}
 	}
-	nstest.In(t, netns, func() {
+	nstest.In(t, path, func() {
 		if err := nstest.Run("ping", "-c", "1", "-W", "2", "10.88.0.1"); err != nil {
 			t.Error(err)
 		}

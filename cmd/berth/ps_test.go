@@ -17,6 +17,7 @@ import (
 	"github.com/berth-cni/berth/pkg/cni"
 	"github.com/berth-cni/berth/pkg/firewall"
 	"github.com/berth-cni/berth/pkg/link"
+	"github.com/berth-cni/berth/pkg/link/netns"
 	"github.com/berth-cni/berth/pkg/names"
 	"github.com/berth-cni/berth/pkg/nstest"
 )
@@ -93,7 +94,7 @@ func people() []*attach.Attachment {
 	pod.Args = map[string]string{"K8S_POD_NAME": "nginx-7\x1b[2J", "K8S_POD_NAMESPACE": "default"}
 	pod.Created = noon.Add(-3 * time.Second)
 	return []*attach.Attachment{web, second, pod, attached("none", "batch", "eth0", "none", &link.Loopback{}),
-		attached("host", "proxy", "eth0", "host", &link.Rebind{})}
+		attached("host", "proxy", "eth0", "host", &netns.Rebind{})}
 }
 
 func TestHelpOfWhatIsShown(t *testing.T) {

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/berth-cni/berth/pkg/attach"
-	"github.com/berth-cni/berth/pkg/link"
+	"github.com/berth-cni/berth/pkg/link/netns"
 )
 
 // add is ADD of every mode: plan, claim, add, answer.
@@ -50,7 +50,7 @@ func (r *Request) Adding() (*attach.Adding, error) {
 		return nil, err
 	}
 	a := &attach.Attachment{
-		Key: r.key(attach.Main), Plugin: r.mode.Name, Netns: r.Netns, Cookie: cookie, MountNS: link.MountNamespace(),
+		Key: r.key(attach.Main), Plugin: r.mode.Name, Netns: r.Netns, Cookie: cookie, MountNS: netns.MountNamespace(),
 		Created: time.Now().UTC().Truncate(time.Millisecond), Args: r.Args, MAC: r.wantedMAC,
 		Connected: r.Args[ArgConnected] != "", Steps: steps,
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/berth-cni/berth/pkg/internal/schema"
 	"github.com/berth-cni/berth/pkg/ipam"
 	"github.com/berth-cni/berth/pkg/link"
+	"github.com/berth-cni/berth/pkg/link/netns"
 	"github.com/containernetworking/cni/pkg/types"
 )
 
@@ -67,7 +68,7 @@ func code(err error) *types.Error {
 		badType   *schema.TypeError
 	)
 	switch {
-	case errors.As(err, &env), errors.Is(err, link.ErrNotNetns):
+	case errors.As(err, &env), errors.Is(err, netns.ErrNotNetns):
 		number = types.ErrInvalidEnvironmentVariables
 	case errors.As(err, &config), errors.As(err, &overlap), errors.Is(err, link.ErrWrongKind), errors.Is(err, link.ErrMaster),
 		errors.Is(err, publish.ErrNotLocal):

@@ -11,6 +11,7 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/link"
+	"github.com/berth-cni/berth/pkg/link/netns"
 	"github.com/berth-cni/berth/pkg/nstest"
 	"github.com/containernetworking/cni/pkg/types"
 )
@@ -140,7 +141,7 @@ func TestOnHost(t *testing.T) {
 	if _, err := run(t, lo, "ADD", "/proc/thread-self/ns/net", netConf); code(err).Code != types.ErrInvalidEnvironmentVariables {
 		t.Errorf("nobody on record: %v", err)
 	}
-	cookie, err := link.HostCookie()
+	cookie, err := netns.HostCookie()
 	if err != nil {
 		t.Fatal(err)
 	}

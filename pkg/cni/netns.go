@@ -7,16 +7,16 @@ import (
 	"time"
 
 	"github.com/berth-cni/berth/pkg/attach"
-	"github.com/berth-cni/berth/pkg/link"
+	"github.com/berth-cni/berth/pkg/link/netns"
 )
 
 // openNetns opens CNI_NETNS. While another plugin replaces the mount of its path, on a
 // kernel before 6.5, the path is an empty file for a moment.
-func (r *Request) openNetns() (*link.Netns, error) {
-	ns, err := link.OpenNetns(r.Netns)
-	for i := 0; errors.Is(err, link.ErrNotNetns) && i < 20; i++ {
+func (r *Request) openNetns() (*netns.Namespace, error) {
+	ns, err := netns.Open(r.Netns)
+	for i := 0; errors.Is(err, netns.ErrNotNetns) && i < 20; i++ {
 		time.Sleep(time.Millisecond)
-		ns, err = link.OpenNetns(r.Netns)
+		ns, err = netns.Open(r.Netns)
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, badEnvironment("CNI_NETNS: %q: there is no such namespace", r.Netns)
@@ -73,7 +73,7 @@ func (r *Request) sameNetns(a *attach.Attachment) error {
 	if err != nil {
 		return err
 	}
-	if own && link.RebindOf(a) == nil {
+	if own && netns.RebindOf(a) == nil {
 		return badEnvironment("CNI_NETNS: %q is the host's own namespace, want a container's", r.Netns)
 	}
 	cookie, err := ns.Cookie()
@@ -89,8 +89,8 @@ func (r *Request) sameNetns(a *attach.Attachment) error {
 // RefusePath refuses a CNI_NETNS that cannot be made to refer to another namespace,
 // or whose namespace somebody has put an interface in.
 func (r *Request) RefusePath() error {
-	err := link.Rebindable(r.Netns)
-	if errors.Is(err, link.ErrNotRebindable) {
+	err := netns.Rebindable(r.Netns)
+	if errors.Is(err, netns.ErrNotRebindable) {
 		return badEnvironment("CNI_NETNS: %w", err)
 	}
 	if err != nil {

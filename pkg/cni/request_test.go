@@ -10,6 +10,7 @@ import (
 	"github.com/berth-cni/berth/pkg/firewall/publish"
 	"github.com/berth-cni/berth/pkg/internal/schema"
 	"github.com/berth-cni/berth/pkg/link"
+	"github.com/berth-cni/berth/pkg/link/netns"
 	"github.com/containernetworking/cni/pkg/types"
 )
 
@@ -137,7 +138,7 @@ func TestCodes(t *testing.T) {
 		want uint
 	}{
 		{badEnvironment("x"), types.ErrInvalidEnvironmentVariables},
-		{fmt.Errorf("open: %w", link.ErrNotNetns), types.ErrInvalidEnvironmentVariables},
+		{fmt.Errorf("open: %w", netns.ErrNotNetns), types.ErrInvalidEnvironmentVariables},
 		{configError{errors.New("x")}, types.ErrInvalidNetworkConfig},
 		{fmt.Errorf("add: %w", &attach.HeldError{}), CodeTaken},
 		{&publish.TakenError{}, CodeTaken},

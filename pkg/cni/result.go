@@ -13,6 +13,7 @@ import (
 	"github.com/berth-cni/berth/pkg/internal/schema"
 	"github.com/berth-cni/berth/pkg/ipam"
 	"github.com/berth-cni/berth/pkg/link"
+	"github.com/berth-cni/berth/pkg/link/netns"
 	"github.com/containernetworking/cni/pkg/types"
 	current "github.com/containernetworking/cni/pkg/types/100"
 	"github.com/containernetworking/cni/pkg/types/create"
@@ -97,7 +98,7 @@ func (r *Request) result(a *attach.Adding) *current.Result {
 // wants an address of CNI_IFNAME, and takes those of no interface for it: so they are
 // in a namespace that was joined, where the interface has another name.
 func (r *Request) answersFor(a *attach.Attachment, i attach.Interface) bool {
-	return link.RebindOf(a) == nil || i.Name == r.IfName
+	return netns.RebindOf(a) == nil || i.Name == r.IfName
 }
 
 // resultDNS is what the runtime gave, else the configuration, else the delegated IPAM.

@@ -9,7 +9,7 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/ipam"
-	"github.com/berth-cni/berth/pkg/link"
+	"github.com/berth-cni/berth/pkg/link/netns"
 	"github.com/containernetworking/cni/pkg/types"
 )
 
@@ -35,7 +35,7 @@ const (
 )
 
 func TestResult(t *testing.T) {
-	joined := made(&link.Rebind{})
+	joined := made(&netns.Rebind{})
 	joined.Interfaces = joined.Interfaces[1:]
 	joined.Interfaces[0].Name = "up0"
 	layer2 := made()

@@ -8,6 +8,7 @@ import (
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/ipam"
 	"github.com/berth-cni/berth/pkg/link"
+	"github.com/berth-cni/berth/pkg/link/netns"
 )
 
 // makeRoom removes what an ADD was refused for, if that is of something that is gone: a
@@ -58,5 +59,5 @@ func deleteGone(ctx context.Context, s *attach.Store, a *attach.Attachment) bool
 // the namespace. Of others, a runtime that keeps its namespaces in a mount namespace of
 // its own would seem to have lost them all.
 func visible(a *attach.Attachment) bool {
-	return link.HasVeth(a) || a.MountNS != 0 && a.MountNS == link.MountNamespace()
+	return link.HasVeth(a) || a.MountNS != 0 && a.MountNS == netns.MountNamespace()
 }

@@ -5,6 +5,7 @@ import (
 	"github.com/berth-cni/berth/pkg/firewall"
 	"github.com/berth-cni/berth/pkg/ipam"
 	"github.com/berth-cni/berth/pkg/link"
+	"github.com/berth-cni/berth/pkg/link/netns"
 	"github.com/berth-cni/berth/pkg/names"
 )
 
@@ -27,7 +28,7 @@ func Decode(kind string) attach.Step {
 	case "loopback":
 		return &link.Loopback{}
 	case "rebind":
-		return &link.Rebind{}
+		return &netns.Rebind{}
 	case "localnet":
 		return &link.Localnet{}
 	case ipam.DelegateKind:

@@ -11,6 +11,7 @@ import (
 	"github.com/berth-cni/berth/pkg/internal/schema"
 	"github.com/berth-cni/berth/pkg/ipam"
 	"github.com/berth-cni/berth/pkg/link"
+	"github.com/berth-cni/berth/pkg/link/netns"
 	"github.com/berth-cni/berth/pkg/names"
 	"github.com/containernetworking/cni/pkg/types"
 )
@@ -234,7 +235,7 @@ func (r *Request) valid() (valid map[types.GCAttachment]bool, given bool, err er
 // alive tells whether the path of an attachment is still the namespace that was
 // attached.
 func alive(a *attach.Attachment) bool {
-	ns, err := link.OpenNetns(a.Netns)
+	ns, err := netns.Open(a.Netns)
 	if err != nil {
 		return false
 	}

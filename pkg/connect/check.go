@@ -9,6 +9,7 @@ import (
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/conflist"
 	"github.com/berth-cni/berth/pkg/link"
+	"github.com/berth-cni/berth/pkg/link/netns"
 	"github.com/berth-cni/berth/pkg/network"
 	"golang.org/x/sys/unix"
 )
@@ -66,7 +67,7 @@ func (c *container) connectable(network string) error {
 
 // freeName is the first ethN that the container does not have.
 func (c *container) freeName() (string, error) {
-	ns, err := link.OpenNetns(c.netns)
+	ns, err := netns.Open(c.netns)
 	if err != nil {
 		return "", err
 	}
@@ -76,7 +77,7 @@ func (c *container) freeName() (string, error) {
 		if slices.ContainsFunc(c.records, func(a *attach.Attachment) bool { return a.IfName == name }) {
 			continue
 		}
-		_, _, err := ns.Inspect(name)
+		_, _, err := link.Inspect(ns, name)
 		if errors.Is(err, unix.ENODEV) {
 			return name, nil
 		}

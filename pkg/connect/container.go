@@ -12,7 +12,7 @@ import (
 	"github.com/berth-cni/berth/pkg/conflist"
 	"github.com/berth-cni/berth/pkg/host"
 	"github.com/berth-cni/berth/pkg/inspect"
-	"github.com/berth-cni/berth/pkg/link"
+	"github.com/berth-cni/berth/pkg/link/netns"
 )
 
 // container is one that a person named.
@@ -63,7 +63,7 @@ func known(records []*attach.Attachment, id string) *container {
 // byNamespace is the container that a namespace is of; one without records has an ID
 // that follows from the namespace.
 func byNamespace(records []*attach.Attachment, path string) (*container, error) {
-	ns, err := link.OpenNetns(path)
+	ns, err := netns.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%s: there is no such namespace", path)
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/berth-cni/berth/pkg/firewall"
 	"github.com/berth-cni/berth/pkg/host/hosttest"
 	"github.com/berth-cni/berth/pkg/link"
+	"github.com/berth-cni/berth/pkg/link/netns"
 	"github.com/berth-cni/berth/pkg/nstest"
 )
 
@@ -24,7 +25,7 @@ func BenchmarkDoctor(b *testing.B) {
 	rules := &firewall.Rules{Backend: firewall.NFTables, Bridge: "br-web", Masquerade: true}
 	for i := range 1000 {
 		ns := nstest.Namespace(b)
-		n, err := link.OpenNetns(ns)
+		n, err := netns.Open(ns)
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -12,7 +12,7 @@ import (
 	"github.com/berth-cni/berth/pkg/conflist"
 	"github.com/berth-cni/berth/pkg/firewall/publish"
 	"github.com/berth-cni/berth/pkg/host"
-	"github.com/berth-cni/berth/pkg/link"
+	"github.com/berth-cni/berth/pkg/link/netns"
 	"github.com/berth-cni/berth/pkg/names"
 )
 
@@ -113,7 +113,7 @@ func checkShared(f *facts) ([]Problem, error) {
 	var alone []string
 	var first string
 	for _, a := range f.Host.living() {
-		rebind := link.RebindOf(a)
+		rebind := netns.RebindOf(a)
 		if rebind == nil || rebind.Owner == (attach.Key{}) {
 			continue
 		}

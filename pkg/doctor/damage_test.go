@@ -15,7 +15,7 @@ import (
 	"github.com/berth-cni/berth/pkg/conflist"
 	"github.com/berth-cni/berth/pkg/firewall/publish"
 	"github.com/berth-cni/berth/pkg/host/hosttest"
-	"github.com/berth-cni/berth/pkg/link"
+	"github.com/berth-cni/berth/pkg/link/netns"
 	"github.com/berth-cni/berth/pkg/nstest"
 )
 
@@ -164,7 +164,7 @@ func TestSharedWithout(t *testing.T) {
 	w := newHost(t)
 	owner := w.Container(3, false)
 	a := &attach.Attachment{Key: attach.Key{Network: "share", Container: "guest", IfName: "eth0"}, Plugin: conflist.Share,
-		Netns: owner.Netns, Cookie: owner.Cookie, Created: hosttest.Noon.Add(-time.Hour), Steps: []attach.Step{held{&link.Rebind{Owner: owner.Key}}}}
+		Netns: owner.Netns, Cookie: owner.Cookie, Created: hosttest.Noon.Add(-time.Hour), Steps: []attach.Step{held{&netns.Rebind{Owner: owner.Key}}}}
 	if err := w.Store.Add(t.Context(), &attach.Adding{Attachment: a}); err != nil {
 		t.Fatal(err)
 	}
@@ -180,6 +180,6 @@ func TestSharedWithout(t *testing.T) {
 }
 
 // held is a step that was added before.
-type held struct{ *link.Rebind }
+type held struct{ *netns.Rebind }
 
 func (held) Add(context.Context, *attach.Adding) error { return nil }

@@ -15,6 +15,7 @@ import (
 	"github.com/berth-cni/berth/pkg/host"
 	"github.com/berth-cni/berth/pkg/host/former"
 	"github.com/berth-cni/berth/pkg/link"
+	"github.com/berth-cni/berth/pkg/link/netns"
 	"github.com/berth-cni/berth/pkg/names"
 	"github.com/berth-cni/berth/pkg/rebuild"
 )
@@ -113,7 +114,7 @@ func (h *hostFacts) lookAround() {
 	}
 	h.BridgeNF = map[bool]bool{true: setting("bridge", "bridge-nf-call-iptables") == "1", false: setting("bridge", "bridge-nf-call-ip6tables") == "1"}
 	_, h.FirewallErr = firewall.Choose("auto")
-	h.HostMounts = link.HostMounts(netnsDirs...)
+	h.HostMounts = netns.HostMounts(netnsDirs...)
 	_, err := os.Stat("/sys/module/vxlan")
 	h.NoVXLAN = err != nil && !modulePresent("vxlan")
 }

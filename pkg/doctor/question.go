@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/berth-cni/berth/pkg/attach"
-	"github.com/berth-cni/berth/pkg/link"
+	"github.com/berth-cni/berth/pkg/link/netns"
 	"github.com/berth-cni/berth/pkg/names"
 	"github.com/miekg/dns"
 )
@@ -85,8 +85,8 @@ func ask(a *attach.Attachment, r *names.Register, server netip.Addr) question {
 }
 
 // dialWithin opens a UDP socket to the server's DNS port in the namespace of a path.
-func dialWithin(netns string, server netip.Addr) (conn net.Conn, err error) {
-	ns, err := link.OpenNetns(netns)
+func dialWithin(path string, server netip.Addr) (conn net.Conn, err error) {
+	ns, err := netns.Open(path)
 	if err != nil {
 		return nil, err
 	}

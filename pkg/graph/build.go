@@ -9,6 +9,7 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/link"
+	"github.com/berth-cni/berth/pkg/link/netns"
 )
 
 // Build makes the picture of a host.
@@ -96,7 +97,7 @@ func (b *builder) outside() {
 // attachment adds a container's line to its network, and the container when it is its
 // first one.
 func (b *builder) attachment(n *network, a *attach.Attachment) {
-	if rebind := step[*link.Rebind](a); rebind != nil && rebind.From != "" {
+	if rebind := step[*netns.Rebind](a); rebind != nil && rebind.From != "" {
 		return // see shares
 	}
 	e := Edge{From: networkID(n.name), To: containerID(a.Container), Way: n.way, Interface: a.IfName}
@@ -165,7 +166,7 @@ func short(id string) string {
 // shares adds the containers in another one's namespace.
 func (b *builder) shares() {
 	for _, a := range b.sorted(b.Records) {
-		rebind := step[*link.Rebind](a)
+		rebind := step[*netns.Rebind](a)
 		if rebind == nil || rebind.From == "" || b.containers[a.Container] {
 			continue
 		}

@@ -9,6 +9,7 @@ import (
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/firewall"
 	"github.com/berth-cni/berth/pkg/link"
+	"github.com/berth-cni/berth/pkg/link/netns"
 	"github.com/berth-cni/berth/pkg/names"
 )
 
@@ -100,14 +101,14 @@ func modes() *model {
 	again.Steps[2].(*firewall.Rules).Internal = true
 	delete(m.kernel.devices, m.bridged("back", "br-back", []string{"worker"}, "172.20.0.3/16", "fd00:20::3/64").HostIfName())
 	m.kernel.gone[id("worker")] = "its namespace is gone"
-	side := m.record("share", "sidecar", "container-share", []attach.Step{&link.Rebind{From: "/run/netns/db", Owner: db.Key}})
+	side := m.record("share", "sidecar", "container-share", []attach.Step{&netns.Rebind{From: "/run/netns/db", Owner: db.Key}})
 	side.IfName = "eth0"
-	m.record("share", "stray", "container-share", []attach.Step{&link.Rebind{From: "/run/netns/x", Owner: attach.Key{Network: "blue", Container: "gone"}}})
+	m.record("share", "stray", "container-share", []attach.Step{&netns.Rebind{From: "/run/netns/x", Owner: attach.Key{Network: "blue", Container: "gone"}}})
 	m.record("lan", "printer", "macvlan", []attach.Step{&link.Macvlan{Master: "eth0", Mode: "bridge"}}, "192.0.2.77/24")
 	m.device("eth1", "198.51.100.1/24")
 	m.device("eth1.10")
 	m.record("vlan10", "camera", "macvlan", []attach.Step{&link.Subinterface{Parent: "eth1", VLAN: 10}, &link.Macvlan{Master: "eth1.10", Mode: "private"}}, "198.51.100.9/24")
-	m.record("host", "proxy", "host", []attach.Step{&link.Rebind{}}, "192.0.2.1/24")
+	m.record("host", "proxy", "host", []attach.Step{&netns.Rebind{}}, "192.0.2.1/24")
 	m.record("none", "batch", "none", []attach.Step{&link.Loopback{}}, "127.0.0.1/8")
 	m.Networks = []attach.Network{{Name: "empty", Plugin: "bridge", Link: "br-empty", Subnets: []netip.Prefix{netip.MustParsePrefix("10.99.0.0/24")},
 		Settings: []string{"internal", "isolate", "nftables", "names", "ipv4=isolated"}}}

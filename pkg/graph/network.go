@@ -11,6 +11,7 @@ import (
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/firewall"
 	"github.com/berth-cni/berth/pkg/link"
+	"github.com/berth-cni/berth/pkg/link/netns"
 )
 
 // sharePlugin is the mode whose containers are in another one's namespace.
@@ -103,7 +104,7 @@ func (n *network) learn(a *attach.Attachment) {
 			}
 		case *link.Subinterface:
 			n.carrier = s.Parent
-		case *link.Rebind:
+		case *netns.Rebind:
 			n.way = Shares
 		case *firewall.Rules:
 			n.bridge, n.internal = cmp.Or(n.bridge, s.Bridge), n.internal || s.Internal

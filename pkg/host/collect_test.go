@@ -13,6 +13,7 @@ import (
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/host/hosttest"
 	"github.com/berth-cni/berth/pkg/link"
+	"github.com/berth-cni/berth/pkg/link/netns"
 	"github.com/berth-cni/berth/pkg/nstest"
 )
 
@@ -56,7 +57,7 @@ func (slow) Check(context.Context, *attach.Attachment) error { return nil }
 func TestCollectBesideAdd(t *testing.T) {
 	w := newHost(t)
 	path := nstest.Namespace(t)
-	cookie, err := link.HostCookie()
+	cookie, err := netns.HostCookie()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +67,7 @@ func TestCollectBesideAdd(t *testing.T) {
 		}
 	}
 	a := &attach.Attachment{Key: attach.Key{Network: "host", Container: "h", IfName: "eth0"}, Netns: path, Cookie: cookie, Created: hosttest.Noon.Add(-time.Hour)}
-	a.Steps = []attach.Step{slow{collect}, &link.Rebind{}}
+	a.Steps = []attach.Step{slow{collect}, &netns.Rebind{}}
 	err = w.Store.Add(t.Context(), &attach.Adding{Attachment: a})
 	if err != nil {
 		t.Fatal(err)
@@ -148,7 +149,7 @@ func TestCollectKeepsForeignBridge(t *testing.T) {
 // may be there, where only that one sees its path; no interface of the host tells.
 func TestCollectOtherMounts(t *testing.T) {
 	w := newHost(t)
-	for name, mounts := range map[string]uint64{"hidden": link.MountNamespace() + 1, "gone": link.MountNamespace()} {
+	for name, mounts := range map[string]uint64{"hidden": netns.MountNamespace() + 1, "gone": netns.MountNamespace()} {
 		a := &attach.Attachment{Key: attach.Key{Network: "lan", Container: name, IfName: "eth0"}, Netns: "/run/netns/" + name + "-by-now",
 			Cookie: 1, MountNS: mounts, Created: hosttest.Noon.Add(-time.Hour)}
 		if err := w.Store.Add(t.Context(), &attach.Adding{Attachment: a}); err != nil {

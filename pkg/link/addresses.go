@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/link/netns"
 )
 
 // Addresses is the step that puts the addresses of a delegated IPAM on what the steps
@@ -59,7 +60,7 @@ func (v *Veth) address(_ context.Context, a *attach.Adding) error {
 		return err
 	}
 	defer c.close()
-	ns, err := OpenNetns(a.Netns)
+	ns, err := netns.Open(a.Netns)
 	if err != nil {
 		return err
 	}
@@ -76,12 +77,12 @@ func (v *Veth) address(_ context.Context, a *attach.Adding) error {
 
 // address configures the interface.
 func (m *Macvlan) address(_ context.Context, a *attach.Adding) error {
-	ns, err := OpenNetns(a.Netns)
+	ns, err := netns.Open(a.Netns)
 	if err != nil {
 		return err
 	}
 	defer ns.Close()
-	c, err := ns.dial()
+	c, err := dialNetns(ns)
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/berth-cni/berth/pkg/internal/netlink"
 	"github.com/berth-cni/berth/pkg/internal/rtnl"
+	"github.com/berth-cni/berth/pkg/link/netns"
 	"golang.org/x/sys/unix"
 )
 
@@ -28,6 +29,27 @@ func dial() (*conn, error) {
 	}
 	return &conn{c}, nil
 }
+
+// dialNetns opens a socket in a namespace.
+func dialNetns(ns *netns.Namespace) (*conn, error) {
+	c, err := ns.Dial()
+	if err != nil {
+		return nil, err
+	}
+	return &conn{c}, nil
+}
+
+// dialIn opens a socket in the namespace of a path.
+func dialIn(path string) (*conn, error) {
+	ns, err := netns.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer ns.Close()
+	return dialNetns(ns)
+}
+
+func (c *conn) cookie() (uint64, error) { return netns.CookieOf(c.FD()) }
 
 func (c *conn) close() { _ = c.Close() }
 

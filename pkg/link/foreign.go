@@ -8,6 +8,7 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/internal/rtnl"
+	"github.com/berth-cni/berth/pkg/link/netns"
 	"golang.org/x/sys/unix"
 )
 
@@ -31,8 +32,8 @@ type ForeignKind struct {
 // namespace is gone, and when it is the host's own.
 func FindForeign(path, ifName string, kind ForeignKind) (*Foreign, error) {
 	f := &Foreign{Netns: path, IfName: ifName}
-	ns, err := OpenNetns(path)
-	if errors.Is(err, os.ErrNotExist) || errors.Is(err, ErrNotNetns) {
+	ns, err := netns.Open(path)
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, netns.ErrNotNetns) {
 		return nil, nil
 	}
 	if err != nil {
@@ -42,7 +43,7 @@ func FindForeign(path, ifName string, kind ForeignKind) (*Foreign, error) {
 	if own, err := ns.IsOwn(); err != nil || own {
 		return nil, err
 	}
-	c, err := ns.dial()
+	c, err := dialNetns(ns)
 	if err != nil {
 		return nil, err
 	}
@@ -110,8 +111,8 @@ func (k ForeignKind) is(inside *rtnl.Link, container *conn) (bool, error) {
 // gone. Those that are down, as the kernel's tunnel modules make one in every namespace, do
 // not count. The host's own namespace has others.
 func Alone(path, ifName string) (bool, error) {
-	ns, err := OpenNetns(path)
-	if errors.Is(err, os.ErrNotExist) || errors.Is(err, ErrNotNetns) {
+	ns, err := netns.Open(path)
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, netns.ErrNotNetns) {
 		return true, nil
 	}
 	if err != nil {
@@ -121,7 +122,7 @@ func Alone(path, ifName string) (bool, error) {
 	if own, err := ns.IsOwn(); err != nil || own {
 		return false, err
 	}
-	c, err := ns.dial()
+	c, err := dialNetns(ns)
 	if err != nil {
 		return false, err
 	}

@@ -4,6 +4,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/berth-cni/berth/pkg/link/netns"
 	"github.com/berth-cni/berth/pkg/nstest"
 )
 
@@ -66,10 +67,10 @@ ip -n `+id+` link add pair0 type veth peer name pair1`)
 	if alone, err := Alone(c+"-gone", "eth0"); err != nil || !alone {
 		t.Errorf("a container that is gone has others: %v, %v", alone, err)
 	}
-	if alone, err := Alone(ownNetns, "eth0"); err != nil || alone {
+	if alone, err := Alone(netns.OwnPath, "eth0"); err != nil || alone {
 		t.Errorf("the host's own namespace is alone: %v, %v", alone, err)
 	}
-	if f, err := FindForeign(ownNetns, "v0", ForeignKind{}); f != nil || err != nil {
+	if f, err := FindForeign(netns.OwnPath, "v0", ForeignKind{}); f != nil || err != nil {
 		t.Errorf("in the host's own namespace: %v, %v", f, err)
 	}
 }

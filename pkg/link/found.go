@@ -11,6 +11,7 @@ import (
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/internal/proc"
 	"github.com/berth-cni/berth/pkg/internal/rtnl"
+	"github.com/berth-cni/berth/pkg/link/netns"
 	"golang.org/x/sys/unix"
 )
 
@@ -50,9 +51,9 @@ func Find(paths []string) ([]Found, error) {
 		return nil, err
 	}
 	defer c.close()
-	own, err := unix.Open(ownNetns, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	own, err := unix.Open(netns.OwnPath, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", ownNetns, err)
+		return nil, fmt.Errorf("open %s: %w", netns.OwnPath, err)
 	}
 	defer unix.Close(own)
 	f := &finder{host: c, own: own, links: map[int]*rtnl.Link{}, visited: map[[2]uint64]bool{}}
@@ -98,8 +99,8 @@ func hashOf(d *rtnl.Link) string {
 // look looks into one namespace. A path that has ended, or leads to the host or to one
 // that was looked at, is passed over.
 func (f *finder) look(path string) error {
-	ns, err := OpenNetns(path)
-	if notExist(err) || errors.Is(err, ErrNotNetns) {
+	ns, err := netns.Open(path)
+	if notExist(err) || errors.Is(err, netns.ErrNotNetns) {
 		return nil
 	}
 	if err != nil {
@@ -107,7 +108,7 @@ func (f *finder) look(path string) error {
 	}
 	defer ns.Close()
 	var st unix.Stat_t
-	if err := unix.Fstat(ns.fd, &st); err != nil {
+	if err := unix.Fstat(ns.FD(), &st); err != nil {
 		return err
 	}
 	id := [2]uint64{uint64(st.Dev), st.Ino}
@@ -115,15 +116,15 @@ func (f *finder) look(path string) error {
 		return err
 	}
 	f.visited[id] = true
-	c, err := ns.dial()
-	if errors.Is(err, ErrNotNetns) {
+	c, err := dialNetns(ns)
+	if errors.Is(err, netns.ErrNotNetns) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
 	defer c.close()
-	number, err := f.host.NetnsID(ns.fd)
+	number, err := f.host.NetnsID(ns.FD())
 	if err != nil {
 		return err
 	}
@@ -149,7 +150,7 @@ func (f *finder) look(path string) error {
 
 // take takes an interface of a namespace that this host has the number for, if it is an
 // attachment's.
-func (f *finder) take(ns *Netns, c *conn, d *rtnl.Link, number int32) error {
+func (f *finder) take(ns *netns.Namespace, c *conn, d *rtnl.Link, number int32) error {
 	x := Found{IfName: d.Name, Netns: ns.Path(), MAC: d.MAC.String()}
 	host := f.links[d.Parent]
 	switch hash, marked := strings.CutPrefix(d.Alias, "berth "); {
@@ -169,7 +170,7 @@ func (f *finder) take(ns *Netns, c *conn, d *rtnl.Link, number int32) error {
 	}
 	if d.Kind == "veth" {
 		f.onBridge(&x, host, d)
-		err = ns.do(func() error { f.settings(&x); return nil })
+		err = ns.Do(func() error { f.settings(&x); return nil })
 	} else {
 		err = f.onMaster(&x, c, d)
 	}

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/link/netns"
 	"github.com/berth-cni/berth/pkg/nstest"
 )
 
@@ -53,7 +54,7 @@ func TestFind(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			all, err := Find([]string{a.Netns, "/run/netns/none", ownNetns, a.Netns})
+			all, err := Find([]string{a.Netns, "/run/netns/none", netns.OwnPath, a.Netns})
 			if err != nil || len(all) != 1 {
 				t.Fatalf("%+v, %v", all, err)
 			}

@@ -12,6 +12,7 @@ import (
 	"github.com/berth-cni/berth/pkg/internal/netlink"
 	"github.com/berth-cni/berth/pkg/internal/proc"
 	"github.com/berth-cni/berth/pkg/internal/rtnl"
+	"github.com/berth-cni/berth/pkg/link/netns"
 	"golang.org/x/sys/unix"
 )
 
@@ -31,9 +32,9 @@ type inside struct {
 // already to whoever knew the address; only another MAC is announced (RFC 5227,
 // section 3). A container without IPv6 addresses gets no link-local one either, and
 // so asks for no routers, unless it is to have addresses from them.
-func configureInside(ns *Netns, a *attach.Adding, o inside) error {
+func configureInside(ns *netns.Namespace, a *attach.Adding, o inside) error {
 	var c *conn
-	err := ns.do(func() error {
+	err := ns.Do(func() error {
 		var err error
 		if c, err = dial(); err != nil {
 			return err

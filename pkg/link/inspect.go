@@ -6,6 +6,7 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/internal/rtnl"
+	"github.com/berth-cni/berth/pkg/link/netns"
 	"golang.org/x/sys/unix"
 )
 
@@ -31,16 +32,16 @@ func (c *conn) inspect(name string) (attach.Interface, []netip.Prefix, error) {
 	return attach.Interface{Name: d.Name, MAC: d.MAC.String(), MTU: d.MTU, Index: d.Index}, prefixes, nil
 }
 
-// Inspect returns an interface of the namespace, with the namespace's path for its
+// Inspect returns an interface of a namespace, with the namespace's path for its
 // sandbox, and its addresses but the link-local ones. ENODEV when there is none.
-func (n *Netns) Inspect(name string) (attach.Interface, []attach.Address, error) {
-	c, err := n.dial()
+func Inspect(ns *netns.Namespace, name string) (attach.Interface, []attach.Address, error) {
+	c, err := dialNetns(ns)
 	if err != nil {
 		return attach.Interface{}, nil, err
 	}
 	defer c.close()
 	i, prefixes, err := c.inspect(name)
-	i.Sandbox = n.path
+	i.Sandbox = ns.Path()
 	var addrs []attach.Address
 	for _, p := range prefixes {
 		addrs = append(addrs, attach.Address{Prefix: p})
@@ -128,14 +129,14 @@ func gatewayOf(subnet netip.Prefix, routes []attach.Route) netip.Addr {
 	return netip.Addr{}
 }
 
-// busy returns the name of an interface of the namespace that is up and not lo;
-// empty when there is none. (The kernel's own tunnel devices are down.)
-func (c *conn) busy() (string, error) {
-	all, err := c.Links()
-	for _, d := range all {
-		if d.Up() && d.Flags&unix.IFF_LOOPBACK == 0 {
-			return d.Name, nil
-		}
+// ViewHost is the view of this process's own namespace: what leads outside, the
+// interface of the default route.
+func ViewHost() (*netns.View, error) {
+	cookie, err := netns.HostCookie()
+	if err != nil {
+		return nil, err
 	}
-	return "", err
+	v := &netns.View{Cookie: cookie}
+	v.Interface, v.Addresses, v.Routes, err = Uplink()
+	return v, err
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/internal/rtnl"
+	"github.com/berth-cni/berth/pkg/link/netns"
 	"golang.org/x/sys/unix"
 )
 
@@ -27,7 +28,7 @@ func (*Loopback) Kind() string { return "loopback" }
 // the attachment's. That of the host, which may be what the path refers to, is
 // only read.
 func (*Loopback) Add(_ context.Context, a *attach.Adding) error {
-	ns, err := OpenNetns(a.Netns)
+	ns, err := netns.Open(a.Netns)
 	if err != nil {
 		return err
 	}
@@ -36,7 +37,7 @@ func (*Loopback) Add(_ context.Context, a *attach.Adding) error {
 	if err != nil {
 		return err
 	}
-	c, err := ns.dial()
+	c, err := dialNetns(ns)
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/link/netns"
 	"github.com/berth-cni/berth/pkg/nstest"
 	"github.com/berth-cni/berth/pkg/steptest"
 )
@@ -48,12 +49,12 @@ func TestLoopbackConforms(t *testing.T) {
 // A path that refers to the host: lo is read, never set.
 func TestLoopbackOfTheHost(t *testing.T) {
 	nstest.Host(t)
-	a := &attach.Attachment{Netns: ownNetns}
+	a := &attach.Attachment{Netns: netns.OwnPath}
 	l := &Loopback{}
 	if err := errors.Join(l.Add(t.Context(), &attach.Adding{Attachment: a}), l.Check(t.Context(), a), l.Del(t.Context(), a)); err != nil {
 		t.Error(err)
 	}
-	if got := loOf(t, ownNetns); !strings.Contains(got, "127.0.0.1/8") {
+	if got := loOf(t, netns.OwnPath); !strings.Contains(got, "127.0.0.1/8") {
 		t.Errorf("lo of the host: %s", got)
 	}
 	if err := nstest.Run("ip", "link", "set", "lo", "down"); err != nil {
@@ -62,7 +63,7 @@ func TestLoopbackOfTheHost(t *testing.T) {
 	if err := l.Add(t.Context(), &attach.Adding{Attachment: a}); err == nil {
 		t.Error("a host whose lo is down is found in order")
 	}
-	if got := loOf(t, ownNetns); !strings.HasPrefix(got, "lo DOWN") {
+	if got := loOf(t, netns.OwnPath); !strings.HasPrefix(got, "lo DOWN") {
 		t.Errorf("lo of the host was set: %s", got)
 	}
 }

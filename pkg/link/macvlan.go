@@ -11,6 +11,7 @@ import (
 	"github.com/berth-cni/berth/pkg/internal/netlink"
 	"github.com/berth-cni/berth/pkg/internal/proc"
 	"github.com/berth-cni/berth/pkg/internal/rtnl"
+	"github.com/berth-cni/berth/pkg/link/netns"
 	"golang.org/x/sys/unix"
 )
 
@@ -65,12 +66,12 @@ func (m *Macvlan) Kind() string { return "macvlan" }
 // [ErrMaster] when the kernel refuses the master. It adds the interface to the
 // attachment's.
 func (m *Macvlan) Add(_ context.Context, a *attach.Adding) error {
-	ns, err := OpenNetns(a.Netns)
+	ns, err := netns.Open(a.Netns)
 	if err != nil {
 		return err
 	}
 	defer ns.Close()
-	c, err := ns.dial()
+	c, err := dialNetns(ns)
 	if err != nil {
 		return err
 	}
@@ -117,7 +118,7 @@ func (m *Macvlan) outside(inside *conn) (c *conn, done func(), err error) {
 }
 
 // create makes the interface with one request, under its first name.
-func (m *Macvlan) create(ns *Netns, c *conn, a *attach.Attachment) (master *rtnl.Link, err error) {
+func (m *Macvlan) create(ns *netns.Namespace, c *conn, a *attach.Attachment) (master *rtnl.Link, err error) {
 	c, done, err := m.outside(c)
 	if err != nil {
 		return nil, err
@@ -136,7 +137,7 @@ func (m *Macvlan) create(ns *Netns, c *conn, a *attach.Attachment) (master *rtnl
 			data.Uint32(unix.IFLA_MACVLAN_BC_QUEUE_LEN, m.QueueLen)
 		}
 	})
-	req.Uint32(unix.IFLA_LINK, uint32(master.Index)).Uint32(unix.IFLA_NET_NS_FD, uint32(ns.fd)).Bytes(unix.IFLA_ADDRESS, mac)
+	req.Uint32(unix.IFLA_LINK, uint32(master.Index)).Uint32(unix.IFLA_NET_NS_FD, uint32(ns.FD())).Bytes(unix.IFLA_ADDRESS, mac)
 	if m.MTU != 0 {
 		req.Uint32(unix.IFLA_MTU, uint32(m.MTU))
 	}
@@ -166,7 +167,7 @@ func (m *Macvlan) explain(err error, master *rtnl.Link) error {
 // (RFC 5227 section 3, RFC 4861 section 7.2.6); and in passthru mode, where the
 // child begins with the master's MAC, that the master changes to the child's. The
 // kernel gives the master's own back when the child goes.
-func (m *Macvlan) configure(ns *Netns, c *conn, d, master *rtnl.Link, a *attach.Adding) error {
+func (m *Macvlan) configure(ns *netns.Namespace, c *conn, d, master *rtnl.Link, a *attach.Adding) error {
 	err := c.Send(rtnl.SetLink(d.Index, 0).Text(unix.IFLA_IFNAME, a.IfName).Bytes(unix.IFLA_IFALIAS, []byte(mark(a.Attachment))))
 	if isErrno(err, unix.EEXIST) {
 		return fmt.Errorf("the container has an interface %s already: %w", a.IfName, err)
@@ -175,7 +176,7 @@ func (m *Macvlan) configure(ns *Netns, c *conn, d, master *rtnl.Link, a *attach.
 		return fmt.Errorf("name it %s: %w", a.IfName, err)
 	}
 	if a.Addressless() {
-		if err := ns.do(func() error { return m.inside().prepare(a) }); err != nil {
+		if err := ns.Do(func() error { return m.inside().prepare(a) }); err != nil {
 			return err
 		}
 		return c.setMAC(d.Index, a.MAC)
@@ -187,12 +188,12 @@ func (m *Macvlan) inside() inside { return inside{dad: m.DAD, acceptRA: m.Accept
 
 // bringUp is the part of configure that needs the addresses. late says that a delegated
 // IPAM has had the interface, and may have set it up.
-func (m *Macvlan) bringUp(ns *Netns, c *conn, d, master *rtnl.Link, a *attach.Adding, late bool) error {
+func (m *Macvlan) bringUp(ns *netns.Namespace, c *conn, d, master *rtnl.Link, a *attach.Adding, late bool) error {
 	o := m.inside()
 	o.late = late
 	v6 := hasIPv6(a.Attachment)
 	if v6 || !o.acceptRA {
-		err := ns.do(func() error {
+		err := ns.Do(func() error {
 			var err error
 			if v6 {
 				_, err = proc.Protect(proc.Net("ipv6", "conf", a.IfName, "ndisc_notify"), "1")
@@ -231,8 +232,8 @@ func (c *conn) setMAC(index int, mac string) error {
 // Del deletes the interface if the namespace is there and is the one of ADD; else
 // the interface has gone with it, and the path is somebody else's.
 func (m *Macvlan) Del(_ context.Context, a *attach.Attachment) error {
-	ns, err := OpenNetns(a.Netns)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrNotNetns) {
+	ns, err := netns.Open(a.Netns)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, netns.ErrNotNetns) {
 		return nil
 	}
 	if err != nil {
@@ -243,13 +244,13 @@ func (m *Macvlan) Del(_ context.Context, a *attach.Attachment) error {
 		return err
 	}
 	cookie, err := ns.Cookie()
-	if errors.Is(err, ErrNotNetns) {
+	if errors.Is(err, netns.ErrNotNetns) {
 		return nil // an unmounted path or a process that has ended
 	}
 	if err != nil || a.Cookie != 0 && cookie != a.Cookie {
 		return err
 	}
-	c, err := ns.dial()
+	c, err := dialNetns(ns)
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/link/netns"
 	"github.com/berth-cni/berth/pkg/nstest"
 	"github.com/berth-cni/berth/pkg/steptest"
 	"golang.org/x/sys/unix"
@@ -39,7 +40,7 @@ func lan(t *testing.T) string {
 		ip -n OTHER addr add 10.88.255.2/16 dev up0
 		ip -n OTHER addr add fd00:88::ff02/64 dev up0 nodad
 		ip -n OTHER link set up0 up`, "OTHER", filepath.Base(other)))
-	for _, ns := range []string{other, ownNetns} {
+	for _, ns := range []string{other, netns.OwnPath} {
 		c, err := dialAt(ns)
 		if err != nil {
 			t.Fatal(err)
@@ -56,7 +57,7 @@ func lan(t *testing.T) string {
 func onLAN(t *testing.T, container string, n int) *attach.Attachment {
 	t.Helper()
 	a := attachment(t, container, n)
-	ns, err := OpenNetns(a.Netns)
+	ns, err := netns.Open(a.Netns)
 	if err != nil {
 		t.Fatal(err)
 	}

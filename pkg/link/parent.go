@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/berth-cni/berth/pkg/internal/rtnl"
+	"github.com/berth-cni/berth/pkg/link/netns"
 )
 
 // Parent is an interface that others can be made on.
@@ -38,14 +39,14 @@ func FindParent(netns, name string) (*Parent, error) {
 }
 
 // dialAt opens a socket in the namespace of a path; in the host's when it is empty.
-func dialAt(netns string) (*conn, error) {
-	if netns == "" {
+func dialAt(path string) (*conn, error) {
+	if path == "" {
 		return dial()
 	}
-	ns, err := OpenNetns(netns)
+	ns, err := netns.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer ns.Close()
-	return ns.dial()
+	return dialNetns(ns)
 }

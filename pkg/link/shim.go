@@ -12,6 +12,7 @@ import (
 	"github.com/berth-cni/berth/pkg/internal/netlink"
 	"github.com/berth-cni/berth/pkg/internal/proc"
 	"github.com/berth-cni/berth/pkg/internal/rtnl"
+	"github.com/berth-cni/berth/pkg/link/netns"
 	"golang.org/x/sys/unix"
 )
 
@@ -315,9 +316,9 @@ func dialLocked() (c *conn, done func(), err error) {
 // share, until unlock, or the end of the process. The lock is a flock(2) on the
 // network namespace itself.
 func lockHost() (unlock func(), err error) {
-	fd, err := unix.Open(ownNetns, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	fd, err := unix.Open(netns.OwnPath, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", ownNetns, err)
+		return nil, fmt.Errorf("open %s: %w", netns.OwnPath, err)
 	}
 	for {
 		if err = unix.Flock(fd, unix.LOCK_EX); !errors.Is(err, unix.EINTR) {
@@ -326,7 +327,7 @@ func lockHost() (unlock func(), err error) {
 	}
 	if err != nil {
 		unix.Close(fd)
-		return nil, fmt.Errorf("lock %s: %w", ownNetns, err)
+		return nil, fmt.Errorf("lock %s: %w", netns.OwnPath, err)
 	}
 	return func() { unix.Close(fd) }, nil
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/link/netns"
 )
 
 // State is what has become of the namespace of a record.
@@ -48,13 +49,13 @@ func StateOf(a *attach.Attachment, there func(ifName string) bool, now time.Time
 		return Unknown, "its record names no namespace"
 	}
 	why := fmt.Sprintf("its namespace %s is gone", a.Netns)
-	ns, err := OpenNetns(a.Netns)
+	ns, err := netns.Open(a.Netns)
 	switch {
 	case err == nil:
 		defer ns.Close()
 		cookie, err := ns.Cookie()
 		switch {
-		case err != nil && !errors.Is(err, ErrNotNetns):
+		case err != nil && !errors.Is(err, netns.ErrNotNetns):
 			return Unknown, err.Error()
 		case err == nil && (a.Cookie == 0 || a.Cookie == cookie):
 			return Alive, ""
@@ -64,7 +65,7 @@ func StateOf(a *attach.Attachment, there func(ifName string) bool, now time.Time
 				return Unknown, why
 			}
 		}
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, ErrNotNetns):
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, netns.ErrNotNetns):
 	default:
 		return Unknown, err.Error()
 	}
@@ -74,14 +75,14 @@ func StateOf(a *attach.Attachment, there func(ifName string) bool, now time.Time
 		}
 		return Gone, why
 	}
-	if a.MountNS != 0 && a.MountNS != MountNamespace() { // a runtime may keep its namespaces where only it sees them
+	if a.MountNS != 0 && a.MountNS != netns.MountNamespace() { // a runtime may keep its namespaces where only it sees them
 		return Unknown, why + " in this mount namespace, and it was attached in another"
 	}
 	return Gone, why
 }
 
 func rebinds(a *attach.Attachment) bool {
-	return slices.ContainsFunc(a.Steps, func(s attach.Step) bool { _, ok := s.(*Rebind); return ok })
+	return slices.ContainsFunc(a.Steps, func(s attach.Step) bool { _, ok := s.(*netns.Rebind); return ok })
 }
 
 // hostEnd is the host's interface that leads to the attachment's container alone; empty

@@ -10,6 +10,7 @@ import (
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/internal/netlink"
 	"github.com/berth-cni/berth/pkg/internal/rtnl"
+	"github.com/berth-cni/berth/pkg/link/netns"
 	"golang.org/x/sys/unix"
 )
 
@@ -60,7 +61,7 @@ func (v *Veth) Add(_ context.Context, a *attach.Adding) error {
 		}
 		br = attach.Interface{Index: d.Index, MTU: d.MTU}
 	}
-	ns, err := OpenNetns(a.Netns)
+	ns, err := netns.Open(a.Netns)
 	if err != nil {
 		return err
 	}
@@ -164,14 +165,14 @@ func (v *Veth) mtu(br attach.Interface) int {
 }
 
 // create makes both ends with one request.
-func (v *Veth) create(c *conn, ns *Netns, br attach.Interface, a *attach.Attachment) error {
+func (v *Veth) create(c *conn, ns *netns.Namespace, br attach.Interface, a *attach.Attachment) error {
 	mac, err := net.ParseMAC(a.MAC)
 	if err != nil {
 		return err
 	}
 	mtu := uint32(v.mtu(br))
 	req := rtnl.NewLink(a.HostIfName(), "veth", unix.IFF_UP, func(data *netlink.Request) {
-		vethPeer(data, a.IfName, mac, mtu, func() { data.Uint32(unix.IFLA_NET_NS_FD, uint32(ns.fd)) })
+		vethPeer(data, a.IfName, mac, mtu, func() { data.Uint32(unix.IFLA_NET_NS_FD, uint32(ns.FD())) })
 	})
 	err = c.Send(req.Bytes(unix.IFLA_ADDRESS, hostMAC(a.Key)).Uint32(unix.IFLA_MTU, mtu).Uint32(unix.IFLA_MASTER, uint32(br.Index)))
 	switch {
@@ -210,12 +211,12 @@ func hostMAC(k attach.Key) net.HardwareAddr {
 
 // configure sets the port's options, then the container's end, and waits until
 // the bridge forwards for the port.
-func (v *Veth) configure(c *conn, ns *Netns, a *attach.Adding) error {
+func (v *Veth) configure(c *conn, ns *netns.Namespace, a *attach.Adding) error {
 	if err := v.configurePort(c, a.Attachment); err != nil {
 		return err
 	}
 	if a.Addressless() {
-		return ns.do(func() error { return v.inside().prepare(a) })
+		return ns.Do(func() error { return v.inside().prepare(a) })
 	}
 	return v.bringUp(c, ns, a, false)
 }
@@ -224,7 +225,7 @@ func (v *Veth) inside() inside { return inside{dad: v.DAD, acceptRA: v.AcceptRA}
 
 // bringUp is the part of configure that needs the addresses. late says that a delegated
 // IPAM has had the interface, and may have set it up.
-func (v *Veth) bringUp(c *conn, ns *Netns, a *attach.Adding, late bool) error {
+func (v *Veth) bringUp(c *conn, ns *netns.Namespace, a *attach.Adding, late bool) error {
 	if v.Down {
 		return nil
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/berth-cni/berth/pkg/conflist"
 	"github.com/berth-cni/berth/pkg/ipam"
 	"github.com/berth-cni/berth/pkg/link"
+	"github.com/berth-cni/berth/pkg/link/netns"
 )
 
 // fromCaches makes records of what runtimes keep of their ADDs, where the kernel has what
@@ -63,7 +64,7 @@ func (b *builder) empty(k attach.Key, e *entry, plugin string) (a *attach.Attach
 	if r, _ := e.request(&e.file.Plugins[0]); r != nil {
 		a.Args = r.Args
 	}
-	ns, err := link.OpenNetns(e.Netns)
+	ns, err := netns.Open(e.Netns)
 	if err != nil {
 		return a, false, false
 	}
@@ -86,12 +87,12 @@ func (b *builder) leases(k attach.Key, e *entry, p *conflist.Plugin) *attach.Att
 		return nil
 	}
 	a.Cookie = 0 // who only gives addresses does not look into the namespace
-	ns, err := link.OpenNetns(e.Netns)
+	ns, err := netns.Open(e.Netns)
 	if err != nil {
 		return nil
 	}
 	defer ns.Close()
-	_, have, err := ns.Inspect(e.IfName)
+	_, have, err := link.Inspect(ns, e.IfName)
 	if err != nil {
 		return nil
 	}
@@ -125,7 +126,7 @@ func (b *builder) fromJoined(e *entry, mode string) {
 			return
 		}
 		a.MAC, a.Addresses, a.Routes = host.Interface.MAC, host.Addresses, host.Routes
-		a.Steps = []attach.Step{&link.Rebind{}}
+		a.Steps = []attach.Step{&netns.Rebind{}}
 	case !own && mode == conflist.None:
 		a.Steps = []attach.Step{&link.Loopback{}}
 		a.Addresses = cachedAddresses(e)
@@ -135,7 +136,7 @@ func (b *builder) fromJoined(e *entry, mode string) {
 			return
 		}
 		a.MAC, a.Addresses, a.Routes = owner.MAC, owner.Addresses, owner.Routes
-		a.Steps = []attach.Step{&link.Rebind{From: owner.Netns, Owner: owner.Key}}
+		a.Steps = []attach.Step{&netns.Rebind{From: owner.Netns, Owner: owner.Key}}
 	default:
 		return
 	}
@@ -146,7 +147,7 @@ func (b *builder) fromJoined(e *entry, mode string) {
 // owner is the attachment whose namespace the container has joined; nil when none is known.
 func (b *builder) owner(a *attach.Attachment) *attach.Attachment {
 	for _, o := range b.records {
-		if o.Cookie == a.Cookie && a.Cookie != 0 && o.Role != attach.IPAM && o.Netns != a.Netns && link.RebindOf(o) == nil {
+		if o.Cookie == a.Cookie && a.Cookie != 0 && o.Role != attach.IPAM && o.Netns != a.Netns && netns.RebindOf(o) == nil {
 			return o
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/berth-cni/berth/pkg/firewall"
 	"github.com/berth-cni/berth/pkg/host/hosttest"
 	"github.com/berth-cni/berth/pkg/link"
+	"github.com/berth-cni/berth/pkg/link/netns"
 	"github.com/berth-cni/berth/pkg/nstest"
 	"github.com/berth-cni/berth/pkg/overlay"
 )
@@ -38,7 +39,7 @@ func TestOverlay(t *testing.T) {
 		t.Fatal(err)
 	}
 	n := &local.Network
-	ns, err := link.OpenNetns(nstest.Namespace(t))
+	ns, err := netns.Open(nstest.Namespace(t))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,7 +6,7 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/cni/cnitest"
-	"github.com/berth-cni/berth/pkg/link"
+	"github.com/berth-cni/berth/pkg/link/netns"
 	"github.com/berth-cni/berth/pkg/nstest"
 )
 
@@ -20,7 +20,7 @@ const conf = `{"cniVersion": "1.1.0", "name": "n", "type": "container-share", "c
 
 // prepare puts an owner on record, in a namespace of its own.
 func prepare(t *testing.T, s *attach.Store) {
-	ns, err := link.OpenNetns(nstest.Namespace(t))
+	ns, err := netns.Open(nstest.Namespace(t))
 	if err != nil {
 		t.Fatal(err)
 	}

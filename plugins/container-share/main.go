@@ -8,7 +8,7 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/cni"
-	"github.com/berth-cni/berth/pkg/link"
+	"github.com/berth-cni/berth/pkg/link/netns"
 )
 
 var mode = cni.Mode{Name: "container-share", Joins: true, Config: func() cni.Config { return &config{} }}
@@ -42,7 +42,7 @@ func (c *config) Plan(r *cni.Request) ([]attach.Step, error) {
 // Verify implements [cni.Verifier]: the attachment whose namespace was joined is still
 // on record.
 func (c *config) Verify(r *cni.Request, a *attach.Attachment) error {
-	rebind := link.RebindOf(a)
+	rebind := netns.RebindOf(a)
 	if rebind == nil || rebind.Owner == (attach.Key{}) {
 		return nil
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/cni"
 	"github.com/berth-cni/berth/pkg/link"
+	"github.com/berth-cni/berth/pkg/link/netns"
 )
 
 // target is whose namespace is joined.
@@ -44,7 +45,7 @@ func (c *config) find(r *cni.Request, container string, all []*attach.Attachment
 		return nil
 	}
 	t.record = choose(all, ids[0], r.IfName)
-	if shared := link.RebindOf(t.record); shared != nil && shared.Owner != (attach.Key{}) {
+	if shared := netns.RebindOf(t.record); shared != nil && shared.Owner != (attach.Key{}) {
 		owner := shared.Owner
 		i := slices.IndexFunc(all, func(a *attach.Attachment) bool { return a.Key == owner && a.Cookie == t.record.Cookie })
 		if i < 0 {
@@ -104,7 +105,7 @@ func choose(all []*attach.Attachment, container, ifName string) *attach.Attachme
 
 // join is the step that puts the request's container into the target's namespace; nil
 // when that was refused.
-func (t *target) join(r *cni.Request, all []*attach.Attachment) (*link.Rebind, error) {
+func (t *target) join(r *cni.Request, all []*attach.Attachment) (*netns.Rebind, error) {
 	ns, cookie, err := t.open(r)
 	if ns == nil {
 		return nil, err
@@ -114,7 +115,7 @@ func (t *target) join(r *cni.Request, all []*attach.Attachment) (*link.Rebind, e
 	if err != nil {
 		return nil, err
 	}
-	rebind := &link.Rebind{}
+	rebind := &netns.Rebind{}
 	if host { // the target is on host
 		rebind.Sees, err = link.ViewHost()
 		return rebind, err
@@ -126,20 +127,20 @@ func (t *target) join(r *cni.Request, all []*attach.Attachment) (*link.Rebind, e
 }
 
 // open opens the target's namespace and returns its cookie; nil when it was refused.
-func (t *target) open(r *cni.Request) (ns *link.Netns, cookie uint64, err error) {
-	if t.record == nil && !link.Mounted(t.path) {
+func (t *target) open(r *cni.Request) (ns *netns.Namespace, cookie uint64, err error) {
+	if t.record == nil && !netns.Mounted(t.path) {
 		r.Refuse(t.key, t.name, "want a path that a namespace is mounted on, such as /run/netns/NAME")
 		return nil, 0, nil
 	}
-	ns, err = link.OpenNetns(t.path)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, link.ErrNotNetns) {
+	ns, err = netns.Open(t.path)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, netns.ErrNotNetns) {
 		r.Refuse(t.key, t.name, "its namespace %s is gone", t.path)
 		return nil, 0, nil
 	}
 	if err != nil {
 		return nil, 0, err
 	}
-	own, err := link.OpenNetns(r.Netns)
+	own, err := netns.Open(r.Netns)
 	if err != nil {
 		ns.Close()
 		return nil, 0, err
@@ -165,7 +166,7 @@ func (t *target) open(r *cni.Request) (ns *link.Netns, cookie uint64, err error)
 // recognise finds the owner of a namespace that was given by its path.
 func (t *target) recognise(all []*attach.Attachment, cookie uint64) {
 	i := slices.IndexFunc(all, func(a *attach.Attachment) bool {
-		return cookie != 0 && a.Cookie == cookie && a.Role != attach.IPAM && link.RebindOf(a) == nil
+		return cookie != 0 && a.Cookie == cookie && a.Role != attach.IPAM && netns.RebindOf(a) == nil
 	})
 	if t.record == nil && i >= 0 {
 		t.record = all[i]
@@ -175,7 +176,7 @@ func (t *target) recognise(all []*attach.Attachment, cookie uint64) {
 // owner is the attachment that goes with the namespace: none when nobody has it on
 // record, or for the host's.
 func (t *target) owner() attach.Key {
-	if t.record == nil || link.RebindOf(t.record) != nil {
+	if t.record == nil || netns.RebindOf(t.record) != nil {
 		return attach.Key{}
 	}
 	return t.record.Key
@@ -183,15 +184,15 @@ func (t *target) owner() attach.Key {
 
 // view is what the container is to see: the target's interface as its record has it, or
 // the one of that name, or lo where there is none.
-func (t *target) view(ns *link.Netns, cookie uint64, name string) (*link.View, error) {
+func (t *target) view(ns *netns.Namespace, cookie uint64, name string) (*netns.View, error) {
 	if t.record != nil {
 		name = t.record.IfName
 	}
-	v := &link.View{Cookie: cookie}
+	v := &netns.View{Cookie: cookie}
 	var err error
-	v.Interface, v.Addresses, err = ns.Inspect(name)
+	v.Interface, v.Addresses, err = link.Inspect(ns, name)
 	if errors.Is(err, syscall.ENODEV) {
-		v.Interface, v.Addresses, err = ns.Inspect("lo")
+		v.Interface, v.Addresses, err = link.Inspect(ns, "lo")
 	} else if err == nil && t.record != nil {
 		v.Addresses, v.Routes = t.record.Addresses, t.record.Routes
 	}

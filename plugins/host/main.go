@@ -6,6 +6,7 @@ import (
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/cni"
 	"github.com/berth-cni/berth/pkg/link"
+	"github.com/berth-cni/berth/pkg/link/netns"
 )
 
 var mode = cni.Mode{Name: "host", Joins: true, Config: func() cni.Config { return &config{} }}
@@ -29,5 +30,5 @@ func (*config) Plan(r *cni.Request) ([]attach.Step, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []attach.Step{&link.Rebind{Sees: host}}, nil
+	return []attach.Step{&netns.Rebind{Sees: host}}, nil
 }

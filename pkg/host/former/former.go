@@ -17,7 +17,7 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/firewall/reference"
-	"github.com/berth-cni/berth/pkg/link"
+	"github.com/berth-cni/berth/pkg/link/netns"
 )
 
 // Leftover is something that no container needs.
@@ -54,7 +54,7 @@ const DefaultLeases = "/var/lib/cni/networks"
 // On is this host, with these patterns of caches, paths of namespaces, and Berth's own
 // records.
 func On(caches, namespaces []string, records []*attach.Attachment) *Host {
-	h := &Host{Caches: caches, Leases: DefaultLeases, Used: link.AddressesIn(namespaces)}
+	h := &Host{Caches: caches, Leases: DefaultLeases, Used: netns.AddressesIn(namespaces)}
 	for _, a := range records {
 		h.Alive = append(h.Alive, a.Container)
 		for _, addr := range a.Addresses {

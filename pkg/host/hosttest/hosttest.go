@@ -14,6 +14,7 @@ import (
 	"github.com/berth-cni/berth/pkg/firewall"
 	"github.com/berth-cni/berth/pkg/firewall/publish"
 	"github.com/berth-cni/berth/pkg/link"
+	"github.com/berth-cni/berth/pkg/link/netns"
 	"github.com/berth-cni/berth/pkg/names"
 	"github.com/berth-cni/berth/pkg/nstest"
 )
@@ -87,7 +88,7 @@ func (h *Host) Sh(command string) string {
 // Container adds container number n to network web, with port 8000+n published.
 func (h *Host) Container(n int, named bool) *attach.Attachment {
 	h.Helper()
-	ns, err := link.OpenNetns(nstest.Namespace(h))
+	ns, err := netns.Open(nstest.Namespace(h))
 	if err != nil {
 		h.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package link
+package netns
 
 import (
 	"context"
@@ -29,7 +29,7 @@ type Rebind struct {
 	// when it is claimed; nil for a step that the record has had.
 	Sees *View `json:"-"`
 
-	old *Netns // what the path referred to, while the process that added runs
+	old *Namespace // what the path referred to, while the process that added runs
 }
 
 // View is what a container finds in a namespace that it joins.
@@ -38,18 +38,6 @@ type View struct {
 	Interface attach.Interface
 	Addresses []attach.Address
 	Routes    []attach.Route
-}
-
-// ViewHost is the view of this process's own namespace: what leads outside, the
-// interface of the default route.
-func ViewHost() (*View, error) {
-	cookie, err := HostCookie()
-	if err != nil {
-		return nil, err
-	}
-	v := &View{Cookie: cookie}
-	v.Interface, v.Addresses, v.Routes, err = Uplink()
-	return v, err
 }
 
 // RebindOf is the step by which the attachment is in a namespace that was there
@@ -91,7 +79,7 @@ func (r *Rebind) Add(_ context.Context, a *attach.Adding) error {
 			return errors.Join(err, fmt.Errorf("%s is no longer the namespace that was to be joined", to.path))
 		}
 	}
-	old, err := OpenNetns(a.Netns)
+	old, err := Open(a.Netns)
 	if err != nil {
 		return err
 	}
@@ -123,7 +111,7 @@ func (r *Rebind) Del(_ context.Context, a *attach.Attachment) error {
 	if err := unstack(a.Netns); err != nil {
 		return err
 	}
-	now, err := OpenNetns(a.Netns)
+	now, err := Open(a.Netns)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrNotNetns) {
 		return nil
 	}
@@ -137,7 +125,7 @@ func (r *Rebind) Del(_ context.Context, a *attach.Attachment) error {
 	}
 	own := r.old
 	if own == nil {
-		if own, err = newNetns(); err != nil {
+		if own, err = newNamespace(); err != nil {
 			return err
 		}
 	}
@@ -148,7 +136,7 @@ func (r *Rebind) Del(_ context.Context, a *attach.Attachment) error {
 
 // Check tells whether the path refers to the namespace.
 func (r *Rebind) Check(_ context.Context, a *attach.Attachment) error {
-	ns, err := OpenNetns(a.Netns)
+	ns, err := Open(a.Netns)
 	if err != nil {
 		return err
 	}
@@ -167,16 +155,16 @@ func (r *Rebind) from() string {
 	return r.From
 }
 
-func (r *Rebind) open() (*Netns, error) {
+func (r *Rebind) open() (*Namespace, error) {
 	if r.From != "" {
-		return OpenNetns(r.From)
+		return Open(r.From)
 	}
-	return OwnNetns()
+	return Own()
 }
 
 // refers reports whether this is the attachment's namespace: by its cookie, or, on
 // a kernel that has none, by comparing it with what From leads to.
-func (r *Rebind) refers(ns *Netns, a *attach.Attachment) (bool, error) {
+func (r *Rebind) refers(ns *Namespace, a *attach.Attachment) (bool, error) {
 	if a.Cookie != 0 {
 		cookie, err := ns.Cookie()
 		return cookie == a.Cookie, err
@@ -192,26 +180,22 @@ func (r *Rebind) refers(ns *Netns, a *attach.Attachment) (bool, error) {
 	return ns.Same(to)
 }
 
-// OwnNetns opens the namespace that the calling thread is in: the host's, for a
+// Own opens the namespace that the calling thread is in: the host's, for a
 // plugin.
-func OwnNetns() (*Netns, error) { return OpenNetns(ownNetns) }
+func Own() (*Namespace, error) { return Open(OwnPath) }
 
-// HostCookie is [Netns.Cookie] of the namespace that the calling thread is in.
+// HostCookie is [Namespace.Cookie] of the namespace that the calling thread is in.
 func HostCookie() (uint64, error) {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return 0, fmt.Errorf("open socket: %w", err)
 	}
 	defer unix.Close(fd)
-	cookie, err := unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
-	if errors.Is(err, unix.ENOPROTOOPT) {
-		return 0, nil
-	}
-	return cookie, err
+	return CookieOf(fd)
 }
 
 // Same reports whether both are one namespace.
-func (n *Netns) Same(other *Netns) (bool, error) {
+func (n *Namespace) Same(other *Namespace) (bool, error) {
 	var mine, theirs unix.Stat_t
 	if err := errors.Join(unix.Fstat(n.fd, &mine), unix.Fstat(other.fd, &theirs)); err != nil {
 		return false, fmt.Errorf("compare namespaces %s and %s: %w", n.path, other.path, err)
@@ -231,21 +215,33 @@ func Rebindable(path string) error {
 		return fmt.Errorf("%s %w that its runtime would see: %s; run the plugin in the runtime's mount namespace, or mount the path's folder "+
 			"where mounts pass both ways (mountPropagation: Bidirectional)", path, ErrNotRebindable, why)
 	}
-	ns, err := OpenNetns(path)
+	ns, err := Open(path)
 	if err != nil {
 		return err
 	}
 	defer ns.Close()
-	c, err := ns.dial()
-	if err != nil {
-		return err
-	}
-	defer c.close()
-	name, err := c.busy()
+	name, err := ns.busy()
 	if err == nil && name != "" {
 		err = fmt.Errorf("%s has the interface %s, which would be lost: want a container on no other network", path, name)
 	}
 	return err
+}
+
+// busy returns the name of an interface of the namespace that is up and not lo;
+// empty when there is none. (The kernel's own tunnel devices are down.)
+func (n *Namespace) busy() (string, error) {
+	c, err := n.Dial()
+	if err != nil {
+		return "", err
+	}
+	defer c.Close()
+	all, err := c.Links()
+	for _, d := range all {
+		if d.Up() && d.Flags&unix.IFF_LOOPBACK == 0 {
+			return d.Name, nil
+		}
+	}
+	return "", err
 }
 
 // Mounted reports whether a namespace is mounted on the path itself: not so for a

@@ -1,4 +1,4 @@
-package link
+package netns
 
 import (
 	"errors"
@@ -8,15 +8,15 @@ import (
 )
 
 func TestOpenNetns(t *testing.T) {
-	if _, err := OpenNetns("/etc/passwd"); !errors.Is(err, ErrNotNetns) {
+	if _, err := Open("/etc/passwd"); !errors.Is(err, ErrNotNetns) {
 		t.Errorf("a file: %v", err)
 	}
-	if _, err := OpenNetns("/run/netns/none"); err == nil {
+	if _, err := Open("/run/netns/none"); err == nil {
 		t.Error("a path that is not there opens")
 	}
 	nstest.Host(t)
 	path := nstest.Namespace(t)
-	ns, err := OpenNetns(path)
+	ns, err := Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,7 +28,7 @@ func TestOpenNetns(t *testing.T) {
 	if err != nil || cookie == 0 {
 		t.Errorf("cookie %d, %v", cookie, err)
 	}
-	self, err := OpenNetns(ownNetns)
+	self, err := Open(OwnPath)
 	if err != nil {
 		t.Fatal(err)
 	}

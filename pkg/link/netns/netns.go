@@ -1,29 +1,32 @@
-package link
+// Package netns opens network namespaces, tells them apart, acts inside of them, and
+// has the path of one refer to another ([Rebind]).
+package netns
 
 import (
 	"errors"
 	"fmt"
 	"runtime"
 
+	"github.com/berth-cni/berth/pkg/internal/rtnl"
 	"golang.org/x/sys/unix"
 )
 
 // ErrNotNetns: the path is there and is not a network namespace.
 var ErrNotNetns = errors.New("is not a network namespace")
 
-// Netns is an open network namespace.
+// Namespace is an open network namespace.
 //
 // It is not that of containernetworking/plugins/pkg/ns, whose Do costs 29 system calls,
 // starts a thread, and has the runtime's poller started by its files, all of it on the
 // way of an ADD; this one's costs 5.
-type Netns struct {
+type Namespace struct {
 	path string
 	fd   int
 }
 
-// OpenNetns opens the namespace of a path. The error is fs.ErrNotExist when
+// Open opens the namespace of a path. The error is fs.ErrNotExist when
 // nothing is there, [ErrNotNetns] when it is something else.
-func OpenNetns(path string) (*Netns, error) {
+func Open(path string) (*Namespace, error) {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0) // or it would wait for a FIFO's writer
 	if err != nil {
 		return nil, fmt.Errorf("open namespace %s: %w", path, err)
@@ -33,36 +36,39 @@ func OpenNetns(path string) (*Netns, error) {
 		unix.Close(fd)
 		return nil, fmt.Errorf("%s %w", path, ErrNotNetns)
 	}
-	return &Netns{path, fd}, nil
+	return &Namespace{path, fd}, nil
 }
 
 // Path is the path that the namespace was opened by.
-func (n *Netns) Path() string { return n.path }
+func (n *Namespace) Path() string { return n.path }
+
+// FD is the namespace's file descriptor, which Close closes.
+func (n *Namespace) FD() int { return n.fd }
 
 // Close ends the use of the namespace.
-func (n *Netns) Close() error { return unix.Close(n.fd) }
+func (n *Namespace) Close() error { return unix.Close(n.fd) }
 
 // IsOwn reports whether this is the namespace that the calling thread is in: the
 // host's, for a plugin. Two namespaces that are open at one time have different
 // inodes.
-func (n *Netns) IsOwn() (bool, error) {
+func (n *Namespace) IsOwn() (bool, error) {
 	var own, theirs unix.Stat_t
-	if err := errors.Join(unix.Stat(ownNetns, &own), unix.Fstat(n.fd, &theirs)); err != nil {
+	if err := errors.Join(unix.Stat(OwnPath, &own), unix.Fstat(n.fd, &theirs)); err != nil {
 		return false, fmt.Errorf("compare namespace %s with the host's: %w", n.path, err)
 	}
 	return own.Ino == theirs.Ino && own.Dev == theirs.Dev, nil
 }
 
-const ownNetns = "/proc/thread-self/ns/net"
+const OwnPath = "/proc/thread-self/ns/net"
 
-// do runs fn on a thread that is in the namespace. Sockets that fn opens stay in
-// it.
-func (n *Netns) do(fn func() error) error {
+// Do runs fn on a thread that is in the namespace. Sockets that fn opens stay in it
+// (network_namespaces(7)); what fn starts besides is not in it.
+func (n *Namespace) Do(fn func() error) error {
 	runtime.LockOSThread()
-	own, err := unix.Open(ownNetns, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	own, err := unix.Open(OwnPath, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		runtime.UnlockOSThread()
-		return fmt.Errorf("open %s: %w", ownNetns, err)
+		return fmt.Errorf("open %s: %w", OwnPath, err)
 	}
 	defer unix.Close(own)
 	if err := unix.Setns(n.fd, unix.CLONE_NEWNET); err != nil {
@@ -81,40 +87,31 @@ func (n *Netns) do(fn func() error) error {
 	return err
 }
 
-// dial opens a netlink socket in the namespace.
-func (n *Netns) dial() (*conn, error) {
-	var c *conn
-	err := n.do(func() error {
+// Dial opens a route netlink socket in the namespace.
+func (n *Namespace) Dial() (*rtnl.Conn, error) {
+	var c *rtnl.Conn
+	err := n.Do(func() error {
 		var err error
-		c, err = dial()
+		c, err = rtnl.Dial()
 		return err
 	})
 	return c, err
 }
 
-// dialIn opens a netlink socket in the namespace of a path.
-func dialIn(path string) (*conn, error) {
-	ns, err := OpenNetns(path)
-	if err != nil {
-		return nil, err
-	}
-	defer ns.Close()
-	return ns.dial()
-}
-
 // Cookie is the number that the kernel gives a namespace for as long as it runs,
 // never twice (SO_NETNS_COOKIE, kernel 5.14). 0 on an older kernel.
-func (n *Netns) Cookie() (uint64, error) {
-	c, err := n.dial()
+func (n *Namespace) Cookie() (uint64, error) {
+	c, err := n.Dial()
 	if err != nil {
 		return 0, err
 	}
-	defer c.close()
-	return c.cookie()
+	defer c.Close()
+	return CookieOf(c.FD())
 }
 
-func (c *conn) cookie() (uint64, error) {
-	cookie, err := unix.GetsockoptUint64(c.FD(), unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
+// CookieOf is [Namespace.Cookie] of the namespace that a socket is in.
+func CookieOf(socket int) (uint64, error) {
+	cookie, err := unix.GetsockoptUint64(socket, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
 	if errors.Is(err, unix.ENOPROTOOPT) {
 		return 0, nil
 	}

@@ -1,4 +1,4 @@
-package link
+package netns
 
 import (
 	"errors"
@@ -20,9 +20,9 @@ const moveBeneath = 0x200
 // instead. Whoever opens the path meets one or the other. A process that is killed
 // inside leaves both, which unstack sorts out. On a kernel before 6.5 there is a
 // gap, in which the path is an empty file.
-func replaceMount(path string, old, ns *Netns) error {
+func replaceMount(path string, old, ns *Namespace) error {
 	err := mountBeneath(path, ns)
-	if isErrno(err, unix.EINVAL, unix.ENOSYS) {
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) {
 		return swapMount(path, old, ns)
 	}
 	if err != nil {
@@ -32,7 +32,7 @@ func replaceMount(path string, old, ns *Netns) error {
 }
 
 // mountBeneath mounts the namespace between the path and what is mounted on it.
-func mountBeneath(path string, ns *Netns) error {
+func mountBeneath(path string, ns *Namespace) error {
 	tree, err := unix.OpenTree(ns.fd, "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
 	if err != nil {
 		return fmt.Errorf("clone the mount of %s: %w", ns.path, err)
@@ -45,7 +45,7 @@ func mountBeneath(path string, ns *Netns) error {
 }
 
 // swapMount takes old away first. Should the new one not go there, old comes back.
-func swapMount(path string, old, ns *Netns) error {
+func swapMount(path string, old, ns *Namespace) error {
 	if err := detach(path); err != nil {
 		return err
 	}
@@ -56,7 +56,7 @@ func swapMount(path string, old, ns *Netns) error {
 	return nil
 }
 
-func bind(path string, ns *Netns) error {
+func bind(path string, ns *Namespace) error {
 	source := fmt.Sprintf("/proc/self/fd/%d", ns.fd)
 	if err := unix.Mount(source, path, "", unix.MS_BIND, ""); err != nil {
 		return fmt.Errorf("mount %s on %s: %w", ns.path, path, err)
@@ -96,10 +96,10 @@ func stacked(path string) (bool, error) {
 	return top != nil && under != nil && top.Point == under.Point, err
 }
 
-// newNetns makes an empty network namespace. It ends with its last user.
-func newNetns() (*Netns, error) {
+// newNamespace makes an empty network namespace. It ends with its last user.
+func newNamespace() (*Namespace, error) {
 	runtime.LockOSThread()
-	host, err := OwnNetns()
+	host, err := Own()
 	if err != nil {
 		runtime.UnlockOSThread()
 		return nil, err
@@ -109,7 +109,7 @@ func newNetns() (*Netns, error) {
 		runtime.UnlockOSThread()
 		return nil, fmt.Errorf("new network namespace: %w", err)
 	}
-	ns, err := OwnNetns()
+	ns, err := Own()
 	if back := unix.Setns(host.fd, unix.CLONE_NEWNET); back != nil {
 		// The thread stays locked, and ends with its goroutine.
 		return nil, errors.Join(err, fmt.Errorf("leave the new namespace: %w", back))

@@ -1,4 +1,4 @@
-package link
+package netns
 
 import "net/netip"
 
@@ -7,7 +7,7 @@ import "net/netip"
 func AddressesIn(paths []string) map[netip.Addr]bool {
 	all, visited := map[netip.Addr]bool{}, map[uint64]bool{}
 	for _, path := range paths {
-		ns, err := OpenNetns(path)
+		ns, err := Open(path)
 		if err != nil {
 			continue
 		}
@@ -22,21 +22,21 @@ func AddressesIn(paths []string) map[netip.Addr]bool {
 	return all
 }
 
-func (ns *Netns) addAddresses(all map[netip.Addr]bool) {
-	c, err := ns.dial()
+func (ns *Namespace) addAddresses(all map[netip.Addr]bool) {
+	c, err := ns.Dial()
 	if err != nil {
 		return
 	}
-	defer c.close()
+	defer c.Close()
 	links, err := c.Links()
 	for _, l := range links {
-		have, bad := c.addresses(l.Index)
+		have, bad := c.Addresses(l.Index)
 		if err != nil || bad != nil {
 			continue
 		}
 		for _, p := range have {
-			if !p.Addr().IsLoopback() && !p.Addr().IsLinkLocalUnicast() {
-				all[p.Addr()] = true
+			if !p.Prefix.Addr().IsLoopback() && !p.Prefix.Addr().IsLinkLocalUnicast() {
+				all[p.Prefix.Addr()] = true
 			}
 		}
 	}

@@ -1,4 +1,4 @@
-package link
+package netns
 
 import (
 	"errors"
@@ -35,7 +35,7 @@ func rebound(t *testing.T, from string) (*Rebind, *attach.Attachment) {
 // at says which namespace a path refers to and how many mounts are on it.
 func at(t *testing.T, path string) string {
 	t.Helper()
-	ns, err := OpenNetns(path)
+	ns, err := Open(path)
 	if err != nil {
 		return err.Error()
 	}
@@ -85,7 +85,7 @@ func TestRebindIsUndoneByAnotherProcess(t *testing.T) {
 		if !cookie {
 			a.Cookie = 0 // a kernel before 5.14
 		}
-		host := at(t, ownNetns)
+		host := at(t, OwnPath)
 		if err := r.Add(t.Context(), &attach.Adding{Attachment: a}); err != nil {
 			t.Fatal(err)
 		}
@@ -98,7 +98,14 @@ func TestRebindIsUndoneByAnotherProcess(t *testing.T) {
 		if err := (&Rebind{}).Del(t.Context(), a); err != nil {
 			t.Fatal(err)
 		}
-		if got := loOf(t, a.Netns); !strings.HasPrefix(got, "lo DOWN") {
+		var got string
+		nstest.In(t, a.Netns, func() {
+			var err error
+			if got, err = nstest.Output("ip", "-br", "address", "show", "lo"); err != nil {
+				t.Fatal(err)
+			}
+		})
+		if !strings.HasPrefix(got, "lo  ") || !strings.Contains(got, "DOWN") {
 			t.Errorf("after Del the namespace has %s, want an empty one", got)
 		}
 		if err := (&Rebind{}).Check(t.Context(), a); err == nil {
@@ -155,12 +162,12 @@ func TestRebindAfterKill(t *testing.T) {
 			if !shared {
 				a.Netns = plainNamespace(t)
 			}
-			host, err := OwnNetns()
+			host, err := Own()
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer host.Close()
-			half := func(ns *Netns) { // what replaceMount does first
+			half := func(ns *Namespace) { // what replaceMount does first
 				t.Helper()
 				if err := mountBeneath(a.Netns, ns); err != nil {
 					t.Fatal(err)
@@ -175,7 +182,7 @@ func TestRebindAfterKill(t *testing.T) {
 					t.Fatal(err)
 				}
 				got := at(t, a.Netns)
-				if !strings.HasSuffix(got, "stacked false") || got == at(t, ownNetns) {
+				if !strings.HasSuffix(got, "stacked false") || got == at(t, OwnPath) {
 					t.Errorf("after Del %s", got)
 				}
 			}
@@ -184,7 +191,7 @@ func TestRebindAfterKill(t *testing.T) {
 			if err := r.Add(t.Context(), &attach.Adding{Attachment: a}); err != nil {
 				t.Fatal(err)
 			}
-			empty, err := newNetns()
+			empty, err := newNamespace()
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -200,13 +207,13 @@ func TestRebindAfterKill(t *testing.T) {
 func needBeneath(t *testing.T) {
 	t.Helper()
 	path := plainNamespace(t)
-	ns, err := newNetns()
+	ns, err := newNamespace()
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer ns.Close()
 	err = mountBeneath(path, ns)
-	if isErrno(err, unix.EINVAL, unix.ENOSYS) {
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) {
 		t.Skip("this kernel has no MOVE_MOUNT_BENEATH (6.5)")
 	}
 	if err := errors.Join(err, unix.Unmount(path, unix.MNT_DETACH)); err != nil {
@@ -219,7 +226,7 @@ func needBeneath(t *testing.T) {
 func plainNamespace(t *testing.T) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "netns")
-	ns, err := newNetns()
+	ns, err := newNamespace()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -245,7 +252,7 @@ func TestReplaceHasNoGap(t *testing.T) {
 				return
 			default:
 			}
-			ns, err := OpenNetns(a.Netns)
+			ns, err := Open(a.Netns)
 			if err != nil {
 				t.Errorf("in between: %v", err)
 				return
@@ -268,12 +275,12 @@ func TestReplaceHasNoGap(t *testing.T) {
 func TestSwapMount(t *testing.T) {
 	nstest.Host(t)
 	_, a := rebound(t, "")
-	old, err := OpenNetns(a.Netns)
+	old, err := Open(a.Netns)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer old.Close()
-	host, err := OwnNetns()
+	host, err := Own()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -281,12 +288,12 @@ func TestSwapMount(t *testing.T) {
 	if err := swapMount(a.Netns, old, host); err != nil {
 		t.Fatal(err)
 	}
-	if got, want := at(t, a.Netns), at(t, ownNetns); got != want {
+	if got, want := at(t, a.Netns), at(t, OwnPath); got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
 	host.Close()
-	closed := &Netns{path: "closed", fd: 1 << 20}
-	now, err := OpenNetns(a.Netns)
+	closed := &Namespace{path: "closed", fd: 1 << 20}
+	now, err := Open(a.Netns)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -310,7 +317,7 @@ func TestRebindable(t *testing.T) {
 	if err := os.Symlink(path, link); err != nil {
 		t.Fatal(err)
 	}
-	for _, p := range []string{fmt.Sprintf("/proc/%d/ns/net", os.Getpid()), ownNetns, link} {
+	for _, p := range []string{fmt.Sprintf("/proc/%d/ns/net", os.Getpid()), OwnPath, link} {
 		if err := Rebindable(p); !errors.Is(err, ErrNotRebindable) {
 			t.Errorf("%s: %v", p, err)
 		}
@@ -326,34 +333,5 @@ func TestRebindable(t *testing.T) {
 	}
 	if err := Rebindable(path); err == nil || !strings.Contains(err.Error(), "eth0") {
 		t.Errorf("with an interface: %v", err)
-	}
-}
-
-func TestUplink(t *testing.T) {
-	nstest.Host(t)
-	i, addrs, routes, err := Uplink()
-	if err != nil || i.Name != "lo" || len(addrs) != 2 || len(routes) != 0 {
-		t.Errorf("without a default route: %+v %v %v %v", i, addrs, routes, err)
-	}
-	for _, cmd := range []string{
-		"ip link add up0 type veth peer name up1", "ip link set up0 mtu 1400 up", "ip link set up1 up",
-		"ip address add 192.0.2.2/24 dev up0", "ip address add 2001:db8::2/64 dev up0 nodad",
-		"ip route add default via 192.0.2.1", "ip -6 route add default via 2001:db8::1",
-	} {
-		f := strings.Fields(cmd)
-		if err := nstest.Run(f[0], f[1:]...); err != nil {
-			t.Fatal(err)
-		}
-	}
-	i, addrs, routes, err = Uplink()
-	if err != nil || i.Name != "up0" || i.MTU != 1400 || i.Sandbox != "" {
-		t.Errorf("%+v %v", i, err)
-	}
-	want := "[{192.0.2.2/24 192.0.2.1} {2001:db8::2/64 2001:db8::1}]"
-	if got := fmt.Sprint(addrs); got != want {
-		t.Errorf("addresses %s, want %s", got, want)
-	}
-	if len(routes) != 2 {
-		t.Errorf("routes %v", routes)
 	}
 }

@@ -40,21 +40,23 @@ func zeroed(from, to netip.AddrPort, number byte) []byte {
 	return p
 }
 
+// listen opens a socket, which is closed at the test's end, at the host's own address.
+func (h *host) listen(family int) (c *net.UDPConn) {
+	h.t.Helper()
+	h.in(func() {
+		var err error
+		c, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(h.block(family).Addr(), 0)))
+		fatal(h.t, err)
+	})
+	h.t.Cleanup(func() { c.Close() })
+	return c
+}
+
 // testChecksum sends datagrams whose checksum is zero as it is computed, one by one and
 // many at once (UDP_SEGMENT), through a tunnel that is there. All arrive over both families.
 func testChecksum(t *testing.T, one, two *host) {
 	for _, family := range []int{4, 6} {
-		var from, to *net.UDPConn
-		listen := func(h *host, c **net.UDPConn) {
-			h.in(func() {
-				var err error
-				*c, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(h.block(family).Addr(), 4242)))
-				fatal(t, err)
-			})
-			t.Cleanup(func() { (*c).Close() })
-		}
-		listen(one, &from)
-		listen(two, &to)
+		from, to := one.listen(family), two.listen(family)
 		source, target := from.LocalAddr().(*net.UDPAddr).AddrPort(), to.LocalAddr().(*net.UDPAddr).AddrPort()
 		var many []byte
 		for i := range byte(8) {

@@ -7,6 +7,7 @@ import (
 	"log"
 	"net"
 
+	"golang.org/x/sys/unix"
 	"golang.zx2c4.com/wireguard/conn"
 	"golang.zx2c4.com/wireguard/device"
 	"golang.zx2c4.com/wireguard/ipc"
@@ -34,6 +35,10 @@ func serve(ctx context.Context, name string, mtu int, report io.WriteCloser, log
 	if err != nil {
 		return fmt.Errorf("make device %s: %w", name, err)
 	}
+	if err := setQueue(name, queue); err != nil {
+		t.Close()
+		return fmt.Errorf("set queue of device %s: %w", name, err)
+	}
 	socket, err := ipc.UAPIOpen(name)
 	if err != nil {
 		t.Close()
@@ -60,6 +65,26 @@ func serve(ctx context.Context, name string, mtu int, report io.WriteCloser, log
 		return err
 	}
 	return nil
+}
+
+// queue is how many packets, of up to 64 KiB each, wait for the process; what comes when it
+// is full is dropped. The kernel's WireGuard lets as many wait (MAX_QUEUED_PACKETS), tun's
+// default is 500.
+const queue = 1024
+
+// setQueue sets the length of a device's queue.
+func setQueue(name string, packets uint32) error {
+	r, err := unix.NewIfreq(name)
+	if err != nil {
+		return err
+	}
+	r.SetUint32(packets)
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return unix.IoctlIfreq(fd, unix.SIOCSIFTXQLEN, r)
 }
 
 func accept(l net.Listener, d *device.Device, ended chan<- error) {

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -204,6 +205,9 @@ func testTunnel(t *testing.T, userspace bool) {
 		t.Errorf("heard %+v (%v)", heard, err)
 	}
 	t.Run("checksum", func(t *testing.T) { testChecksum(t, one, two) })
+	if userspace {
+		t.Run("queue", func(t *testing.T) { testQueue(t, one, two) })
+	}
 	t.Run("peers", func(t *testing.T) { testPeers(t, one, two) })
 	t.Run("damage", func(t *testing.T) { testDamage(t, one, two) })
 	one.in(func() {
@@ -295,9 +299,7 @@ func testDamage(t *testing.T, one, two *host) {
 	for name, signal := range map[string]unix.Signal{"killed": unix.SIGKILL, "stopped": unix.SIGSTOP} {
 		pid := one.pid()
 		fatal(t, unix.Kill(pid, signal))
-		if signal == unix.SIGKILL {
-			time.Sleep(100 * time.Millisecond)
-		}
+		gone(t, pid)
 		if n := one.sync(); n.Device == 0 {
 			t.Errorf("process %s: %s", name, n)
 		}
@@ -308,6 +310,25 @@ func testDamage(t *testing.T, one, two *host) {
 			t.Errorf("process %s: is still %d", name, pid)
 		}
 	}
+}
+
+// gone waits until each thread of a process is stopped, or has ended.
+func gone(t *testing.T, pid int) {
+	t.Helper()
+	for range 500 {
+		runs := false
+		tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+		for _, task := range tasks {
+			line, err := os.ReadFile(task)
+			_, state, _ := strings.Cut(string(line), ") ")
+			runs = runs || err == nil && !strings.HasPrefix(state, "T") && !strings.HasPrefix(state, "Z")
+		}
+		if !runs {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatalf("process %d runs on", pid)
 }
 
 // pid is the process that has the device.

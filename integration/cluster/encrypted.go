@@ -60,12 +60,10 @@ func wantedEncrypted(n overlay.Network, self Peer, all []Peer) sandbox.Snapshot 
 	return s
 }
 
-// tunnelPeers is what a WireGuard device in user space has. Nothing where there is none.
-func tunnelPeers(n overlay.Network) (lines []string, err error) {
-	if !n.Encrypted {
-		return nil, nil
-	}
-	conn, err := net.Dial("unix", filepath.Join(tunnelSockets, n.Device()+".sock"))
+// tunnelSettings are the lines in which a WireGuard device in user space says what it has.
+// Nothing where there is none.
+func tunnelSettings(device string) (lines []string, err error) {
+	conn, err := net.Dial("unix", filepath.Join(tunnelSockets, device+".sock"))
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ECONNREFUSED) {
 		return nil, nil
 	}
@@ -77,6 +75,37 @@ func tunnelPeers(n overlay.Network) (lines []string, err error) {
 	if _, err := conn.Write([]byte("get=1\n\n")); err != nil {
 		return nil, err
 	}
+	answer := bufio.NewScanner(conn)
+	for answer.Scan() && answer.Text() != "" {
+		lines = append(lines, answer.Text())
+	}
+	return lines, answer.Err()
+}
+
+// TunnelSetting is what the host's WireGuard device in user space has under a name of its
+// configuration protocol, such as preshared_key, once for each peer.
+func (h *Host) TunnelSetting(device, name string) (values []string, err error) {
+	err = h.Do(func() error {
+		lines, err := tunnelSettings(device)
+		for _, line := range lines {
+			if value, ok := strings.CutPrefix(line, name+"="); ok {
+				values = append(values, value)
+			}
+		}
+		return err
+	})
+	return values, err
+}
+
+// tunnelPeers is what a WireGuard device in user space has, in the words of [Wanted].
+func tunnelPeers(n overlay.Network) (lines []string, err error) {
+	if !n.Encrypted {
+		return nil, nil
+	}
+	settings, err := tunnelSettings(n.Device())
+	if err != nil {
+		return nil, err
+	}
 	var key, endpoint string
 	var allowed []string
 	keep := func() {
@@ -86,8 +115,8 @@ func tunnelPeers(n overlay.Network) (lines []string, err error) {
 		}
 		key, endpoint, allowed = "", "", nil
 	}
-	for answer := bufio.NewScanner(conn); answer.Scan() && answer.Text() != ""; {
-		switch name, value, _ := strings.Cut(answer.Text(), "="); name {
+	for _, line := range settings {
+		switch name, value, _ := strings.Cut(line, "="); name {
 		case "listen_port":
 			lines = append(lines, "listens on "+value)
 		case "public_key":

@@ -55,42 +55,54 @@ func TestEncryptedRotation(t *testing.T) {
 		{"two hosts", b.Hosts[1:], func(time.Time) {}},
 		{"agents killed", b.Hosts[:1], kill(b.Hosts[0], b.Hosts[1], b.Hosts[0])},
 	} {
-		before := map[*cluster.Host]string{}
 		tap, err := b.Tap(nil, subnets...)
 		must(t, err)
 		flows := startFlows(t, one, two, three)
 		start := time.Now()
-		for _, h := range c.hosts {
-			before[h], _, err = keyOf(h)
-			must(t, err)
-			_, err := h.Berth("node", "rotate-key")
-			must(t, err)
-		}
+		done := b.rotate(c.hosts...)
 		c.meanwhile(start)
-		b.eventually(90*time.Second, func() error {
-			for _, h := range c.hosts {
-				if key, rotating, err := keyOf(h); err != nil || rotating || key == before[h] {
-					return fmt.Errorf("%s: key of %s: %s, rotating %v (%v)", c.name, h.Name, key, rotating, err)
-				}
-			}
-			return nil
-		})
+		done()
 		took := time.Since(start)
-		b.settled()
-		b.eventually(patience, func() error {
-			for _, h := range b.Hosts {
-				if out, err := h.Output("ip", "-br", "link"); err != nil || strings.Contains(out, b.nextDevice()) {
-					return fmt.Errorf("%s: %s: %s (%v)", c.name, h.Name, out, err)
-				}
-			}
-			return nil
-		})
 		complete(t, "keys rotated, "+c.name, flows)
 		if r := tap.Stop(); r.Marked+r.Inner > 0 {
 			t.Errorf("%s: on the wire: %v", c.name, r)
 		}
 		b.reaches(one, two, three)
 		t.Logf("%s: done after %v", c.name, took.Round(time.Millisecond))
+	}
+}
+
+// rotate has hosts replace their keys. The function that it returns waits until they have,
+// and no host has a second device any more.
+func (b *bed) rotate(hosts ...*cluster.Host) (done func()) {
+	b.t.Helper()
+	before := map[*cluster.Host]string{}
+	for _, h := range hosts {
+		key, _, err := keyOf(h)
+		must(b.t, err)
+		before[h] = key
+		_, err = h.Berth("node", "rotate-key")
+		must(b.t, err)
+	}
+	return func() {
+		b.t.Helper()
+		b.eventually(90*time.Second, func() error {
+			for _, h := range hosts {
+				if key, rotating, err := keyOf(h); err != nil || rotating || key == before[h] {
+					return fmt.Errorf("key of %s: %s, rotating %v (%v)", h.Name, key, rotating, err)
+				}
+			}
+			return nil
+		})
+		b.settled()
+		b.eventually(patience, func() error {
+			for _, h := range b.Hosts {
+				if out, err := h.Output("ip", "-br", "link"); err != nil || strings.Contains(out, b.nextDevice()) {
+					return fmt.Errorf("%s: %s (%v)", h.Name, out, err)
+				}
+			}
+			return nil
+		})
 	}
 }
 

@@ -229,6 +229,7 @@ func (a *Agent) tick() {
 	a.giveBack()
 	a.checkLost()
 	a.dropOld()
+	a.followPreshared()
 	a.retry()
 	a.claimAll()
 	a.rotate()

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -36,15 +37,38 @@ func (a *Agent) encrypt(n *network) (*wireguard.Tunnel, error) {
 	if a.keyErr != nil {
 		return nil, a.keyErr
 	}
-	preshared, err := wireguard.LoadPreshared(a.DataDir, n.def().Name)
-	if err != nil {
-		return nil, err
+	secret := a.readPreshared(n)
+	if n.secret = &secret; secret.problem != "" {
+		return nil, errors.New(secret.problem)
 	}
 	if n.tunnel == nil {
 		n.tunnel = &wireguard.Tunnel{Command: a.WireGuard}
 	}
-	n.tunnel.Set(a.key, preshared, n.def().UDPPort())
+	n.tunnel.Set(a.key, secret.key, n.def().UDPPort())
 	return n.tunnel, nil
+}
+
+// presharedFile is what a network's pre-shared key was read as.
+type presharedFile struct {
+	key     wireguard.Key // zero: there is none
+	problem string        // why it cannot be used
+}
+
+func (a *Agent) readPreshared(n *network) (f presharedFile) {
+	var err error
+	if f.key, err = wireguard.LoadPreshared(a.DataDir, n.def().Name); err != nil {
+		f.problem = err.Error()
+	}
+	return f
+}
+
+// followPreshared has networks looked at again whose pre-shared key people have changed.
+func (a *Agent) followPreshared() {
+	for _, n := range a.nets {
+		if n.secret != nil && *n.secret != a.readPreshared(n) {
+			n.again = true
+		}
+	}
 }
 
 // syncAgain compares an encrypted network again where the tunnel has left something for

@@ -19,6 +19,7 @@ type network struct {
 	plane    *vxlan.Plane         // nil before the host has a block
 	tunnel   *wireguard.Tunnel    // of an encrypted network
 	detour   *detour              // its second device, while keys are rotated
+	secret   *presharedFile       // as it was last read; nil: it was not yet
 	problem  string               // why it does not work as it should; empty: it does
 	broken   string               // of problem, what keeps the network from being used
 	fault    string               // what the kernel refused, at the last comparison

@@ -54,10 +54,41 @@ func configureInside(ns *netns.Namespace, a *attach.Adding, o inside) error {
 	if err := c.configure(a.Attachment, o); err != nil || !hasIPv6(a.Attachment) {
 		return err
 	}
-	if err := c.awaitUp(a.IfName); err != nil || !o.dad { // only when it is up does IPv6 listen
+	if err := c.awaitUp(a.IfName); err != nil { // only when it is up does IPv6 listen
 		return err
 	}
-	return c.settle(a.IfName)
+	if o.dad {
+		if err := c.settle(a.IfName); err != nil {
+			return err
+		}
+	}
+	return c.awaitLocals(a.Attachment)
+}
+
+// awaitLocals waits until the IPv6 addresses of an interface that is up can be reached: the
+// kernel's worker sees to that when it gets the interface lock, and until then the
+// container sends to them through the interface, and drops what comes for them.
+func (c *conn) awaitLocals(a *attach.Attachment) error {
+	for _, addr := range a.Addresses {
+		if err := c.awaitLocal(addr.Prefix.Addr()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *conn) awaitLocal(a netip.Addr) error {
+	if !a.Is6() || a.IsLinkLocalUnicast() { // those are an interface's, not the host's
+		return nil
+	}
+	end := time.Now().Add(carrierWait)
+	for wait := 50 * time.Microsecond; time.Now().Before(end); wait = min(2*wait, 50*time.Millisecond) {
+		if local, err := c.IsLocal(a); err != nil || local {
+			return err
+		}
+		time.Sleep(wait)
+	}
+	return fmt.Errorf("address %s is not in use after %s", a, carrierWait)
 }
 
 // configure is [configureInside]'s requests, on a socket in the container's

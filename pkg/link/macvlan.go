@@ -212,6 +212,11 @@ func (m *Macvlan) bringUp(ns *netns.Namespace, c *conn, d, master *rtnl.Link, a 
 		if err := c.awaitUp(a.IfName); err != nil {
 			return err
 		}
+		if !o.dad {
+			if err := c.awaitLocals(a.Attachment); err != nil {
+				return err
+			}
+		}
 	}
 	return c.setMAC(d.Index, a.MAC)
 }

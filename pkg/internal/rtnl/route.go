@@ -164,6 +164,22 @@ func (c *Conn) RoutesTo(addrs ...netip.Addr) ([]*Route, error) {
 	return found, nil
 }
 
+// IsLocal reports whether the host takes what is sent to an address for its own. Of an IPv6
+// address that a link has, its worker for duplicate address detection sees to that, a moment
+// after the address and the carrier are both there (net/ipv6/addrconf.c), also where none is
+// done.
+func (c *Conn) IsLocal(a netip.Addr) (local bool, err error) {
+	const kind = 7 // rtm_type of struct rtmsg
+	question := netlink.NewQuestion(unix.RTM_GETROUTE, []byte{Family(a), uint8(a.BitLen()), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}).Addr(unix.RTA_DST, a)
+	err = c.Do([]*netlink.Request{question}, func(_ int, m netlink.Message) {
+		local = m.Kind == unix.RTM_NEWROUTE && len(m.Body) >= unix.SizeofRtMsg && m.Body[kind] == unix.RTN_LOCAL
+	})
+	if err != nil && netlink.Refusals(err) == nil { // which says that there is no route
+		return false, fmt.Errorf("ask whether %s is local: %w", a, err)
+	}
+	return local, nil
+}
+
 // ParseRoute reads an RTM_NEWROUTE or RTM_DELROUTE of IPv4 or IPv6; not the kernel's
 // notes of routes in use (RTM_F_CLONED).
 func ParseRoute(m netlink.Message) (r Route, ok bool) {

@@ -95,6 +95,11 @@ func TestAddress(t *testing.T) {
 			t.Errorf("has %s: %v, %v", a, got, err)
 		}
 	}
+	for a, want := range map[string]bool{"192.0.2.1": true, "192.0.2.2": false, "::1": true, "2001:db8::2": false, "2001:db8:1::1": false} {
+		if got, err := c.IsLocal(addr(a)); err != nil || got != want {
+			t.Errorf("%s is local: %v, %v", a, got, err)
+		}
+	}
 	must(t, c.Send(want[0].Delete(), want[1].Delete()))
 	if got, err := c.Addresses(l.Index); err != nil || len(got) != 0 {
 		t.Errorf("addresses %v, %v; want none", got, err)

@@ -113,6 +113,8 @@ func TestFamilyFollowed(t *testing.T) {
 	const within = 20 * time.Second // a host waits 10 s for what it had
 	each(6)
 	b.use(within, 6, b.Hosts...)
+	b.underlay6 = true
+	b.settled() // a host hears of the others' addresses after it has its own
 	b.reaches(one, two, three)
 	tr := startTraffic(t, one, two, three)
 	each(0)
@@ -124,6 +126,7 @@ func TestFamilyFollowed(t *testing.T) {
 	b.unready(b.Hosts[2], fmt.Sprintf("this host has only %s on eth0, the overlay's hosts use IPv6: a, b", b.Hosts[2].Addr4))
 	only(t, b.Hosts[1], 4) // a, which has both, goes with the others
 	b.use(within, 4, b.Hosts...)
+	b.underlay6 = false
 	b.settled()
 	b.reaches(one, two, three)
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/berth-cni/berth/pkg/overlay"
 	"github.com/berth-cni/berth/pkg/overlay/agent"
 	"github.com/berth-cni/berth/pkg/overlay/probe"
+	"github.com/berth-cni/berth/pkg/overlay/wireguard"
 )
 
 // unused tells that this host takes no part in any overlay network: then nothing of
@@ -89,10 +90,22 @@ func checkNetworks(f *facts) ([]Problem, error) {
 	for _, n := range f.Status.Networks {
 		if n.Problem != "" && n.Refused == "" { // checkRefused tells of the other
 			found = append(found, Problem{fmt.Sprintf("network %s: %s", n.Name, n.Problem),
-				"its containers on this host may not reach those on others", "journalctl -u berth-agent says more"})
+				"its containers on this host may not reach those on others", mendNetwork(&n, f.DataDir)})
 		}
 	}
 	return found, nil
+}
+
+// mendNetwork says what to do about a network's problem.
+func mendNetwork(n *agent.NetworkStatus, dataDir string) string {
+	own, preshared := wireguard.KeyPath(dataDir), wireguard.PresharedPath(dataDir, n.Name)
+	switch {
+	case strings.Contains(n.Problem, own):
+		return "if nobody else can have read it: chmod 600 " + own + "; else rm " + own + ", and the agent makes a new one, which the other hosts learn by themselves"
+	case strings.Contains(n.Problem, preshared):
+		return "write the key that the other hosts have for this network to " + preshared + ", and chmod 600 " + preshared
+	}
+	return "journalctl -u berth-agent says more"
 }
 
 func checkDevices(f *facts) ([]Problem, error) {
@@ -187,21 +200,25 @@ func checkProbes(f *facts) ([]Problem, error) {
 		for _, verdict := range slices.Sorted(maps.Keys(peers)) {
 			found = append(found, Problem{fmt.Sprintf("network %s: to %s: %s", n.Name, host.Some(peers[verdict]), verdict),
 				"containers here and there do not reach each other, or not with all packets",
-				mendProbe(states[verdict], &n, f.Status.Underlay.MTU)})
+				mendProbe(states[verdict], &n, f.Status.Underlay.MTU, f.DataDir)})
 		}
 	}
 	return found, nil
 }
 
 // mendProbe says what to do about what a probe found.
-func mendProbe(state string, n *agent.NetworkStatus, mtu int) string {
+func mendProbe(state string, n *agent.NetworkStatus, mtu int, dataDir string) string {
 	switch state {
 	case probe.SmallMTU.String():
 		return fmt.Sprintf("let packets of the underlay's MTU (%d) pass between the hosts, or make the network anew with a smaller --mtu", mtu)
 	case probe.BadChecksum.String():
 		return fmt.Sprintf("nothing: the agent switches checksum offload off on %s; update the driver of the host's network card to have it back", n.Device)
 	}
-	return fmt.Sprintf("on the hosts and between them, let UDP port %d pass; see that the other host's agent runs", n.Port)
+	mend := fmt.Sprintf("on the hosts and between them, let UDP port %d pass; see that the other host's agent runs", n.Port)
+	if n.Encrypted {
+		mend += ", and that both hosts have the same " + wireguard.PresharedPath(dataDir, n.Name) + ", or neither has one"
+	}
+	return mend
 }
 
 // Shares that are worth a word: of addresses that are free, when the agent should

@@ -232,6 +232,7 @@ func (a *Agent) tick() {
 	a.followPreshared()
 	a.retry()
 	a.claimAll()
+	a.retryKey()
 	a.rotate()
 	a.save(false)
 }

@@ -20,6 +20,23 @@ func (a *Agent) loadKey() {
 	a.rotation.next, a.rotation.announced, _ = wireguard.LoadNext(a.DataDir) // an error is told when it is looked at again
 }
 
+// retryKey takes the host's key once people have mended its file. One that could be used is
+// replaced by a rotation alone.
+func (a *Agent) retryKey() {
+	if a.keyErr == nil {
+		return
+	}
+	key, err := wireguard.LoadKey(a.DataDir)
+	if err != nil {
+		a.keyErr = err
+		return
+	}
+	a.Log.Info("the host's WireGuard key can be used", "key", key.Public().String())
+	a.key, a.keyErr = key, nil
+	a.reregister()
+	a.reconcile()
+}
+
 // publicKey is what the other hosts know this one by; empty when it has no key.
 func (a *Agent) publicKey() string {
 	if a.keyErr != nil {
@@ -140,5 +157,5 @@ func (a *Agent) keylessProblem(n *network) string {
 	if len(nodes) > most {
 		text += fmt.Sprintf(" and %d more", len(nodes)-most)
 	}
-	return "no public key is known of " + text + ": their agents know no encrypted networks, and are not reached"
+	return "no public key is known of " + text + ", which cannot be reached: the agent there knows no encrypted networks, or cannot use its key (berth doctor there says why)"
 }

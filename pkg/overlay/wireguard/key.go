@@ -60,8 +60,7 @@ const (
 // for root alone from its birth; one that others may read is refused, since they may
 // have. Beside it is the public key, for people.
 func LoadKey(dataDir string) (Key, error) {
-	dir := filepath.Join(dataDir, folder)
-	path := filepath.Join(dir, keyFile)
+	dir, path := filepath.Join(dataDir, folder), KeyPath(dataDir)
 	k, err := readKey(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		k, err = newKey(), os.MkdirAll(dir, 0o700)
@@ -127,7 +126,15 @@ func EndRotation(dataDir string) error {
 
 // LoadPreshared returns a network's pre-shared key; zero when it has none.
 func LoadPreshared(dataDir, network string) (Key, error) {
-	return optional(filepath.Join(dataDir, folder, network+".psk"))
+	return optional(PresharedPath(dataDir, network))
+}
+
+// KeyPath is where the host's key is.
+func KeyPath(dataDir string) string { return filepath.Join(dataDir, folder, keyFile) }
+
+// PresharedPath is where a network's pre-shared key is, if it has one.
+func PresharedPath(dataDir, network string) string {
+	return filepath.Join(dataDir, folder, network+".psk")
 }
 
 func optional(path string) (Key, error) {

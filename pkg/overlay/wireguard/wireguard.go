@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/berth-cni/berth/pkg/overlay/vxlan"
+	"golang.org/x/sys/unix"
 )
 
 // keepalive is how often each peer is sent something, in seconds: sessions are there
@@ -234,7 +235,11 @@ func (t *Tunnel) apply(name string, c *change) error {
 	// A block that moves is taken from its last owner, as far as that is known here,
 	// before another one has it.
 	slices.SortStableFunc(c.peers, func(a, b peerChange) int { return cmp.Compare(len(a.add), len(b.add)) })
-	if err := t.configurer().set(name, c); err != nil {
+	err := t.configurer().set(name, c)
+	if errors.Is(err, unix.EADDRINUSE) {
+		return fmt.Errorf("UDP port %d is another program's on this host (ss -lunp tells whose): %w", c.port, err)
+	}
+	if err != nil {
 		return fmt.Errorf("configure: %w", err)
 	}
 	for _, p := range c.peers {

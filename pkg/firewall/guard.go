@@ -101,6 +101,9 @@ func forged() [][]expr.Any {
 	return [][]expr.Any{
 		// udp dport @tunnels meta iifkind != "bond" ... fib saddr . iif oif missing counter name "injected" drop
 		rule(udp(), in(tunnelPorts, dport), notKind("bond", "team", "vlan", "vrf"), noWayBack(), counted(Injected), drop()),
+		// The gateway of a network in a VLAN is on such an interface of its bridge, and leads to containers.
+		// udp dport @tunnels iifname @bridges fib saddr . iif oif missing counter name "injected" drop
+		rule(udp(), in(tunnelPorts, dport), in(bridges, iif), noWayBack(), counted(Injected), drop()),
 		// ct state != established,related iifname @overlay fib saddr oifname != @ways counter name "foreign" drop
 		rule(state(expr.CmpOpEq), in(overlay, iif), notIn(ways, wayBack), counted(Foreign), drop()),
 		// ct state != established,related iifname != @overlay fib saddr oifname @inside fib saddr . iif oif missing counter name "foreign" drop

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os/exec"
+	"strings"
 	"testing"
 	"time"
 
@@ -169,6 +171,50 @@ func TestSpoofed(t *testing.T) {
 		if !arrives(source) {
 			t.Errorf("in the name of %s, unprotected: the test shows nothing", source)
 		}
+	}
+}
+
+// TestInjectedVLAN: a container behind a VLAN of a bridge, whose gateway is on an interface
+// of a kind that underlays have, too, speaks as a peer to its host.
+func TestInjectedVLAN(t *testing.T) {
+	s := newSpan(t, NFTables, false, "b")
+	r := s.overlay(41)
+	s.sync(1, r)
+	vlan := &Rules{Backend: NFTables, Bridge: "br9.7", Masquerade: true}
+	s.at("b", func() {
+		s.ip("link add br9 up type bridge")
+		if out, err := exec.Command("ip", "link", "add", "link", "br9", "name", "br9.7", "up", "type", "vlan", "id", "7").CombinedOutput(); err != nil {
+			t.Skipf("the kernel has no VLANs (VLAN_8021Q): %s", out)
+		}
+		s.ip("addr add 10.9.0.1/24 dev br9.7")
+		s.node("v", "10.9.1.2/24", "fd00:9::2/64", "10.9.1.1", "fd00:9::1")
+		s.ip("link set v-v master br9")
+		a := attachment("v", []string{"10.9.0.2/24"})
+		a.Network, a.Steps = "br9", []attach.Step{vlan}
+		if err := vlan.Add(t.Context(), &attach.Adding{Attachment: a}); err != nil {
+			t.Fatal(err)
+		}
+		for _, dev := range []string{"all", "default", "br9.7"} {
+			s.sysctl("ipv4/conf/"+dev+"/rp_filter", "0")
+		}
+	})
+	nstest.In(t, s.ns["v"], func() {
+		s.ip("link add link eth0 name eth0.7 up type vlan id 7")
+		s.ip("addr add 10.9.0.2/24 dev eth0.7")
+		s.ip("route replace 198.18.2.2 via 10.9.0.1")
+	})
+	send := func(from string) string {
+		nstest.In(t, s.ns["v"], func() { sendUDP(t, from, "198.18.2.2", 4789) })
+		time.Sleep(100 * time.Millisecond)
+		var out string
+		s.at("b", func() { out = run(t, "nft list counter inet berth injected") })
+		return out
+	}
+	if out := send("10.9.0.2"); !strings.Contains(out, "packets 0 ") {
+		t.Errorf("in its own name: %s", out)
+	}
+	if out := send("198.18.2.1"); !strings.Contains(out, "packets 1 ") {
+		t.Errorf("in the name of a peer: %s", out)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/link/internal/iface"
 	"github.com/berth-cni/berth/pkg/link/netns"
 )
 
@@ -39,15 +40,13 @@ type addressed interface {
 
 func (f *Forwarding) address(ctx context.Context, a *attach.Adding) error { return f.Add(ctx, a) }
 
-func (s *HostShim) address(ctx context.Context, a *attach.Adding) error { return s.Add(ctx, a) }
-
 // address puts the gateways on the bridge.
 func (b *Bridge) address(ctx context.Context, a *attach.Adding) error {
-	c, err := dial()
+	c, err := iface.Dial()
 	if err != nil {
 		return err
 	}
-	defer c.close()
+	defer c.Close()
 	_, err = b.ready(ctx, c, a)
 	return err
 }
@@ -55,11 +54,11 @@ func (b *Bridge) address(ctx context.Context, a *attach.Adding) error {
 // address configures the container's end, and the port where its options follow from the
 // addresses.
 func (v *Veth) address(_ context.Context, a *attach.Adding) error {
-	c, err := dial()
+	c, err := iface.Dial()
 	if err != nil {
 		return err
 	}
-	defer c.close()
+	defer c.Close()
 	ns, err := netns.Open(a.Netns)
 	if err != nil {
 		return err
@@ -72,36 +71,5 @@ func (v *Veth) address(_ context.Context, a *attach.Adding) error {
 		return fmt.Errorf("veth %s: %w", a.HostIfName(), err)
 	}
 	v.settle(c, a)
-	return nil
-}
-
-// address configures the interface.
-func (m *Macvlan) address(_ context.Context, a *attach.Adding) error {
-	ns, err := netns.Open(a.Netns)
-	if err != nil {
-		return err
-	}
-	defer ns.Close()
-	c, err := dialNetns(ns)
-	if err != nil {
-		return err
-	}
-	defer c.close()
-	d, err := c.LinkByName(a.IfName)
-	if err != nil {
-		return fmt.Errorf("in the container: %w", err)
-	}
-	outside, done, err := m.outside(c)
-	if err != nil {
-		return err
-	}
-	defer done()
-	master, err := outside.LinkByName(m.Master)
-	if err == nil {
-		err = m.bringUp(ns, c, d, master, a, true)
-	}
-	if err != nil {
-		return fmt.Errorf("macvlan on %s: %w", m.Master, err)
-	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/link/internal/iface"
 	"github.com/berth-cni/berth/pkg/nstest"
 	"golang.org/x/sys/unix"
 )
@@ -86,7 +87,7 @@ func TestAdvertisements(t *testing.T) {
 				}
 			}
 			for i, a := range append(slices.Clone(takes), refuses...) {
-				a.MAC = MAC(a)
+				a.MAC = iface.MAC(a)
 				addAll(t, a, step(i < len(takes)))
 			}
 			for _, a := range takes {

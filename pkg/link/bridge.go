@@ -7,6 +7,7 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/internal/rtnl"
+	"github.com/berth-cni/berth/pkg/link/internal/iface"
 	"golang.org/x/sys/unix"
 )
 
@@ -55,11 +56,11 @@ func (b *Bridge) Join(attach.Shared) attach.Shared { return b }
 // [ErrWrongKind] when the name is taken. It adds the bridge to the attachment's
 // interfaces, and last that with the gateway of a VLAN, as the reference has it.
 func (b *Bridge) Add(ctx context.Context, a *attach.Adding) error {
-	c, err := dial()
+	c, err := iface.Dial()
 	if err != nil {
 		return err
 	}
-	defer c.close()
+	defer c.Close()
 	found, err := b.ready(ctx, c, a)
 	for _, d := range found {
 		a.Interfaces = append(a.Interfaces, attach.Interface{Name: d.Name, MAC: d.MAC.String(), MTU: d.MTU, Index: d.Index})
@@ -68,14 +69,14 @@ func (b *Bridge) Add(ctx context.Context, a *attach.Adding) error {
 }
 
 // ready brings the bridge to what the step says, and returns what [Bridge.look] does.
-func (b *Bridge) ready(ctx context.Context, c *conn, a *attach.Adding) ([]*rtnl.Link, error) {
+func (b *Bridge) ready(ctx context.Context, c *iface.Conn, a *attach.Adding) ([]*rtnl.Link, error) {
 	found, fault := b.look(c, a.Attachment)
 	if errors.Is(fault, errChanged) {
 		d, err := c.LinkByName(b.Name)
 		if err == nil && d.Kind != "bridge" {
 			return nil, fmt.Errorf("bridge %s: %w (it is %s)", b.Name, ErrWrongKind, kindOf(d))
 		}
-		if err == nil && d.Alias != sharedAlias {
+		if err == nil && d.Alias != iface.SharedAlias {
 			fault = nil // its MAC and MTU are those of whoever made it
 			if err := b.keepMAC(c, d); err != nil {
 				return nil, fmt.Errorf("bridge %s: %w", b.Name, err)
@@ -88,7 +89,7 @@ func (b *Bridge) ready(ctx context.Context, c *conn, a *attach.Adding) ([]*rtnl.
 		if found, err = b.ensure(c, a.Attachment, a.Warn); err != nil {
 			return nil, fmt.Errorf("bridge %s: %w", b.Name, err)
 		}
-		if isErrno(fault, unix.ENODEV) {
+		if iface.IsErrno(fault, unix.ENODEV) {
 			b.rejoin(ctx, c, a)
 		}
 	}
@@ -97,7 +98,7 @@ func (b *Bridge) ready(ctx context.Context, c *conn, a *attach.Adding) ([]*rtnl.
 
 // rejoin gives a bridge that somebody deleted what the other attachments on record need
 // of it, and their ports. One that cannot be repaired is for a reload.
-func (b *Bridge) rejoin(ctx context.Context, c *conn, a *attach.Adding) {
+func (b *Bridge) rejoin(ctx context.Context, c *iface.Conn, a *attach.Adding) {
 	if a.All == nil {
 		return
 	}
@@ -122,11 +123,11 @@ func (b *Bridge) Del(context.Context, *attach.Attachment) error { return nil }
 
 // Check tells whether the bridge is as Add would make it.
 func (b *Bridge) Check(_ context.Context, a *attach.Attachment) error {
-	c, err := dial()
+	c, err := iface.Dial()
 	if err != nil {
 		return err
 	}
-	defer c.close()
+	defer c.Close()
 	d, err := c.LinkByName(b.Name)
 	if err != nil {
 		return err
@@ -138,7 +139,7 @@ func (b *Bridge) Check(_ context.Context, a *attach.Attachment) error {
 		return fmt.Errorf("bridge %s does not filter VLANs", b.Name)
 	}
 	_, fault := b.look(c, a)
-	if errors.Is(fault, errChanged) && d.Alias != sharedAlias {
+	if errors.Is(fault, errChanged) && d.Alias != iface.SharedAlias {
 		fault = nil
 	}
 	if fault == nil {
@@ -149,7 +150,7 @@ func (b *Bridge) Check(_ context.Context, a *attach.Attachment) error {
 
 // ensure makes the bridge, or brings one that is there to what the step says. It returns
 // what [Bridge.look] does.
-func (b *Bridge) ensure(c *conn, a *attach.Attachment, warn func(string, ...any)) ([]*rtnl.Link, error) {
+func (b *Bridge) ensure(c *iface.Conn, a *attach.Attachment, warn func(string, ...any)) ([]*rtnl.Link, error) {
 	d, err := b.ensureLink(c)
 	if err != nil {
 		return nil, err

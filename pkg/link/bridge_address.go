@@ -7,12 +7,13 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/internal/rtnl"
+	"github.com/berth-cni/berth/pkg/link/internal/iface"
 	"golang.org/x/sys/unix"
 )
 
 // route puts the gateway's addresses on the device, with the routes to their subnets.
 // What is there already costs one answer, EEXIST.
-func (b *Bridge) route(c *conn, d *rtnl.Link, a *attach.Attachment) error {
+func (b *Bridge) route(c *iface.Conn, d *rtnl.Link, a *attach.Attachment) error {
 	gws := gateways(a)
 	added, err := putGateways(c, d, gws)
 	if err == nil && len(added) > 0 && !b.MoreAddresses {
@@ -30,10 +31,10 @@ func (b *Bridge) route(c *conn, d *rtnl.Link, a *attach.Attachment) error {
 }
 
 // putGateways returns the addresses that were not there.
-func putGateways(c *conn, d *rtnl.Link, gws []netip.Prefix) (added []netip.Prefix, err error) {
+func putGateways(c *iface.Conn, d *rtnl.Link, gws []netip.Prefix) (added []netip.Prefix, err error) {
 	for _, gw := range gws {
-		err := c.Send(newAddress(d.Index, gw, false))
-		if err != nil && !isErrno(err, unix.EEXIST) {
+		err := c.Send(iface.NewAddress(d.Index, gw, false))
+		if err != nil && !iface.IsErrno(err, unix.EEXIST) {
 			return nil, fmt.Errorf("add gateway address %s: %w", gw, err)
 		}
 		if err == nil {
@@ -43,9 +44,9 @@ func putGateways(c *conn, d *rtnl.Link, gws []netip.Prefix) (added []netip.Prefi
 		if gw.IsSingleIP() {
 			continue
 		}
-		err = c.Send(connectedRoute(d.Index, gw).Add())
-		if isErrno(err, unix.EEXIST) {
-			err = c.reclaim(d.Index, gw)
+		err = c.Send(iface.ConnectedRoute(d.Index, gw).Add())
+		if iface.IsErrno(err, unix.EEXIST) {
+			err = reclaim(c, d.Index, gw)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("add route to %s: %w", gw.Masked(), err)
@@ -57,8 +58,8 @@ func putGateways(c *conn, d *rtnl.Link, gws []netip.Prefix) (added []netip.Prefi
 // replaceAddresses settles with the addresses that the device had before the
 // gateway's were added to it: another IPv4 address, or one of an overlapping IPv6
 // subnet, goes with forceAddress and is an error without.
-func (b *Bridge) replaceAddresses(c *conn, d *rtnl.Link, gws, added []netip.Prefix) (replaced bool, err error) {
-	have, err := c.addresses(d.Index)
+func (b *Bridge) replaceAddresses(c *iface.Conn, d *rtnl.Link, gws, added []netip.Prefix) (replaced bool, err error) {
+	have, err := c.Prefixes(d.Index)
 	if err != nil {
 		return false, err
 	}
@@ -74,12 +75,12 @@ func (b *Bridge) replaceAddresses(c *conn, d *rtnl.Link, gws, added []netip.Pref
 		}
 		if !b.ForceAddress {
 			for _, gw := range added { // leave it as it was
-				_ = c.Send(deleteAddress(d.Index, gw))
+				_ = c.Send(iface.DeleteAddress(d.Index, gw))
 			}
 			return false, fmt.Errorf("has the address %s already, which is not the gateway %s; "+
 				"forceAddress replaces it", old, gws[clash])
 		}
-		if err := c.Send(deleteAddress(d.Index, old)); err != nil && !isErrno(err, unix.EADDRNOTAVAIL) {
+		if err := c.Send(iface.DeleteAddress(d.Index, old)); err != nil && !iface.IsErrno(err, unix.EADDRNOTAVAIL) {
 			return false, fmt.Errorf("replace address %s: %w", old, err)
 		}
 		replaced = true

@@ -8,13 +8,14 @@ import (
 
 	"github.com/berth-cni/berth/pkg/internal/proc"
 	"github.com/berth-cni/berth/pkg/internal/rtnl"
+	"github.com/berth-cni/berth/pkg/link/internal/iface"
 	"golang.org/x/sys/unix"
 )
 
 // ensureLink returns the bridge, made or found, and up.
-func (b *Bridge) ensureLink(c *conn) (*rtnl.Link, error) {
+func (b *Bridge) ensureLink(c *iface.Conn) (*rtnl.Link, error) {
 	d, err := c.LinkByName(b.Name)
-	for tries := 0; isErrno(err, unix.ENODEV) && tries < 3; tries++ { // somebody may delete it meanwhile
+	for tries := 0; iface.IsErrno(err, unix.ENODEV) && tries < 3; tries++ { // somebody may delete it meanwhile
 		if err := b.create(c); err != nil {
 			return nil, err
 		}
@@ -42,7 +43,7 @@ func (b *Bridge) ensureLink(c *conn) (*rtnl.Link, error) {
 		}
 	}
 	restore := func(d *rtnl.Link) error { return b.keepMAC(c, d) }
-	if d.Alias == sharedAlias {
+	if d.Alias == iface.SharedAlias {
 		restore = func(d *rtnl.Link) error { return b.restore(c, d) }
 	}
 	if err := restore(d); err != nil {
@@ -59,7 +60,7 @@ const noMAC = "00:00:00:00:00:00"
 // caches and its DHCP server know the present one, and so do the containers of a gateway.
 // A gateway that has none gets one. Without a gateway, one that is no network card's own is
 // left to follow the card that may come: a container's port has a higher one.
-func (b *Bridge) keepMAC(c *conn, d *rtnl.Link) error {
+func (b *Bridge) keepMAC(c *iface.Conn, d *rtnl.Link) error {
 	set, _ := proc.Read("/sys/class/net/" + d.Name + "/addr_assign_type")
 	pinned := set == "3" // NET_ADDR_SET of linux/netdevice.h
 	switch none := d.MAC.String() == noMAC; {
@@ -76,7 +77,7 @@ func (b *Bridge) keepMAC(c *conn, d *rtnl.Link) error {
 
 // restore gives a bridge that Berth made its MAC again, and an MTU that fits the way
 // out: never a larger one, which ports that are there could not take.
-func (b *Bridge) restore(c *conn, d *rtnl.Link) error {
+func (b *Bridge) restore(c *iface.Conn, d *rtnl.Link) error {
 	if mac := bridgeMAC(b.Name); !slices.Equal(d.MAC, mac) {
 		if err := c.Send(rtnl.SetLink(d.Index, 0).Bytes(unix.IFLA_ADDRESS, mac)); err != nil {
 			return fmt.Errorf("set MAC %s: %w", mac, err)
@@ -102,7 +103,7 @@ func kindOf(d *rtnl.Link) string {
 // create makes the bridge right at birth. Its MAC is set, so that neither a port
 // nor udev changes it. STP is off, as the kernel has it. It is down until
 // [Bridge.finish] is done with it.
-func (b *Bridge) create(c *conn) error {
+func (b *Bridge) create(c *iface.Conn) error {
 	mtu, err := b.wantedMTU(c)
 	if err != nil {
 		return err
@@ -112,7 +113,7 @@ func (b *Bridge) create(c *conn) error {
 		req.Uint32(unix.IFLA_MTU, uint32(mtu))
 	}
 	err = c.Send(req)
-	if err != nil && !isErrno(err, unix.EEXIST) { // EEXIST: another ADD was faster
+	if err != nil && !iface.IsErrno(err, unix.EEXIST) { // EEXIST: another ADD was faster
 		return fmt.Errorf("add: %w", err)
 	}
 	return nil
@@ -124,7 +125,7 @@ func (b *Bridge) create(c *conn) error {
 //
 // The MTU given at creation is lost when the first port joins. The kernel keeps one
 // that was changed, so it is changed and changed back.
-func (b *Bridge) finish(c *conn, d *rtnl.Link) error {
+func (b *Bridge) finish(c *iface.Conn, d *rtnl.Link) error {
 	if !slices.Equal(d.MAC, bridgeMAC(b.Name)) { // somebody else's, who is to say what it is like
 		if err := c.Send(rtnl.SetLink(d.Index, unix.IFF_UP)); err != nil {
 			return fmt.Errorf("set up: %w", err)
@@ -148,7 +149,7 @@ func (b *Bridge) finish(c *conn, d *rtnl.Link) error {
 		return err
 	}
 	// The alias says that Berth made it, whatever becomes of the MAC.
-	alias := rtnl.SetLink(d.Index, 0).Bytes(unix.IFLA_IFALIAS, []byte(sharedAlias))
+	alias := rtnl.SetLink(d.Index, 0).Bytes(unix.IFLA_IFALIAS, []byte(iface.SharedAlias))
 	if err := c.Send(setMTU(d.Index, other), setMTU(d.Index, mtu), alias, rtnl.SetLink(d.Index, unix.IFF_UP)); err != nil {
 		return fmt.Errorf("set MTU %d and up: %w", mtu, err)
 	}
@@ -167,5 +168,5 @@ func randomMAC() net.HardwareAddr {
 func bridgeMAC(name string) net.HardwareAddr {
 	const path = "/proc/sys/kernel/random/boot_id"
 	boot, _ := proc.Read(path) // without it the name alone
-	return hashMAC("bridge", boot+name)
+	return iface.HashMAC("bridge", boot+name)
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/internal/proc"
 	"github.com/berth-cni/berth/pkg/internal/rtnl"
+	"github.com/berth-cni/berth/pkg/link/internal/iface"
 	"golang.org/x/sys/unix"
 )
 
@@ -20,7 +21,7 @@ var errChanged = errors.New("is not as Berth made it")
 // look returns the bridge, and behind it the interface with the gateway of a VLAN, and
 // the first thing that is not as Add would make it. It asks what the kernel answers
 // without its interface lock, so that an ADD can.
-func (b *Bridge) look(c *conn, a *attach.Attachment) (found []*rtnl.Link, fault error) {
+func (b *Bridge) look(c *iface.Conn, a *attach.Attachment) (found []*rtnl.Link, fault error) {
 	d, err := c.Glance(b.Name)
 	if err != nil {
 		return nil, err
@@ -60,8 +61,8 @@ func (b *Bridge) look(c *conn, a *attach.Attachment) (found []*rtnl.Link, fault 
 }
 
 // lookOutward looks at the routes that the bridge has to have and at its MTU.
-func (b *Bridge) lookOutward(c *conn, d, gateway *rtnl.Link, a *attach.Attachment) error {
-	to := []netip.Addr{outside4, outside6}
+func (b *Bridge) lookOutward(c *iface.Conn, d, gateway *rtnl.Link, a *attach.Attachment) error {
+	to := []netip.Addr{iface.Outside4, iface.Outside6}
 	gws := gateways(a)
 	if !b.Gateway {
 		gws = nil
@@ -87,13 +88,13 @@ func (b *Bridge) lookOutward(c *conn, d, gateway *rtnl.Link, a *attach.Attachmen
 		if gw.IsSingleIP() || beside != nil && beside.Index == gateway.Index {
 			continue
 		}
-		if there, err := c.connected(gateway.Index, gw); err != nil || !there { // else the host's own routing policy has another way
+		if there, err := c.Connected(gateway.Index, gw); err != nil || !there { // else the host's own routing policy has another way
 			return errors.Join(err, fmt.Errorf("the host has no route to %s by bridge %s", gw.Masked(), gateway.Name))
 		}
 	}
 	mtu := b.MTU
 	if mtu == 0 {
-		if _, mtu, err = c.outOf(found[:2]); err != nil {
+		if _, mtu, err = c.OutOf(found[:2]); err != nil {
 			return err
 		}
 	}
@@ -113,7 +114,7 @@ type setting struct {
 
 // set writes the setting of a link, by netlink where /proc/sys is read-only and there is a
 // way. One that only protects is left then, and said.
-func (s setting) set(c *conn, index int, warn func(string, ...any)) error {
+func (s setting) set(c *iface.Conn, index int, warn func(string, ...any)) error {
 	_, err := proc.Set(s.path, s.value)
 	if !proc.IsReadOnly(err) {
 		return err
@@ -137,18 +138,18 @@ func (s setting) set(c *conn, index int, warn func(string, ...any)) error {
 // advertisements or not as its administrator has it, and a bridge that Berth did not make
 // keeps its IPv6 and its filter of senders. It may list the links, for a bridge that somebody else made and that
 // takes advertisements.
-func (b *Bridge) leaves(c *conn, d *rtnl.Link, s setting) bool {
+func (b *Bridge) leaves(c *iface.Conn, d *rtnl.Link, s setting) bool {
 	others := s.value == "1" && s.path == proc.Net("ipv6", "conf", b.Name, "disable_ipv6") || strings.HasSuffix(s.path, "/rp_filter")
 	if !others && s.path != proc.Net("ipv6", "conf", b.Name, "accept_ra") {
 		return false
 	}
-	if i, err := c.LinkByName(b.Name); err != nil || i.Alias == sharedAlias {
+	if i, err := c.LinkByName(b.Name); err != nil || i.Alias == iface.SharedAlias {
 		return false
 	}
 	if others {
 		return true
 	}
-	found, err := c.RoutesTo(outside4, outside6)
+	found, err := c.RoutesTo(iface.Outside4, iface.Outside6)
 	if err == nil && slices.ContainsFunc(found, func(r *rtnl.Route) bool {
 		return r != nil && r.Type == unix.RTN_UNICAST && (r.Index == d.Index || slices.Contains(r.Hops[:], d.Index))
 	}) {

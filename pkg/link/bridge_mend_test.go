@@ -8,6 +8,7 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/internal/proc"
+	"github.com/berth-cni/berth/pkg/link/internal/iface"
 	"github.com/berth-cni/berth/pkg/nstest"
 )
 
@@ -72,11 +73,11 @@ func TestBridgeMTUFollows(t *testing.T) {
 	nstest.Host(t)
 	mtu := func(name string) int {
 		t.Helper()
-		c, err := dial()
+		c, err := iface.Dial()
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer c.close()
+		defer c.Close()
 		d, err := c.LinkByName(name)
 		if err != nil {
 			t.Fatal(err)
@@ -254,11 +255,11 @@ func TestBridgeOfOthersKeepsMAC(t *testing.T) {
 
 func macOf(t *testing.T, name string) string {
 	t.Helper()
-	c, err := dial()
+	c, err := iface.Dial()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.close()
+	defer c.Close()
 	d, err := c.LinkByName(name)
 	if err != nil {
 		t.Fatal(err)
@@ -324,11 +325,11 @@ func TestBridgeAddAgainAsks(t *testing.T) {
 	if err := b.Add(t.Context(), a); err != nil {
 		t.Fatal(err)
 	}
-	c, err := dial()
+	c, err := iface.Dial()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.close()
+	defer c.Close()
 	if _, fault := b.look(c, a.Attachment); fault != nil {
 		t.Errorf("right after Add: %v", fault)
 	}

@@ -5,15 +5,16 @@ import (
 
 	"github.com/berth-cni/berth/pkg/internal/netlink"
 	"github.com/berth-cni/berth/pkg/internal/rtnl"
+	"github.com/berth-cni/berth/pkg/link/internal/iface"
 	"golang.org/x/sys/unix"
 )
 
 // wantedMTU is the configured one, or that of the way out; 0 when there is none.
-func (b *Bridge) wantedMTU(c *conn) (int, error) {
+func (b *Bridge) wantedMTU(c *iface.Conn) (int, error) {
 	if b.MTU != 0 {
 		return b.MTU, nil
 	}
-	_, mtu, err := c.wayOut()
+	_, mtu, err := c.WayOut()
 	if err != nil {
 		return 0, fmt.Errorf("find the MTU of the way out: %w", err)
 	}

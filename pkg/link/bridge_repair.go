@@ -9,17 +9,18 @@ import (
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/internal/proc"
 	"github.com/berth-cni/berth/pkg/internal/rtnl"
+	"github.com/berth-cni/berth/pkg/link/internal/iface"
 	"golang.org/x/sys/unix"
 )
 
 // Repair implements [attach.Repairer]: it puts back more than Add, which must not list
 // links or routes.
 func (b *Bridge) Repair(ctx context.Context, a *attach.Adding) error {
-	c, err := dial()
+	c, err := iface.Dial()
 	if err != nil {
 		return err
 	}
-	defer c.close()
+	defer c.Close()
 	if _, err := b.ready(ctx, c, a); err != nil {
 		return err
 	}
@@ -31,7 +32,7 @@ func (b *Bridge) Repair(ctx context.Context, a *attach.Adding) error {
 }
 
 // lookCloser looks at what Add has no time for, and with repair puts it right.
-func (b *Bridge) lookCloser(c *conn, d *rtnl.Link, a *attach.Attachment, repair bool) error {
+func (b *Bridge) lookCloser(c *iface.Conn, d *rtnl.Link, a *attach.Attachment, repair bool) error {
 	low, err := b.tooSmall(c, d)
 	switch {
 	case err != nil:
@@ -64,8 +65,8 @@ func (b *Bridge) lookCloser(c *conn, d *rtnl.Link, a *attach.Attachment, repair 
 // tooSmall returns the MTU that the bridge of a network with one of its own should have
 // and has not; 0 when it has. It is never more than a port's: what is larger than a port
 // takes would be dropped there, and nobody told.
-func (b *Bridge) tooSmall(c *conn, d *rtnl.Link) (int, error) {
-	if !b.FollowMTU || b.MTU <= d.MTU || d.Alias != sharedAlias {
+func (b *Bridge) tooSmall(c *iface.Conn, d *rtnl.Link) (int, error) {
+	if !b.FollowMTU || b.MTU <= d.MTU || d.Alias != iface.SharedAlias {
 		return 0, nil
 	}
 	all, err := c.Links()
@@ -110,15 +111,15 @@ func (b *Bridge) forwards(a *attach.Attachment) (paths []string) {
 
 // reclaim puts the route to an address's own subnet in the place of one that somebody has
 // put there by hand. The kernel's own, of another link in the same subnet, stays.
-func (c *conn) reclaim(index int, p netip.Prefix) error {
-	if there, err := c.connected(index, p); there || err != nil {
+func reclaim(c *iface.Conn, index int, p netip.Prefix) error {
+	if there, err := c.Connected(index, p); there || err != nil {
 		return err
 	}
-	all, err := c.routes(rtnl.Family(p.Addr()), 0)
+	all, err := c.ListRoutes(rtnl.Family(p.Addr()), 0)
 	if err != nil {
 		return err
 	}
-	own := connectedRoute(index, p)
+	own := iface.ConnectedRoute(index, p)
 	for _, r := range all {
 		if r.Dst == own.Dst && r.Table == own.Table && r.Priority == own.Priority && r.TOS == 0 && r.Protocol == unix.RTPROT_KERNEL {
 			return nil

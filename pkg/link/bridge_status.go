@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/link/internal/iface"
 )
 
 // maxPorts is how many ports the kernel lets a bridge have (BR_MAX_PORTS of
@@ -14,13 +15,13 @@ const maxPorts = 1<<10 - 1
 // Status implements [attach.Statuser]: whether the name is free, or that of a bridge with
 // room for another port. It lists the links.
 func (b *Bridge) Status(context.Context, *attach.Store, string) error {
-	c, err := dial()
+	c, err := iface.Dial()
 	if err != nil {
 		return err
 	}
-	defer c.close()
+	defer c.Close()
 	d, err := c.LinkByName(b.Name)
-	if notExist(err) {
+	if iface.NotExist(err) {
 		return nil
 	}
 	if err != nil {
@@ -29,7 +30,7 @@ func (b *Bridge) Status(context.Context, *attach.Store, string) error {
 	if d.Kind != "bridge" {
 		return fmt.Errorf("bridge %s: %w (it is %s)", b.Name, ErrWrongKind, kindOf(d))
 	}
-	ports, err := c.ports(d.Index)
+	ports, err := ports(c, d.Index)
 	if err == nil && ports >= maxPorts {
 		err = fmt.Errorf("bridge %s: %w", b.Name, ErrBridgeFull)
 	}
@@ -39,22 +40,22 @@ func (b *Bridge) Status(context.Context, *attach.Store, string) error {
 // Ports counts the ports of a bridge, whoever made them; none of one that is not there. It
 // lists the links.
 func Ports(bridge string) (int, error) {
-	c, err := dial()
+	c, err := iface.Dial()
 	if err != nil {
 		return 0, err
 	}
-	defer c.close()
+	defer c.Close()
 	d, err := c.LinkByName(bridge)
-	if notExist(err) {
+	if iface.NotExist(err) {
 		return 0, nil
 	}
 	if err != nil {
 		return 0, err
 	}
-	return c.ports(d.Index)
+	return ports(c, d.Index)
 }
 
-func (c *conn) ports(bridge int) (count int, err error) {
+func ports(c *iface.Conn, bridge int) (count int, err error) {
 	all, err := c.Links()
 	for _, l := range all {
 		if l.Master == bridge {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/internal/proc"
+	"github.com/berth-cni/berth/pkg/link/internal/iface"
 	"github.com/berth-cni/berth/pkg/nstest"
 	"github.com/berth-cni/berth/pkg/steptest"
 )
@@ -41,11 +42,11 @@ func TestBridgeAtBirth(t *testing.T) {
 	if err := (&Veth{Bridge: "berth0"}).Add(t.Context(), &attach.Adding{Attachment: a}); err != nil {
 		t.Fatal(err)
 	}
-	c, err := dial()
+	c, err := iface.Dial()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.close()
+	defer c.Close()
 	d, err := c.LinkByName("berth0")
 	if err != nil {
 		t.Fatal(err)

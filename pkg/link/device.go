@@ -1,41 +1,37 @@
+// Package link makes links by route netlink: bridges, veth pairs, their addresses
+// and routes, and what belongs to them in /proc/sys. Its steps make the interface of
+// an attachment.
+//
+// Nothing on the ADD path lists or dumps: links are asked for by name, and what
+// may be there already is added and EEXIST taken for an answer. So the cost does
+// not grow with the host, and an interrupted dump cannot happen.
 package link
 
 import (
-	"fmt"
-
-	"github.com/berth-cni/berth/pkg/internal/rtnl"
+	"github.com/berth-cni/berth/pkg/link/internal/iface"
 	"golang.org/x/sys/unix"
 )
 
-// deleteLink deletes a link by name; nil when there is none. A veth takes its
-// other end with it.
-func (c *conn) deleteLink(name string) error {
-	if err := c.Send(rtnl.DeleteLinkNamed(name)); err != nil && !isErrno(err, unix.ENODEV) {
-		return fmt.Errorf("delete interface %s: %w", name, err)
-	}
-	return nil
-}
-
 // Delete deletes an interface of the host by name; nil when there is none.
 func Delete(name string) error {
-	c, err := dial()
+	c, err := iface.Dial()
 	if err != nil {
 		return err
 	}
-	defer c.close()
-	return c.deleteLink(name)
+	defer c.Close()
+	return c.DeleteLink(name)
 }
 
 // Up reports whether there is an interface of that name in the calling thread's
 // namespace, and it is up.
 func Up(name string) (bool, error) {
-	c, err := dial()
+	c, err := iface.Dial()
 	if err != nil {
 		return false, err
 	}
-	defer c.close()
+	defer c.Close()
 	d, err := c.LinkByName(name)
-	if isErrno(err, unix.ENODEV) {
+	if iface.IsErrno(err, unix.ENODEV) {
 		return false, nil
 	}
 	return err == nil && d.Up(), err
@@ -43,13 +39,13 @@ func Up(name string) (bool, error) {
 
 // Exists reports whether the host has an interface of that name.
 func Exists(name string) (bool, error) {
-	c, err := dial()
+	c, err := iface.Dial()
 	if err != nil {
 		return false, err
 	}
-	defer c.close()
+	defer c.Close()
 	_, err = c.LinkByName(name)
-	if notExist(err) {
+	if iface.NotExist(err) {
 		return false, nil
 	}
 	return err == nil, err

@@ -8,6 +8,7 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/internal/rtnl"
+	"github.com/berth-cni/berth/pkg/link/internal/iface"
 	"github.com/berth-cni/berth/pkg/link/netns"
 	"golang.org/x/sys/unix"
 )
@@ -43,19 +44,19 @@ func FindForeign(path, ifName string, kind ForeignKind) (*Foreign, error) {
 	if own, err := ns.IsOwn(); err != nil || own {
 		return nil, err
 	}
-	c, err := dialNetns(ns)
+	c, err := iface.DialNetns(ns)
 	if err != nil {
 		return nil, err
 	}
-	defer c.close()
+	defer c.Close()
 	l, err := c.LinkByName(ifName)
-	if notExist(err) {
+	if iface.NotExist(err) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("look for %s in %s: %w", ifName, path, err)
 	}
-	if f.Cookie, err = c.cookie(); err != nil {
+	if f.Cookie, err = c.Cookie(); err != nil {
 		return nil, err
 	}
 	f.MAC = l.MAC.String()
@@ -66,7 +67,7 @@ func FindForeign(path, ifName string, kind ForeignKind) (*Foreign, error) {
 }
 
 // is tells whether a container's interface is of the kind.
-func (k ForeignKind) is(inside *rtnl.Link, container *conn) (bool, error) {
+func (k ForeignKind) is(inside *rtnl.Link, container *iface.Conn) (bool, error) {
 	want := "veth"
 	if k.Macvlan {
 		want = "macvlan"
@@ -76,17 +77,17 @@ func (k ForeignKind) is(inside *rtnl.Link, container *conn) (bool, error) {
 	}
 	c := container
 	if !k.Inside {
-		host, err := dial()
+		host, err := iface.Dial()
 		if err != nil {
 			return false, err
 		}
-		defer host.close()
+		defer host.Close()
 		c = host
 	}
 	on := inside.Parent
 	if !k.Macvlan {
 		l, err := c.LinkByIndex(inside.Parent)
-		if isErrno(err, unix.ENODEV) {
+		if iface.IsErrno(err, unix.ENODEV) {
 			return false, nil
 		}
 		if err != nil {
@@ -101,7 +102,7 @@ func (k ForeignKind) is(inside *rtnl.Link, container *conn) (bool, error) {
 		return true, nil
 	}
 	l, err := c.LinkByName(k.On)
-	if notExist(err) {
+	if iface.NotExist(err) {
 		return false, nil
 	}
 	return err == nil && l.Index == on, err
@@ -122,11 +123,11 @@ func Alone(path, ifName string) (bool, error) {
 	if own, err := ns.IsOwn(); err != nil || own {
 		return false, err
 	}
-	c, err := dialNetns(ns)
+	c, err := iface.DialNetns(ns)
 	if err != nil {
 		return false, err
 	}
-	defer c.close()
+	defer c.Close()
 	all, err := c.Links()
 	if err != nil {
 		return false, fmt.Errorf("list interfaces of %s: %w", path, err)
@@ -138,25 +139,26 @@ func Alone(path, ifName string) (bool, error) {
 
 // Delete deletes the interface, and with it the other end.
 func (f *Foreign) Delete() error {
-	c, err := dialIn(f.Netns)
+	c, err := iface.DialIn(f.Netns)
 	if err != nil {
 		return err
 	}
-	defer c.close()
-	return c.deleteLink(f.IfName)
+	defer c.Close()
+	return c.DeleteLink(f.IfName)
 }
 
 // Check tells whether the interface is as is expected.
-func (f *Foreign) Check(e *Expected) error {
-	c, err := dialIn(f.Netns)
+func (f *Foreign) Check(e *iface.Expected) error {
+	c, err := iface.DialIn(f.Netns)
 	if err != nil {
 		return err
 	}
-	defer c.close()
+	defer c.Close()
 	d, err := c.LinkByName(f.IfName)
 	if err != nil {
 		return fmt.Errorf("look for %s in %s: %w", f.IfName, f.Netns, err)
 	}
-	x := expectable{e}
-	return x.checkInside(c, d, &attach.Attachment{Key: attach.Key{IfName: f.IfName}}, true)
+	var x iface.Expectable
+	x.Expect(e)
+	return x.CheckInside(c, d, &attach.Attachment{Key: attach.Key{IfName: f.IfName}}, true)
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/internal/proc"
 	"github.com/berth-cni/berth/pkg/internal/rtnl"
+	"github.com/berth-cni/berth/pkg/link/internal/iface"
 	"golang.org/x/sys/unix"
 )
 
@@ -121,16 +122,16 @@ func forward(v6 bool) error {
 // router (CVE-2020-10749): one without a default route and without hardware for a port.
 // It lists the links, once in a host's life.
 func keepAdvertisements() error {
-	c, err := dial()
+	c, err := iface.Dial()
 	if err != nil {
 		return err
 	}
-	defer c.close()
+	defer c.Close()
 	all, err := c.Links()
 	if err != nil {
 		return err
 	}
-	outward, err := c.outward(all)
+	outward, err := outward(c, all)
 	if err != nil {
 		return err
 	}
@@ -156,7 +157,7 @@ func keepAdvertisementsOf(name string) error {
 
 // outward are the links with a default route, of either family, and those with hardware
 // for a port.
-func (c *conn) outward(all []*rtnl.Link) (map[int]bool, error) {
+func outward(c *iface.Conn, all []*rtnl.Link) (map[int]bool, error) {
 	found := map[int]bool{}
 	for _, d := range all {
 		if d.Master != 0 && hardware(d) {
@@ -164,7 +165,7 @@ func (c *conn) outward(all []*rtnl.Link) (map[int]bool, error) {
 		}
 	}
 	for _, family := range rtnl.Families {
-		routes, err := c.routes(family, 0)
+		routes, err := c.ListRoutes(family, 0)
 		if err != nil {
 			return nil, err
 		}
@@ -193,11 +194,11 @@ func KeepAdvertisements(name string) error {
 	if on, err := Forwards(true); err != nil || !on {
 		return err
 	}
-	c, err := dial()
+	c, err := iface.Dial()
 	if err != nil {
 		return err
 	}
-	defer c.close()
+	defer c.Close()
 	d, err := c.LinkByName(name)
 	if err != nil || d.Master != 0 || !hardware(d) {
 		return err

@@ -11,6 +11,7 @@ import (
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/internal/proc"
 	"github.com/berth-cni/berth/pkg/internal/rtnl"
+	"github.com/berth-cni/berth/pkg/link/internal/iface"
 	"github.com/berth-cni/berth/pkg/link/netns"
 	"golang.org/x/sys/unix"
 )
@@ -32,7 +33,7 @@ type Found struct {
 
 // finder looks for them.
 type finder struct {
-	host    *conn
+	host    *iface.Conn
 	links   map[int]*rtnl.Link // of the host, by index
 	vlans   map[int]rtnl.PortVLANs
 	own     int // a file descriptor of this host's namespace
@@ -46,11 +47,11 @@ type finder struct {
 // all interfaces of all these namespaces. The error says beside the list which of them it
 // could not look into; those of processes (/proc) are passed over then.
 func Find(paths []string) ([]Found, error) {
-	c, err := dial()
+	c, err := iface.Dial()
 	if err != nil {
 		return nil, err
 	}
-	defer c.close()
+	defer c.Close()
 	own, err := unix.Open(netns.OwnPath, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", netns.OwnPath, err)
@@ -67,7 +68,7 @@ func Find(paths []string) ([]Found, error) {
 	if f.vlans, err = c.PortVLANs(); err != nil {
 		return nil, err
 	}
-	if _, f.way, err = c.wayOut(); err != nil {
+	if _, f.way, err = c.WayOut(); err != nil {
 		return nil, err
 	}
 	var errs []error
@@ -100,7 +101,7 @@ func hashOf(d *rtnl.Link) string {
 // that was looked at, is passed over.
 func (f *finder) look(path string) error {
 	ns, err := netns.Open(path)
-	if notExist(err) || errors.Is(err, netns.ErrNotNetns) {
+	if iface.NotExist(err) || errors.Is(err, netns.ErrNotNetns) {
 		return nil
 	}
 	if err != nil {
@@ -116,14 +117,14 @@ func (f *finder) look(path string) error {
 		return err
 	}
 	f.visited[id] = true
-	c, err := dialNetns(ns)
+	c, err := iface.DialNetns(ns)
 	if errors.Is(err, netns.ErrNotNetns) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	defer c.close()
+	defer c.Close()
 	number, err := f.host.NetnsID(ns.FD())
 	if err != nil {
 		return err
@@ -150,7 +151,7 @@ func (f *finder) look(path string) error {
 
 // take takes an interface of a namespace that this host has the number for, if it is an
 // attachment's.
-func (f *finder) take(ns *netns.Namespace, c *conn, d *rtnl.Link, number int32) error {
+func (f *finder) take(ns *netns.Namespace, c *iface.Conn, d *rtnl.Link, number int32) error {
 	x := Found{IfName: d.Name, Netns: ns.Path(), MAC: d.MAC.String()}
 	host := f.links[d.Parent]
 	switch hash, marked := strings.CutPrefix(d.Alias, "berth "); {
@@ -162,7 +163,7 @@ func (f *finder) take(ns *netns.Namespace, c *conn, d *rtnl.Link, number int32) 
 		return nil
 	}
 	var err error
-	if x.Cookie, err = c.cookie(); err != nil {
+	if x.Cookie, err = c.Cookie(); err != nil {
 		return err
 	}
 	if err := f.addresses(&x, c, d); err != nil {
@@ -180,13 +181,13 @@ func (f *finder) take(ns *netns.Namespace, c *conn, d *rtnl.Link, number int32) 
 
 // addresses reads the addresses and routes of the container's interface. The kernel has no
 // gateways but those of the routes.
-func (f *finder) addresses(x *Found, c *conn, d *rtnl.Link) error {
-	all, err := c.addresses(d.Index)
+func (f *finder) addresses(x *Found, c *iface.Conn, d *rtnl.Link) error {
+	all, err := c.Prefixes(d.Index)
 	if err != nil {
 		return err
 	}
 	for _, family := range rtnl.Families {
-		routes, err := c.routes(family, d.Index)
+		routes, err := c.ListRoutes(family, d.Index)
 		if err != nil {
 			return err
 		}
@@ -284,7 +285,7 @@ func (f *finder) atGateway(x *Found, b *Bridge, bridge *rtnl.Link) {
 			on = d.Index
 		}
 	}
-	have, _ := f.host.addresses(on)
+	have, _ := f.host.Prefixes(on)
 	for i := range x.Addresses {
 		a := &x.Addresses[i]
 		for _, gw := range have {
@@ -306,7 +307,7 @@ func (f *finder) atGateway(x *Found, b *Bridge, bridge *rtnl.Link) {
 }
 
 // onMaster makes the steps of a macvlan.
-func (f *finder) onMaster(x *Found, c *conn, d *rtnl.Link) error {
+func (f *finder) onMaster(x *Found, c *iface.Conn, d *rtnl.Link) error {
 	m := &Macvlan{Mode: modeName(d.Mode), Inside: !d.Away}
 	master := f.links[d.Parent]
 	if m.Inside {
@@ -326,7 +327,7 @@ func (f *finder) onMaster(x *Found, c *conn, d *rtnl.Link) error {
 		x.Steps = []attach.Step{m}
 		return nil
 	}
-	if master.Kind == "vlan" && master.Alias == sharedAlias && f.links[master.Parent] != nil {
+	if master.Kind == "vlan" && master.Alias == iface.SharedAlias && f.links[master.Parent] != nil {
 		s := &Subinterface{Parent: f.links[master.Parent].Name}
 		if id, ok := strings.CutPrefix(master.Name, s.Parent+"."); ok {
 			if _, err := fmt.Sscan(id, &s.VLAN); err == nil {

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/link/internal/iface"
 )
 
 // Gateway is the step that completes what IPAM gave: gateways, default routes and the
@@ -27,7 +28,7 @@ type Gateway struct {
 	DefaultRoute bool `json:"defaultRoute,omitempty"`
 	// NoDefault drops every default route.
 	NoDefault bool `json:"internal,omitempty"`
-	// MAC is that of the interface when nobody asked for one; empty: see [MAC].
+	// MAC is that of the interface when nobody asked for one; empty: see [iface.MAC].
 	MAC string `json:"-"`
 }
 
@@ -80,6 +81,6 @@ func (g *Gateway) setMAC(a *attach.Attachment) {
 		a.MAC = g.MAC
 	}
 	if a.MAC == "" {
-		a.MAC = MAC(a)
+		a.MAC = iface.MAC(a)
 	}
 }

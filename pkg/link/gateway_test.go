@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/link/internal/iface"
 )
 
 // TestGateway: what IPAM gave is completed once, when it is known: with the claim, or
@@ -68,7 +69,7 @@ func TestGateway(t *testing.T) {
 			}
 			want := c.want
 			if delegated { // the MAC is there before the addresses, and stays
-				want = strings.ReplaceAll(want, "02:42:0a:01:00:02", MAC(&attach.Attachment{}))
+				want = strings.ReplaceAll(want, "02:42:0a:01:00:02", iface.MAC(&attach.Attachment{}))
 			}
 			if got := fmt.Sprintf("%v %v %s", gateways, routes, a.MAC); got != want {
 				t.Errorf("%+v, delegated %v: %s, want %s", c.step, delegated, got, want)

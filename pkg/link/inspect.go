@@ -6,6 +6,7 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/internal/rtnl"
+	"github.com/berth-cni/berth/pkg/link/internal/iface"
 	"github.com/berth-cni/berth/pkg/link/netns"
 	"golang.org/x/sys/unix"
 )
@@ -14,12 +15,12 @@ func isLoopback(p netip.Prefix) bool { return p.Addr().IsLoopback() }
 
 // inspect returns an interface, without a sandbox, and its addresses but the
 // link-local ones.
-func (c *conn) inspect(name string) (attach.Interface, []netip.Prefix, error) {
+func inspect(c *iface.Conn, name string) (attach.Interface, []netip.Prefix, error) {
 	d, err := c.LinkByName(name)
 	if err != nil {
 		return attach.Interface{}, nil, err
 	}
-	all, err := c.addresses(d.Index)
+	all, err := c.Prefixes(d.Index)
 	if err != nil {
 		return attach.Interface{}, nil, err
 	}
@@ -35,12 +36,12 @@ func (c *conn) inspect(name string) (attach.Interface, []netip.Prefix, error) {
 // Inspect returns an interface of a namespace, with the namespace's path for its
 // sandbox, and its addresses but the link-local ones. ENODEV when there is none.
 func Inspect(ns *netns.Namespace, name string) (attach.Interface, []attach.Address, error) {
-	c, err := dialNetns(ns)
+	c, err := iface.DialNetns(ns)
 	if err != nil {
 		return attach.Interface{}, nil, err
 	}
-	defer c.close()
-	i, prefixes, err := c.inspect(name)
+	defer c.Close()
+	i, prefixes, err := inspect(c, name)
 	i.Sandbox = ns.Path()
 	var addrs []attach.Address
 	for _, p := range prefixes {
@@ -53,24 +54,24 @@ func Inspect(ns *netns.Namespace, name string) (attach.Interface, []attach.Addre
 // link-local ones, and its default routes; lo and its addresses on a host without a
 // default route. It reads the host's routes.
 func Uplink() (attach.Interface, []attach.Address, []attach.Route, error) {
-	c, err := dial()
+	c, err := iface.Dial()
 	if err != nil {
 		return attach.Interface{}, nil, nil, err
 	}
-	defer c.close()
+	defer c.Close()
 	name := loopback
-	d, err := c.defaultDevice()
+	d, err := c.DefaultDevice()
 	if err != nil {
 		return attach.Interface{}, nil, nil, fmt.Errorf("find the default route: %w", err)
 	}
 	if d != nil {
 		name = d.Name
 	}
-	i, prefixes, err := c.inspect(name)
+	i, prefixes, err := inspect(c, name)
 	if err != nil {
 		return i, nil, nil, err
 	}
-	routes, err := c.defaultRoutes(i.Index)
+	routes, err := defaultRoutes(c, i.Index)
 	if err != nil {
 		return i, nil, nil, err
 	}
@@ -84,14 +85,14 @@ func Uplink() (attach.Interface, []attach.Address, []attach.Route, error) {
 // DefaultDevices returns the names of the devices of the default routes, of IPv4 and of
 // IPv6; empty without one.
 func DefaultDevices() (v4, v6 string, err error) {
-	c, err := dial()
+	c, err := iface.Dial()
 	if err != nil {
 		return "", "", err
 	}
-	defer c.close()
+	defer c.Close()
 	var names [2]string
 	for i, f := range rtnl.Families {
-		d, err := c.defaultOf(f)
+		d, err := c.DefaultOf(f)
 		if err != nil {
 			return "", "", fmt.Errorf("find the default route: %w", err)
 		}
@@ -103,10 +104,10 @@ func DefaultDevices() (v4, v6 string, err error) {
 }
 
 // defaultRoutes are those of the main table through a gateway on one link.
-func (c *conn) defaultRoutes(index int) ([]attach.Route, error) {
+func defaultRoutes(c *iface.Conn, index int) ([]attach.Route, error) {
 	var found []attach.Route
 	for _, f := range rtnl.Families {
-		all, err := c.routes(f, 0)
+		all, err := c.ListRoutes(f, 0)
 		if err != nil {
 			return nil, err
 		}

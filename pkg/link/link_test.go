@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/link/internal/iface"
 	"github.com/berth-cni/berth/pkg/nstest"
 	"github.com/berth-cni/berth/pkg/steptest"
 	"golang.org/x/sys/unix"
@@ -30,7 +31,7 @@ func attachment(t *testing.T, container string, n int) *attach.Attachment {
 	for _, addr := range a.Addresses {
 		a.Routes = append(a.Routes, DefaultRoute(addr.Gateway))
 	}
-	a.MAC = MAC(a)
+	a.MAC = iface.MAC(a)
 	return a
 }
 
@@ -240,12 +241,12 @@ func TestVethRollsBack(t *testing.T) {
 
 func TestMAC(t *testing.T) {
 	a := &attach.Attachment{Addresses: []attach.Address{{Prefix: netip.MustParsePrefix("10.88.1.2/16")}}}
-	if got := MAC(a); got != "02:42:0a:58:01:02" {
+	if got := iface.MAC(a); got != "02:42:0a:58:01:02" {
 		t.Errorf("MAC of 10.88.1.2 is %s", got)
 	}
 	a.Addresses = []attach.Address{{Prefix: netip.MustParsePrefix("fd00::2/64")}}
-	v6 := MAC(a)
-	if a.Addresses = nil; MAC(a) == v6 || !strings.HasPrefix(v6, "02:42:") {
-		t.Errorf("MAC of fd00::2 is %s, without an address %s", v6, MAC(a))
+	v6 := iface.MAC(a)
+	if a.Addresses = nil; iface.MAC(a) == v6 || !strings.HasPrefix(v6, "02:42:") {
+		t.Errorf("MAC of fd00::2 is %s, without an address %s", v6, iface.MAC(a))
 	}
 }

@@ -1,6 +1,10 @@
 package link
 
-import "net"
+import (
+	"net"
+
+	"github.com/berth-cni/berth/pkg/link/internal/iface"
+)
 
 // Link is an interface as the kernel tells of it (rtnetlink(7), RTM_GETLINK).
 type Link struct {
@@ -19,17 +23,17 @@ type Link struct {
 
 // Shared tells whether Berth made the interface, for several attachments: a bridge that
 // was there before the network is somebody else's.
-func (l Link) Shared() bool { return l.Alias == sharedAlias }
+func (l Link) Shared() bool { return l.Alias == iface.SharedAlias }
 
 // List returns all interfaces of the calling thread's namespace, in the order of
 // their indexes, by one question. The cost grows with their number: it is not for
 // the ADD path.
 func List() ([]Link, error) {
-	c, err := dial()
+	c, err := iface.Dial()
 	if err != nil {
 		return nil, err
 	}
-	defer c.close()
+	defer c.Close()
 	devices, err := c.Links()
 	if err != nil {
 		return nil, err

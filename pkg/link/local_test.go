@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/link/internal/iface"
 	"github.com/berth-cni/berth/pkg/nstest"
 )
 
@@ -20,7 +21,7 @@ func TestReachedAtOnce(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		c, err := dialIn(a.Netns)
+		c, err := iface.DialIn(a.Netns)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -29,6 +30,6 @@ func TestReachedAtOnce(t *testing.T) {
 				t.Errorf("container %d: %s is not its own yet (%v)", i, addr.Prefix.Addr(), err)
 			}
 		}
-		c.close()
+		c.Close()
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/internal/proc"
 	"github.com/berth-cni/berth/pkg/internal/rtnl"
+	"github.com/berth-cni/berth/pkg/link/internal/iface"
 )
 
 // Localnet is the step that has the host reach published ports by 127.0.0.1 through
@@ -35,11 +36,11 @@ func (l *Localnet) Add(_ context.Context, a *attach.Adding) error {
 	if on, err := proc.Read(s.path); err != nil || on == s.value || on == "" {
 		return err
 	}
-	c, err := dial()
+	c, err := iface.Dial()
 	if err != nil {
 		return err
 	}
-	defer c.close()
+	defer c.Close()
 	d, err := c.LinkByName(l.Interface)
 	if err != nil {
 		return err
@@ -74,11 +75,11 @@ func (l *Localnet) needed(a *attach.Attachment) bool {
 
 // IsBridge reports whether an interface of the host is a bridge.
 func IsBridge(name string) bool {
-	c, err := dial()
+	c, err := iface.Dial()
 	if err != nil {
 		return false
 	}
-	defer c.close()
+	defer c.Close()
 	d, err := c.LinkByName(name)
 	return err == nil && d.Kind == "bridge"
 }

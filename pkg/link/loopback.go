@@ -7,6 +7,7 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/internal/rtnl"
+	"github.com/berth-cni/berth/pkg/link/internal/iface"
 	"github.com/berth-cni/berth/pkg/link/netns"
 	"golang.org/x/sys/unix"
 )
@@ -37,15 +38,15 @@ func (*Loopback) Add(_ context.Context, a *attach.Adding) error {
 	if err != nil {
 		return err
 	}
-	c, err := dialNetns(ns)
+	c, err := iface.DialNetns(ns)
 	if err != nil {
 		return err
 	}
-	defer c.close()
-	if err := c.loopbackUp(own); err != nil {
+	defer c.Close()
+	if err := loopbackUp(c, own); err != nil {
 		return err
 	}
-	i, prefixes, err := c.inspect(loopback)
+	i, prefixes, err := inspect(c, loopback)
 	if err != nil {
 		return err
 	}
@@ -64,11 +65,11 @@ func (*Loopback) Del(context.Context, *attach.Attachment) error { return nil }
 
 // Check tells whether lo is up and has a loopback address.
 func (*Loopback) Check(_ context.Context, a *attach.Attachment) error {
-	c, err := dialIn(a.Netns)
+	c, err := iface.DialIn(a.Netns)
 	if err != nil {
 		return err
 	}
-	defer c.close()
+	defer c.Close()
 	d, err := c.LinkByName(loopback)
 	if err != nil {
 		return err
@@ -76,7 +77,7 @@ func (*Loopback) Check(_ context.Context, a *attach.Attachment) error {
 	if d.Flags&unix.IFF_UP == 0 {
 		return fmt.Errorf("interface %s in the container is down", loopback)
 	}
-	have, err := c.addresses(d.Index)
+	have, err := c.Prefixes(d.Index)
 	if err != nil {
 		return err
 	}
@@ -87,7 +88,7 @@ func (*Loopback) Check(_ context.Context, a *attach.Attachment) error {
 }
 
 // loopbackUp sets lo up where it is down. The host's is not ours to set.
-func (c *conn) loopbackUp(host bool) error {
+func loopbackUp(c *iface.Conn, host bool) error {
 	d, err := c.LinkByName(loopback)
 	if err != nil || d.Flags&unix.IFF_UP != 0 {
 		return err

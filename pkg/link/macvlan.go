@@ -11,6 +11,7 @@ import (
 	"github.com/berth-cni/berth/pkg/internal/netlink"
 	"github.com/berth-cni/berth/pkg/internal/proc"
 	"github.com/berth-cni/berth/pkg/internal/rtnl"
+	"github.com/berth-cni/berth/pkg/link/internal/iface"
 	"github.com/berth-cni/berth/pkg/link/netns"
 	"golang.org/x/sys/unix"
 )
@@ -22,7 +23,7 @@ var ErrMaster = errors.New("cannot be the master of this macvlan")
 // interface, with a MAC and addresses of its own on the network that the master is
 // on.
 type Macvlan struct {
-	expectable
+	iface.Expectable
 
 	Master string `json:"master"`
 	// Mode says who the child can talk to: bridge, the master's other children, too;
@@ -71,11 +72,11 @@ func (m *Macvlan) Add(_ context.Context, a *attach.Adding) error {
 		return err
 	}
 	defer ns.Close()
-	c, err := dialNetns(ns)
+	c, err := iface.DialNetns(ns)
 	if err != nil {
 		return err
 	}
-	defer c.close()
+	defer c.Close()
 	master, err := m.create(ns, c, a.Attachment)
 	if err != nil {
 		return fmt.Errorf("add macvlan on %s: %w", m.Master, err)
@@ -86,7 +87,7 @@ func (m *Macvlan) Add(_ context.Context, a *attach.Adding) error {
 	}
 	if err := m.configure(ns, c, d, master, a); err != nil {
 		err = fmt.Errorf("macvlan on %s: %w", m.Master, err)
-		if undo := c.deleteIndex(d.Index); undo != nil {
+		if undo := c.DeleteIndex(d.Index); undo != nil {
 			return errors.Join(err, undo, attach.ErrLeft)
 		}
 		return err
@@ -107,18 +108,18 @@ func macvlanName(a *attach.Attachment) string { return "macv" + a.Hash() }
 func mark(a *attach.Attachment) string { return "berth " + a.Hash() }
 
 // outside is a socket where the master is; inside is the container's. done ends its use.
-func (m *Macvlan) outside(inside *conn) (c *conn, done func(), err error) {
+func (m *Macvlan) outside(inside *iface.Conn) (c *iface.Conn, done func(), err error) {
 	if m.Inside {
 		return inside, func() {}, nil
 	}
-	if c, err = dial(); err != nil {
+	if c, err = iface.Dial(); err != nil {
 		return nil, nil, err
 	}
-	return c, c.close, nil
+	return c, func() { c.Close() }, nil
 }
 
 // create makes the interface with one request, under its first name.
-func (m *Macvlan) create(ns *netns.Namespace, c *conn, a *attach.Attachment) (master *rtnl.Link, err error) {
+func (m *Macvlan) create(ns *netns.Namespace, c *iface.Conn, a *attach.Attachment) (master *rtnl.Link, err error) {
 	c, done, err := m.outside(c)
 	if err != nil {
 		return nil, err
@@ -148,15 +149,15 @@ func (m *Macvlan) create(ns *netns.Namespace, c *conn, a *attach.Attachment) (ma
 // explain says what the kernel means by its bare numbers.
 func (m *Macvlan) explain(err error, master *rtnl.Link) error {
 	switch {
-	case isErrno(err, unix.EBUSY):
+	case iface.IsErrno(err, unix.EBUSY):
 		return fmt.Errorf("%s %w: it is a port of a bridge or a bond, or has children of another kind: %w", master.Name, ErrMaster, err)
-	case isErrno(err, unix.EINVAL) && m.MTU > master.MTU:
+	case iface.IsErrno(err, unix.EINVAL) && m.MTU > master.MTU:
 		return fmt.Errorf("MTU %d is larger than the master's, %d: %w", m.MTU, master.MTU, err)
-	case isErrno(err, unix.EINVAL) && m.Mode == "passthru":
+	case iface.IsErrno(err, unix.EINVAL) && m.Mode == "passthru":
 		return fmt.Errorf("%s %w: passthru wants an Ethernet interface without other children: %w", master.Name, ErrMaster, err)
-	case isErrno(err, unix.EINVAL):
+	case iface.IsErrno(err, unix.EINVAL):
 		return fmt.Errorf("%s %w: it is not an Ethernet interface, or has a child in mode passthru: %w", master.Name, ErrMaster, err)
-	case isErrno(err, unix.EEXIST):
+	case iface.IsErrno(err, unix.EEXIST):
 		return fmt.Errorf("left over from an attachment that is not on record; a DEL removes it: %w", err)
 	}
 	return err
@@ -167,71 +168,58 @@ func (m *Macvlan) explain(err error, master *rtnl.Link) error {
 // (RFC 5227 section 3, RFC 4861 section 7.2.6); and in passthru mode, where the
 // child begins with the master's MAC, that the master changes to the child's. The
 // kernel gives the master's own back when the child goes.
-func (m *Macvlan) configure(ns *netns.Namespace, c *conn, d, master *rtnl.Link, a *attach.Adding) error {
+func (m *Macvlan) configure(ns *netns.Namespace, c *iface.Conn, d, master *rtnl.Link, a *attach.Adding) error {
 	err := c.Send(rtnl.SetLink(d.Index, 0).Text(unix.IFLA_IFNAME, a.IfName).Bytes(unix.IFLA_IFALIAS, []byte(mark(a.Attachment))))
-	if isErrno(err, unix.EEXIST) {
+	if iface.IsErrno(err, unix.EEXIST) {
 		return fmt.Errorf("the container has an interface %s already: %w", a.IfName, err)
 	}
 	if err != nil {
 		return fmt.Errorf("name it %s: %w", a.IfName, err)
 	}
 	if a.Addressless() {
-		if err := ns.Do(func() error { return m.inside().prepare(a) }); err != nil {
+		if err := ns.Do(func() error { return m.inside().Prepare(a) }); err != nil {
 			return err
 		}
-		return c.setMAC(d.Index, a.MAC)
+		return c.SetMAC(d.Index, a.MAC)
 	}
 	return m.bringUp(ns, c, d, master, a, false)
 }
 
-func (m *Macvlan) inside() inside { return inside{dad: m.DAD, acceptRA: m.AcceptRA} }
+func (m *Macvlan) inside() iface.Inside { return iface.Inside{DAD: m.DAD, AcceptRA: m.AcceptRA} }
 
 // bringUp is the part of configure that needs the addresses. late says that a delegated
 // IPAM has had the interface, and may have set it up.
-func (m *Macvlan) bringUp(ns *netns.Namespace, c *conn, d, master *rtnl.Link, a *attach.Adding, late bool) error {
+func (m *Macvlan) bringUp(ns *netns.Namespace, c *iface.Conn, d, master *rtnl.Link, a *attach.Adding, late bool) error {
 	o := m.inside()
-	o.late = late
-	v6 := hasIPv6(a.Attachment)
-	if v6 || !o.acceptRA {
+	o.Late = late
+	v6 := iface.HasIPv6(a.Attachment)
+	if v6 || !o.AcceptRA {
 		err := ns.Do(func() error {
 			var err error
 			if v6 {
 				_, err = proc.Protect(proc.Net("ipv6", "conf", a.IfName, "ndisc_notify"), "1")
 			}
-			return errors.Join(err, o.prepare(a))
+			return errors.Join(err, o.Prepare(a))
 		})
 		if err != nil {
 			return err
 		}
 	}
-	if err := c.configure(a.Attachment, o); err != nil {
+	if err := c.Configure(a.Attachment, o); err != nil {
 		return err
 	}
 	// Before 6.9 the operational state follows the carrier up to a second later.
 	if v6 && master.Oper == rtnl.OperUp && master.Flags&unix.IFF_LOWER_UP != 0 {
-		if err := c.awaitUp(a.IfName); err != nil {
+		if err := c.AwaitUp(a.IfName); err != nil {
 			return err
 		}
-		if !o.dad {
-			if err := c.awaitLocals(a.Attachment); err != nil {
+		if !o.DAD {
+			if err := c.AwaitLocals(a.Attachment); err != nil {
 				return err
 			}
 		}
 	}
-	return c.setMAC(d.Index, a.MAC)
-}
-
-// setMAC gives a link its MAC. One that it has already has the kernel tell the
-// neighbours the link's addresses, where arp_notify and ndisc_notify say so.
-func (c *conn) setMAC(index int, mac string) error {
-	hw, err := net.ParseMAC(mac)
-	if err != nil {
-		return err
-	}
-	if err := c.Send(rtnl.SetLink(index, 0).Bytes(unix.IFLA_ADDRESS, hw)); err != nil {
-		return fmt.Errorf("set MAC %s: %w", mac, err)
-	}
-	return nil
+	return c.SetMAC(d.Index, a.MAC)
 }
 
 // Del deletes the interface if the namespace is there and is the one of ADD; else
@@ -255,43 +243,35 @@ func (m *Macvlan) Del(_ context.Context, a *attach.Attachment) error {
 	if err != nil || a.Cookie != 0 && cookie != a.Cookie {
 		return err
 	}
-	c, err := dialNetns(ns)
+	c, err := iface.DialNetns(ns)
 	if err != nil {
 		return err
 	}
-	defer c.close()
-	return c.deleteMacvlan(a)
+	defer c.Close()
+	return deleteMacvlan(c, a)
 }
 
 // deleteMacvlan deletes the attachment's interface, whichever name it has got to;
 // nil when there is none. One of the same name that is another's stays.
-func (c *conn) deleteMacvlan(a *attach.Attachment) error {
+func deleteMacvlan(c *iface.Conn, a *attach.Attachment) error {
 	d, err := c.LinkByName(a.IfName)
 	if err == nil && d.Kind == "macvlan" && d.Alias == mark(a) {
-		return c.deleteIndex(d.Index)
+		return c.DeleteIndex(d.Index)
 	}
-	if err != nil && !notExist(err) {
+	if err != nil && !iface.NotExist(err) {
 		return err
 	}
-	return c.deleteLink(macvlanName(a))
-}
-
-// deleteIndex deletes a link by its index: by its name it could be another's by now.
-func (c *conn) deleteIndex(index int) error {
-	if err := c.Send(rtnl.DeleteLink(index)); err != nil && !isErrno(err, unix.ENODEV) {
-		return fmt.Errorf("delete interface %d: %w", index, err)
-	}
-	return nil
+	return c.DeleteLink(macvlanName(a))
 }
 
 // Check tells whether the interface is up, on its master and in its mode, with its
 // MAC, addresses and routes, or as is expected.
 func (m *Macvlan) Check(_ context.Context, a *attach.Attachment) error {
-	c, err := dialIn(a.Netns)
+	c, err := iface.DialIn(a.Netns)
 	if err != nil {
 		return err
 	}
-	defer c.close()
+	defer c.Close()
 	d, err := m.find(c, a)
 	if err != nil {
 		return fmt.Errorf("in the container: %w", err)
@@ -311,17 +291,17 @@ func (m *Macvlan) Check(_ context.Context, a *attach.Attachment) error {
 		return fmt.Errorf("interface %s in the container is not on %s", a.IfName, m.Master)
 	case d.Mode != MacvlanMode(m.Mode):
 		return fmt.Errorf("interface %s in the container is not in mode %s", a.IfName, m.Mode)
-	case m.expected == nil && d.MAC.String() != a.MAC:
+	case m.AsRecorded() && d.MAC.String() != a.MAC:
 		return fmt.Errorf("interface %s in the container has the MAC %s, not %s", a.IfName, d.MAC, a.MAC)
 	}
-	return m.checkInside(c, d, a, true)
+	return m.CheckInside(c, d, a, true)
 }
 
 // find returns the interface; by its mark, whatever the container calls it, where no more
 // than its being there is expected.
-func (m *Macvlan) find(c *conn, a *attach.Attachment) (*rtnl.Link, error) {
+func (m *Macvlan) find(c *iface.Conn, a *attach.Attachment) (*rtnl.Link, error) {
 	d, err := c.LinkByName(a.IfName)
-	if err == nil && d.Alias == mark(a) || m.expected == nil || !m.expected.none() {
+	if err == nil && d.Alias == mark(a) || !m.OnlyThere() {
 		return d, err
 	}
 	all, listed := c.Links()
@@ -331,4 +311,35 @@ func (m *Macvlan) find(c *conn, a *attach.Attachment) (*rtnl.Link, error) {
 		}
 	}
 	return d, errors.Join(err, listed)
+}
+
+// address configures the interface.
+func (m *Macvlan) address(_ context.Context, a *attach.Adding) error {
+	ns, err := netns.Open(a.Netns)
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	c, err := iface.DialNetns(ns)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	d, err := c.LinkByName(a.IfName)
+	if err != nil {
+		return fmt.Errorf("in the container: %w", err)
+	}
+	outside, done, err := m.outside(c)
+	if err != nil {
+		return err
+	}
+	defer done()
+	master, err := outside.LinkByName(m.Master)
+	if err == nil {
+		err = m.bringUp(ns, c, d, master, a, true)
+	}
+	if err != nil {
+		return fmt.Errorf("macvlan on %s: %w", m.Master, err)
+	}
+	return nil
 }

@@ -45,10 +45,10 @@ func lan(t *testing.T) string {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := c.awaitUp("up0"); err != nil {
+		if err := c.AwaitUp("up0"); err != nil {
 			t.Fatal(err)
 		}
-		c.close()
+		c.Close()
 	}
 	return other
 }

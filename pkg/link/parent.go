@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/berth-cni/berth/pkg/internal/rtnl"
+	"github.com/berth-cni/berth/pkg/link/internal/iface"
 	"github.com/berth-cni/berth/pkg/link/netns"
 )
 
@@ -23,13 +24,13 @@ func FindParent(netns, name string) (*Parent, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer c.close()
+	defer c.Close()
 	var d *rtnl.Link
 	if name == "" {
-		if d, err = c.defaultDevice(); err != nil {
+		if d, err = c.DefaultDevice(); err != nil {
 			return nil, fmt.Errorf("find the default route's device: %w", err)
 		}
-	} else if d, err = c.LinkByName(name); notExist(err) {
+	} else if d, err = c.LinkByName(name); iface.NotExist(err) {
 		return nil, nil
 	}
 	if err != nil || d == nil {
@@ -39,14 +40,14 @@ func FindParent(netns, name string) (*Parent, error) {
 }
 
 // dialAt opens a socket in the namespace of a path; in the host's when it is empty.
-func dialAt(path string) (*conn, error) {
+func dialAt(path string) (*iface.Conn, error) {
 	if path == "" {
-		return dial()
+		return iface.Dial()
 	}
 	ns, err := netns.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer ns.Close()
-	return dialNetns(ns)
+	return iface.DialNetns(ns)
 }

@@ -10,12 +10,13 @@ import (
 	"github.com/berth-cni/berth/pkg/internal/netlink"
 	"github.com/berth-cni/berth/pkg/internal/proc"
 	"github.com/berth-cni/berth/pkg/internal/rtnl"
+	"github.com/berth-cni/berth/pkg/link/internal/iface"
 	"golang.org/x/sys/unix"
 )
 
 // configurePort sets what the host's end is as a port of the bridge. Most
 // networks need nothing here.
-func (v *Veth) configurePort(c *conn, a *attach.Attachment) error {
+func (v *Veth) configurePort(c *iface.Conn, a *attach.Attachment) error {
 	options := v.portOptions(a)
 	vlans := v.VLAN != 0 || len(v.Trunk) > 0
 	if len(options) == 0 && !vlans {
@@ -31,18 +32,18 @@ func (v *Veth) configurePort(c *conn, a *attach.Attachment) error {
 		}
 	}
 	if vlans {
-		if err := c.setVLANs(v.Bridge, port, v.VLAN, v.Trunk, v.KeepDefaults); err != nil {
+		if err := setVLANs(c, v.Bridge, port, v.VLAN, v.Trunk, v.KeepDefaults); err != nil {
 			return err
 		}
 	}
 	if !v.MACSpoofCheck {
 		return nil
 	}
-	if err := c.locked(a.HostIfName()); err != nil {
+	if err := locked(c, a.HostIfName()); err != nil {
 		return err
 	}
 	for _, vlan := range append([]int{v.VLAN}, v.Trunk...) { // a locked port learns in no VLAN
-		if err := c.pinMAC(port, a.MAC, vlan); err != nil {
+		if err := pinMAC(c, port, a.MAC, vlan); err != nil {
 			return err
 		}
 	}
@@ -50,7 +51,7 @@ func (v *Veth) configurePort(c *conn, a *attach.Attachment) error {
 }
 
 // reconfigurePort is configurePort's options again, by addresses that were not known.
-func (v *Veth) reconfigurePort(c *conn, a *attach.Attachment) error {
+func (v *Veth) reconfigurePort(c *iface.Conn, a *attach.Attachment) error {
 	unknown := *a
 	unknown.Addresses = nil
 	before, now := v.portOptions(&unknown), v.portOptions(a)
@@ -129,7 +130,7 @@ func setPort(index int, on []uint16, off ...uint16) *netlink.Request {
 var ErrNoLock = errors.New("macspoofchk: this kernel has no locked ports of bridges (5.18); ipspoofchk holds MACs, too, by nftables")
 
 // locked looks whether a port is.
-func (c *conn) locked(name string) error {
+func locked(c *iface.Conn, name string) error {
 	d, err := c.LinkByName(name)
 	if err == nil && !d.Port.Locked {
 		err = ErrNoLock
@@ -139,7 +140,7 @@ func (c *conn) locked(name string) error {
 
 // pinMAC tells the bridge that the MAC is at the port: what a locked port lets
 // through.
-func (c *conn) pinMAC(port int, mac string, vlan int) error {
+func pinMAC(c *iface.Conn, port int, mac string, vlan int) error {
 	hw, err := net.ParseMAC(mac)
 	if err != nil {
 		return err

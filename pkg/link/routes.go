@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/berth-cni/berth/pkg/internal/rtnl"
+	"github.com/berth-cni/berth/pkg/link/internal/iface"
 	"golang.org/x/sys/unix"
 )
 
@@ -23,15 +24,15 @@ const protocolBerth = 98
 // one of the devices in except, and what no network can be (loopback, link-local,
 // multicast) are left out. It lists the routes, so it is not for the ADD path.
 func HostRoutes(except ...string) ([]HostRoute, error) {
-	c, err := dial()
+	c, err := iface.Dial()
 	if err != nil {
 		return nil, err
 	}
-	defer c.close()
+	defer c.Close()
 	var all []HostRoute
 	names := map[int]string{0: ""}
 	for _, f := range rtnl.Families {
-		routes, err := c.routes(f, 0)
+		routes, err := c.ListRoutes(f, 0)
 		if err != nil {
 			return nil, err
 		}
@@ -42,7 +43,7 @@ func HostRoutes(except ...string) ([]HostRoute, error) {
 			name, known := names[r.Index]
 			if !known {
 				d, err := c.LinkByIndex(r.Index)
-				if isErrno(err, unix.ENODEV) {
+				if iface.IsErrno(err, unix.ENODEV) {
 					continue // gone since, and its routes with it
 				}
 				if err != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/berth-cni/berth/pkg/internal/netlink"
 	"github.com/berth-cni/berth/pkg/internal/proc"
 	"github.com/berth-cni/berth/pkg/internal/rtnl"
+	"github.com/berth-cni/berth/pkg/link/internal/iface"
 	"github.com/berth-cni/berth/pkg/link/netns"
 	"golang.org/x/sys/unix"
 )
@@ -61,7 +62,7 @@ func (s *HostShim) Add(ctx context.Context, a *attach.Adding) error {
 	return nil
 }
 
-func (s *HostShim) add(c *conn, a *attach.Adding) error {
+func (s *HostShim) add(c *iface.Conn, a *attach.Adding) error {
 	master, err := c.LinkByName(s.Master)
 	if err != nil {
 		return err
@@ -70,22 +71,22 @@ func (s *HostShim) add(c *conn, a *attach.Adding) error {
 	if err != nil {
 		return err
 	}
-	sources, err := c.addresses(master.Index)
+	sources, err := c.Prefixes(master.Index)
 	if err != nil {
 		return err
 	}
 	for _, dst := range hosts(a.Attachment) {
-		r := routeOf(shim.Index, attach.Route{Dst: dst})
+		r := iface.RouteOf(shim.Index, attach.Route{Dst: dst})
 		r.Source = source(sources, dst.Addr())
 		err := c.Send(r.Add())
-		if isErrno(err, unix.EEXIST) {
+		if iface.IsErrno(err, unix.EEXIST) {
 			err = s.mine(c, shim, dst, err)
 		}
 		if err != nil {
 			return fmt.Errorf("add route to %s: %w", dst, err)
 		}
 	}
-	if !hasIPv6(a.Attachment) {
+	if !iface.HasIPv6(a.Attachment) {
 		return nil
 	}
 	var outdated, now []attach.Route
@@ -114,28 +115,28 @@ func moveRoutes(a *attach.Attachment, outdated, now []attach.Route) {
 	if len(outdated) == 0 {
 		return
 	}
-	c, err := dialIn(a.Netns)
+	c, err := iface.DialIn(a.Netns)
 	if err != nil {
 		return
 	}
-	defer c.close()
+	defer c.Close()
 	index, err := c.Index(a.IfName)
 	if err != nil {
 		return
 	}
 	for i := range outdated {
-		if c.Send(routeOf(index, outdated[i]).Delete()) == nil {
-			_ = c.Send(newRoute(index, now[i]))
+		if c.Send(iface.RouteOf(index, outdated[i]).Delete()) == nil {
+			_ = c.Send(iface.NewRoute(index, now[i]))
 		}
 	}
 }
 
 // ensure returns the shim, up. That it is up says that the rest is done.
-func (s *HostShim) ensure(c *conn, master *rtnl.Link) (*rtnl.Link, error) {
+func (s *HostShim) ensure(c *iface.Conn, master *rtnl.Link) (*rtnl.Link, error) {
 	d, err := c.LinkByName(s.name())
-	if isErrno(err, unix.ENODEV) {
+	if iface.IsErrno(err, unix.ENODEV) {
 		// Of the master's MAC, since that is what tells two hosts of one network apart.
-		mac := hashMAC("shim", master.MAC.String())
+		mac := iface.HashMAC("shim", master.MAC.String())
 		req := rtnl.NewLink(s.name(), "macvlan", 0, func(data *netlink.Request) { data.Uint32(unix.IFLA_MACVLAN_MODE, macvlanBridge) })
 		err = c.Send(req.Uint32(unix.IFLA_LINK, uint32(master.Index)).Bytes(unix.IFLA_ADDRESS, mac))
 		if err != nil {
@@ -159,7 +160,7 @@ func (s *HostShim) ensure(c *conn, master *rtnl.Link) (*rtnl.Link, error) {
 // master's network has many who send to all, and the master hears them, too. With
 // rp_filter what comes from where the host has another way to is dropped, ARP requests
 // included.
-func (s *HostShim) setUp(c *conn, d *rtnl.Link) error {
+func (s *HostShim) setUp(c *iface.Conn, d *rtnl.Link) error {
 	for _, setting := range []string{"accept_ra", "autoconf", "accept_dad"} {
 		if _, err := proc.Protect(proc.Net("ipv6", "conf", d.Name, setting), "0"); err != nil {
 			return err
@@ -168,17 +169,17 @@ func (s *HostShim) setUp(c *conn, d *rtnl.Link) error {
 	if _, err := proc.Set(proc.Net("ipv6", "conf", d.Name, "disable_ipv6"), "0"); err != nil {
 		return err
 	}
-	var b batch
-	b.add("accept only what is routed back", rtnl.SetInet(d.Index, rtnl.RPFilter, 1))
-	b.try(rtnl.NoLinkLocal(d.Index)) // these two fail where there is no IPv6
-	b.try(newAddress(d.Index, netip.PrefixFrom(linkLocal(d.MAC), 64), false))
-	b.add("set up "+d.Name, rtnl.SetLink(d.Index, unix.IFF_UP))
-	return b.run(c)
+	var b iface.Batch
+	b.Add("accept only what is routed back", rtnl.SetInet(d.Index, rtnl.RPFilter, 1))
+	b.Try(rtnl.NoLinkLocal(d.Index)) // these two fail where there is no IPv6
+	b.Try(iface.NewAddress(d.Index, netip.PrefixFrom(linkLocal(d.MAC), 64), false))
+	b.Add("set up "+d.Name, rtnl.SetLink(d.Index, unix.IFF_UP))
+	return b.Run(c)
 }
 
 // mine tells whether a route that is there already is one of the shim's, left over
 // from an ADD that was killed; else it returns why it is refused.
-func (s *HostShim) mine(c *conn, shim *rtnl.Link, dst netip.Prefix, refused error) error {
+func (s *HostShim) mine(c *iface.Conn, shim *rtnl.Link, dst netip.Prefix, refused error) error {
 	all, err := s.routes(c, shim)
 	if err != nil || slices.Contains(all, dst) {
 		return err
@@ -187,10 +188,10 @@ func (s *HostShim) mine(c *conn, shim *rtnl.Link, dst netip.Prefix, refused erro
 }
 
 // routes are the destinations that the host reaches through the shim.
-func (s *HostShim) routes(c *conn, shim *rtnl.Link) ([]netip.Prefix, error) {
+func (s *HostShim) routes(c *iface.Conn, shim *rtnl.Link) ([]netip.Prefix, error) {
 	var all []netip.Prefix
 	for _, f := range rtnl.Families {
-		routes, err := c.routes(f, shim.Index)
+		routes, err := c.ListRoutes(f, shim.Index)
 		if err != nil {
 			return nil, err
 		}
@@ -213,16 +214,16 @@ func (s *HostShim) Del(_ context.Context, a *attach.Attachment) error {
 	return s.remove(c, a)
 }
 
-func (s *HostShim) remove(c *conn, a *attach.Attachment) error {
+func (s *HostShim) remove(c *iface.Conn, a *attach.Attachment) error {
 	shim, err := c.LinkByName(s.name())
-	if notExist(err) {
+	if iface.NotExist(err) {
 		return nil
 	}
 	if err != nil || shim.Kind != "macvlan" {
 		return err
 	}
 	for _, dst := range hosts(a) {
-		if err := c.Send(routeOf(shim.Index, attach.Route{Dst: dst}).Delete()); err != nil && !isErrno(err, unix.ESRCH) {
+		if err := c.Send(iface.RouteOf(shim.Index, attach.Route{Dst: dst}).Delete()); err != nil && !iface.IsErrno(err, unix.ESRCH) {
 			return fmt.Errorf("delete route to %s: %w", dst, err)
 		}
 	}
@@ -230,16 +231,16 @@ func (s *HostShim) remove(c *conn, a *attach.Attachment) error {
 	if err != nil || len(users) > 0 {
 		return err
 	}
-	return c.deleteLink(s.name())
+	return c.DeleteLink(s.name())
 }
 
 // Check tells whether the shim is up, on its master, with the container's routes.
 func (s *HostShim) Check(_ context.Context, a *attach.Attachment) error {
-	c, err := dial()
+	c, err := iface.Dial()
 	if err != nil {
 		return err
 	}
-	defer c.close()
+	defer c.Close()
 	shim, err := c.LinkByName(s.name())
 	if err != nil {
 		return err
@@ -300,16 +301,16 @@ func linkLocal(mac net.HardwareAddr) netip.Addr {
 
 // dialLocked opens a socket for a change of what attachments share, alone on this host
 // until done, which closes the socket, too.
-func dialLocked() (c *conn, done func(), err error) {
-	if c, err = dial(); err != nil {
+func dialLocked() (c *iface.Conn, done func(), err error) {
+	if c, err = iface.Dial(); err != nil {
 		return nil, nil, err
 	}
 	unlock, err := lockHost()
 	if err != nil {
-		c.close()
+		c.Close()
 		return nil, nil, err
 	}
-	return c, func() { unlock(); c.close() }, nil
+	return c, func() { unlock(); c.Close() }, nil
 }
 
 // lockHost keeps others from making or removing what attachments of this host
@@ -331,3 +332,6 @@ func lockHost() (unlock func(), err error) {
 	}
 	return func() { unix.Close(fd) }, nil
 }
+
+// address adds what [HostShim.Add] leaves out while the addresses are not known.
+func (s *HostShim) address(ctx context.Context, a *attach.Adding) error { return s.Add(ctx, a) }

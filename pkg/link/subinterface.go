@@ -10,6 +10,7 @@ import (
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/internal/netlink"
 	"github.com/berth-cni/berth/pkg/internal/rtnl"
+	"github.com/berth-cni/berth/pkg/link/internal/iface"
 	"golang.org/x/sys/unix"
 )
 
@@ -23,9 +24,6 @@ type Subinterface struct {
 	Parent string `json:"parent"`
 	VLAN   int    `json:"vlan"` // 1 to 4094
 }
-
-// sharedAlias marks what Berth made and several attachments use.
-const sharedAlias = "berth"
 
 // Kind implements [attach.Step].
 func (s *Subinterface) Kind() string { return "subinterface" }
@@ -41,33 +39,33 @@ func (s *Subinterface) Add(_ context.Context, a *attach.Adding) error {
 	}
 	defer unlock()
 	d, err := c.LinkByName(s.Name())
-	if isErrno(err, unix.ENODEV) {
+	if iface.IsErrno(err, unix.ENODEV) {
 		d, err = s.create(c)
 	}
 	if err != nil {
 		return fmt.Errorf("VLAN interface %s: %w", s.Name(), err)
 	}
-	if d.Alias != sharedAlias {
+	if d.Alias != iface.SharedAlias {
 		return nil
 	}
-	if err := c.hold(d, a.MAC); err != nil {
-		return errors.Join(err, c.release(d, a.MAC))
+	if err := hold(c, d, a.MAC); err != nil {
+		return errors.Join(err, release(c, d, a.MAC))
 	}
 	return nil
 }
 
-func (s *Subinterface) create(c *conn) (*rtnl.Link, error) {
+func (s *Subinterface) create(c *iface.Conn) (*rtnl.Link, error) {
 	parent, err := c.LinkByName(s.Parent)
 	if err != nil {
 		return nil, err
 	}
 	id := func(data *netlink.Request) { data.Uint16(unix.IFLA_VLAN_ID, uint16(s.VLAN)) }
 	// In one go, so that it is never there without saying whose it is.
-	var b batch
-	b.add("add (kernel option VLAN_8021Q)",
+	var b iface.Batch
+	b.Add("add (kernel option VLAN_8021Q)",
 		rtnl.NewLink(s.Name(), "vlan", 0, id).Uint32(unix.IFLA_LINK, uint32(parent.Index)))
-	b.add("mark", rtnl.SetLink(0, 0).Text(unix.IFLA_IFNAME, s.Name()).Bytes(unix.IFLA_IFALIAS, []byte(sharedAlias)))
-	if err := b.run(c); err != nil {
+	b.Add("mark", rtnl.SetLink(0, 0).Text(unix.IFLA_IFNAME, s.Name()).Bytes(unix.IFLA_IFALIAS, []byte(iface.SharedAlias)))
+	if err := b.Run(c); err != nil {
 		return nil, err
 	}
 	d, err := c.LinkByName(s.Name())
@@ -75,7 +73,7 @@ func (s *Subinterface) create(c *conn) (*rtnl.Link, error) {
 		return nil, err
 	}
 	if err := c.Send(rtnl.SetLink(d.Index, unix.IFF_UP)); err != nil {
-		return nil, errors.Join(fmt.Errorf("set up: %w", err), c.deleteLink(s.Name()))
+		return nil, errors.Join(fmt.Errorf("set up: %w", err), c.DeleteLink(s.Name()))
 	}
 	return d, nil
 }
@@ -89,31 +87,31 @@ func (s *Subinterface) Del(_ context.Context, a *attach.Attachment) error {
 	}
 	defer unlock()
 	d, err := c.LinkByName(s.Name())
-	if notExist(err) {
+	if iface.NotExist(err) {
 		return nil
 	}
-	if err != nil || d.Alias != sharedAlias {
+	if err != nil || d.Alias != iface.SharedAlias {
 		return err
 	}
-	return c.release(d, a.MAC)
+	return release(c, d, a.MAC)
 }
 
 // Check tells whether the interface is there and up, and one that Berth made knows the
 // attachment as its user: it may have gone with its parent, and been made again for
 // another one.
 func (s *Subinterface) Check(_ context.Context, a *attach.Attachment) error {
-	c, err := dial()
+	c, err := iface.Dial()
 	if err != nil {
 		return err
 	}
-	defer c.close()
+	defer c.Close()
 	d, err := c.LinkByName(s.Name())
 	switch {
 	case err != nil:
 		return err
 	case d.Flags&unix.IFF_UP == 0:
 		return fmt.Errorf("interface %s is down", d.Name)
-	case d.Alias != sharedAlias:
+	case d.Alias != iface.SharedAlias:
 		return nil
 	}
 	all, err := c.FDB(nil, d.Index)
@@ -124,12 +122,12 @@ func (s *Subinterface) Check(_ context.Context, a *attach.Attachment) error {
 }
 
 // hold adds a MAC to those that the device receives.
-func (c *conn) hold(d *rtnl.Link, mac string) error {
+func hold(c *iface.Conn, d *rtnl.Link, mac string) error {
 	req, err := filterMAC(unix.RTM_NEWNEIGH, d, mac)
 	if err == nil {
 		err = c.Send(req)
 	}
-	if err != nil && !isErrno(err, unix.EEXIST) {
+	if err != nil && !iface.IsErrno(err, unix.EEXIST) {
 		return fmt.Errorf("note MAC %s as a user of %s: %w", mac, d.Name, err)
 	}
 	return nil
@@ -137,19 +135,19 @@ func (c *conn) hold(d *rtnl.Link, mac string) error {
 
 // release takes a MAC from those that the device receives, and deletes the device
 // if none is left.
-func (c *conn) release(d *rtnl.Link, mac string) error {
+func release(c *iface.Conn, d *rtnl.Link, mac string) error {
 	req, err := filterMAC(unix.RTM_DELNEIGH, d, mac)
 	if err == nil {
 		err = c.Send(req)
 	}
-	if err != nil && !isErrno(err, unix.ENOENT) {
+	if err != nil && !iface.IsErrno(err, unix.ENOENT) {
 		return fmt.Errorf("remove MAC %s from %s: %w", mac, d.Name, err)
 	}
-	held, err := c.held(d)
+	held, err := held(c, d)
 	if err != nil || held {
 		return err
 	}
-	return c.deleteLink(d.Name)
+	return c.DeleteLink(d.Name)
 }
 
 func filterMAC(kind uint16, d *rtnl.Link, mac string) (*netlink.Request, error) {
@@ -167,7 +165,7 @@ func filterMAC(kind uint16, d *rtnl.Link, mac string) (*netlink.Request, error) 
 
 // held reports whether the device receives for a MAC that is not its own, multicast
 // apart.
-func (c *conn) held(d *rtnl.Link) (bool, error) {
+func held(c *iface.Conn, d *rtnl.Link) (bool, error) {
 	all, err := c.FDB(nil, d.Index)
 	if err != nil {
 		return false, fmt.Errorf("list MACs of %s: %w", d.Name, err)

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/link/internal/iface"
 	"github.com/berth-cni/berth/pkg/nstest"
 	"github.com/berth-cni/berth/pkg/steptest"
 )
@@ -47,18 +48,18 @@ func TestSubinterfaceConforms(t *testing.T) {
 func TestUsers(t *testing.T) {
 	lan(t)
 	run(t, "ip link add shared type veth peer name shared1\nip link set shared up\nip link set shared1 up")
-	c, err := dial()
+	c, err := iface.Dial()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.close()
+	defer c.Close()
 	d, err := c.LinkByName("shared")
 	if err != nil {
 		t.Fatal(err)
 	}
 	expect := func(want bool) {
 		t.Helper()
-		if held, err := c.held(d); err != nil || held != want {
+		if held, err := held(c, d); err != nil || held != want {
 			t.Errorf("held: %v, %v, want %v", held, err, want)
 		}
 	}
@@ -67,7 +68,7 @@ func TestUsers(t *testing.T) {
 	a, b := onLAN(t, "c1", 3), onLAN(t, "c2", 4)
 	for _, x := range []*attach.Attachment{a, b} {
 		for range 2 {
-			if err := c.hold(d, x.MAC); err != nil {
+			if err := hold(c, d, x.MAC); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -79,7 +80,7 @@ func TestUsers(t *testing.T) {
 		if !there(t, "shared") {
 			t.Fatal("gone before its last user")
 		}
-		if err := errors.Join(m.Del(t.Context(), x), c.release(d, x.MAC)); err != nil {
+		if err := errors.Join(m.Del(t.Context(), x), release(c, d, x.MAC)); err != nil {
 			t.Fatal(err)
 		}
 	}

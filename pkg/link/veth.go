@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"time"
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/internal/netlink"
 	"github.com/berth-cni/berth/pkg/internal/rtnl"
+	"github.com/berth-cni/berth/pkg/link/internal/iface"
 	"github.com/berth-cni/berth/pkg/link/netns"
 	"golang.org/x/sys/unix"
 )
@@ -21,7 +21,7 @@ var ErrBridgeFull = errors.New("the bridge has 1,023 ports, the kernel's limit: 
 // port of a bridge on the host, the other in the container, with the attachment's
 // MAC, addresses and routes.
 type Veth struct {
-	expectable
+	iface.Expectable
 
 	Bridge string `json:"bridge"`
 	MTU    int    `json:"mtu,omitempty"` // bytes; 0: the bridge's
@@ -48,11 +48,11 @@ func (v *Veth) Kind() string { return "veth" }
 // Add makes the pair and brings up both ends. [ErrBridgeFull] at the kernel's
 // limit. It adds both interfaces to the attachment's.
 func (v *Veth) Add(_ context.Context, a *attach.Adding) error {
-	c, err := dial()
+	c, err := iface.Dial()
 	if err != nil {
 		return err
 	}
-	defer c.close()
+	defer c.Close()
 	br, ok := a.Interface(v.Bridge)
 	if !ok {
 		d, err := c.LinkByName(v.Bridge)
@@ -71,7 +71,7 @@ func (v *Veth) Add(_ context.Context, a *attach.Adding) error {
 	}
 	if err := v.configure(c, ns, a); err != nil {
 		err = fmt.Errorf("veth %s: %w", a.HostIfName(), err)
-		if undo := c.deleteLink(a.HostIfName()); undo != nil {
+		if undo := c.DeleteLink(a.HostIfName()); undo != nil {
 			return errors.Join(err, undo, attach.ErrLeft)
 		}
 		return err
@@ -92,11 +92,11 @@ func (v *Veth) Del(_ context.Context, a *attach.Attachment) error { return Delet
 // being there is, the host's end says so: the container may have given its own another
 // name.
 func (v *Veth) Check(_ context.Context, a *attach.Attachment) error {
-	c, err := dial()
+	c, err := iface.Dial()
 	if err != nil {
 		return err
 	}
-	defer c.close()
+	defer c.Close()
 	host, err := c.LinkByName(a.HostIfName())
 	if err != nil {
 		return err
@@ -111,29 +111,29 @@ func (v *Veth) Check(_ context.Context, a *attach.Attachment) error {
 	if host.Flags&unix.IFF_UP == 0 {
 		return fmt.Errorf("interface %s is down", host.Name)
 	}
-	if v.expected != nil && v.expected.none() {
+	if v.OnlyThere() {
 		return nil
 	}
-	inside, err := dialIn(a.Netns)
+	inside, err := iface.DialIn(a.Netns)
 	if err != nil {
 		return err
 	}
-	defer inside.close()
+	defer inside.Close()
 	d, err := inside.LinkByName(a.IfName)
 	if err != nil {
 		return fmt.Errorf("in the container: %w", err)
 	}
-	return v.checkInside(inside, d, a, !v.Down)
+	return v.CheckInside(inside, d, a, !v.Down)
 }
 
 // Repair implements [attach.Repairer]: it makes the host's end a port of the bridge again,
 // and up, as after somebody deleted the bridge. The container keeps its interface.
 func (v *Veth) Repair(_ context.Context, a *attach.Adding) error {
-	c, err := dial()
+	c, err := iface.Dial()
 	if err != nil {
 		return err
 	}
-	defer c.close()
+	defer c.Close()
 	host, err := c.LinkByName(a.HostIfName())
 	if err != nil {
 		return err
@@ -153,7 +153,7 @@ func (v *Veth) Repair(_ context.Context, a *attach.Adding) error {
 	if err := c.Send(rtnl.SetLink(host.Index, unix.IFF_UP)); err != nil {
 		return fmt.Errorf("set %s up: %w", host.Name, err)
 	}
-	_ = c.awaitUp(host.Name) // without a carrier where the container's end is down
+	_ = c.AwaitUp(host.Name) // without a carrier where the container's end is down
 	return nil
 }
 
@@ -165,7 +165,7 @@ func (v *Veth) mtu(br attach.Interface) int {
 }
 
 // create makes both ends with one request.
-func (v *Veth) create(c *conn, ns *netns.Namespace, br attach.Interface, a *attach.Attachment) error {
+func (v *Veth) create(c *iface.Conn, ns *netns.Namespace, br attach.Interface, a *attach.Attachment) error {
 	mac, err := net.ParseMAC(a.MAC)
 	if err != nil {
 		return err
@@ -176,9 +176,9 @@ func (v *Veth) create(c *conn, ns *netns.Namespace, br attach.Interface, a *atta
 	})
 	err = c.Send(req.Bytes(unix.IFLA_ADDRESS, hostMAC(a.Key)).Uint32(unix.IFLA_MTU, mtu).Uint32(unix.IFLA_MASTER, uint32(br.Index)))
 	switch {
-	case isErrno(err, unix.EXFULL):
+	case iface.IsErrno(err, unix.EXFULL):
 		return ErrBridgeFull
-	case isErrno(err, unix.EEXIST):
+	case iface.IsErrno(err, unix.EEXIST):
 		if _, err := c.LinkByName(a.HostIfName()); err == nil {
 			return fmt.Errorf("left over from an attachment that is not on record; a DEL removes it: %w", unix.EEXIST)
 		}
@@ -204,44 +204,44 @@ func vethPeer(data *netlink.Request, name string, mac net.HardwareAddr, mtu uint
 // bridge whose MAC nobody has set takes the lowest of its ports', which is to stay that of
 // the host's own network card (libvirt's tap devices have fe for the same reason).
 func hostMAC(k attach.Key) net.HardwareAddr {
-	mac := hashMAC("host", k.Hash())
+	mac := iface.HashMAC("host", k.Hash())
 	mac[0] = 0xfe
 	return mac
 }
 
 // configure sets the port's options, then the container's end, and waits until
 // the bridge forwards for the port.
-func (v *Veth) configure(c *conn, ns *netns.Namespace, a *attach.Adding) error {
+func (v *Veth) configure(c *iface.Conn, ns *netns.Namespace, a *attach.Adding) error {
 	if err := v.configurePort(c, a.Attachment); err != nil {
 		return err
 	}
 	if a.Addressless() {
-		return ns.Do(func() error { return v.inside().prepare(a) })
+		return ns.Do(func() error { return v.inside().Prepare(a) })
 	}
 	return v.bringUp(c, ns, a, false)
 }
 
-func (v *Veth) inside() inside { return inside{dad: v.DAD, acceptRA: v.AcceptRA} }
+func (v *Veth) inside() iface.Inside { return iface.Inside{DAD: v.DAD, AcceptRA: v.AcceptRA} }
 
 // bringUp is the part of configure that needs the addresses. late says that a delegated
 // IPAM has had the interface, and may have set it up.
-func (v *Veth) bringUp(c *conn, ns *netns.Namespace, a *attach.Adding, late bool) error {
+func (v *Veth) bringUp(c *iface.Conn, ns *netns.Namespace, a *attach.Adding, late bool) error {
 	if v.Down {
 		return nil
 	}
 	o := v.inside()
-	o.late = late
-	if err := configureInside(ns, a, o); err != nil {
+	o.Late = late
+	if err := iface.ConfigureInside(ns, a, o); err != nil {
 		return err
 	}
-	return c.awaitUp(a.HostIfName())
+	return c.AwaitUp(a.HostIfName())
 }
 
 // settle looks at what the port has done to the bridge. One whose MAC nobody has set may
 // have another. The first port gives it its carrier, and only then does IPv6 listen there; a
 // bridge with STP takes half a minute: that is its administrator's will. Without its
 // addresses the container's end is down, and gives none.
-func (v *Veth) settle(c *conn, a *attach.Adding) {
+func (v *Veth) settle(c *iface.Conn, a *attach.Adding) {
 	d, err := c.Glance(v.Bridge)
 	if err != nil {
 		return
@@ -252,28 +252,6 @@ func (v *Veth) settle(c *conn, a *attach.Adding) {
 		}
 	}
 	if !v.Down && !a.Addressless() && d.Up() && d.Flags&unix.IFF_RUNNING == 0 {
-		_ = c.awaitUp(v.Bridge)
+		_ = c.AwaitUp(v.Bridge)
 	}
-}
-
-// carrierWait is how long awaitUp waits. Before 6.9 the kernel looks at carriers once a
-// second (net/core/link_watch.c), and at those of its own kinds of interfaces mostly at once.
-const carrierWait = 5 * time.Second
-
-// awaitUp waits for the operational state up: only then does the bridge forward
-// for the port. The kernel settles the state while it answers (6.9), or soon
-// after, when its worker gets the interface lock.
-func (c *conn) awaitUp(name string) error {
-	end := time.Now().Add(carrierWait)
-	for wait := 200 * time.Microsecond; time.Now().Before(end); wait = min(2*wait, 50*time.Millisecond) {
-		d, err := c.LinkByName(name)
-		if err != nil {
-			return err
-		}
-		if d.Oper == rtnl.OperUp {
-			return nil
-		}
-		time.Sleep(wait)
-	}
-	return fmt.Errorf("interface %s has no carrier after %s", name, carrierWait)
 }

@@ -10,11 +10,12 @@ import (
 	"github.com/berth-cni/berth/pkg/internal/netlink"
 	"github.com/berth-cni/berth/pkg/internal/proc"
 	"github.com/berth-cni/berth/pkg/internal/rtnl"
+	"github.com/berth-cni/berth/pkg/link/internal/iface"
 	"golang.org/x/sys/unix"
 )
 
 // filterVLANs switches VLAN filtering of an existing bridge on.
-func (b *Bridge) filterVLANs(c *conn, d *rtnl.Link) error {
+func (b *Bridge) filterVLANs(c *iface.Conn, d *rtnl.Link) error {
 	req := rtnl.ChangeKind(d.Index, "bridge", func(data *netlink.Request) { data.Uint8(unix.IFLA_BR_VLAN_FILTERING, 1) })
 	if err := c.Send(req); err != nil {
 		return fmt.Errorf("switch VLAN filtering on (kernel option BRIDGE_VLAN_FILTERING): %w", err)
@@ -36,24 +37,24 @@ func (b *Bridge) vlanInterface() string { return fmt.Sprintf("%s.%d", b.Name, b.
 
 // ensureVLANInterface returns the interface that holds the gateway of a VLAN: one
 // end of a veth pair whose other end is a port of the bridge in that VLAN.
-func (b *Bridge) ensureVLANInterface(c *conn, br *rtnl.Link) (*rtnl.Link, error) {
+func (b *Bridge) ensureVLANInterface(c *iface.Conn, br *rtnl.Link) (*rtnl.Link, error) {
 	name := b.vlanInterface()
 	d, err := c.LinkByName(name)
-	if err == nil && d.Flags&unix.IFF_UP != 0 || err != nil && !isErrno(err, unix.ENODEV) {
+	if err == nil && d.Flags&unix.IFF_UP != 0 || err != nil && !iface.IsErrno(err, unix.ENODEV) {
 		return d, err // one that is down was left half made
 	}
 	port := "vlan" + hex.EncodeToString(attach.Digest([]byte(name)))[:11]
 	mtu := uint32(br.MTU)
 	req := rtnl.NewLink(port, "veth", unix.IFF_UP, func(data *netlink.Request) { vethPeer(data, name, randomMAC(), mtu, nil) })
 	err = c.Send(req.Uint32(unix.IFLA_MTU, mtu).Uint32(unix.IFLA_MASTER, uint32(br.Index)))
-	if err != nil && !isErrno(err, unix.EEXIST) {
+	if err != nil && !iface.IsErrno(err, unix.EEXIST) {
 		return nil, fmt.Errorf("add %s: %w", name, err)
 	}
 	p, err := c.Index(port)
 	if err != nil {
 		return nil, err
 	}
-	if err := c.setVLANs(b.Name, p, b.GatewayVLAN, nil, b.KeepDefaults); err != nil {
+	if err := setVLANs(c, b.Name, p, b.GatewayVLAN, nil, b.KeepDefaults); err != nil {
 		return nil, err
 	}
 	for _, setting := range []string{"accept_ra", "accept_dad"} { // as for the bridge itself
@@ -73,11 +74,11 @@ func (b *Bridge) ensureVLANInterface(c *conn, br *rtnl.Link) (*rtnl.Link, error)
 // setVLANs makes a bridge port a member of VLANs: untagged of vlan, tagged of
 // trunk. With a trunk and no vlan, the untagged one is 1, as the reference has it.
 // The VLAN that the bridge gives every port goes, unless it is to be kept.
-func (c *conn) setVLANs(bridge string, port, vlan int, trunk []int, keepDefault bool) error {
+func setVLANs(c *iface.Conn, bridge string, port, vlan int, trunk []int, keepDefault bool) error {
 	const untagged = 1<<1 | 1<<2 // BRIDGE_VLAN_INFO_PVID, BRIDGE_VLAN_INFO_UNTAGGED
 	if given := defaultPVID(bridge); !keepDefault && given != 0 && given != vlan {
 		err := c.Send(bridgeVLAN(unix.RTM_DELLINK, port, given, 0))
-		if err != nil && !isErrno(err, unix.ENOENT) {
+		if err != nil && !iface.IsErrno(err, unix.ENOENT) {
 			return fmt.Errorf("remove VLAN %d: %w", given, err)
 		}
 	}

@@ -59,6 +59,7 @@ func (n *Namespace) IsOwn() (bool, error) {
 	return own.Ino == theirs.Ino && own.Dev == theirs.Dev, nil
 }
 
+// OwnPath leads to the namespace that the calling thread is in.
 const OwnPath = "/proc/thread-self/ns/net"
 
 // Do runs fn on a thread that is in the namespace. Sockets that fn opens stay in it

@@ -1,4 +1,4 @@
-package link
+package iface
 
 import (
 	"net/netip"
@@ -9,12 +9,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// newRoute is the request that adds a route through a link. Without a gateway the
+// NewRoute is the request that adds a route through a link. Without a gateway the
 // destination is on the link.
-func newRoute(index int, r attach.Route) *netlink.Request { return routeOf(index, r).Add() }
+func NewRoute(index int, r attach.Route) *netlink.Request { return RouteOf(index, r).Add() }
 
-// routeOf is the route as the kernel has it.
-func routeOf(index int, r attach.Route) rtnl.Route {
+// RouteOf is the route as the kernel has it.
+func RouteOf(index int, r attach.Route) rtnl.Route {
 	k := rtnl.Route{Dst: r.Dst.Masked(), Gateway: r.Gateway, Index: index, Priority: uint32(r.Priority), MTU: r.MTU, AdvMSS: r.AdvMSS,
 		Table: unix.RT_TABLE_MAIN, Protocol: unix.RTPROT_BOOT, Type: unix.RTN_UNICAST}
 	if r.Gateway.IsUnspecified() { // RFC 3442: by no router; the kernel has it so, too
@@ -32,27 +32,27 @@ func routeOf(index int, r attach.Route) rtnl.Route {
 	return k
 }
 
-// routes lists the routes of a family, of every table; through one link alone if its
+// ListRoutes lists the routes of a family, of every table; through one link alone if its
 // index is not 0. Not for the ADD path.
-func (c *conn) routes(family uint8, index int) ([]rtnl.Route, error) {
+func (c *Conn) ListRoutes(family uint8, index int) ([]rtnl.Route, error) {
 	return c.Routes(nil, rtnl.RouteFilter{Family: family, Index: index})
 }
 
-// defaultDevice returns the device of the default route in the main table, of
+// DefaultDevice returns the device of the default route in the main table, of
 // IPv4 if there is one; nil without a default route.
-func (c *conn) defaultDevice() (*rtnl.Link, error) {
+func (c *Conn) DefaultDevice() (*rtnl.Link, error) {
 	for _, f := range rtnl.Families {
-		if d, err := c.defaultOf(f); d != nil || err != nil {
+		if d, err := c.DefaultOf(f); d != nil || err != nil {
 			return d, err
 		}
 	}
 	return nil, nil
 }
 
-// defaultOf is [conn.defaultDevice] of a family. Routes of other kinds than unicast
+// DefaultOf is [Conn.defaultDevice] of a family. Routes of other kinds than unicast
 // (local, blackhole) lead nowhere.
-func (c *conn) defaultOf(family uint8) (*rtnl.Link, error) {
-	all, err := c.routes(family, 0)
+func (c *Conn) DefaultOf(family uint8) (*rtnl.Link, error) {
+	all, err := c.ListRoutes(family, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -71,21 +71,21 @@ func (c *conn) defaultOf(family uint8) (*rtnl.Link, error) {
 
 // Addresses that no route is about but one to everywhere: one of class E (RFC 1112,
 // section 4), and one of the documentation prefix (RFC 9637).
-var outside4, outside6 = netip.MustParseAddr("240.0.0.1"), netip.MustParseAddr("3fff::1")
+var Outside4, Outside6 = netip.MustParseAddr("240.0.0.1"), netip.MustParseAddr("3fff::1")
 
-// wayOut returns the device by which the host sends to the outside, of IPv4 if it does,
+// WayOut returns the device by which the host sends to the outside, of IPv4 if it does,
 // and the largest packet that the way takes, in bytes; nil when there is none.
-func (c *conn) wayOut() (*rtnl.Link, int, error) {
-	found, err := c.RoutesTo(outside4, outside6)
+func (c *Conn) WayOut() (*rtnl.Link, int, error) {
+	found, err := c.RoutesTo(Outside4, Outside6)
 	if err != nil {
 		return nil, 0, err
 	}
-	return c.outOf(found)
+	return c.OutOf(found)
 }
 
-// outOf is [conn.wayOut] for the answers. Of several next hops it is the one that takes
+// OutOf is [Conn.wayOut] for the answers. Of several next hops it is the one that takes
 // the smallest packets.
-func (c *conn) outOf(ways []*rtnl.Route) (out *rtnl.Link, mtu int, err error) {
+func (c *Conn) OutOf(ways []*rtnl.Route) (out *rtnl.Link, mtu int, err error) {
 	const lo = 1 // of every namespace
 	for _, r := range ways {
 		if r == nil || r.Type != unix.RTN_UNICAST {
@@ -96,7 +96,7 @@ func (c *conn) outOf(ways []*rtnl.Route) (out *rtnl.Link, mtu int, err error) {
 				continue
 			}
 			d, err := c.glanceAt(index)
-			if isErrno(err, unix.ENODEV) {
+			if IsErrno(err, unix.ENODEV) {
 				continue // gone since
 			}
 			if err != nil {
@@ -116,7 +116,7 @@ func (c *conn) outOf(ways []*rtnl.Route) (out *rtnl.Link, mtu int, err error) {
 	return out, mtu, nil
 }
 
-func (c *conn) glanceAt(index int) (*rtnl.Link, error) {
+func (c *Conn) glanceAt(index int) (*rtnl.Link, error) {
 	name, err := c.Name(index)
 	if err != nil {
 		return nil, err
@@ -124,9 +124,9 @@ func (c *conn) glanceAt(index int) (*rtnl.Link, error) {
 	return c.Glance(name)
 }
 
-// connectedRoute is the route to an address's own subnet, as the kernel makes it with the
+// ConnectedRoute is the route to an address's own subnet, as the kernel makes it with the
 // address.
-func connectedRoute(index int, p netip.Prefix) rtnl.Route {
+func ConnectedRoute(index int, p netip.Prefix) rtnl.Route {
 	r := rtnl.Route{Dst: p.Masked(), Index: index, Table: unix.RT_TABLE_MAIN, Protocol: unix.RTPROT_KERNEL,
 		Scope: unix.RT_SCOPE_LINK, Type: unix.RTN_UNICAST}
 	if p.Addr().Is4() {
@@ -137,9 +137,9 @@ func connectedRoute(index int, p netip.Prefix) rtnl.Route {
 	return r
 }
 
-// connected reports whether the main table has that route. It lists the link's routes.
-func (c *conn) connected(index int, p netip.Prefix) (bool, error) {
-	all, err := c.routes(rtnl.Family(p.Addr()), index)
+// Connected reports whether the main table has that route. It lists the link's routes.
+func (c *Conn) Connected(index int, p netip.Prefix) (bool, error) {
+	all, err := c.ListRoutes(rtnl.Family(p.Addr()), index)
 	for _, r := range all {
 		if r.Index == index && r.Dst == p.Masked() && r.Table == unix.RT_TABLE_MAIN && r.Type == unix.RTN_UNICAST {
 			return true, nil

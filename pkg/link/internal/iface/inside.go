@@ -1,4 +1,4 @@
-package link
+package iface
 
 import (
 	"errors"
@@ -16,15 +16,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// inside is how an interface in a container is to be.
-type inside struct {
-	dad      bool // IPv6 looks for duplicates of its addresses
-	acceptRA bool // router advertisements are left to the kernel's default, which takes them
+// Inside is how an interface in a container is to be.
+type Inside struct {
+	DAD      bool // IPv6 looks for duplicates of its addresses
+	AcceptRA bool // router advertisements are left to the kernel's default, which takes them
 	announce bool // the neighbours are told the IPv4 addresses as the interface comes up
-	late     bool // somebody else may have set the interface up
+	Late     bool // somebody else may have set the interface up
 }
 
-// configureInside gives the attachment's interface in the container its
+// ConfigureInside gives the attachment's interface in the container its
 // addresses, brings it up and adds the routes.
 //
 // A broadcast on a bridge of a thousand ports costs a thousand deliveries, so that
@@ -32,43 +32,43 @@ type inside struct {
 // already to whoever knew the address; only another MAC is announced (RFC 5227,
 // section 3). A container without IPv6 addresses gets no link-local one either, and
 // so asks for no routers, unless it is to have addresses from them.
-func configureInside(ns *netns.Namespace, a *attach.Adding, o inside) error {
-	var c *conn
+func ConfigureInside(ns *netns.Namespace, a *attach.Adding, o Inside) error {
+	var c *Conn
 	err := ns.Do(func() error {
 		var err error
-		if c, err = dial(); err != nil {
+		if c, err = Dial(); err != nil {
 			return err
 		}
-		return o.prepare(a)
+		return o.Prepare(a)
 	})
 	if c != nil {
-		defer c.close()
+		defer c.Close()
 	}
 	if err != nil {
 		return err
 	}
-	if cookie, err := c.cookie(); err != nil || a.Cookie != 0 && cookie != a.Cookie {
+	if cookie, err := c.Cookie(); err != nil || a.Cookie != 0 && cookie != a.Cookie {
 		return errors.Join(err, fmt.Errorf("%s became another namespace meanwhile", a.Netns))
 	}
 	o.announce = a.MAC != MAC(a.Attachment)
-	if err := c.configure(a.Attachment, o); err != nil || !hasIPv6(a.Attachment) {
+	if err := c.Configure(a.Attachment, o); err != nil || !HasIPv6(a.Attachment) {
 		return err
 	}
-	if err := c.awaitUp(a.IfName); err != nil { // only when it is up does IPv6 listen
+	if err := c.AwaitUp(a.IfName); err != nil { // only when it is up does IPv6 listen
 		return err
 	}
-	if o.dad {
+	if o.DAD {
 		if err := c.settle(a.IfName); err != nil {
 			return err
 		}
 	}
-	return c.awaitLocals(a.Attachment)
+	return c.AwaitLocals(a.Attachment)
 }
 
-// awaitLocals waits until the IPv6 addresses of an interface that is up can be reached: the
+// AwaitLocals waits until the IPv6 addresses of an interface that is up can be reached: the
 // kernel's worker sees to that when it gets the interface lock, and until then the
 // container sends to them through the interface, and drops what comes for them.
-func (c *conn) awaitLocals(a *attach.Attachment) error {
+func (c *Conn) AwaitLocals(a *attach.Attachment) error {
 	for _, addr := range a.Addresses {
 		if err := c.awaitLocal(addr.Prefix.Addr()); err != nil {
 			return err
@@ -77,7 +77,7 @@ func (c *conn) awaitLocals(a *attach.Attachment) error {
 	return nil
 }
 
-func (c *conn) awaitLocal(a netip.Addr) error {
+func (c *Conn) awaitLocal(a netip.Addr) error {
 	if !a.Is6() || a.IsLinkLocalUnicast() { // those are an interface's, not the host's
 		return nil
 	}
@@ -91,28 +91,28 @@ func (c *conn) awaitLocal(a netip.Addr) error {
 	return fmt.Errorf("address %s is not in use after %s", a, carrierWait)
 }
 
-// configure is [configureInside]'s requests, on a socket in the container's
+// Configure is [ConfigureInside]'s requests, on a socket in the container's
 // namespace.
-func (c *conn) configure(a *attach.Attachment, o inside) error {
+func (c *Conn) Configure(a *attach.Attachment, o Inside) error {
 	index, err := c.Index(a.IfName)
 	if err != nil {
 		return err
 	}
-	var b batch
+	var b Batch
 	if o.announce {
-		b.add("announce addresses of "+a.IfName, rtnl.SetInet(index, rtnl.ArpNotify, 1))
+		b.Add("announce addresses of "+a.IfName, rtnl.SetInet(index, rtnl.ArpNotify, 1))
 	}
-	if len(a.Addresses) > 0 && !hasIPv6(a) && !o.acceptRA {
-		b.try(rtnl.NoLinkLocal(index)) // fails where the interface has no IPv6
+	if len(a.Addresses) > 0 && !HasIPv6(a) && !o.AcceptRA {
+		b.Try(rtnl.NoLinkLocal(index)) // fails where the interface has no IPv6
 	}
 	for _, addr := range a.Addresses {
-		b.add(fmt.Sprintf("add address %s to %s", addr.Prefix, a.IfName), newAddress(index, addr.Prefix, o.dad))
+		b.Add(fmt.Sprintf("add address %s to %s", addr.Prefix, a.IfName), NewAddress(index, addr.Prefix, o.DAD))
 	}
-	b.add("set up "+a.IfName, rtnl.SetLink(index, unix.IFF_UP))
-	if err := b.run(c); err != nil {
+	b.Add("set up "+a.IfName, rtnl.SetLink(index, unix.IFF_UP))
+	if err := b.Run(c); err != nil {
 		return err
 	}
-	if err := c.addRoutes(index, a); err != nil || !o.late {
+	if err := c.addRoutes(index, a); err != nil || !o.Late {
 		return err
 	}
 	return c.catchUp(index, a, o)
@@ -120,16 +120,16 @@ func (c *conn) configure(a *attach.Attachment, o inside) error {
 
 // catchUp does what an interface that was up before it had its addresses has missed: the
 // link-local address is not made any more, and the neighbours were told nothing.
-func (c *conn) catchUp(index int, a *attach.Attachment, o inside) error {
+func (c *Conn) catchUp(index int, a *attach.Attachment, o Inside) error {
 	if o.announce {
-		if err := c.setMAC(index, a.MAC); err != nil {
+		if err := c.SetMAC(index, a.MAC); err != nil {
 			return err
 		}
 	}
-	if hasIPv6(a) || o.acceptRA {
+	if HasIPv6(a) || o.AcceptRA {
 		return nil
 	}
-	have, err := c.addresses(index)
+	have, err := c.Prefixes(index)
 	if err != nil {
 		return err
 	}
@@ -137,7 +137,7 @@ func (c *conn) catchUp(index int, a *attach.Attachment, o inside) error {
 		if !p.Addr().Is6() || !p.Addr().IsLinkLocalUnicast() {
 			continue
 		}
-		if err := c.Send(deleteAddress(index, p)); err != nil && !isErrno(err, unix.EADDRNOTAVAIL) {
+		if err := c.Send(DeleteAddress(index, p)); err != nil && !IsErrno(err, unix.EADDRNOTAVAIL) {
 			return fmt.Errorf("delete address %s of %s: %w", p, a.IfName, err)
 		}
 	}
@@ -147,7 +147,7 @@ func (c *conn) catchUp(index int, a *attach.Attachment, o inside) error {
 // addRoutes adds the attachment's routes. Where another network of the container
 // has a route to the same place, this one comes behind it: the first network stays
 // the default.
-func (c *conn) addRoutes(index int, a *attach.Attachment) error {
+func (c *Conn) addRoutes(index int, a *attach.Attachment) error {
 	if len(a.Routes) == 0 {
 		return nil
 	}
@@ -155,7 +155,7 @@ func (c *conn) addRoutes(index int, a *attach.Attachment) error {
 	reqs := make([]*netlink.Request, len(a.Routes))
 	for i, r := range a.Routes {
 		routes[i] = withGateway(r, a.Addresses)
-		reqs[i] = newRoute(index, routes[i])
+		reqs[i] = NewRoute(index, routes[i])
 	}
 	err := c.Send(reqs...)
 	refused := netlink.Refusals(err)
@@ -175,7 +175,7 @@ func (c *conn) addRoutes(index int, a *attach.Attachment) error {
 }
 
 // addRouteBehind adds a route with the first priority that is free.
-func (c *conn) addRouteBehind(index int, r attach.Route) error {
+func (c *Conn) addRouteBehind(index int, r attach.Route) error {
 	const most = 64 // networks of one container
 	if r.Dst.Addr().Is6() {
 		r.Priority = 1024 // IP6_RT_PRIO_USER, what 0 stands for
@@ -183,7 +183,7 @@ func (c *conn) addRouteBehind(index int, r attach.Route) error {
 	var err error
 	for range most {
 		r.Priority++
-		if err = c.Send(newRoute(index, r)); !isErrno(err, unix.EEXIST) {
+		if err = c.Send(NewRoute(index, r)); !IsErrno(err, unix.EEXIST) {
 			break
 		}
 	}
@@ -192,7 +192,7 @@ func (c *conn) addRouteBehind(index int, r attach.Route) error {
 
 // settle waits until no address of the interface is tentative any more (RFC 4862,
 // section 5.4). A duplicate is an error.
-func (c *conn) settle(name string) error {
+func (c *Conn) settle(name string) error {
 	index, err := c.Index(name)
 	if err != nil {
 		return err
@@ -232,25 +232,26 @@ func withGateway(r attach.Route, addrs []attach.Address) attach.Route {
 	return r
 }
 
-func hasIPv6(a *attach.Attachment) bool {
+// HasIPv6 tells whether the attachment has an IPv6 address.
+func HasIPv6(a *attach.Attachment) bool {
 	return slices.ContainsFunc(a.Addresses, func(x attach.Address) bool { return x.Prefix.Addr().Is6() })
 }
 
-// prepare sets, from inside the namespace, what has to be set before the interface is
+// Prepare sets, from inside the namespace, what has to be set before the interface is
 // up.
-func (o inside) prepare(a *attach.Adding) error {
-	if o.acceptRA && !hasIPv6(a.Attachment) {
+func (o Inside) Prepare(a *attach.Adding) error {
+	if o.AcceptRA && !HasIPv6(a.Attachment) {
 		return nil
 	}
 	fs := proc.Own()
 	defer fs.Close()
-	if !o.acceptRA {
+	if !o.AcceptRA {
 		refuseAdvertisements(fs, a)
 	}
-	if !hasIPv6(a.Attachment) {
+	if !HasIPv6(a.Attachment) {
 		return nil
 	}
-	return allowIPv6(fs, a.Attachment, o.dad)
+	return allowIPv6(fs, a.Attachment, o.DAD)
 }
 
 // allowIPv6 prepares the interface, from inside the namespace, for an IPv6
@@ -285,23 +286,7 @@ func MAC(a *attach.Attachment) string {
 	if len(a.Addresses) > 0 {
 		seed = a.Addresses[0].Prefix.Addr().String()
 	}
-	mac := hashMAC("container", seed)
+	mac := HashMAC("container", seed)
 	mac[0], mac[1] = 0x02, 0x42
 	return mac.String()
-}
-
-// hashMAC is a locally administered unicast MAC made of a name.
-func hashMAC(kind, name string) net.HardwareAddr {
-	mac := net.HardwareAddr(attach.Digest([]byte(kind + "\x00" + name))[:6])
-	mac[0] = mac[0]&^1 | 2
-	return mac
-}
-
-// DefaultRoute is the route to everywhere of a gateway's family.
-func DefaultRoute(gateway netip.Addr) attach.Route {
-	all := netip.IPv4Unspecified()
-	if gateway.Is6() {
-		all = netip.IPv6Unspecified()
-	}
-	return attach.Route{Dst: netip.PrefixFrom(all, 0), Gateway: gateway}
 }

@@ -1,4 +1,4 @@
-package link
+package iface
 
 import (
 	"github.com/berth-cni/berth/pkg/attach"

@@ -18,6 +18,7 @@ const findTime = 40 * time.Second
 // another. The first host's agent finds both and says which is which; and that they are
 // gone, when they are.
 func TestBlackHoles(t *testing.T) {
+	t.Parallel()
 	b := newBed(t, 3, options{})
 	h, blocked, narrow := b.Hosts[0], b.Hosts[1], b.Hosts[2]
 	one, two, three := b.container(h, "one"), b.container(blocked, "two"), b.container(narrow, "three")

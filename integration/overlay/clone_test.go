@@ -44,6 +44,7 @@ func copyDisk(t testing.TB, from, to *cluster.Host) {
 // from before its agent's start on until the store has found out, and the first one does not
 // notice.
 func TestClone(t *testing.T) {
+	t.Parallel()
 	b := newBed(t, 2, options{})
 	one, two := b.container(b.Hosts[0], "one"), b.container(b.Hosts[1], "two")
 	before := b.keys("blocks")
@@ -71,6 +72,7 @@ func TestClone(t *testing.T) {
 	tries := 0
 	for start := time.Now(); time.Since(start) < 30*time.Second; tries++ {
 		add()
+		time.Sleep(10 * time.Millisecond) // and leave the cores to others
 	}
 	t.Logf("%d ADDs refused; at last: %s", tries, why)
 	for _, want := range []string{"nothing can be added on this host", b.Hosts[0].Addr4.String(), "copy"} {
@@ -108,6 +110,7 @@ func (b *bed) boot(h *cluster.Host) {
 // TestBooted boots a host at once, so that its former life has not ended in the store, and
 // with the store away. It adds nothing before its agent has run, then it does.
 func TestBooted(t *testing.T) {
+	t.Parallel()
 	b := newBed(t, 2, options{})
 	h, far := b.Hosts[0], b.container(b.Hosts[1], "far")
 	b.container(h, "first")

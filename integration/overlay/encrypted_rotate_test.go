@@ -35,6 +35,7 @@ func keyOf(h *cluster.Host) (key string, rotating bool, err error) {
 // and one whose agent, and another's, are killed in the midst of it. Nothing is lost,
 // and nothing is on the wire in the clear.
 func TestEncryptedRotation(t *testing.T) {
+	t.Parallel()
 	b := newBed(t, 3, options{create: encrypted})
 	one, two, three := b.container(b.Hosts[0], "one"), b.container(b.Hosts[1], "two"), b.container(b.Hosts[2], "three")
 	b.reaches(one, two, three)

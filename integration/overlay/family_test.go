@@ -69,6 +69,7 @@ func (b *bed) use(within time.Duration, family int, hosts ...*cluster.Host) {
 // TestFamilyAtBoot has a host's router advertisements come before DHCP. It joins the
 // others as soon as it has their family, and says meanwhile what it lacks.
 func TestFamilyAtBoot(t *testing.T) {
+	t.Parallel()
 	b := newBed(t, 2, options{})
 	one, two := b.container(b.Hosts[0], "one"), b.container(b.Hosts[1], "two")
 	late, err := b.Host("late", 9)
@@ -97,6 +98,7 @@ func TestFamilyAtBoot(t *testing.T) {
 // TestFamilyFollowed takes IPv4 from hosts that use it, gives it back, and takes IPv6
 // away. They agree after each step, and nobody moves who works.
 func TestFamilyFollowed(t *testing.T) {
+	t.Parallel()
 	b := newBed(t, 3, options{})
 	for _, a := range b.agents {
 		must(t, a.Stop())

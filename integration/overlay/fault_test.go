@@ -90,6 +90,7 @@ func (f *faults) works(what string, h *cluster.Host, far *place) {
 
 // TestQuorum: of three members one goes, the leader goes, two go, the leader hangs.
 func TestQuorum(t *testing.T) {
+	t.Parallel()
 	f := newFaults(t, 3, options{members: 3})
 	leader := func() *cluster.Member {
 		t.Helper()
@@ -146,6 +147,7 @@ func TestQuorum(t *testing.T) {
 // TestClocks has clocks jump by an hour: those of an agent, of the store, of all. What it
 // does not show is a program that asks the kernel by a system call.
 func TestClocks(t *testing.T) {
+	t.Parallel()
 	if err := cluster.ClocksShift(); err != nil {
 		t.Skip(err)
 	}
@@ -196,6 +198,7 @@ func TestClocks(t *testing.T) {
 // its addresses and blocks, adds containers, and reaches and is reached, as it knew its
 // peers; the others notice nothing.
 func TestPowerCut(t *testing.T) {
+	t.Parallel()
 	f := newFaults(t, 3, options{})
 	h := f.Hosts[2]
 	self, err := h.Peer("blue", false)

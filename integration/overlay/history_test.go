@@ -11,6 +11,7 @@ import (
 // TestStoreEmpty: the store comes back empty, and later as it was. Nothing is lost, and
 // containers are added meanwhile.
 func TestStoreEmpty(t *testing.T) {
+	t.Parallel()
 	b := newBed(t, 4, options{})
 	all := b.places("blue")
 	web, db := b.named(b.Hosts[0], "blue", "web"), b.named(b.Hosts[2], "blue", "db")
@@ -43,6 +44,7 @@ func TestStoreEmpty(t *testing.T) {
 // TestStoreGivenBack: the store stays empty. The hosts give back what it had, and a new
 // host joins them.
 func TestStoreGivenBack(t *testing.T) {
+	t.Parallel()
 	b := newBed(t, 3, options{})
 	all := b.places("blue")
 	before := b.identities()
@@ -106,6 +108,7 @@ func TestStoreRestore(t *testing.T) {
 // TestStoreBackup: a backup from before a network was made is restored. The network
 // stays, and comes back into the store; one that was removed since does not.
 func TestStoreBackup(t *testing.T) {
+	t.Parallel()
 	b := newBed(t, 3, options{})
 	b.create("old", "--subnet", "10.44.0.0/16")
 	b.settledAll("old")
@@ -141,6 +144,7 @@ func TestStoreBackup(t *testing.T) {
 // TestStoreSwapped: the data of before come back under the watches, and go on to a higher
 // revision: the same cluster, without what was made since.
 func TestStoreSwapped(t *testing.T) {
+	t.Parallel()
 	b := newBed(t, 3, options{})
 	b.store.Stop()
 	must(t, b.store.Copy("early"))
@@ -164,6 +168,7 @@ func TestStoreSwapped(t *testing.T) {
 // TestRemovedUnderContainers: a network is removed without force although containers are
 // on it, of which the store did not know yet. It goes on until they have left.
 func TestRemovedUnderContainers(t *testing.T) {
+	t.Parallel()
 	b := newBed(t, 3, options{create: []string{"--subnet", "10.42.0.0/16"}})
 	for _, h := range b.Hosts[:2] {
 		must(t, b.agents[h].Stop()) // nobody says that the blocks are used
@@ -220,6 +225,7 @@ func TestRemovedByForce(t *testing.T) {
 // TestCreateLost: what was made once can be made again in a store that has lost it,
 // though this host has its bridge and its routes: it is the same network.
 func TestCreateLost(t *testing.T) {
+	t.Parallel()
 	b := newBed(t, 2, options{create: []string{"--subnet", "10.42.0.0/16"}})
 	all := b.places("blue")
 	before := b.identities()

@@ -189,6 +189,7 @@ const ttl, late = 15 * time.Second, 8 * time.Second
 
 // TestNamesCut: names of a host that is cut off go with its life, and come back.
 func TestNamesCut(t *testing.T) {
+	t.Parallel()
 	b := newBed(t, 2, options{})
 	web, db := b.named(b.Hosts[0], "blue", "web"), b.named(b.Hosts[1], "blue", "db")
 	b.eventually(within, func() error { return errors.Join(web.finds("db", db), db.finds("web", web)) })
@@ -211,6 +212,7 @@ func TestNamesCut(t *testing.T) {
 // TestNamesRestart: names stay when the agent is stopped or killed and started, and go
 // when it is not.
 func TestNamesRestart(t *testing.T) {
+	t.Parallel()
 	b := newBed(t, 2, options{})
 	web, db, old := b.named(b.Hosts[0], "blue", "web"), b.named(b.Hosts[1], "blue", "db"), b.named(b.Hosts[1], "blue", "old")
 	b.eventually(within, func() error { return errors.Join(web.finds("db", db), web.finds("old", old)) })

@@ -11,6 +11,7 @@ import (
 
 // TestRepair has somebody change what the agent made. It is put right by itself.
 func TestRepair(t *testing.T) {
+	t.Parallel()
 	b := newBed(t, 2, options{})
 	one, two := b.container(b.Hosts[0], "one"), b.container(b.Hosts[1], "two")
 	h := b.Hosts[0]

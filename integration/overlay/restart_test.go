@@ -10,6 +10,7 @@ import (
 // TestRestart lets traffic flow between two hosts, and no datagram is lost whatever
 // becomes of the agent and of the store.
 func TestRestart(t *testing.T) {
+	t.Parallel()
 	b := newBed(t, 2, options{})
 	one, two := b.container(b.Hosts[0], "one"), b.container(b.Hosts[1], "two")
 	a := b.agents[b.Hosts[0]]
@@ -105,6 +106,7 @@ func TestAway(t *testing.T) {
 
 // TestMembers loses one member of three, has another hang, and hosts come all the same.
 func TestMembers(t *testing.T) {
+	t.Parallel()
 	b := newBed(t, 2, options{members: 3})
 	one, two := b.container(b.Hosts[0], "one"), b.container(b.Hosts[1], "two")
 	for i, m := range b.store.Members {

@@ -16,6 +16,7 @@ import (
 // as well, and turns its authentication on and off, under agents that go on. One of them
 // has no user: it goes by what it knows, and follows again when none is needed.
 func TestSecureStore(t *testing.T) {
+	t.Parallel()
 	files, err := cluster.NewAuthority(t.TempDir())
 	must(t, err)
 	password := filepath.Join(t.TempDir(), "password")

@@ -11,6 +11,7 @@ import (
 // between them and the VXLAN device. The agent puts it back for the containers that are
 // there; those that come then have it, too.
 func TestSharedIsKept(t *testing.T) {
+	t.Parallel()
 	b := newBed(t, 2, options{})
 	h := b.Hosts[0]
 	one, far := b.container(h, "one"), b.container(b.Hosts[1], "far")

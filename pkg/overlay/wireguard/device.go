@@ -1,6 +1,7 @@
 package wireguard
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -20,6 +21,7 @@ import (
 func (t *Tunnel) Make(name string, mtu int) error {
 	clear(t.endpoints)
 	clear(t.added)
+	t.silent = 0
 	if !t.UserSpace {
 		err := inKernel(name, mtu)
 		if err == nil {
@@ -129,6 +131,18 @@ func endOf(name string) error {
 		time.Sleep(5 * time.Millisecond)
 	}
 	return nil
+}
+
+// stopped tells whether the process that has a device is stopped (by a signal, or a
+// debugger).
+func stopped(name string) bool {
+	pid, err := owner(name)
+	if err != nil || pid == 0 {
+		return false
+	}
+	line, err := os.ReadFile(filepath.Join("/proc", fmt.Sprint(pid), "stat"))
+	state := line[bytes.LastIndexByte(line, ')')+1:]
+	return err == nil && (bytes.HasPrefix(state, []byte(" T")) || bytes.HasPrefix(state, []byte(" t")))
 }
 
 // owner is the process that listens on a device's socket; 0: nobody does.

@@ -2,6 +2,7 @@ package wireguard
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/hex"
 	"fmt"
 	"io"
@@ -111,7 +112,8 @@ func parse(r io.Reader) (*state, error) {
 			s.peers[key] = *p
 		}
 	}
-	for lines := bufio.NewScanner(r); lines.Scan(); {
+	lines := bufio.NewScanner(r)
+	for lines.Scan() {
 		name, value, _ := strings.Cut(lines.Text(), "=")
 		var err error
 		switch {
@@ -134,7 +136,7 @@ func parse(r io.Reader) (*state, error) {
 			return nil, fmt.Errorf("answer of the WireGuard process: %s: %w", name, err)
 		}
 	}
-	return nil, fmt.Errorf("answer of the WireGuard process: %w", io.ErrUnexpectedEOF)
+	return nil, fmt.Errorf("answer of the WireGuard process: %w", cmp.Or(lines.Err(), io.ErrUnexpectedEOF))
 }
 
 func (s *state) parse(name, value string) (err error) {

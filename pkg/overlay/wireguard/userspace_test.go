@@ -2,7 +2,10 @@ package wireguard
 
 import (
 	"errors"
+	"io"
+	"net"
 	"net/netip"
+	"os"
 	"reflect"
 	"strings"
 	"testing"
@@ -47,5 +50,35 @@ func TestParse(t *testing.T) {
 	}
 	if _, err := parse(strings.NewReader("errno=-98\n\n")); !errors.Is(err, unix.EADDRINUSE) {
 		t.Errorf("refused: %v", err)
+	}
+}
+
+// TestLate has a process leave questions without an answer, as on a host that has too much
+// to do: its device is given up after three, not after one.
+func TestLate(t *testing.T) {
+	const device = "late0"
+	fatal(t, os.MkdirAll(socketDir, 0o700))
+	l, err := net.Listen("unix", socketPath(device))
+	fatal(t, err)
+	defer l.Close()
+	answers := make(chan bool, 1)
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			defer c.Close()
+			if _, err := c.Read(make([]byte, 64)); err == nil && <-answers { // else only who listens was asked
+				_, _ = io.WriteString(c, "errno=0\n\n")
+			}
+		}
+	}()
+	tunnel := &Tunnel{}
+	for i, answer := range []bool{false, false, true, false, false, false} {
+		answers <- answer
+		if works, want := tunnel.Works(device, tunKind), i < 5; works != want {
+			t.Errorf("question %d: %v, want %v", i+1, works, want)
+		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"slices"
 	"time"
 
@@ -44,6 +45,7 @@ type Tunnel struct {
 	port      int
 	added     map[Key]time.Time      // when peers came that are not begun with yet
 	kind      string                 // of the link, as it was last seen
+	silent    int                    // questions since the last answer
 	endpoints map[Key]netip.AddrPort // as they were last set
 }
 
@@ -116,14 +118,24 @@ func (t *Tunnel) configurer() configurer {
 	return userspace{}
 }
 
-// Works is of [vxlan.Tunnel].
+// silences is how many questions in a row a process may leave without an answer.
+const silences = 3
+
+// Works is of [vxlan.Tunnel]. A process that is late may be on a host that has too much to
+// do, and carries packets yet: its sessions are not given up for that. One that is stopped
+// carries none.
 func (t *Tunnel) Works(name, kind string) bool {
 	if !slices.Contains(t.LinkKinds(), kind) {
 		return false
 	}
 	t.kind = kind
 	_, err := t.configurer().get(name)
-	return err == nil
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.silent = 0
+		return err == nil
+	}
+	t.silent++
+	return t.silent < silences && !stopped(name)
 }
 
 // Sync is of [vxlan.Tunnel].

@@ -42,13 +42,13 @@ func TestReadme(t *testing.T) {
 			t.Fatalf("%s: no such host", line[0])
 		}
 		// Of its name, which is what the agent goes by, each shell has its own.
-		shell := []string{"--uts", "sh", "-c", "hostname " + h.Name + " && " + strings.TrimSuffix(command, "&")}
-		if strings.HasSuffix(command, " &") {
-			_, err := h.Start("unshare", shell...)
+		name := "hostname " + h.Name + " && "
+		if program, background := strings.CutSuffix(command, " &"); background {
+			_, err := h.Start("unshare", "--uts", "sh", "-c", name+"exec "+program) // so that it ends with the host
 			must(t, err)
 			continue
 		}
-		out, err := h.Output("unshare", shell...)
+		out, err := h.Output("unshare", "--uts", "sh", "-c", name+command)
 		if err != nil {
 			t.Fatalf("%s: %v\n%s", line[0], err, out)
 		}

@@ -26,7 +26,7 @@ var debian = map[string]string{
 	"kill": "procps", "sysctl": "procps",
 	// Every Debian has these.
 	"bash": "bash", "sh": "dash", "dpkg-query": "dpkg", "dpkg-deb": "dpkg", "apt-cache": "apt", "apt-get": "apt", "apt-config": "apt", "grep": "grep", "getent": "libc-bin", "tar": "tar", "mount": "mount", "umount": "mount",
-	"nsenter": "util-linux", "unshare": "util-linux", "flock": "util-linux", "setsid": "util-linux", "find": "findutils", "xargs": "findutils", "sed": "sed",
+	"nsenter": "util-linux", "unshare": "util-linux", "flock": "util-linux", "setsid": "util-linux", "find": "findutils", "xargs": "findutils", "sed": "sed", "hostname": "hostname",
 	"basename": "coreutils", "cat": "coreutils", "chmod": "coreutils", "cp": "coreutils", "cut": "coreutils", "date": "coreutils",
 	"dd": "coreutils", "dirname": "coreutils", "env": "coreutils", "head": "coreutils", "id": "coreutils", "install": "coreutils",
 	"ln": "coreutils", "ls": "coreutils", "mkdir": "coreutils", "mkfifo": "coreutils", "mktemp": "coreutils", "mv": "coreutils",
@@ -50,7 +50,7 @@ var without = map[string]string{
 var builtin = []string{".", ":", "[", "cd", "command", "echo", "exec", "exit", "export", "false", "printf", "set", "test", "trap", "true", "wait"}
 
 // base are the packages that every Debian has.
-var base = []string{"apt", "bash", "coreutils", "dash", "dpkg", "findutils", "grep", "libc-bin", "mount", "sed", "tar", "util-linux"}
+var base = []string{"apt", "bash", "coreutils", "dash", "dpkg", "findutils", "grep", "hostname", "libc-bin", "mount", "sed", "tar", "util-linux"}
 
 // target is what a target of make runs: programs in Go, by their folders, and all tests or
 // benchmarks.

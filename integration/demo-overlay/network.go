@@ -121,18 +121,22 @@ func (l *lab) showConflist() (err error) {
 	}
 	var list struct {
 		Name    string
-		Plugins []json.RawMessage
+		Plugins []struct {
+			Type         string
+			Names        bool
+			Capabilities json.RawMessage
+		}
 	}
 	if err := json.Unmarshal([]byte(l.conflist), &list); err != nil {
 		return fmt.Errorf("read what berth network conflist prints: %w", err)
 	}
-	l.Quote("oslo     $ berth network conflist " + network + " | jq -c '.plugins[]'")
+	l.Quote("oslo     $ berth network conflist " + network + " | jq -c '.plugins[] | {type, names}, {capabilities}'")
 	for _, p := range list.Plugins {
-		var line bytes.Buffer
-		if err := json.Compact(&line, p); err != nil {
+		var can bytes.Buffer
+		if err := json.Compact(&can, p.Capabilities); err != nil {
 			return err
 		}
-		l.output(line.String())
+		l.Quote(fmt.Sprintf(`{"type":%q,"names":%t}`, p.Type, p.Names), `{"capabilities":`+can.String()+`}`)
 	}
 	l.Claim(list.Name == network && len(list.Plugins) == 1, "the conflist has no address in it: it is the same on every host")
 	return nil

@@ -11,6 +11,7 @@ import (
 	"github.com/berth-cni/berth/pkg/internal/schema"
 	"github.com/berth-cni/berth/pkg/ipam"
 	"github.com/berth-cni/berth/pkg/link"
+	"github.com/berth-cni/berth/pkg/link/macvlan"
 	"github.com/berth-cni/berth/pkg/link/netns"
 	"github.com/containernetworking/cni/pkg/types"
 )
@@ -70,7 +71,7 @@ func code(err error) *types.Error {
 	switch {
 	case errors.As(err, &env), errors.Is(err, netns.ErrNotNetns):
 		number = types.ErrInvalidEnvironmentVariables
-	case errors.As(err, &config), errors.As(err, &overlap), errors.Is(err, link.ErrWrongKind), errors.Is(err, link.ErrMaster),
+	case errors.As(err, &config), errors.As(err, &overlap), errors.Is(err, link.ErrWrongKind), errors.Is(err, macvlan.ErrMaster),
 		errors.Is(err, publish.ErrNotLocal):
 		number = types.ErrInvalidNetworkConfig
 	case errors.Is(err, schema.ErrSyntax), errors.As(err, &badType):

@@ -5,6 +5,7 @@ import (
 	"github.com/berth-cni/berth/pkg/firewall"
 	"github.com/berth-cni/berth/pkg/ipam"
 	"github.com/berth-cni/berth/pkg/link"
+	"github.com/berth-cni/berth/pkg/link/macvlan"
 	"github.com/berth-cni/berth/pkg/link/netns"
 	"github.com/berth-cni/berth/pkg/names"
 )
@@ -20,11 +21,11 @@ func Decode(kind string) attach.Step {
 	case "veth":
 		return &link.Veth{}
 	case "macvlan":
-		return &link.Macvlan{}
+		return &macvlan.Interface{}
 	case "host-shim":
-		return &link.HostShim{}
+		return &macvlan.HostShim{}
 	case "subinterface":
-		return &link.Subinterface{}
+		return &macvlan.Subinterface{}
 	case "loopback":
 		return &link.Loopback{}
 	case "rebind":

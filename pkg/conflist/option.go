@@ -10,6 +10,7 @@ import (
 	"github.com/berth-cni/berth/pkg/cni"
 	"github.com/berth-cni/berth/pkg/firewall"
 	"github.com/berth-cni/berth/pkg/link"
+	"github.com/berth-cni/berth/pkg/link/macvlan"
 )
 
 // option is a word of --opt. Docker's own words are taken, so that a command line that
@@ -23,12 +24,12 @@ type option struct {
 
 // options are all that there are.
 func options() []option {
-	both, bridge, macvlan := []string{Bridge, Macvlan}, []string{Bridge}, []string{Macvlan}
+	both, bridged, onMaster := []string{Bridge, Macvlan}, []string{Bridge}, []string{Macvlan}
 	return []option{
 		{[]string{"mtu", "com.docker.network.driver.mtu"}, both, "BYTES", number(func(c *Conf) *int { return &c.MTU }, 68, 65535)},
-		{[]string{"firewallBackend"}, bridge, "auto|nftables|iptables", word(func(c *Conf) *string { return &c.FirewallBackend }, "auto", "nftables", "iptables")},
-		{[]string{"bridge", "com.docker.network.bridge.name"}, bridge, "NAME", ifName(func(c *Conf) *string { return &c.Bridge })},
-		{[]string{"icc", "com.docker.network.bridge.enable_icc"}, bridge, "true|false", func(c *Conf, s string) error {
+		{[]string{"firewallBackend"}, bridged, "auto|nftables|iptables", word(func(c *Conf) *string { return &c.FirewallBackend }, "auto", "nftables", "iptables")},
+		{[]string{"bridge", "com.docker.network.bridge.name"}, bridged, "NAME", ifName(func(c *Conf) *string { return &c.Bridge })},
+		{[]string{"icc", "com.docker.network.bridge.enable_icc"}, bridged, "true|false", func(c *Conf, s string) error {
 			on := true
 			err := boolean(func(*Conf) *bool { return &on })(c, s)
 			if c.ICC = nil; !on {
@@ -36,29 +37,29 @@ func options() []option {
 			}
 			return err
 		}},
-		{[]string{"ipMasq", "com.docker.network.bridge.enable_ip_masquerade"}, bridge, "true|false", func(c *Conf, s string) error {
+		{[]string{"ipMasq", "com.docker.network.bridge.enable_ip_masquerade"}, bridged, "true|false", func(c *Conf, s string) error {
 			c.IPMasq = new(bool)
 			return boolean(func(c *Conf) *bool { return c.IPMasq })(c, s)
 		}},
-		{[]string{"gatewayModeIPv4", "com.docker.network.bridge.gateway_mode_ipv4"}, bridge, modeWords, mode(func(c *Conf) *firewall.GatewayMode { return &c.GatewayModeIPv4 })},
-		{[]string{"gatewayModeIPv6", "com.docker.network.bridge.gateway_mode_ipv6"}, bridge, modeWords, mode(func(c *Conf) *firewall.GatewayMode { return &c.GatewayModeIPv6 })},
-		{[]string{"hairpinMode"}, bridge, "true|false", boolean(func(c *Conf) *bool { return &c.HairpinMode })},
-		{[]string{"promiscMode"}, bridge, "true|false", boolean(func(c *Conf) *bool { return &c.PromiscMode })},
-		{[]string{"portIsolation"}, bridge, "true|false", boolean(func(c *Conf) *bool { return &c.PortIsolation })},
-		{[]string{"macspoofchk"}, bridge, "true|false", boolean(func(c *Conf) *bool { return &c.MACSpoofCheck })},
-		{[]string{"ipspoofchk"}, bridge, "true|false", boolean(func(c *Conf) *bool { return &c.IPSpoofCheck })},
-		{[]string{"forceAddress"}, bridge, "true|false", boolean(func(c *Conf) *bool { return &c.ForceAddress })},
-		{[]string{"vlan"}, bridge, "NUMBER", number(func(c *Conf) *int { return &c.VLAN }, 0, link.MaxVLAN)},
-		{[]string{"parent", "master"}, macvlan, "INTERFACE", ifName(func(c *Conf) *string { return &c.Master })},
-		{[]string{"macvlan_mode", "mode"}, macvlan, "bridge|private|vepa|passthru", func(c *Conf, s string) error {
-			if c.Mode = s; link.MacvlanMode(s) == 0 {
+		{[]string{"gatewayModeIPv4", "com.docker.network.bridge.gateway_mode_ipv4"}, bridged, modeWords, mode(func(c *Conf) *firewall.GatewayMode { return &c.GatewayModeIPv4 })},
+		{[]string{"gatewayModeIPv6", "com.docker.network.bridge.gateway_mode_ipv6"}, bridged, modeWords, mode(func(c *Conf) *firewall.GatewayMode { return &c.GatewayModeIPv6 })},
+		{[]string{"hairpinMode"}, bridged, "true|false", boolean(func(c *Conf) *bool { return &c.HairpinMode })},
+		{[]string{"promiscMode"}, bridged, "true|false", boolean(func(c *Conf) *bool { return &c.PromiscMode })},
+		{[]string{"portIsolation"}, bridged, "true|false", boolean(func(c *Conf) *bool { return &c.PortIsolation })},
+		{[]string{"macspoofchk"}, bridged, "true|false", boolean(func(c *Conf) *bool { return &c.MACSpoofCheck })},
+		{[]string{"ipspoofchk"}, bridged, "true|false", boolean(func(c *Conf) *bool { return &c.IPSpoofCheck })},
+		{[]string{"forceAddress"}, bridged, "true|false", boolean(func(c *Conf) *bool { return &c.ForceAddress })},
+		{[]string{"vlan"}, bridged, "NUMBER", number(func(c *Conf) *int { return &c.VLAN }, 0, link.MaxVLAN)},
+		{[]string{"parent", "master"}, onMaster, "INTERFACE", ifName(func(c *Conf) *string { return &c.Master })},
+		{[]string{"macvlan_mode", "mode"}, onMaster, "bridge|private|vepa|passthru", func(c *Conf, s string) error {
+			if c.Mode = s; macvlan.ModeNumber(s) == 0 {
 				return fmt.Errorf("want bridge, private, vepa or passthru")
 			}
 			return nil
 		}},
-		{[]string{"hostShim"}, macvlan, "true|false", boolean(func(c *Conf) *bool { return &c.HostShim })},
-		{[]string{"linkInContainer"}, macvlan, "true|false", boolean(func(c *Conf) *bool { return &c.LinkInContainer })},
-		{[]string{"bcqueuelen"}, macvlan, "NUMBER", number(func(c *Conf) *int { return &c.BcQueueLen }, 0, 1<<31-1)},
+		{[]string{"hostShim"}, onMaster, "true|false", boolean(func(c *Conf) *bool { return &c.HostShim })},
+		{[]string{"linkInContainer"}, onMaster, "true|false", boolean(func(c *Conf) *bool { return &c.LinkInContainer })},
+		{[]string{"bcqueuelen"}, onMaster, "NUMBER", number(func(c *Conf) *int { return &c.BcQueueLen }, 0, 1<<31-1)},
 		{[]string{"enabledad"}, both, "true|false", boolean(func(c *Conf) *bool { return &c.EnableDAD })},
 		{[]string{"acceptRA"}, both, "true|false", boolean(func(c *Conf) *bool { return &c.AcceptRA })},
 	}

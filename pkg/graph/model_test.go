@@ -9,6 +9,7 @@ import (
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/firewall"
 	"github.com/berth-cni/berth/pkg/link"
+	"github.com/berth-cni/berth/pkg/link/macvlan"
 	"github.com/berth-cni/berth/pkg/link/netns"
 	"github.com/berth-cni/berth/pkg/names"
 )
@@ -104,10 +105,10 @@ func modes() *model {
 	side := m.record("share", "sidecar", "container-share", []attach.Step{&netns.Rebind{From: "/run/netns/db", Owner: db.Key}})
 	side.IfName = "eth0"
 	m.record("share", "stray", "container-share", []attach.Step{&netns.Rebind{From: "/run/netns/x", Owner: attach.Key{Network: "blue", Container: "gone"}}})
-	m.record("lan", "printer", "macvlan", []attach.Step{&link.Macvlan{Master: "eth0", Mode: "bridge"}}, "192.0.2.77/24")
+	m.record("lan", "printer", "macvlan", []attach.Step{&macvlan.Interface{Master: "eth0", Mode: "bridge"}}, "192.0.2.77/24")
 	m.device("eth1", "198.51.100.1/24")
 	m.device("eth1.10")
-	m.record("vlan10", "camera", "macvlan", []attach.Step{&link.Subinterface{Parent: "eth1", VLAN: 10}, &link.Macvlan{Master: "eth1.10", Mode: "private"}}, "198.51.100.9/24")
+	m.record("vlan10", "camera", "macvlan", []attach.Step{&macvlan.Subinterface{Parent: "eth1", VLAN: 10}, &macvlan.Interface{Master: "eth1.10", Mode: "private"}}, "198.51.100.9/24")
 	m.record("host", "proxy", "host", []attach.Step{&netns.Rebind{}}, "192.0.2.1/24")
 	m.record("none", "batch", "none", []attach.Step{&link.Loopback{}}, "127.0.0.1/8")
 	m.Networks = []attach.Network{{Name: "empty", Plugin: "bridge", Link: "br-empty", Subnets: []netip.Prefix{netip.MustParsePrefix("10.99.0.0/24")},

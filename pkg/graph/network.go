@@ -11,6 +11,7 @@ import (
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/firewall"
 	"github.com/berth-cni/berth/pkg/link"
+	"github.com/berth-cni/berth/pkg/link/macvlan"
 	"github.com/berth-cni/berth/pkg/link/netns"
 )
 
@@ -93,7 +94,7 @@ func (n *network) learn(a *attach.Attachment) {
 		switch s := s.(type) {
 		case *link.Veth:
 			n.bridge, n.way = s.Bridge, Veth
-		case *link.Macvlan:
+		case *macvlan.Interface:
 			n.way = Child
 			n.say("mode " + s.Mode)
 			if s.Inside {
@@ -102,7 +103,7 @@ func (n *network) learn(a *attach.Attachment) {
 			} else {
 				n.parent, n.carrier = s.Master, cmp.Or(n.carrier, s.Master)
 			}
-		case *link.Subinterface:
+		case *macvlan.Subinterface:
 			n.carrier = s.Parent
 		case *netns.Rebind:
 			n.way = Shares

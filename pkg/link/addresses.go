@@ -6,6 +6,7 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/link/internal/iface"
+	"github.com/berth-cni/berth/pkg/link/macvlan"
 	"github.com/berth-cni/berth/pkg/link/netns"
 )
 
@@ -22,7 +23,7 @@ func (*Addresses) Kind() string { return "addresses" }
 func (*Addresses) Add(ctx context.Context, a *attach.Adding) error {
 	for _, s := range a.Steps {
 		if s, ok := s.(addressed); ok {
-			if err := s.address(ctx, a); err != nil {
+			if err := s.Address(ctx, a); err != nil {
 				return err
 			}
 		}
@@ -35,13 +36,17 @@ func (*Addresses) Add(ctx context.Context, a *attach.Adding) error {
 // one from the other.
 type addressed interface {
 	attach.Step
-	address(context.Context, *attach.Adding) error
+	Address(context.Context, *attach.Adding) error
 }
 
-func (f *Forwarding) address(ctx context.Context, a *attach.Adding) error { return f.Add(ctx, a) }
+// They are these.
+var _ = []addressed{(*Forwarding)(nil), (*Bridge)(nil), (*Veth)(nil), (*macvlan.Interface)(nil), (*macvlan.HostShim)(nil)}
 
-// address puts the gateways on the bridge.
-func (b *Bridge) address(ctx context.Context, a *attach.Adding) error {
+// Address does what Add has left out.
+func (f *Forwarding) Address(ctx context.Context, a *attach.Adding) error { return f.Add(ctx, a) }
+
+// Address puts the gateways on the bridge.
+func (b *Bridge) Address(ctx context.Context, a *attach.Adding) error {
 	c, err := iface.Dial()
 	if err != nil {
 		return err
@@ -51,9 +56,9 @@ func (b *Bridge) address(ctx context.Context, a *attach.Adding) error {
 	return err
 }
 
-// address configures the container's end, and the port where its options follow from the
+// Address configures the container's end, and the port where its options follow from the
 // addresses.
-func (v *Veth) address(_ context.Context, a *attach.Adding) error {
+func (v *Veth) Address(_ context.Context, a *attach.Adding) error {
 	c, err := iface.Dial()
 	if err != nil {
 		return err

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/link/internal/linktest"
 	"github.com/berth-cni/berth/pkg/nstest"
 )
 
@@ -15,7 +16,7 @@ import (
 func TestAddressesLater(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		nstest.Host(t)
-		a := attachment(t, "c1", 2)
+		a := linktest.Attachment(t, "c1", 2)
 		addresses := a.Addresses
 		a.Addresses = nil
 		b, v := &Bridge{Name: "berth0", Gateway: true}, &Veth{Bridge: "berth0"}

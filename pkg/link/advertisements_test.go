@@ -11,6 +11,8 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/link/internal/iface"
+	"github.com/berth-cni/berth/pkg/link/internal/linktest"
+	"github.com/berth-cni/berth/pkg/link/macvlan"
 	"github.com/berth-cni/berth/pkg/nstest"
 	"golang.org/x/sys/unix"
 )
@@ -66,21 +68,23 @@ func TestAdvertisements(t *testing.T) {
 		return a
 	}
 	kinds := map[string]func(acceptRA bool) attach.Step{
-		"bridge":  func(acceptRA bool) attach.Step { return &Veth{Bridge: "berth0", AcceptRA: acceptRA} },
-		"macvlan": func(acceptRA bool) attach.Step { return &Macvlan{Master: "up0", Mode: "bridge", AcceptRA: acceptRA} },
+		"bridge": func(acceptRA bool) attach.Step { return &Veth{Bridge: "berth0", AcceptRA: acceptRA} },
+		"macvlan": func(acceptRA bool) attach.Step {
+			return &macvlan.Interface{Master: "up0", Mode: "bridge", AcceptRA: acceptRA}
+		},
 	}
 	for kind, step := range kinds {
 		t.Run(kind, func(t *testing.T) {
 			if kind == "macvlan" {
-				lan(t)
+				linktest.LAN(t)
 			} else {
 				nstest.Host(t)
 			}
-			none := attachment(t, "none", 6)
+			none := linktest.Attachment(t, "none", 6)
 			none.Addresses, none.Routes = nil, nil
-			takes := []*attach.Attachment{attachment(t, "takes both", 2), only(attachment(t, "takes IPv4", 3), false), only(attachment(t, "takes IPv6", 4), true), none}
-			refuses := []*attach.Attachment{attachment(t, "sender", 10), attachment(t, "both", 12),
-				only(attachment(t, "IPv4", 13), false), only(attachment(t, "IPv6", 14), true)}
+			takes := []*attach.Attachment{linktest.Attachment(t, "takes both", 2), only(linktest.Attachment(t, "takes IPv4", 3), false), only(linktest.Attachment(t, "takes IPv6", 4), true), none}
+			refuses := []*attach.Attachment{linktest.Attachment(t, "sender", 10), linktest.Attachment(t, "both", 12),
+				only(linktest.Attachment(t, "IPv4", 13), false), only(linktest.Attachment(t, "IPv6", 14), true)}
 			if kind == "bridge" {
 				if err := (&Bridge{Name: "berth0"}).Add(t.Context(), &attach.Adding{Attachment: refuses[0]}); err != nil {
 					t.Fatal(err)
@@ -88,7 +92,7 @@ func TestAdvertisements(t *testing.T) {
 			}
 			for i, a := range append(slices.Clone(takes), refuses...) {
 				a.MAC = iface.MAC(a)
-				addAll(t, a, step(i < len(takes)))
+				linktest.AddAll(t, a, step(i < len(takes)))
 			}
 			for _, a := range takes {
 				eventually(t, "container "+a.Container+" took the advertisement", func() bool {
@@ -125,7 +129,7 @@ func TestAdvertisementsReadOnly(t *testing.T) {
 	defer func() { _ = unix.Unmount("/proc/sys", unix.MNT_DETACH) }()
 	for _, readOnly := range []bool{false, true} {
 		nstest.Host(t)
-		a := attachment(t, "c1", 2)
+		a := linktest.Attachment(t, "c1", 2)
 		a.Addresses, a.Routes = a.Addresses[:1], a.Routes[:1]
 		if err := (&Bridge{Name: "berth0"}).Add(t.Context(), &attach.Adding{Attachment: a}); err != nil {
 			t.Fatal(err)

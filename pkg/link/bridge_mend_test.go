@@ -9,6 +9,7 @@ import (
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/internal/proc"
 	"github.com/berth-cni/berth/pkg/link/internal/iface"
+	"github.com/berth-cni/berth/pkg/link/internal/linktest"
 	"github.com/berth-cni/berth/pkg/nstest"
 )
 
@@ -36,7 +37,7 @@ func TestBridgeIsMended(t *testing.T) {
 			nstest.Host(t)
 			shell(t, "ip link add up0 type veth peer name up1", "ip link set up0 up", "ip link set up1 up",
 				"ip address add 192.0.2.2/24 dev up0", "ip route add default via 192.0.2.1")
-			a := &attach.Adding{Attachment: attachment(t, "c1", 2)}
+			a := &attach.Adding{Attachment: linktest.Attachment(t, "c1", 2)}
 			a.Ports = []attach.Port{{HostPort: 8080, ContainerPort: 80, Protocol: "tcp"}}
 			b := &Bridge{Name: "berth0", Gateway: true, Promisc: true}
 			add := func() {
@@ -84,7 +85,7 @@ func TestBridgeMTUFollows(t *testing.T) {
 		}
 		return d.MTU
 	}
-	a := &attach.Adding{Attachment: attachment(t, "c1", 2)}
+	a := &attach.Adding{Attachment: linktest.Attachment(t, "c1", 2)}
 	b := &Bridge{Name: "berth0", Gateway: true}
 	add := func(want int) {
 		t.Helper()
@@ -129,7 +130,7 @@ func TestBridgeMTUOfSeveralWays(t *testing.T) {
 				"ip link add wan0 type veth peer name wan1", "ip link set wan0 up mtu 1340", "ip link set wan1 up",
 				"ip address add 192.0.2.2/24 dev up0", "ip address add 198.51.100.2/24 dev wan0",
 				"ip -6 address add 2001:db8::2/64 dev up0 nodad", "ip -6 address add 2001:db8:1::2/64 dev wan0 nodad", route)
-			a := &attach.Adding{Attachment: attachment(t, "c1", 2)}
+			a := &attach.Adding{Attachment: linktest.Attachment(t, "c1", 2)}
 			b := &Bridge{Name: "berth0", Gateway: true}
 			if err := b.Add(t.Context(), a); err != nil {
 				t.Fatal(err)
@@ -144,7 +145,7 @@ func TestBridgeMTUOfSeveralWays(t *testing.T) {
 // A configured MTU is that of a bridge that has to be made, unless it is the network's.
 func TestBridgeMTUConfigured(t *testing.T) {
 	nstest.Host(t)
-	a := &attach.Adding{Attachment: attachment(t, "c1", 2)}
+	a := &attach.Adding{Attachment: linktest.Attachment(t, "c1", 2)}
 	for i, c := range []struct {
 		step Bridge
 		want int
@@ -181,7 +182,7 @@ func TestBridgeOfOthers(t *testing.T) {
 	shell(t, "ip link add berth0 address 02:11:22:33:44:55 type bridge", "ip link set berth0 up mtu 9000",
 		"ip link add up0 type veth peer name up1", "ip link set up0 up", "ip link set up1 up",
 		"ip address add 192.0.2.2/24 dev up0", "ip route add default via 192.0.2.1")
-	a := &attach.Adding{Attachment: attachment(t, "c1", 2)}
+	a := &attach.Adding{Attachment: linktest.Attachment(t, "c1", 2)}
 	b := &Bridge{Name: "berth0", Gateway: true}
 	if err := b.Add(t.Context(), a); err != nil {
 		t.Fatal(err)
@@ -228,7 +229,7 @@ func TestBridgeOfOthersKeepsMAC(t *testing.T) {
 				want = macOf(t, "lan0")
 			}
 			for i := range 6 {
-				a := &attach.Adding{Attachment: attachment(t, fmt.Sprint("c", i), 2+i)}
+				a := &attach.Adding{Attachment: linktest.Attachment(t, fmt.Sprint("c", i), 2+i)}
 				for _, s := range []attach.Step{&Bridge{Name: "lan0", Gateway: c.gateway}, &Veth{Bridge: "lan0"}} {
 					if err := s.Add(t.Context(), a); err != nil {
 						t.Fatal(err)
@@ -286,7 +287,7 @@ func TestBridgeOfOthersTakesAdvertisements(t *testing.T) {
 				"ip link add lan0 type bridge", "sysctl -qw net.ipv6.conf.lan0.accept_ra=1", "ip link set lan0 up",
 				"ip address add 192.0.2.2/24 dev lan0")
 			shell(t, c.before...)
-			a := &attach.Adding{Attachment: attachment(t, "c1", 2)}
+			a := &attach.Adding{Attachment: linktest.Attachment(t, "c1", 2)}
 			b := &Bridge{Name: "lan0"}
 			for range 2 {
 				if err := b.Add(t.Context(), a); err != nil {
@@ -307,7 +308,7 @@ func TestBridgeOfOthersTakesAdvertisements(t *testing.T) {
 // is no end of trying.
 func TestBridgeOfTemplateEnds(t *testing.T) {
 	nstest.Host(t)
-	a := &attach.Adding{Attachment: attachment(t, "c1", 2)}
+	a := &attach.Adding{Attachment: linktest.Attachment(t, "c1", 2)}
 	if err := (&Bridge{Name: "br%d", Gateway: true}).Add(t.Context(), a); err == nil {
 		t.Error("made")
 	}
@@ -320,7 +321,7 @@ func TestBridgeOfTemplateEnds(t *testing.T) {
 // A second ADD of a network asks, and changes nothing.
 func TestBridgeAddAgainAsks(t *testing.T) {
 	nstest.Host(t)
-	a := &attach.Adding{Attachment: attachment(t, "c1", 2)}
+	a := &attach.Adding{Attachment: linktest.Attachment(t, "c1", 2)}
 	b := &Bridge{Name: "berth0", Gateway: true}
 	if err := b.Add(t.Context(), a); err != nil {
 		t.Fatal(err)

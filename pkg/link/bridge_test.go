@@ -10,15 +10,16 @@ import (
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/internal/proc"
 	"github.com/berth-cni/berth/pkg/link/internal/iface"
+	"github.com/berth-cni/berth/pkg/link/internal/linktest"
 	"github.com/berth-cni/berth/pkg/nstest"
 	"github.com/berth-cni/berth/pkg/steptest"
 )
 
 func TestBridgeConforms(t *testing.T) {
 	nstest.Host(t)
-	a := attachment(t, "c1", 2)
+	a := linktest.Attachment(t, "c1", 2)
 	b := &Bridge{Name: "berth0", Gateway: true}
-	steptest.Conform(t, b, a, steptest.Shared, state(t, a))
+	steptest.Conform(t, b, a, steptest.Shared, linktest.State(t, a))
 }
 
 func TestBridgeAtBirth(t *testing.T) {
@@ -32,7 +33,7 @@ func TestBridgeAtBirth(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	a := attachment(t, "c1", 2)
+	a := linktest.Attachment(t, "c1", 2)
 	br := &Bridge{Name: "berth0", Gateway: true}
 	adding := &attach.Adding{Attachment: a}
 	if err := br.Add(t.Context(), adding); err != nil {
@@ -68,7 +69,7 @@ func TestBridgeAtBirth(t *testing.T) {
 
 func TestBridgeRefusals(t *testing.T) {
 	nstest.Host(t)
-	a := attachment(t, "c1", 2)
+	a := linktest.Attachment(t, "c1", 2)
 	shell(t, "ip link add nic0 type veth peer name nic1", "ip link set nic0 up", "sysctl -qw net.ipv6.conf.nic0.accept_ra=0")
 	if err := (&Bridge{Name: "nic0"}).Add(t.Context(), &attach.Adding{Attachment: a}); !errors.Is(err, ErrWrongKind) {
 		t.Errorf("nic0 as a bridge: %v, want ErrWrongKind", err)
@@ -86,7 +87,7 @@ func TestBridgeRefusals(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "172.30.0.1/24") || !strings.Contains(err.Error(), "forceAddress") {
 		t.Errorf("another address: %v, want an error that names it and forceAddress", err)
 	}
-	if after := state(t, a)(); strings.Contains(after, "10.88.0.1") {
+	if after := linktest.State(t, a)(); strings.Contains(after, "10.88.0.1") {
 		t.Errorf("the refused Add left an address:\n%s", after)
 	}
 	if err := (&Bridge{Name: "berth0", Gateway: true, ForceAddress: true}).Add(t.Context(), &attach.Adding{Attachment: a}); err != nil {
@@ -101,7 +102,7 @@ func TestBridgeRefusals(t *testing.T) {
 // its subnet, with the first.
 func TestForceAddressInSubnet(t *testing.T) {
 	nstest.Host(t)
-	a := attachment(t, "c1", 2)
+	a := linktest.Attachment(t, "c1", 2)
 	shell(t, "ip link add berth0 type bridge", "ip address add 10.88.0.9/16 dev berth0")
 	b := &Bridge{Name: "berth0", Gateway: true, ForceAddress: true}
 	if err := b.Add(t.Context(), &attach.Adding{Attachment: a}); err != nil {
@@ -118,7 +119,7 @@ func TestForceAddressInSubnet(t *testing.T) {
 // Route netlink knows the settings by number; /proc/sys by name.
 func TestSettings(t *testing.T) {
 	nstest.Host(t)
-	a := attachment(t, "c1", 2)
+	a := linktest.Attachment(t, "c1", 2)
 	a.MAC = "02:00:00:00:00:01" // nobody can know it: it is announced
 	a.Ports = []attach.Port{{HostPort: 80, ContainerPort: 80, Protocol: "tcp"}}
 	for _, s := range []attach.Step{&Bridge{Name: "berth0", Gateway: true}, &Veth{Bridge: "berth0"}} {
@@ -151,7 +152,7 @@ func TestBridgeNoIPv6(t *testing.T) {
 		if c.before != "" {
 			shell(t, c.before)
 		}
-		a := attachment(t, "c1", 2)
+		a := linktest.Attachment(t, "c1", 2)
 		a.Addresses[1].Gateway = netip.Addr{}
 		b := &Bridge{Name: "berth0", Gateway: true, NoIPv6: true}
 		if err := b.Add(t.Context(), &attach.Adding{Attachment: a}); err != nil {
@@ -172,7 +173,7 @@ func TestHalfMadeBridge(t *testing.T) {
 	if err := nstest.Run("ip", "link", "add", "berth0", "address", bridgeMAC("berth0").String(), "type", "bridge"); err != nil {
 		t.Fatal(err)
 	}
-	a := &attach.Adding{Attachment: attachment(t, "c1", 2)}
+	a := &attach.Adding{Attachment: linktest.Attachment(t, "c1", 2)}
 	if err := (&Bridge{Name: "berth0", MTU: 1400}).Add(t.Context(), a); err != nil {
 		t.Fatal(err)
 	}
@@ -184,7 +185,7 @@ func TestHalfMadeBridge(t *testing.T) {
 // The kernel lets a bridge have 1,023 ports.
 func TestBridgeFull(t *testing.T) {
 	nstest.Host(t)
-	a := attachment(t, "c1", 2)
+	a := linktest.Attachment(t, "c1", 2)
 	if err := (&Bridge{Name: "berth0"}).Add(t.Context(), &attach.Adding{Attachment: a}); err != nil {
 		t.Fatal(err)
 	}
@@ -195,11 +196,11 @@ func TestBridgeFull(t *testing.T) {
 	if err := nstest.Run("sh", "-c", "echo '"+batch.String()+"' | ip -batch -"); err != nil {
 		t.Fatal(err)
 	}
-	before := state(t, a)()
+	before := linktest.State(t, a)()
 	if err := (&Veth{Bridge: "berth0"}).Add(t.Context(), &attach.Adding{Attachment: a}); !errors.Is(err, ErrBridgeFull) {
 		t.Errorf("port 1,024: %v, want ErrBridgeFull", err)
 	}
-	if after := state(t, a)(); after != before {
+	if after := linktest.State(t, a)(); after != before {
 		t.Error("the refused port left something")
 	}
 }
@@ -209,7 +210,7 @@ func TestVLANs(t *testing.T) {
 	if out, err := nstest.Output("ip", "link", "add", "probe", "type", "bridge", "vlan_filtering", "1"); err != nil {
 		t.Skipf("the kernel has no VLAN filtering of bridges (BRIDGE_VLAN_FILTERING): %s", out)
 	}
-	a := attachment(t, "c1", 2)
+	a := linktest.Attachment(t, "c1", 2)
 	br := &Bridge{Name: "berth0", Gateway: true, VLANs: true, GatewayVLAN: 100}
 	v := &Veth{Bridge: "berth0", VLAN: 100, Trunk: []int{200, 201}}
 	for _, s := range []attach.Step{br, v} {
@@ -217,7 +218,7 @@ func TestVLANs(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := ping(t, a.Netns, "10.88.0.1"); err != nil {
+	if err := linktest.Ping(t, a.Netns, "10.88.0.1"); err != nil {
 		t.Error(err)
 	}
 	out, err := nstest.Output("bridge", "vlan", "show", "dev", a.HostIfName())

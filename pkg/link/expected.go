@@ -3,6 +3,7 @@ package link
 import (
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/link/internal/iface"
+	"github.com/berth-cni/berth/pkg/link/macvlan"
 )
 
 // Expected is how a container's interface has to be for a Check where others may have
@@ -18,7 +19,7 @@ func Outside(s attach.Step) attach.Step {
 		v := *s
 		v.Expect(&Expected{})
 		return &v
-	case *Macvlan:
+	case *macvlan.Interface:
 		m := *s
 		m.Expect(&Expected{})
 		return &m

@@ -7,13 +7,15 @@ import (
 	"testing"
 
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/link/internal/linktest"
+	"github.com/berth-cni/berth/pkg/link/macvlan"
 	"github.com/berth-cni/berth/pkg/nstest"
 )
 
 // TestOutside: what a container's owner has done inside is no fault from the outside, and a
 // reload leaves it; what is missing on the host is put back beside it.
 func TestOutside(t *testing.T) {
-	for name, step := range map[string]attach.Step{"veth": &Veth{Bridge: "berth0"}, "macvlan": &Macvlan{Master: "up0", Mode: "bridge"}} {
+	for name, step := range map[string]attach.Step{"veth": &Veth{Bridge: "berth0"}, "macvlan": &macvlan.Interface{Master: "up0", Mode: "bridge"}} {
 		for change, fault := range map[string]bool{ // whether a Check by the record sees it
 			"ip -n NS route flush all":                        true,
 			"ip -n NS addr flush dev eth0":                    true,
@@ -24,12 +26,12 @@ func TestOutside(t *testing.T) {
 			"ip -n NS link set eth0 down\nip -n NS link set eth0 name lan0\nip -n NS link set lan0 up": true,
 		} {
 			t.Run(name+" "+change, func(t *testing.T) {
-				lan(t)
-				a := &attach.Adding{Attachment: onLAN(t, "c1", 2)}
+				linktest.LAN(t)
+				a := &attach.Adding{Attachment: linktest.OnLAN(t, "c1", 2)}
 				a.Routes = []attach.Route{DefaultRoute(a.Addresses[0].Gateway)}
 				steps := []attach.Step{step}
 				if name == "veth" {
-					run(t, "ip addr flush dev up0")
+					linktest.Run(t, "ip addr flush dev up0")
 					steps = []attach.Step{&Bridge{Name: "berth0", Gateway: true}, step}
 				}
 				for _, s := range steps {
@@ -38,7 +40,7 @@ func TestOutside(t *testing.T) {
 					}
 				}
 				ns := filepath.Base(a.Netns)
-				run(t, strings.ReplaceAll(change, "NS", ns))
+				linktest.Run(t, strings.ReplaceAll(change, "NS", ns))
 				if err := step.Check(t.Context(), a.Attachment); (err != nil) != fault {
 					t.Errorf("by the record: %v", err)
 				}
@@ -46,7 +48,7 @@ func TestOutside(t *testing.T) {
 					t.Errorf("from the outside: %v", err)
 				}
 				if name == "veth" {
-					run(t, "ip link set "+a.HostIfName()+" nomaster")
+					linktest.Run(t, "ip link set "+a.HostIfName()+" nomaster")
 				}
 				before := inNamespace(t, ns)
 				a.Steps = []attach.Step{Outside(step)}

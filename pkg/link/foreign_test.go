@@ -4,6 +4,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/berth-cni/berth/pkg/link/internal/linktest"
 	"github.com/berth-cni/berth/pkg/link/netns"
 	"github.com/berth-cni/berth/pkg/nstest"
 )
@@ -14,7 +15,7 @@ func TestFindForeign(t *testing.T) {
 	nstest.Host(t)
 	c := nstest.Namespace(t)
 	id := filepath.Base(c)
-	run(t, `ip link add cni0 type bridge
+	linktest.Run(t, `ip link add cni0 type bridge
 ip link add docker0 type bridge
 ip link add up0 type veth peer name up1
 ip link add v0 type veth peer name eth0 netns `+id+`
@@ -59,7 +60,7 @@ ip -n `+id+` link add pair0 type veth peer name pair1`)
 		up, ifName string
 		alone      bool
 	}{{"lo", "eth0", true}, {"eth0", "eth0", true}, {"eth0", "net1", false}} {
-		run(t, "ip -n "+id+" link set "+test.up+" up")
+		linktest.Run(t, "ip -n "+id+" link set "+test.up+" up")
 		if alone, err := Alone(c, test.ifName); err != nil || alone != test.alone {
 			t.Errorf("%s up: is %s alone: %v, %v, want %v", test.up, test.ifName, alone, err, test.alone)
 		}

@@ -9,6 +9,7 @@ import (
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/internal/proc"
 	"github.com/berth-cni/berth/pkg/internal/rtnl"
+	"github.com/berth-cni/berth/pkg/link/internal/linktest"
 	"github.com/berth-cni/berth/pkg/nstest"
 	"github.com/berth-cni/berth/pkg/steptest"
 )
@@ -32,7 +33,7 @@ func TestForwardingConforms(t *testing.T) {
 		v6, err6 := proc.Read(forwardingPath(true))
 		return fmt.Sprint(v4, v6, err4, err6)
 	}
-	steptest.Conform(t, &Forwarding{Gateway: true}, attachment(t, "c1", 2), steptest.Shared, switches)
+	steptest.Conform(t, &Forwarding{Gateway: true}, linktest.Attachment(t, "c1", 2), steptest.Shared, switches)
 }
 
 // Each family is switched on for those that need it.
@@ -102,7 +103,7 @@ func TestForwardingKeepsAdvertisements(t *testing.T) {
 	}
 	// What somebody set before goes on, as it does on a host that forwarded before.
 	shell(t, "sysctl -qw net.ipv6.conf.up0.accept_ra=1")
-	if err := (&Forwarding{Gateway: true}).Add(t.Context(), &attach.Adding{Attachment: attachment(t, "c1", 2)}); err != nil {
+	if err := (&Forwarding{Gateway: true}).Add(t.Context(), &attach.Adding{Attachment: linktest.Attachment(t, "c1", 2)}); err != nil {
 		t.Fatal(err)
 	}
 	if got, _ := proc.Read(proc.Net("ipv6", "conf", "up0", "accept_ra")); got != "1" {

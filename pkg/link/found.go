@@ -12,6 +12,7 @@ import (
 	"github.com/berth-cni/berth/pkg/internal/proc"
 	"github.com/berth-cni/berth/pkg/internal/rtnl"
 	"github.com/berth-cni/berth/pkg/link/internal/iface"
+	"github.com/berth-cni/berth/pkg/link/macvlan"
 	"github.com/berth-cni/berth/pkg/link/netns"
 	"golang.org/x/sys/unix"
 )
@@ -308,7 +309,7 @@ func (f *finder) atGateway(x *Found, b *Bridge, bridge *rtnl.Link) {
 
 // onMaster makes the steps of a macvlan.
 func (f *finder) onMaster(x *Found, c *iface.Conn, d *rtnl.Link) error {
-	m := &Macvlan{Mode: modeName(d.Mode), Inside: !d.Away}
+	m := &macvlan.Interface{Mode: modeName(d.Mode), Inside: !d.Away}
 	master := f.links[d.Parent]
 	if m.Inside {
 		var err error
@@ -328,19 +329,19 @@ func (f *finder) onMaster(x *Found, c *iface.Conn, d *rtnl.Link) error {
 		return nil
 	}
 	if master.Kind == "vlan" && master.Alias == iface.SharedAlias && f.links[master.Parent] != nil {
-		s := &Subinterface{Parent: f.links[master.Parent].Name}
+		s := &macvlan.Subinterface{Parent: f.links[master.Parent].Name}
 		if id, ok := strings.CutPrefix(master.Name, s.Parent+"."); ok {
 			if _, err := fmt.Sscan(id, &s.VLAN); err == nil {
 				x.Steps = append(x.Steps, s)
 			}
 		}
 	}
-	shim := &HostShim{Master: master.Name}
+	shim := &macvlan.HostShim{Master: master.Name}
 	for _, l := range f.links {
-		if l.Name != shim.name() {
+		if l.Name != shim.Name() {
 			continue
 		}
-		routes, err := shim.routes(f.host, l)
+		routes, err := shim.Routes(f.host, l)
 		if err != nil {
 			return err
 		}
@@ -353,7 +354,7 @@ func (f *finder) onMaster(x *Found, c *iface.Conn, d *rtnl.Link) error {
 }
 
 // DeleteMacvlan deletes a container's macvlan of which there is no record: what has the mark
-// of the attachment's key, and the host's routes to its addresses by a shim ([HostShim]).
+// of the attachment's key, and the host's routes to its addresses by a shim ([macvlan.HostShim]).
 // Without a namespace at the attachment's path there is nothing to find.
 func DeleteMacvlan(ctx context.Context, a *attach.Attachment) error {
 	all, err := Find([]string{a.Netns})
@@ -364,7 +365,7 @@ func DeleteMacvlan(ctx context.Context, a *attach.Attachment) error {
 		found := &attach.Attachment{Key: a.Key, Netns: x.Netns, Cookie: x.Cookie, Addresses: x.Addresses}
 		for _, s := range slices.Backward(x.Steps) {
 			switch s.(type) {
-			case *Macvlan, *HostShim, *Subinterface:
+			case *macvlan.Interface, *macvlan.HostShim, *macvlan.Subinterface:
 				err = errors.Join(err, s.Del(ctx, found))
 			}
 		}
@@ -372,10 +373,10 @@ func DeleteMacvlan(ctx context.Context, a *attach.Attachment) error {
 	return err
 }
 
-// modeName is the inverse of MacvlanMode.
+// modeName is the inverse of [macvlan.ModeNumber].
 func modeName(mode uint32) string {
 	for _, name := range []string{"bridge", "private", "vepa", "passthru"} {
-		if MacvlanMode(name) == mode {
+		if macvlan.ModeNumber(name) == mode {
 			return name
 		}
 	}

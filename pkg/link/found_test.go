@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/link/internal/linktest"
+	"github.com/berth-cni/berth/pkg/link/macvlan"
 	"github.com/berth-cni/berth/pkg/link/netns"
 	"github.com/berth-cni/berth/pkg/nstest"
 )
@@ -25,14 +27,14 @@ func TestFind(t *testing.T) {
 		"spoofing": shared(&Bridge{Name: "berth0", Gateway: true}, &Veth{Bridge: "berth0", MACSpoofCheck: true}),
 		"VLAN": shared(&Bridge{Name: "berth0", Gateway: true, VLANs: true, GatewayVLAN: 7},
 			&Veth{Bridge: "berth0", VLAN: 7, Trunk: []int{8, 9}}),
-		"macvlan": {&Macvlan{Master: "up0", Mode: "private", MTU: 1400}},
-		"shim":    {&HostShim{Master: "up0"}, &Macvlan{Master: "up0", Mode: "bridge"}},
+		"macvlan": {&macvlan.Interface{Master: "up0", Mode: "private", MTU: 1400}},
+		"shim":    {&macvlan.HostShim{Master: "up0"}, &macvlan.Interface{Master: "up0", Mode: "bridge"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			lan(t)
-			a := onLAN(t, "c1", 3)
+			linktest.LAN(t)
+			a := linktest.OnLAN(t, "c1", 3)
 			if _, ok := steps[0].(*Forwarding); ok {
-				run(t, "ip address flush dev up0\nip address add 192.0.2.1/24 dev up0\nip route add default via 192.0.2.2")
+				linktest.Run(t, "ip address flush dev up0\nip address add 192.0.2.1/24 dev up0\nip route add default via 192.0.2.2")
 			}
 			if name == "layer 2" {
 				a.Routes = nil
@@ -63,7 +65,7 @@ func TestFind(t *testing.T) {
 				t.Errorf("%+v", x)
 			}
 			for i, s := range steps {
-				if m, ok := s.(*Macvlan); ok && m.Mode == "bridge" {
+				if m, ok := s.(*macvlan.Interface); ok && m.Mode == "bridge" {
 					continue
 				}
 				if got, want := words(t, x.Steps[i]), words(t, s); got != want {
@@ -101,7 +103,7 @@ func TestFindApart(t *testing.T) {
 	var paths []string
 	want := map[string]string{}
 	for n := range 3 {
-		a := &attach.Adding{Attachment: attachment(t, fmt.Sprintf("c%d", n), n+2)}
+		a := &attach.Adding{Attachment: linktest.Attachment(t, fmt.Sprintf("c%d", n), n+2)}
 		for _, s := range []attach.Step{&Bridge{Name: "berth0", Gateway: true}, &Veth{Bridge: "berth0"}} {
 			if err := s.Add(t.Context(), a); err != nil {
 				t.Fatal(err)

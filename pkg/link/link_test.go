@@ -9,68 +9,13 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/link/internal/iface"
+	"github.com/berth-cni/berth/pkg/link/internal/linktest"
 	"github.com/berth-cni/berth/pkg/nstest"
 	"github.com/berth-cni/berth/pkg/steptest"
 	"golang.org/x/sys/unix"
 )
 
 func TestMain(m *testing.M) { nstest.Main(m) }
-
-// attachment is one of a container in a new namespace, with addresses of both
-// families.
-func attachment(t *testing.T, container string, n int) *attach.Attachment {
-	t.Helper()
-	a := &attach.Attachment{
-		Key:   attach.Key{Network: "web", Container: container, IfName: "eth0"},
-		Netns: nstest.Namespace(t),
-		Addresses: []attach.Address{
-			{Prefix: netip.MustParsePrefix(fmt.Sprintf("10.88.0.%d/16", n)), Gateway: netip.MustParseAddr("10.88.0.1")},
-			{Prefix: netip.MustParsePrefix(fmt.Sprintf("fd00:88::%x/64", n)), Gateway: netip.MustParseAddr("fd00:88::1")},
-		},
-	}
-	for _, addr := range a.Addresses {
-		a.Routes = append(a.Routes, DefaultRoute(addr.Gateway))
-	}
-	a.MAC = iface.MAC(a)
-	return a
-}
-
-// state is what the host and the attachment's container have, as a person would
-// ask for it, without what changes by itself.
-func state(t *testing.T, a *attach.Attachment) func() string {
-	return func() string {
-		var s strings.Builder
-		ns := a.Netns[strings.LastIndex(a.Netns, "/")+1:]
-		for _, cmd := range []string{
-			"ip -br link", "ip -br -4 address", "ip -4 route", "ip -6 route show scope global",
-			"ip netns exec " + ns + " ip -br link", "ip netns exec " + ns + " ip -o -4 address",
-			"ip netns exec " + ns + " ip -4 route",
-		} {
-			f := strings.Fields(cmd)
-			out, err := nstest.Output(f[0], f[1:]...)
-			if err != nil {
-				t.Fatal(err)
-			}
-			fmt.Fprintln(&s, cmd, "\n", settled(out))
-		}
-		return s.String()
-	}
-}
-
-// settled drops what follows a carrier by itself.
-func settled(out string) string {
-	var lines []string
-	for _, line := range strings.Split(out, "\n") {
-		if strings.HasPrefix(line, "fe80::") {
-			continue
-		}
-		for _, word := range []string{"NO-CARRIER,", "M-DOWN", ",LOWER_UP", " linkdown", " DOWN ", " UP ", " UNKNOWN "} {
-			line = strings.ReplaceAll(line, word, map[bool]string{true: " "}[strings.HasPrefix(word, " ")])
-		}
-		lines = append(lines, strings.Join(strings.Fields(line), " "))
-	}
-	return strings.Join(lines, "\n")
-}
 
 func TestVethConforms(t *testing.T) {
 	for _, v := range []Veth{
@@ -82,11 +27,11 @@ func TestVethConforms(t *testing.T) {
 				needLock(t)
 			}
 			nstest.Host(t)
-			a := attachment(t, "c1", 2)
+			a := linktest.Attachment(t, "c1", 2)
 			if err := (&Bridge{Name: "berth0", Gateway: true}).Add(t.Context(), &attach.Adding{Attachment: a}); err != nil {
 				t.Fatal(err)
 			}
-			steptest.Conform(t, &v, a, steptest.Refused, state(t, a))
+			steptest.Conform(t, &v, a, steptest.Refused, linktest.State(t, a))
 		})
 	}
 }
@@ -96,7 +41,7 @@ func two(t *testing.T, br Bridge, v Veth) (a, b *attach.Attachment) {
 	t.Helper()
 	nstest.Host(t)
 	br.Name, v.Bridge = "berth0", "berth0"
-	a, b = attachment(t, "c1", 2), attachment(t, "c2", 3)
+	a, b = linktest.Attachment(t, "c1", 2), linktest.Attachment(t, "c2", 3)
 	for _, x := range []*attach.Attachment{a, b} {
 		if err := br.Add(t.Context(), &attach.Adding{Attachment: x}); err != nil {
 			t.Fatal(err)
@@ -108,19 +53,12 @@ func two(t *testing.T, br Bridge, v Veth) (a, b *attach.Attachment) {
 	return a, b
 }
 
-func ping(t *testing.T, from, to string) error {
-	t.Helper()
-	var err error
-	nstest.In(t, from, func() { err = nstest.Run("ping", "-c1", "-W1", to) })
-	return err
-}
-
 // The first packet must get through: the bridge forwards for the port when Add
 // returns, and no address waits for duplicate address detection.
 func TestReachAtOnce(t *testing.T) {
 	a, _ := two(t, Bridge{Gateway: true}, Veth{})
 	for _, to := range []string{"10.88.0.3", "fd00:88::3", "10.88.0.1", "fd00:88::1"} {
-		if err := ping(t, a.Netns, to); err != nil {
+		if err := linktest.Ping(t, a.Netns, to); err != nil {
 			t.Error(err)
 		}
 	}
@@ -128,10 +66,10 @@ func TestReachAtOnce(t *testing.T) {
 
 func TestIsolatedPorts(t *testing.T) {
 	a, _ := two(t, Bridge{Gateway: true}, Veth{Isolated: true})
-	if ping(t, a.Netns, "10.88.0.3") == nil {
+	if linktest.Ping(t, a.Netns, "10.88.0.3") == nil {
 		t.Error("isolated ports reach each other")
 	}
-	if err := ping(t, a.Netns, "10.88.0.1"); err != nil {
+	if err := linktest.Ping(t, a.Netns, "10.88.0.1"); err != nil {
 		t.Error(err)
 	}
 }
@@ -139,7 +77,7 @@ func TestIsolatedPorts(t *testing.T) {
 func TestMACSpoofCheck(t *testing.T) {
 	needLock(t)
 	a, _ := two(t, Bridge{Gateway: true}, Veth{MACSpoofCheck: true})
-	if err := ping(t, a.Netns, "10.88.0.3"); err != nil {
+	if err := linktest.Ping(t, a.Netns, "10.88.0.3"); err != nil {
 		t.Errorf("with its own MAC: %v", err)
 	}
 	nstest.In(t, a.Netns, func() {
@@ -147,7 +85,7 @@ func TestMACSpoofCheck(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
-	if ping(t, a.Netns, "10.88.0.3") == nil {
+	if linktest.Ping(t, a.Netns, "10.88.0.3") == nil {
 		t.Error("a frame with another source MAC got through")
 	}
 }
@@ -156,7 +94,7 @@ func TestMACSpoofCheck(t *testing.T) {
 func needLock(t *testing.T) {
 	t.Helper()
 	nstest.Host(t)
-	a := attachment(t, "c1", 2)
+	a := linktest.Attachment(t, "c1", 2)
 	if err := (&Bridge{Name: "berth0"}).Add(t.Context(), &attach.Adding{Attachment: a}); err != nil {
 		t.Fatal(err)
 	}
@@ -166,7 +104,7 @@ func needLock(t *testing.T) {
 		err = v.Del(t.Context(), a)
 	}
 	if errors.Is(err, ErrNoLock) {
-		if there(t, a.HostIfName()) {
+		if linktest.Exists(t, a.HostIfName()) {
 			t.Error("the refused port is left")
 		}
 		t.Skip("this kernel has no locked ports (5.18)")
@@ -180,7 +118,7 @@ func needLock(t *testing.T) {
 // host has is refused.
 func TestDAD(t *testing.T) {
 	nstest.Host(t)
-	a, b := attachment(t, "c1", 2), attachment(t, "c2", 2)
+	a, b := linktest.Attachment(t, "c1", 2), linktest.Attachment(t, "c2", 2)
 	v := &Veth{Bridge: "berth0", DAD: true}
 	if err := (&Bridge{Name: "berth0"}).Add(t.Context(), &attach.Adding{Attachment: a}); err != nil {
 		t.Fatal(err)
@@ -201,7 +139,7 @@ func TestDAD(t *testing.T) {
 
 func TestInterfaceExistsInContainer(t *testing.T) {
 	nstest.Host(t)
-	a := attachment(t, "c1", 2)
+	a := linktest.Attachment(t, "c1", 2)
 	if err := (&Bridge{Name: "berth0"}).Add(t.Context(), &attach.Adding{Attachment: a}); err != nil {
 		t.Fatal(err)
 	}
@@ -210,12 +148,12 @@ func TestInterfaceExistsInContainer(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
-	before := state(t, a)()
+	before := linktest.State(t, a)()
 	err := (&Veth{Bridge: "berth0"}).Add(t.Context(), &attach.Adding{Attachment: a})
 	if !errors.Is(err, unix.EEXIST) || !strings.Contains(err.Error(), "the container has an interface eth0") {
 		t.Errorf("got %v", err)
 	}
-	if after := state(t, a)(); after != before {
+	if after := linktest.State(t, a)(); after != before {
 		t.Errorf("left\n%s\nwant\n%s", after, before)
 	}
 }
@@ -224,17 +162,17 @@ func TestInterfaceExistsInContainer(t *testing.T) {
 // interface with it.
 func TestVethRollsBack(t *testing.T) {
 	nstest.Host(t)
-	a := attachment(t, "c1", 2)
+	a := linktest.Attachment(t, "c1", 2)
 	if err := (&Bridge{Name: "berth0"}).Add(t.Context(), &attach.Adding{Attachment: a}); err != nil {
 		t.Fatal(err)
 	}
 	a.Routes = append(a.Routes, attach.Route{Dst: netip.MustParsePrefix("192.0.2.0/24"), Gateway: netip.MustParseAddr("203.0.113.1")})
-	before := state(t, a)()
+	before := linktest.State(t, a)()
 	err := (&Veth{Bridge: "berth0"}).Add(t.Context(), &attach.Adding{Attachment: a})
 	if err == nil || !strings.Contains(err.Error(), "192.0.2.0/24 by 203.0.113.1") {
 		t.Errorf("an unreachable gateway: %v", err)
 	}
-	if after := state(t, a)(); after != before {
+	if after := linktest.State(t, a)(); after != before {
 		t.Errorf("left\n%s\nwant\n%s", after, before)
 	}
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/link/internal/iface"
+	"github.com/berth-cni/berth/pkg/link/internal/linktest"
 	"github.com/berth-cni/berth/pkg/nstest"
 )
 
@@ -15,7 +16,7 @@ import (
 func TestReachedAtOnce(t *testing.T) {
 	nstest.Host(t)
 	for i := range 40 {
-		a := &attach.Adding{Attachment: attachment(t, fmt.Sprint("c", i), 2+i)}
+		a := &attach.Adding{Attachment: linktest.Attachment(t, fmt.Sprint("c", i), 2+i)}
 		for _, s := range []attach.Step{&Bridge{Name: "berth0", Gateway: true}, &Veth{Bridge: "berth0"}} {
 			if err := s.Add(t.Context(), a); err != nil {
 				t.Fatal(err)

@@ -8,6 +8,8 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/internal/proc"
+	"github.com/berth-cni/berth/pkg/link/internal/linktest"
+	"github.com/berth-cni/berth/pkg/link/macvlan"
 	"github.com/berth-cni/berth/pkg/nstest"
 	"golang.org/x/sys/unix"
 )
@@ -31,7 +33,7 @@ func TestReadOnlySettings(t *testing.T) {
 		"not on":                         {[]string{"sysctl -qw net.ipv4.ip_forward=0"}, &Forwarding{Gateway: true}, "", "set /proc/sys/net/ipv4/ip_forward to 1"},
 		"not on, IPv6":                   {[]string{"sysctl -qw " + routerless}, &Forwarding{Gateway: true}, "", "set /proc/sys/net/ipv6/conf/all/forwarding to 1"},
 		"localnet":                       {nil, &Localnet{Interface: "up0"}, "", ""},
-		"a host shim":                    {nil, &HostShim{Master: "up0"}, "", ""},
+		"a host shim":                    {nil, &macvlan.HostShim{Master: "up0"}, "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			nstest.Host(t)
@@ -40,7 +42,7 @@ func TestReadOnlySettings(t *testing.T) {
 			shell(t, c.before...)
 			nstest.ReadOnlySettings(t)
 			var said []string
-			a := &attach.Adding{Attachment: attachment(t, "c1", 2), Warned: func(format string, args ...any) { said = append(said, fmt.Sprintf(format, args...)) }}
+			a := &attach.Adding{Attachment: linktest.Attachment(t, "c1", 2), Warned: func(format string, args ...any) { said = append(said, fmt.Sprintf(format, args...)) }}
 			a.Ports = []attach.Port{{HostPort: 8080, ContainerPort: 80, Protocol: "tcp"}}
 			err := c.step.Add(t.Context(), a)
 			if c.err != "" {
@@ -73,14 +75,14 @@ func TestReadOnlyInside(t *testing.T) {
 	for name, steps := range map[string][]attach.Step{
 		"veth":    {&Bridge{Name: "berth0", Gateway: true}, &Veth{Bridge: "berth0"}},
 		"VLAN":    {&Bridge{Name: "berth0", Gateway: true, VLANs: true, GatewayVLAN: 7}, &Veth{Bridge: "berth0", VLAN: 7}},
-		"macvlan": {&Macvlan{Master: "up0", Mode: "bridge"}},
+		"macvlan": {&macvlan.Interface{Master: "up0", Mode: "bridge"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			nstest.Host(t)
 			shell(t, "ip link add up0 type veth peer name up1", "ip link set up0 up", "ip link set up1 up",
 				"sysctl -qw net.ipv6.conf.all.forwarding=1")
 			nstest.ReadOnlySettings(t)
-			a := &attach.Adding{Attachment: attachment(t, "c1", 2)}
+			a := &attach.Adding{Attachment: linktest.Attachment(t, "c1", 2)}
 			a.Ports = []attach.Port{{HostPort: 8080, ContainerPort: 80, Protocol: "tcp"}}
 			for _, s := range steps {
 				err := s.Add(t.Context(), a)

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/link/internal/linktest"
 	"github.com/berth-cni/berth/pkg/nstest"
 	"golang.org/x/sys/unix"
 )
@@ -13,7 +14,7 @@ import (
 // A container on two networks keeps the default route of the first.
 func TestTwoDefaultRoutes(t *testing.T) {
 	nstest.Host(t)
-	a, b := attachment(t, "c1", 2), attachment(t, "c1", 2)
+	a, b := linktest.Attachment(t, "c1", 2), linktest.Attachment(t, "c1", 2)
 	b.Network, b.IfName, b.Netns = "other", "eth1", a.Netns
 	for i := range b.Addresses {
 		b.Addresses[i].Prefix = netip.MustParsePrefix(strings.Replace(b.Addresses[i].Prefix.String(), "88", "99", 1))
@@ -44,7 +45,7 @@ func TestTwoDefaultRoutes(t *testing.T) {
 
 func TestRoutes(t *testing.T) {
 	nstest.Host(t)
-	a := attachment(t, "c1", 2)
+	a := linktest.Attachment(t, "c1", 2)
 	table, scope := 100, unix.RT_SCOPE_LINK
 	a.Routes = append(a.Routes,
 		attach.Route{Dst: netip.MustParsePrefix("192.0.2.0/24"), MTU: 1300, AdvMSS: 1200, Priority: 50},

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/link/internal/linktest"
 	"github.com/berth-cni/berth/pkg/nstest"
 )
 
@@ -14,7 +15,7 @@ func TestVethIsRepaired(t *testing.T) {
 	for _, damage := range []string{"ip link del berth0", "ip link set NAME nomaster", "ip link set NAME down"} {
 		t.Run(damage, func(t *testing.T) {
 			nstest.Host(t)
-			a := &attach.Adding{Attachment: attachment(t, "c1", 2)}
+			a := &attach.Adding{Attachment: linktest.Attachment(t, "c1", 2)}
 			a.Steps = []attach.Step{&Bridge{Name: "berth0", Gateway: true}, &Veth{Bridge: "berth0", Hairpin: true}}
 			for _, s := range a.Steps {
 				if err := s.Add(t.Context(), a); err != nil {
@@ -46,7 +47,7 @@ func TestVethIsRepaired(t *testing.T) {
 			if after := setting(); after != before {
 				t.Errorf("the container's interface was made anew: its setting was %s, and is %s", before, after)
 			}
-			if err := ping(t, a.Netns, "10.88.0.1"); err != nil {
+			if err := linktest.Ping(t, a.Netns, "10.88.0.1"); err != nil {
 				t.Error(err)
 			}
 			out, err := nstest.Output("bridge", "-d", "link", "show", "dev", a.HostIfName())

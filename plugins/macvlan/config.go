@@ -7,6 +7,7 @@ import (
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/cni"
 	"github.com/berth-cni/berth/pkg/link"
+	"github.com/berth-cni/berth/pkg/link/macvlan"
 )
 
 // config is the reference macvlan's (v1.10.0), with hostShim and enabledad, and what
@@ -33,7 +34,7 @@ func (c *config) validate(r *cni.Request) {
 	if c.Mode == "" {
 		c.Mode = "bridge"
 	}
-	if link.MacvlanMode(c.Mode) == 0 {
+	if macvlan.ModeNumber(c.Mode) == 0 {
 		r.Refuse("mode", c.Mode, "want bridge, private, vepa or passthru")
 	}
 	r.ValidMTU(c.MTU, link.MaxMTU, "the master's", r.IPAM.Subnets())
@@ -72,8 +73,8 @@ func (c *config) refuseFirewall(r *cni.Request) {
 // master is the interface that the container's is a child of.
 type master struct {
 	name string
-	mac  string             // of the child when nobody asks for one; empty: what follows from its address
-	vlan *link.Subinterface // to be ensured, if the master is in a VLAN
+	mac  string                // of the child when nobody asks for one; empty: what follows from its address
+	vlan *macvlan.Subinterface // to be ensured, if the master is in a VLAN
 }
 
 // subinterface is the step that ensures the master, if there is one.
@@ -97,7 +98,7 @@ func (c *config) findMaster(r *cni.Request) (*master, error) {
 			return m, nil // STATUS asks for no container
 		}
 	}
-	parent, err := link.FindParent(netns, c.Master)
+	parent, err := macvlan.FindParent(netns, c.Master)
 	if err != nil {
 		return nil, err
 	}
@@ -105,7 +106,7 @@ func (c *config) findMaster(r *cni.Request) (*master, error) {
 		m.vlan = subinterface(c.Master)
 	}
 	if m.vlan != nil && parent == nil {
-		if parent, err = link.FindParent("", m.vlan.Parent); err != nil {
+		if parent, err = macvlan.FindParent("", m.vlan.Parent); err != nil {
 			return nil, err
 		}
 		if parent == nil {
@@ -133,7 +134,7 @@ func (c *config) findMaster(r *cni.Request) (*master, error) {
 
 // subinterface reads a name such as eth0.10: the parent and the VLAN; nil when it is
 // none.
-func subinterface(name string) *link.Subinterface {
+func subinterface(name string) *macvlan.Subinterface {
 	i := strings.LastIndexByte(name, '.')
 	if i < 1 {
 		return nil
@@ -142,5 +143,5 @@ func subinterface(name string) *link.Subinterface {
 	if err != nil || id < 1 || id > link.MaxVLAN || strconv.Itoa(id) != name[i+1:] {
 		return nil
 	}
-	return &link.Subinterface{Parent: name[:i], VLAN: id}
+	return &macvlan.Subinterface{Parent: name[:i], VLAN: id}
 }

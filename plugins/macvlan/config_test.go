@@ -7,6 +7,7 @@ import (
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/cni"
 	"github.com/berth-cni/berth/pkg/link"
+	"github.com/berth-cni/berth/pkg/link/macvlan"
 	"github.com/berth-cni/berth/pkg/nstest"
 )
 
@@ -76,27 +77,27 @@ func TestNoDefaultRoute(t *testing.T) {
 
 func TestPlan(t *testing.T) {
 	uplink(t)
-	up, err := link.FindParent("", "up0")
+	up, err := macvlan.FindParent("", "up0")
 	if err != nil || up == nil {
 		t.Fatal(err)
 	}
 	for conf, want := range map[string]struct {
 		kinds string
-		last  link.Macvlan
+		last  macvlan.Interface
 		mac   string
 	}{
-		`{"ipam": {}}`: {"network gateway macvlan", link.Macvlan{Master: "up0", Mode: "bridge", AcceptRA: true}, ""},
+		`{"ipam": {}}`: {"network gateway macvlan", macvlan.Interface{Master: "up0", Mode: "bridge", AcceptRA: true}, ""},
 		`{"mode": "", "mtu": 1300, "bcqueuelen": 7, "mac": "02-00-00-00-00-01", "enabledad": true}`: {"network gateway macvlan",
-			link.Macvlan{Master: "up0", Mode: "bridge", MTU: 1300, QueueLen: 7, DAD: true, AcceptRA: true}, "02:00:00:00:00:01"},
-		`{"master": "up1", "mode": "private"}`:                        {"network gateway macvlan", link.Macvlan{Master: "up1", Mode: "private", AcceptRA: true}, ""},
-		`{"mode": "passthru"}`:                                        {"network gateway macvlan", link.Macvlan{Master: "up0", Mode: "passthru", AcceptRA: true}, up.MAC},
-		`{"master": "up0.10"}`:                                        {"network gateway subinterface macvlan", link.Macvlan{Master: "up0.10", Mode: "bridge", AcceptRA: true}, ""},
-		`{"hostShim": true, "ipam": {"subnet": "192.0.2.0/24"}}`:      {"network lease gateway host-shim macvlan", link.Macvlan{Master: "up0", Mode: "bridge"}, ""},
-		`{"acceptRA": false}`:                                         {"network gateway macvlan", link.Macvlan{Master: "up0", Mode: "bridge"}, ""},
-		`{"acceptRA": true, "ipam": {"subnet": "192.0.2.0/24"}}`:      {"network lease gateway macvlan", link.Macvlan{Master: "up0", Mode: "bridge", AcceptRA: true}, ""},
-		`{"ipam": {"type": "host-local"}}`:                            {"network macvlan ipam gateway addresses", link.Macvlan{Master: "up0", Mode: "bridge"}, ""},
-		`{"hostShim": true, "ipam": {"type": "dhcp"}}`:                {"network host-shim macvlan ipam gateway addresses", link.Macvlan{Master: "up0", Mode: "bridge"}, ""},
-		`{"master": "x.10", "linkInContainer": true, "mode": "vepa"}`: {"network gateway macvlan", link.Macvlan{Master: "x.10", Mode: "vepa", Inside: true, AcceptRA: true}, ""},
+			macvlan.Interface{Master: "up0", Mode: "bridge", MTU: 1300, QueueLen: 7, DAD: true, AcceptRA: true}, "02:00:00:00:00:01"},
+		`{"master": "up1", "mode": "private"}`:                        {"network gateway macvlan", macvlan.Interface{Master: "up1", Mode: "private", AcceptRA: true}, ""},
+		`{"mode": "passthru"}`:                                        {"network gateway macvlan", macvlan.Interface{Master: "up0", Mode: "passthru", AcceptRA: true}, up.MAC},
+		`{"master": "up0.10"}`:                                        {"network gateway subinterface macvlan", macvlan.Interface{Master: "up0.10", Mode: "bridge", AcceptRA: true}, ""},
+		`{"hostShim": true, "ipam": {"subnet": "192.0.2.0/24"}}`:      {"network lease gateway host-shim macvlan", macvlan.Interface{Master: "up0", Mode: "bridge"}, ""},
+		`{"acceptRA": false}`:                                         {"network gateway macvlan", macvlan.Interface{Master: "up0", Mode: "bridge"}, ""},
+		`{"acceptRA": true, "ipam": {"subnet": "192.0.2.0/24"}}`:      {"network lease gateway macvlan", macvlan.Interface{Master: "up0", Mode: "bridge", AcceptRA: true}, ""},
+		`{"ipam": {"type": "host-local"}}`:                            {"network macvlan ipam gateway addresses", macvlan.Interface{Master: "up0", Mode: "bridge"}, ""},
+		`{"hostShim": true, "ipam": {"type": "dhcp"}}`:                {"network host-shim macvlan ipam gateway addresses", macvlan.Interface{Master: "up0", Mode: "bridge"}, ""},
+		`{"master": "x.10", "linkInContainer": true, "mode": "vepa"}`: {"network gateway macvlan", macvlan.Interface{Master: "x.10", Mode: "vepa", Inside: true, AcceptRA: true}, ""},
 	} {
 		p, err := plan(named(conf), "")
 		if err != nil {
@@ -105,13 +106,13 @@ func TestPlan(t *testing.T) {
 		}
 		var kinds []string
 		mac := ""
-		var last link.Macvlan
+		var last macvlan.Interface
 		for _, s := range p {
 			kinds = append(kinds, s.Kind())
 			switch s := s.(type) {
 			case *link.Gateway:
 				mac = s.MAC
-			case *link.Macvlan:
+			case *macvlan.Interface:
 				last = *s
 			}
 		}

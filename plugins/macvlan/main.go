@@ -7,6 +7,7 @@ import (
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/cni"
 	"github.com/berth-cni/berth/pkg/link"
+	"github.com/berth-cni/berth/pkg/link/macvlan"
 )
 
 var mode = cni.Mode{Name: "macvlan", Config: func() cni.Config { return &config{Mode: "bridge"} }}
@@ -30,7 +31,7 @@ func (c *config) Plan(r *cni.Request) ([]attach.Step, error) {
 	steps := r.Addressed(r.IPAM, &link.Gateway{NoDefault: r.KeepsDefaultRoute(), MAC: m.mac},
 		m.subinterface(),
 		c.shim(m.name),
-		&link.Macvlan{Master: m.name, Mode: c.Mode, MTU: c.MTU,
+		&macvlan.Interface{Master: m.name, Mode: c.Mode, MTU: c.MTU,
 			QueueLen: c.BcQueueLen, Inside: c.LinkInContainer, DAD: c.EnableDAD, AcceptRA: r.AcceptRA(r.IPAM)})
 	return append([]attach.Step{network}, steps...), nil
 }
@@ -40,5 +41,5 @@ func (c *config) shim(master string) attach.Step {
 	if !c.HostShim {
 		return nil
 	}
-	return &link.HostShim{Master: master}
+	return &macvlan.HostShim{Master: master}
 }

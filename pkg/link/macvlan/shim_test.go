@@ -1,4 +1,4 @@
-package link
+package macvlan
 
 import (
 	"errors"
@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/link/internal/iface"
+	"github.com/berth-cni/berth/pkg/link/internal/linktest"
 	"github.com/berth-cni/berth/pkg/link/netns"
 	"github.com/berth-cni/berth/pkg/nstest"
 	"github.com/berth-cni/berth/pkg/steptest"
@@ -15,36 +17,36 @@ import (
 )
 
 func TestHostShimConforms(t *testing.T) {
-	lan(t)
-	a := onLAN(t, "c1", 3)
-	steptest.Conform(t, &HostShim{Master: "up0"}, a, steptest.Harmless, state(t, a))
+	linktest.LAN(t)
+	a := linktest.OnLAN(t, "c1", 3)
+	steptest.Conform(t, &HostShim{Master: "up0"}, a, steptest.Harmless, linktest.State(t, a))
 }
 
 // The shim goes with its last user, in whatever order they go, and one that a killed
 // ADD left is used.
 func TestHostShimIsShared(t *testing.T) {
-	lan(t)
+	linktest.LAN(t)
 	s := &HostShim{Master: "up0"}
-	a, b := onLAN(t, "c1", 3), onLAN(t, "c2", 4)
-	addAll(t, a, s)
-	addAll(t, b, s)
+	a, b := linktest.OnLAN(t, "c1", 3), linktest.OnLAN(t, "c2", 4)
+	linktest.AddAll(t, a, s)
+	linktest.AddAll(t, b, s)
 	for _, x := range []*attach.Attachment{a, b} {
-		if !there(t, s.name()) {
+		if !linktest.Exists(t, s.Name()) {
 			t.Fatal("the shim is gone before its last user")
 		}
 		if err := s.Del(t.Context(), x); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if there(t, s.name()) {
+	if linktest.Exists(t, s.Name()) {
 		t.Error("the shim is there without users")
 	}
-	run(t, "ip link add "+s.name()+" link up0 type macvlan mode bridge")
-	addAll(t, a, s)
+	linktest.Run(t, "ip link add "+s.Name()+" link up0 type macvlan mode bridge")
+	linktest.AddAll(t, a, s)
 	if err := s.Check(t.Context(), a); err != nil {
 		t.Errorf("on top of a shim that was left: %v", err)
 	}
-	run(t, "ip link del "+s.name())
+	linktest.Run(t, "ip link del "+s.Name())
 	if s.Check(t.Context(), a) == nil {
 		t.Error("Check sees a shim that is not there")
 	}
@@ -76,14 +78,14 @@ func TestLockHost(t *testing.T) {
 
 // A route of somebody else to the container's address is refused, not taken.
 func TestHostShimRouteTaken(t *testing.T) {
-	lan(t)
-	run(t, "ip route add 10.88.0.3/32 dev up0")
-	a := onLAN(t, "c1", 3)
-	before := state(t, a)()
+	linktest.LAN(t)
+	linktest.Run(t, "ip route add 10.88.0.3/32 dev up0")
+	a := linktest.OnLAN(t, "c1", 3)
+	before := linktest.State(t, a)()
 	if err := (&HostShim{Master: "up0"}).Add(t.Context(), &attach.Adding{Attachment: a}); !errors.Is(err, unix.EEXIST) || !strings.Contains(err.Error(), "10.88.0.3") {
 		t.Errorf("got %v", err)
 	}
-	if after := state(t, a)(); after != before {
+	if after := linktest.State(t, a)(); after != before {
 		t.Errorf("left\n%s\nof\n%s", after, before)
 	}
 }
@@ -91,16 +93,16 @@ func TestHostShimRouteTaken(t *testing.T) {
 // The shim answers for the host to its containers only: the network's other hosts
 // know the host at one MAC.
 func TestHostShimIsSilent(t *testing.T) {
-	other := lan(t)
-	a := onLAN(t, "c1", 3)
-	addAll(t, a, &HostShim{Master: "up0"}, &Macvlan{Master: "up0", Mode: "bridge"})
+	other := linktest.LAN(t)
+	a := linktest.OnLAN(t, "c1", 3)
+	linktest.AddAll(t, a, &HostShim{Master: "up0"}, &Interface{Master: "up0", Mode: "bridge"})
 	for _, to := range []string{"10.88.0.3", "fd00:88::3"} {
 		if err := nstest.Run("ping", "-c1", "-W1", to); err != nil {
 			t.Error(err)
 		}
 	}
 	for _, to := range []string{"10.88.0.1", "fd00:88::1", "10.88.255.2", "fd00:88::ff02"} {
-		if err := ping(t, a.Netns, to); err != nil {
+		if err := linktest.Ping(t, a.Netns, to); err != nil {
 			t.Error(err)
 		}
 	}
@@ -116,9 +118,9 @@ func TestHostShimIsSilent(t *testing.T) {
 // have their route by the old one.
 func TestHostShimMoves(t *testing.T) {
 	for _, taken := range []bool{false, true} {
-		lan(t)
-		a := &attach.Adding{Attachment: onLAN(t, "c1", 3)}
-		shim, macvlan := &HostShim{Master: "up0"}, &Macvlan{Master: "up0", Mode: "bridge"}
+		linktest.LAN(t)
+		a := &attach.Adding{Attachment: linktest.OnLAN(t, "c1", 3)}
+		shim, macvlan := &HostShim{Master: "up0"}, &Interface{Master: "up0", Mode: "bridge"}
 		a.Steps = []attach.Step{shim, macvlan}
 		for _, s := range a.Steps {
 			if err := s.Add(t.Context(), a); err != nil {
@@ -126,19 +128,21 @@ func TestHostShimMoves(t *testing.T) {
 			}
 		}
 		if taken {
-			run(t, "ip -n "+filepath.Base(a.Netns)+" -6 route del fd00:88::1/128")
+			linktest.Run(t, "ip -n "+filepath.Base(a.Netns)+" -6 route del fd00:88::1/128")
 		}
-		run(t, "ip link del "+shim.name()+"\nip link set up0 address 02:00:00:00:00:77")
-		a.Steps = []attach.Step{shim, Outside(macvlan)}
+		linktest.Run(t, "ip link del "+shim.Name()+"\nip link set up0 address 02:00:00:00:00:77")
+		outside := *macvlan
+		outside.Expect(&iface.Expected{})
+		a.Steps = []attach.Step{shim, &outside}
 		if err := attach.Reload(t.Context(), a); err != nil {
 			t.Fatal(err)
 		}
-		err := ping(t, a.Netns, "fd00:88::1")
+		err := linktest.Ping(t, a.Netns, "fd00:88::1")
 		for range 5 { // the new shim hears who asks for its address a moment after it has it
 			if err == nil || taken {
 				break
 			}
-			err = ping(t, a.Netns, "fd00:88::1")
+			err = linktest.Ping(t, a.Netns, "fd00:88::1")
 		}
 		if (err != nil) != taken {
 			t.Errorf("the container's route to the host taken out %v: %v", taken, err)

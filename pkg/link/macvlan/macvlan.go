@@ -1,4 +1,8 @@
-package link
+// Package macvlan makes the interfaces of containers that are on the network of an interface
+// of the host, with MACs of their own ([Interface]), and what they need of the host: a
+// macvlan for the host to talk to them ([HostShim]), and an interface in a VLAN for them
+// to be on ([Subinterface]).
+package macvlan
 
 import (
 	"context"
@@ -19,10 +23,10 @@ import (
 // ErrMaster: the kernel makes no macvlan on this interface.
 var ErrMaster = errors.New("cannot be the master of this macvlan")
 
-// Macvlan is the step that makes the container's interface: a child of a host's
+// Interface is the step that makes the container's interface: a child of a host's
 // interface, with a MAC and addresses of its own on the network that the master is
 // on.
-type Macvlan struct {
+type Interface struct {
 	iface.Expectable
 
 	Master string `json:"master"`
@@ -42,31 +46,31 @@ type Macvlan struct {
 }
 
 // MACVLAN_MODE_* of linux/if_link.h.
-const macvlanPrivate, macvlanVEPA, macvlanBridge, macvlanPassthru = 1, 2, 4, 8
+const private, vepa, bridge, passthru = 1, 2, 4, 8
 
-// MacvlanMode is the kernel's number of a mode; 0 when there is none of that name.
-func MacvlanMode(name string) uint32 {
+// ModeNumber is the kernel's number of a mode; 0 when there is none of that name.
+func ModeNumber(name string) uint32 {
 	switch name {
 	case "bridge":
-		return macvlanBridge
+		return bridge
 	case "private":
-		return macvlanPrivate
+		return private
 	case "vepa":
-		return macvlanVEPA
+		return vepa
 	case "passthru":
-		return macvlanPassthru
+		return passthru
 	}
 	return 0
 }
 
 // Kind implements [attach.Step].
-func (m *Macvlan) Kind() string { return "macvlan" }
+func (m *Interface) Kind() string { return "macvlan" }
 
 // Add makes the interface in the container's namespace, brings it up, and tells the
 // master's network the addresses, which may have been at another MAC before.
 // [ErrMaster] when the kernel refuses the master. It adds the interface to the
 // attachment's.
-func (m *Macvlan) Add(_ context.Context, a *attach.Adding) error {
+func (m *Interface) Add(_ context.Context, a *attach.Adding) error {
 	ns, err := netns.Open(a.Netns)
 	if err != nil {
 		return err
@@ -81,7 +85,7 @@ func (m *Macvlan) Add(_ context.Context, a *attach.Adding) error {
 	if err != nil {
 		return fmt.Errorf("add macvlan on %s: %w", m.Master, err)
 	}
-	d, err := c.LinkByName(macvlanName(a.Attachment))
+	d, err := c.LinkByName(firstName(a.Attachment))
 	if err != nil {
 		return errors.Join(err, attach.ErrLeft)
 	}
@@ -100,15 +104,15 @@ func (m *Macvlan) Add(_ context.Context, a *attach.Adding) error {
 	return nil
 }
 
-// macvlanName is the interface's first name. Kernels before 6.15 look in the host's
+// firstName is the interface's first name. Kernels before 6.15 look in the host's
 // namespace whether a new link's name is free, and the host may well have an eth0.
-func macvlanName(a *attach.Attachment) string { return "macv" + a.Hash() }
+func firstName(a *attach.Attachment) string { return "macv" + a.Hash() }
 
 // mark is the alias of what is the attachment's and cannot have its name.
 func mark(a *attach.Attachment) string { return "berth " + a.Hash() }
 
 // outside is a socket where the master is; inside is the container's. done ends its use.
-func (m *Macvlan) outside(inside *iface.Conn) (c *iface.Conn, done func(), err error) {
+func (m *Interface) outside(inside *iface.Conn) (c *iface.Conn, done func(), err error) {
 	if m.Inside {
 		return inside, func() {}, nil
 	}
@@ -119,7 +123,7 @@ func (m *Macvlan) outside(inside *iface.Conn) (c *iface.Conn, done func(), err e
 }
 
 // create makes the interface with one request, under its first name.
-func (m *Macvlan) create(ns *netns.Namespace, c *iface.Conn, a *attach.Attachment) (master *rtnl.Link, err error) {
+func (m *Interface) create(ns *netns.Namespace, c *iface.Conn, a *attach.Attachment) (master *rtnl.Link, err error) {
 	c, done, err := m.outside(c)
 	if err != nil {
 		return nil, err
@@ -132,8 +136,8 @@ func (m *Macvlan) create(ns *netns.Namespace, c *iface.Conn, a *attach.Attachmen
 	if err != nil {
 		return nil, err
 	}
-	req := rtnl.NewLink(macvlanName(a), "macvlan", 0, func(data *netlink.Request) {
-		data.Uint32(unix.IFLA_MACVLAN_MODE, MacvlanMode(m.Mode))
+	req := rtnl.NewLink(firstName(a), "macvlan", 0, func(data *netlink.Request) {
+		data.Uint32(unix.IFLA_MACVLAN_MODE, ModeNumber(m.Mode))
 		if m.QueueLen != 0 {
 			data.Uint32(unix.IFLA_MACVLAN_BC_QUEUE_LEN, m.QueueLen)
 		}
@@ -147,7 +151,7 @@ func (m *Macvlan) create(ns *netns.Namespace, c *iface.Conn, a *attach.Attachmen
 }
 
 // explain says what the kernel means by its bare numbers.
-func (m *Macvlan) explain(err error, master *rtnl.Link) error {
+func (m *Interface) explain(err error, master *rtnl.Link) error {
 	switch {
 	case iface.IsErrno(err, unix.EBUSY):
 		return fmt.Errorf("%s %w: it is a port of a bridge or a bond, or has children of another kind: %w", master.Name, ErrMaster, err)
@@ -168,7 +172,7 @@ func (m *Macvlan) explain(err error, master *rtnl.Link) error {
 // (RFC 5227 section 3, RFC 4861 section 7.2.6); and in passthru mode, where the
 // child begins with the master's MAC, that the master changes to the child's. The
 // kernel gives the master's own back when the child goes.
-func (m *Macvlan) configure(ns *netns.Namespace, c *iface.Conn, d, master *rtnl.Link, a *attach.Adding) error {
+func (m *Interface) configure(ns *netns.Namespace, c *iface.Conn, d, master *rtnl.Link, a *attach.Adding) error {
 	err := c.Send(rtnl.SetLink(d.Index, 0).Text(unix.IFLA_IFNAME, a.IfName).Bytes(unix.IFLA_IFALIAS, []byte(mark(a.Attachment))))
 	if iface.IsErrno(err, unix.EEXIST) {
 		return fmt.Errorf("the container has an interface %s already: %w", a.IfName, err)
@@ -185,11 +189,11 @@ func (m *Macvlan) configure(ns *netns.Namespace, c *iface.Conn, d, master *rtnl.
 	return m.bringUp(ns, c, d, master, a, false)
 }
 
-func (m *Macvlan) inside() iface.Inside { return iface.Inside{DAD: m.DAD, AcceptRA: m.AcceptRA} }
+func (m *Interface) inside() iface.Inside { return iface.Inside{DAD: m.DAD, AcceptRA: m.AcceptRA} }
 
 // bringUp is the part of configure that needs the addresses. late says that a delegated
 // IPAM has had the interface, and may have set it up.
-func (m *Macvlan) bringUp(ns *netns.Namespace, c *iface.Conn, d, master *rtnl.Link, a *attach.Adding, late bool) error {
+func (m *Interface) bringUp(ns *netns.Namespace, c *iface.Conn, d, master *rtnl.Link, a *attach.Adding, late bool) error {
 	o := m.inside()
 	o.Late = late
 	v6 := iface.HasIPv6(a.Attachment)
@@ -224,7 +228,7 @@ func (m *Macvlan) bringUp(ns *netns.Namespace, c *iface.Conn, d, master *rtnl.Li
 
 // Del deletes the interface if the namespace is there and is the one of ADD; else
 // the interface has gone with it, and the path is somebody else's.
-func (m *Macvlan) Del(_ context.Context, a *attach.Attachment) error {
+func (m *Interface) Del(_ context.Context, a *attach.Attachment) error {
 	ns, err := netns.Open(a.Netns)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, netns.ErrNotNetns) {
 		return nil
@@ -261,12 +265,12 @@ func deleteMacvlan(c *iface.Conn, a *attach.Attachment) error {
 	if err != nil && !iface.NotExist(err) {
 		return err
 	}
-	return c.DeleteLink(macvlanName(a))
+	return c.DeleteLink(firstName(a))
 }
 
 // Check tells whether the interface is up, on its master and in its mode, with its
 // MAC, addresses and routes, or as is expected.
-func (m *Macvlan) Check(_ context.Context, a *attach.Attachment) error {
+func (m *Interface) Check(_ context.Context, a *attach.Attachment) error {
 	c, err := iface.DialIn(a.Netns)
 	if err != nil {
 		return err
@@ -289,7 +293,7 @@ func (m *Macvlan) Check(_ context.Context, a *attach.Attachment) error {
 		return fmt.Errorf("interface %s in the container is not the attachment's macvlan", a.IfName)
 	case d.Parent != master.Index:
 		return fmt.Errorf("interface %s in the container is not on %s", a.IfName, m.Master)
-	case d.Mode != MacvlanMode(m.Mode):
+	case d.Mode != ModeNumber(m.Mode):
 		return fmt.Errorf("interface %s in the container is not in mode %s", a.IfName, m.Mode)
 	case m.AsRecorded() && d.MAC.String() != a.MAC:
 		return fmt.Errorf("interface %s in the container has the MAC %s, not %s", a.IfName, d.MAC, a.MAC)
@@ -299,7 +303,7 @@ func (m *Macvlan) Check(_ context.Context, a *attach.Attachment) error {
 
 // find returns the interface; by its mark, whatever the container calls it, where no more
 // than its being there is expected.
-func (m *Macvlan) find(c *iface.Conn, a *attach.Attachment) (*rtnl.Link, error) {
+func (m *Interface) find(c *iface.Conn, a *attach.Attachment) (*rtnl.Link, error) {
 	d, err := c.LinkByName(a.IfName)
 	if err == nil && d.Alias == mark(a) || !m.OnlyThere() {
 		return d, err
@@ -313,8 +317,8 @@ func (m *Macvlan) find(c *iface.Conn, a *attach.Attachment) (*rtnl.Link, error) 
 	return d, errors.Join(err, listed)
 }
 
-// address configures the interface.
-func (m *Macvlan) address(_ context.Context, a *attach.Adding) error {
+// Address configures the interface.
+func (m *Interface) Address(_ context.Context, a *attach.Adding) error {
 	ns, err := netns.Open(a.Netns)
 	if err != nil {
 		return err

@@ -1,4 +1,4 @@
-package link
+package macvlan
 
 import (
 	"errors"
@@ -8,46 +8,47 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/link/internal/iface"
+	"github.com/berth-cni/berth/pkg/link/internal/linktest"
 	"github.com/berth-cni/berth/pkg/nstest"
 	"github.com/berth-cni/berth/pkg/steptest"
 )
 
 func TestSubinterfaceConforms(t *testing.T) {
-	lan(t)
+	linktest.LAN(t)
 	s := &Subinterface{Parent: "up0", VLAN: 10}
-	a, b := onLAN(t, "c1", 3), onLAN(t, "c2", 4)
+	a, b := linktest.OnLAN(t, "c1", 3), linktest.OnLAN(t, "c2", 4)
 	if err := nstest.Run("ip", "link", "add", "link", "up0", "name", "probe", "type", "vlan", "id", "11"); err != nil {
 		if err := s.Add(t.Context(), &attach.Adding{Attachment: a}); err == nil || !strings.Contains(err.Error(), "VLAN_8021Q") {
 			t.Errorf("got %v, want an error that names the kernel's option", err)
 		}
 		t.Skip("this kernel has no VLAN devices (option VLAN_8021Q)")
 	}
-	run(t, "ip link del probe")
-	steptest.Conform(t, s, a, steptest.Harmless, state(t, a))
-	addAll(t, a, s)
-	addAll(t, b, s, &Macvlan{Master: s.Name(), Mode: "bridge"})
+	linktest.Run(t, "ip link del probe")
+	steptest.Conform(t, s, a, steptest.Harmless, linktest.State(t, a))
+	linktest.AddAll(t, a, s)
+	linktest.AddAll(t, b, s, &Interface{Master: s.Name(), Mode: "bridge"})
 	for _, x := range []*attach.Attachment{a, b} {
-		if !there(t, s.Name()) {
+		if !linktest.Exists(t, s.Name()) {
 			t.Error("it is gone before its last user")
 		}
-		if err := errors.Join((&Macvlan{}).Del(t.Context(), x), s.Del(t.Context(), x)); err != nil {
+		if err := errors.Join((&Interface{}).Del(t.Context(), x), s.Del(t.Context(), x)); err != nil {
 			t.Error(err)
 		}
 	}
-	if there(t, s.Name()) {
+	if linktest.Exists(t, s.Name()) {
 		t.Error("it is there without users")
 	}
-	run(t, "ip link add link up0 name up0.10 type vlan id 10")
-	addAll(t, a, s)
-	if err := s.Del(t.Context(), a); err != nil || !there(t, s.Name()) {
+	linktest.Run(t, "ip link add link up0 name up0.10 type vlan id 10")
+	linktest.AddAll(t, a, s)
+	if err := s.Del(t.Context(), a); err != nil || !linktest.Exists(t, s.Name()) {
 		t.Errorf("somebody else's is gone: %v", err)
 	}
 }
 
 // The users of an interface, on one that this kernel has.
 func TestUsers(t *testing.T) {
-	lan(t)
-	run(t, "ip link add shared type veth peer name shared1\nip link set shared up\nip link set shared1 up")
+	linktest.LAN(t)
+	linktest.Run(t, "ip link add shared type veth peer name shared1\nip link set shared up\nip link set shared1 up")
 	c, err := iface.Dial()
 	if err != nil {
 		t.Fatal(err)
@@ -64,27 +65,27 @@ func TestUsers(t *testing.T) {
 		}
 	}
 	expect(false)
-	m := &Macvlan{Master: "shared", Mode: "bridge"}
-	a, b := onLAN(t, "c1", 3), onLAN(t, "c2", 4)
+	m := &Interface{Master: "shared", Mode: "bridge"}
+	a, b := linktest.OnLAN(t, "c1", 3), linktest.OnLAN(t, "c2", 4)
 	for _, x := range []*attach.Attachment{a, b} {
 		for range 2 {
 			if err := hold(c, d, x.MAC); err != nil {
 				t.Fatal(err)
 			}
 		}
-		addAll(t, x, m)
+		linktest.AddAll(t, x, m)
 		expect(true)
 	}
-	run(t, "ip -n "+filepath.Base(b.Netns)+" link set eth0 down") // b stays a user
+	linktest.Run(t, "ip -n "+filepath.Base(b.Netns)+" link set eth0 down") // b stays a user
 	for _, x := range []*attach.Attachment{a, b} {
-		if !there(t, "shared") {
+		if !linktest.Exists(t, "shared") {
 			t.Fatal("gone before its last user")
 		}
 		if err := errors.Join(m.Del(t.Context(), x), release(c, d, x.MAC)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if there(t, "shared") {
+	if linktest.Exists(t, "shared") {
 		t.Error("there without users")
 	}
 }
@@ -92,39 +93,39 @@ func TestUsers(t *testing.T) {
 // TestSubinterfaceKnowsItsUsers: an interface that was made again does not know those who
 // used the one before, until they are put back. A veth stands for it.
 func TestSubinterfaceKnowsItsUsers(t *testing.T) {
-	lan(t)
+	linktest.LAN(t)
 	s := &Subinterface{Parent: "up0", VLAN: 10}
-	a, b := onLAN(t, "c1", 3), onLAN(t, "c2", 4)
+	a, b := linktest.OnLAN(t, "c1", 3), linktest.OnLAN(t, "c2", 4)
 	if err := s.Check(t.Context(), a); err == nil {
 		t.Error("it is not there")
 	}
-	run(t, "ip link add up0.10 type veth peer name other")
+	linktest.Run(t, "ip link add up0.10 type veth peer name other")
 	if err := s.Check(t.Context(), a); err == nil || !strings.Contains(err.Error(), "is down") {
 		t.Errorf("down: %v", err)
 	}
-	run(t, "ip link set up0.10 up")
+	linktest.Run(t, "ip link set up0.10 up")
 	if err := s.Check(t.Context(), a); err != nil {
 		t.Errorf("somebody else's: %v", err)
 	}
-	run(t, "ip link set up0.10 alias berth")
+	linktest.Run(t, "ip link set up0.10 alias berth")
 	for _, x := range []*attach.Attachment{a, b} {
 		if err := s.Check(t.Context(), x); err == nil || !strings.Contains(err.Error(), x.MAC) {
 			t.Errorf("it does not know %s: %v", x.Container, err)
 		}
-		addAll(t, x, s)
+		linktest.AddAll(t, x, s)
 		if err := s.Check(t.Context(), x); err != nil {
 			t.Error(err)
 		}
 	}
 	for _, x := range []*attach.Attachment{a, b} {
-		if !there(t, s.Name()) {
+		if !linktest.Exists(t, s.Name()) {
 			t.Error("it is gone before its last user")
 		}
 		if err := s.Del(t.Context(), x); err != nil {
 			t.Error(err)
 		}
 	}
-	if there(t, s.Name()) {
+	if linktest.Exists(t, s.Name()) {
 		t.Error("it is there without users")
 	}
 }

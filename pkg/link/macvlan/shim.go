@@ -1,4 +1,4 @@
-package link
+package macvlan
 
 import (
 	"context"
@@ -35,8 +35,8 @@ type HostShim struct {
 // Kind implements [attach.Step].
 func (s *HostShim) Kind() string { return "host-shim" }
 
-// name is the shim's: one for each master.
-func (s *HostShim) name() string {
+// Name is the shim's: one for each master.
+func (s *HostShim) Name() string {
 	return "shim" + attach.Key{Network: s.Master}.Hash()
 }
 
@@ -133,16 +133,16 @@ func moveRoutes(a *attach.Attachment, outdated, now []attach.Route) {
 
 // ensure returns the shim, up. That it is up says that the rest is done.
 func (s *HostShim) ensure(c *iface.Conn, master *rtnl.Link) (*rtnl.Link, error) {
-	d, err := c.LinkByName(s.name())
+	d, err := c.LinkByName(s.Name())
 	if iface.IsErrno(err, unix.ENODEV) {
 		// Of the master's MAC, since that is what tells two hosts of one network apart.
 		mac := iface.HashMAC("shim", master.MAC.String())
-		req := rtnl.NewLink(s.name(), "macvlan", 0, func(data *netlink.Request) { data.Uint32(unix.IFLA_MACVLAN_MODE, macvlanBridge) })
+		req := rtnl.NewLink(s.Name(), "macvlan", 0, func(data *netlink.Request) { data.Uint32(unix.IFLA_MACVLAN_MODE, bridge) })
 		err = c.Send(req.Uint32(unix.IFLA_LINK, uint32(master.Index)).Bytes(unix.IFLA_ADDRESS, mac))
 		if err != nil {
-			return nil, (&Macvlan{}).explain(err, master)
+			return nil, (&Interface{}).explain(err, master)
 		}
-		d, err = c.LinkByName(s.name())
+		d, err = c.LinkByName(s.Name())
 	}
 	if err != nil {
 		return nil, err
@@ -180,15 +180,15 @@ func (s *HostShim) setUp(c *iface.Conn, d *rtnl.Link) error {
 // mine tells whether a route that is there already is one of the shim's, left over
 // from an ADD that was killed; else it returns why it is refused.
 func (s *HostShim) mine(c *iface.Conn, shim *rtnl.Link, dst netip.Prefix, refused error) error {
-	all, err := s.routes(c, shim)
+	all, err := s.Routes(c, shim)
 	if err != nil || slices.Contains(all, dst) {
 		return err
 	}
 	return refused
 }
 
-// routes are the destinations that the host reaches through the shim.
-func (s *HostShim) routes(c *iface.Conn, shim *rtnl.Link) ([]netip.Prefix, error) {
+// Routes are the destinations that the host reaches through the shim.
+func (s *HostShim) Routes(c *iface.Conn, shim *rtnl.Link) ([]netip.Prefix, error) {
 	var all []netip.Prefix
 	for _, f := range rtnl.Families {
 		routes, err := c.ListRoutes(f, shim.Index)
@@ -215,7 +215,7 @@ func (s *HostShim) Del(_ context.Context, a *attach.Attachment) error {
 }
 
 func (s *HostShim) remove(c *iface.Conn, a *attach.Attachment) error {
-	shim, err := c.LinkByName(s.name())
+	shim, err := c.LinkByName(s.Name())
 	if iface.NotExist(err) {
 		return nil
 	}
@@ -227,11 +227,11 @@ func (s *HostShim) remove(c *iface.Conn, a *attach.Attachment) error {
 			return fmt.Errorf("delete route to %s: %w", dst, err)
 		}
 	}
-	users, err := s.routes(c, shim)
+	users, err := s.Routes(c, shim)
 	if err != nil || len(users) > 0 {
 		return err
 	}
-	return c.DeleteLink(s.name())
+	return c.DeleteLink(s.Name())
 }
 
 // Check tells whether the shim is up, on its master, with the container's routes.
@@ -241,7 +241,7 @@ func (s *HostShim) Check(_ context.Context, a *attach.Attachment) error {
 		return err
 	}
 	defer c.Close()
-	shim, err := c.LinkByName(s.name())
+	shim, err := c.LinkByName(s.Name())
 	if err != nil {
 		return err
 	}
@@ -255,7 +255,7 @@ func (s *HostShim) Check(_ context.Context, a *attach.Attachment) error {
 	if shim.Flags&unix.IFF_UP == 0 {
 		return fmt.Errorf("interface %s is down", shim.Name)
 	}
-	have, err := s.routes(c, shim)
+	have, err := s.Routes(c, shim)
 	if err != nil {
 		return err
 	}
@@ -333,5 +333,5 @@ func lockHost() (unlock func(), err error) {
 	return func() { unix.Close(fd) }, nil
 }
 
-// address adds what [HostShim.Add] leaves out while the addresses are not known.
-func (s *HostShim) address(ctx context.Context, a *attach.Adding) error { return s.Add(ctx, a) }
+// Address adds what [HostShim.Add] leaves out while the addresses are not known.
+func (s *HostShim) Address(ctx context.Context, a *attach.Adding) error { return s.Add(ctx, a) }

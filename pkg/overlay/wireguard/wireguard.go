@@ -47,6 +47,7 @@ type Tunnel struct {
 	kind      string                 // of the link, as it was last seen
 	silent    int                    // questions since the last answer
 	endpoints map[Key]netip.AddrPort // as they were last set
+	moved     map[Key]received       // of peers that have another endpoint
 }
 
 // Set says by which key and on which UDP port the host takes part, and the network's
@@ -199,14 +200,17 @@ func (t *Tunnel) distinct(peers []vxlan.TunnelPeer) (map[Key]*vxlan.TunnelPeer, 
 
 // difference is what to change of a peer. An endpoint is set when another one is wanted
 // than before, not when the peer has moved: WireGuard follows a host that is
-// authenticated sooner than the store can tell.
+// authenticated sooner than the store can tell. But where two hosts have followed each
+// other to addresses that are gone since, neither hears the other any more.
 func (t *Tunnel) difference(have map[Key]peer, key Key, p *vxlan.TunnelPeer) (d peerChange, differs bool) {
 	d = peerChange{key: key, allowed: p.Blocks}
 	is, known := have[key]
 	if is.preshared != t.preshared {
 		d.preshared, differs = &t.preshared, true
 	}
-	if endpoint := netip.AddrPortFrom(p.Underlay, uint16(t.port)); !known || t.endpoints[key] != endpoint && is.endpoint != endpoint || !is.endpoint.IsValid() {
+	endpoint := netip.AddrPortFrom(p.Underlay, uint16(t.port))
+	lost := known && t.strayed(key, &is, endpoint)
+	if !known || t.endpoints[key] != endpoint && is.endpoint != endpoint || !is.endpoint.IsValid() || lost {
 		d.endpoint, differs = endpoint, true
 	} else {
 		t.note(key, endpoint)
@@ -225,6 +229,26 @@ func (t *Tunnel) difference(have map[Key]peer, key Key, p *vxlan.TunnelPeer) (d 
 		}
 	}
 	return d, differs
+}
+
+// quiet is how long a peer that is reached may say nothing: longer than its keepalive.
+const quiet = (keepalive + 5) * time.Second
+
+// strayed tells whether a peer has moved away from its endpoint and was not heard since.
+func (t *Tunnel) strayed(key Key, is *peer, endpoint netip.AddrPort) bool {
+	if is.endpoint == endpoint {
+		delete(t.moved, key)
+		return false
+	}
+	last, ok := t.moved[key]
+	if !ok || last.bytes != is.received {
+		if t.moved == nil {
+			t.moved = map[Key]received{}
+		}
+		t.moved[key] = received{is.received, time.Now()}
+		return false
+	}
+	return time.Since(last.at) > quiet
 }
 
 // ourTurn tells whether to begin with a peer, which is what a keepalive does.
@@ -265,6 +289,7 @@ func (t *Tunnel) apply(name string, c *change) error {
 func (t *Tunnel) forget(key Key) {
 	delete(t.endpoints, key)
 	delete(t.added, key)
+	delete(t.moved, key)
 }
 
 func (t *Tunnel) note(key Key, endpoint netip.AddrPort) {
@@ -272,6 +297,12 @@ func (t *Tunnel) note(key Key, endpoint netip.AddrPort) {
 		t.endpoints = map[Key]netip.AddrPort{}
 	}
 	t.endpoints[key] = endpoint
+}
+
+// received is what a device had had of a peer at a time.
+type received struct {
+	bytes int64
+	at    time.Time
 }
 
 // Put is of [vxlan.Tunnel].

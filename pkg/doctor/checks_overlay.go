@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/berth-cni/berth/pkg/firewall"
 	"github.com/berth-cni/berth/pkg/host"
 	"github.com/berth-cni/berth/pkg/link"
 	"github.com/berth-cni/berth/pkg/overlay"
@@ -200,23 +201,26 @@ func checkProbes(f *facts) ([]Problem, error) {
 		for _, verdict := range slices.Sorted(maps.Keys(peers)) {
 			found = append(found, Problem{fmt.Sprintf("network %s: to %s: %s", n.Name, host.Some(peers[verdict]), verdict),
 				"containers here and there do not reach each other, or not with all packets",
-				mendProbe(states[verdict], &n, f.Status.Underlay.MTU, f.DataDir)})
+				mendProbe(states[verdict], &n, f)})
 		}
 	}
 	return found, nil
 }
 
 // mendProbe says what to do about what a probe found.
-func mendProbe(state string, n *agent.NetworkStatus, mtu int, dataDir string) string {
+func mendProbe(state string, n *agent.NetworkStatus, f *facts) string {
 	switch state {
 	case probe.SmallMTU.String():
-		return fmt.Sprintf("let packets of the underlay's MTU (%d) pass between the hosts, or make the network anew with a smaller --mtu", mtu)
+		return fmt.Sprintf("let packets of the underlay's MTU (%d) pass between the hosts, or make the network anew with a smaller --mtu", f.Status.Underlay.MTU)
 	case probe.BadChecksum.String():
 		return fmt.Sprintf("nothing: the agent switches checksum offload off on %s; update the driver of the host's network card to have it back", n.Device)
 	}
 	mend := fmt.Sprintf("on the hosts and between them, let UDP port %d pass; see that the other host's agent runs", n.Port)
 	if n.Encrypted {
-		mend += ", and that both hosts have the same " + wireguard.PresharedPath(dataDir, n.Name) + ", or neither has one"
+		mend += ", and that both hosts have the same " + wireguard.PresharedPath(f.DataDir, n.Name) + ", or neither has one"
+	} else if count := f.Status.Dropped[firewall.Injected]; count > 0 {
+		mend += fmt.Sprintf(". This host has dropped %d packets itself, as no peer's (nft list counter inet berth injected): where the way back to "+
+			"the peer (ip route get ADDRESS) is not by the device that its packets come in by, and that is no hardware's, make it so", count)
 	}
 	return mend
 }

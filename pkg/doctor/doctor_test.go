@@ -161,6 +161,13 @@ func TestDoctor(t *testing.T) {
 				{Peer: "host-c", State: "small-mtu", Verdict: "packets of more than 1400 bytes do not pass", Since: noon.Add(-time.Hour)},
 				{Peer: "host-b", State: "no-answer", Verdict: "no answer, though the peer is alive: is the VXLAN port blocked on the way?", Since: noon.Add(-3 * time.Hour)}}
 		}},
+		{"a way back by another device", 1, func(f *facts) {
+			f.Status.Dropped = map[string]uint64{"injected": 30}
+			f.Status.Networks[0].Probes.Failing = []agent.FailedPeer{{Peer: "host-b", State: "no-answer", Verdict: "no answer", Since: noon.Add(-time.Minute)}}
+		}},
+		{"a key that others may read", 1, func(f *facts) {
+			f.Status.Networks[0].Problem = "key " + f.DataDir + "/wireguard/private.key: mode 0644: others may have read it: want 0600, and a new key"
+		}},
 		{"many black holes", 1, func(f *facts) {
 			for i := range 1000 {
 				for range 2 { // families

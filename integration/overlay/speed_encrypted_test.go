@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -43,7 +45,57 @@ func BenchmarkSpeedEncrypted(b *testing.B) {
 	if b.N > 1 {
 		b.Logf("\n%s%s", cluster.Table(speeds[:4], "by hand, IPv4"), cluster.Table(speeds[4:], "by hand, IPv6"))
 		b.Logf("beside hosts that masquerade as well:\n%s", cluster.Table(speeds[2:4], "by hand, NAT"))
+		n := bed.definition(bed.Hosts[0], "blue")
+		costs, err := cluster.Interleave(b.N, tunnelCost("wg77", hand[0], hand[1]), tunnelCost("wg78", nat[0], nat[1]), tunnelCost(n.Device(), a, z))
+		must(b, err)
+		b.ReportMetric(costs[2].Median(), "s/GB") // a log has no more than ten lines
+		b.ReportMetric(costs[2].Of(costs[0]).Median(), "cost/by-hand")
+		b.ReportMetric(costs[2].Of(costs[1]).Median(), "cost/by-hand-NAT")
 	}
+}
+
+// tunnelCost measures the processor time that the WireGuard processes of two hosts take for
+// what passes between them, in s/GB: what else the machine has to do changes it less than
+// the throughput.
+func tunnelCost(device string, from, to *place) func() (float64, error) {
+	return func() (float64, error) {
+		const run = 500 * time.Millisecond
+		before, err := tunnelTime(device, from, to)
+		if err != nil {
+			return 0, err
+		}
+		start := time.Now()
+		rate, err := cluster.Throughput(from, to, to.addrs[0], 1, run)
+		if err != nil {
+			return 0, err
+		}
+		sent := rate / 8 * time.Since(start).Seconds()
+		after, err := tunnelTime(device, from, to)
+		return (after - before) / (sent / 1e9), err
+	}
+}
+
+// tunnelTime is how long the processes that have a device on these containers' hosts have
+// run, in seconds.
+func tunnelTime(device string, places ...*place) (seconds float64, err error) {
+	for _, p := range places {
+		err = errors.Join(err, p.host.Do(func() error {
+			line, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", cluster.Tunnels()[device]))
+			if err != nil {
+				return err
+			}
+			fields := strings.Fields(string(line[strings.LastIndexByte(string(line), ')')+1:]))
+			for _, ticks := range fields[11:13] { // utime and stime, in 1/100 s
+				n, err := strconv.Atoi(ticks)
+				if err != nil {
+					return err
+				}
+				seconds += float64(n) / 100
+			}
+			return nil
+		}))
+	}
+	return seconds, err
 }
 
 // byHandEncrypted builds an encrypted network by hand on two more hosts, with a container

@@ -52,23 +52,23 @@ func admitIn(f xtables.Form, ports []int) error {
 	if err != nil {
 		return err
 	}
-	var there, wanted []text
+	var there, wanted []xtables.Rule
 	for _, line := range lines {
 		if strings.Contains(line, admitMark) {
 			spec := words(strings.ReplaceAll(line, `"`, ""))[2:] // after -A INPUT
-			there = append(there, text{table: "filter", chain: "INPUT", spec: spec})
+			there = append(there, xtables.Rule{Table: "filter", Chain: "INPUT", Spec: spec})
 		}
 	}
 	for _, port := range ports {
 		spec := words("-p udp -m udp --dport " + strconv.Itoa(port) + " -m comment --comment " + admitMark + " -j ACCEPT")
-		wanted = append(wanted, text{table: "filter", chain: "INPUT", spec: spec})
+		wanted = append(wanted, xtables.Rule{Table: "filter", Chain: "INPUT", Spec: spec})
 	}
-	for _, x := range lacking(wanted, there) {
-		if err := x.ensure(t); err != nil {
+	for _, x := range xtables.Lacking(wanted, there) {
+		if err := x.Ensure(t); err != nil {
 			return err
 		}
 	}
-	return deleteTexts(t, lacking(there, wanted))
+	return xtables.DeleteRules(t, xtables.Lacking(there, wanted))
 }
 
 // admit opens the ports in the default zone and in all that have interfaces: which

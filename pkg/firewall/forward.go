@@ -135,7 +135,7 @@ func (f *Forward) missing(ctx context.Context) (all []opening, err error) {
 			there, bad := c.Count(forwardComment(ifName))
 			err = errors.Join(err, bad)
 			if there < len(rules) {
-				all = append(all, opening{f.refusal(ifName, c), c.Program, func(context.Context) error { return ensureIn(c.Form, rules) }})
+				all = append(all, opening{f.refusal(ifName, c), c.Program, func(context.Context) error { return xtables.EnsureIn(c.Form, rules) }})
 			}
 		}
 	}
@@ -168,7 +168,7 @@ func forwardComment(ifName string) string { return "berth network " + ifName }
 // rulesThrough are those of an interface for one of iptables' built-in chains: in FORWARD
 // what the containers send, and what answers it or goes to a published port; in INPUT
 // their questions for names, over UDP and TCP.
-func rulesThrough(ifName, chain string) (all []text) {
+func rulesThrough(ifName, chain string) (all []xtables.Rule) {
 	specs := []string{"-i " + ifName, "-o " + ifName + " -m conntrack --ctstate RELATED,ESTABLISHED,DNAT"}
 	if chain == "INPUT" {
 		specs = nil
@@ -177,7 +177,8 @@ func rulesThrough(ifName, chain string) (all []text) {
 		}
 	}
 	for _, spec := range specs {
-		all = append(all, text{"filter", chain, append(words(spec), "-m", "comment", "--comment", forwardComment(ifName), "-j", "ACCEPT"), false})
+		all = append(all, xtables.Rule{Table: "filter", Chain: chain,
+			Spec: append(words(spec), "-m", "comment", "--comment", forwardComment(ifName), "-j", "ACCEPT")})
 	}
 	return all
 }
@@ -195,7 +196,7 @@ func (f *Forward) Remove(ctx context.Context) error {
 		}
 		for _, c := range chains {
 			if there, bad := c.Count(forwardComment(ifName)); bad == nil && there > 0 {
-				err = errors.Join(err, removeFrom(c.Form, rulesThrough(ifName, c.Name)))
+				err = errors.Join(err, xtables.RemoveFrom(c.Form, rulesThrough(ifName, c.Name)))
 			}
 		}
 	}

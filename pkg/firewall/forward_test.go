@@ -122,11 +122,11 @@ func TestForwardAsks(t *testing.T) {
 			for _, program := range programs {
 				for _, rule := range slices.Concat(rulesThrough("br1", "FORWARD"), rulesThrough("vxlan1", "FORWARD"), rulesThrough("br1", "INPUT")) {
 					t.Setenv("PATH", path)
-					if err := nstest.Run(program, append([]string{"-D", rule.chain}, rule.spec...)...); err != nil {
+					if err := nstest.Run(program, append([]string{"-D", rule.Chain}, rule.Spec...)...); err != nil {
 						t.Fatal(err)
 					}
 					t.Setenv("PATH", "/nonexistent")
-					if err := f.Check(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "the "+rule.chain+" policy of "+strings.TrimSuffix(program, "-nft")+" is drop") {
+					if err := f.Check(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "the "+rule.Chain+" policy of "+strings.TrimSuffix(program, "-nft")+" is drop") {
 						t.Errorf("without %s of %s Check says %v", rule, program, err)
 					}
 					t.Setenv("PATH", path)

@@ -8,6 +8,7 @@ import (
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/internal/nftnl"
 	"github.com/berth-cni/berth/pkg/internal/proc"
+	"github.com/berth-cni/berth/pkg/internal/xtables"
 )
 
 // Hairpin is the step for what somebody else translates between two containers of a
@@ -93,7 +94,7 @@ func (h *Hairpin) there(v6 bool) (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		return h.text().exists(t)
+		return h.text().Exists(t)
 	}
 	s, err := dial()
 	if err != nil {
@@ -115,9 +116,9 @@ func (h *Hairpin) set(v6, wanted bool) error {
 		case err != nil:
 			return err
 		case wanted:
-			return h.text().ensure(t)
+			return h.text().Ensure(t)
 		}
-		return deleteTexts(t, []text{h.text()})
+		return xtables.DeleteRules(t, []xtables.Rule{h.text()})
 	}
 	s, err := dial()
 	switch {
@@ -129,7 +130,7 @@ func (h *Hairpin) set(v6, wanted bool) error {
 	return s.Remove(h.element(v6))
 }
 
-func (h *Hairpin) text() text {
+func (h *Hairpin) text() xtables.Rule {
 	spec := append(words("-o "+h.Bridge+" -m comment --comment"), forwardComment(h.Bridge), "-j", "MASQUERADE")
-	return text{"nat", chainTranslated, spec, false}
+	return xtables.Rule{Table: "nat", Chain: chainTranslated, Spec: spec}
 }

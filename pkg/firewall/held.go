@@ -12,6 +12,7 @@ import (
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/internal/netlink"
 	"github.com/berth-cni/berth/pkg/internal/nftnl"
+	"github.com/berth-cni/berth/pkg/internal/xtables"
 )
 
 // Held is what the firewall holds for one attachment, found by its hash alone: what
@@ -22,9 +23,9 @@ type Held struct {
 	Ports     []attach.Port
 	Spoof     bool // its senders are checked
 
-	senders  []nftnl.Element // of [Spoof]
-	elements []nftnl.Element // of nftables
-	texts    map[bool][]text // of iptables, by family (true: IPv6)
+	senders  []nftnl.Element         // of [Spoof]
+	elements []nftnl.Element         // of nftables
+	texts    map[bool][]xtables.Rule // of iptables, by family (true: IPv6)
 }
 
 // ListHeld returns what the firewall holds for each attachment, by [attach.Key.Hash]. It
@@ -92,7 +93,7 @@ type heldList struct{ by map[string]*Held }
 func (l *heldList) of(hash, backend string) *Held {
 	h := l.by[hash]
 	if h == nil {
-		h = &Held{Rules: Rules{Backend: backend}, texts: map[bool][]text{}}
+		h = &Held{Rules: Rules{Backend: backend}, texts: map[bool][]xtables.Rule{}}
 		l.by[hash] = h
 	}
 	return h

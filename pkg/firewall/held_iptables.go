@@ -80,7 +80,7 @@ func (l *heldList) readChains(t *iptables.IPTables, v6 bool) error {
 				continue
 			}
 			if hash := after(w, "--comment"); attach.IsHash(hash) {
-				l.addText(hash, text{table: c.table, chain: c.name, spec: w[2:]}, v6)
+				l.addText(hash, xtables.Rule{Table: c.table, Chain: c.name, Spec: w[2:]}, v6)
 			} else {
 				others = append(others, w)
 			}
@@ -105,19 +105,19 @@ func not(words []string, flag string) bool {
 }
 
 // addText reads a rule that [Rules.containerTexts] wrote.
-func (l *heldList) addText(hash string, x text, v6 bool) {
+func (l *heldList) addText(hash string, x xtables.Rule, v6 bool) {
 	h := l.of(hash, IPTables)
 	h.texts[v6] = append(h.texts[v6], x)
-	switch x.chain {
+	switch x.Chain {
 	case chainHairpin:
-		if one, err := netip.ParsePrefix(after(x.spec, "-s")); err == nil {
-			h.address(one.Addr(), after(x.spec, "-o"))
+		if one, err := netip.ParsePrefix(after(x.Spec, "-s")); err == nil {
+			h.address(one.Addr(), after(x.Spec, "-o"))
 		}
 	case chainMasquerade, chainRouted:
 		h.Masquerade = true
 	case chainProtected:
-		port, err := strconv.ParseUint(after(x.spec, "--dport"), 10, 16)
-		p := attach.Port{HostIP: netip.IPv4Unspecified(), Protocol: after(x.spec, "-p"), HostPort: uint16(port), ContainerPort: uint16(port)}
+		port, err := strconv.ParseUint(after(x.Spec, "--dport"), 10, 16)
+		p := attach.Port{HostIP: netip.IPv4Unspecified(), Protocol: after(x.Spec, "-p"), HostPort: uint16(port), ContainerPort: uint16(port)}
 		if v6 {
 			p.HostIP = netip.IPv6Unspecified()
 		}
@@ -125,15 +125,15 @@ func (l *heldList) addText(hash string, x text, v6 bool) {
 			h.Open = append(h.Open, p)
 		}
 	case chainPublish:
-		p := attach.Port{HostIP: netip.IPv4Unspecified(), Protocol: after(x.spec, "-p")}
+		p := attach.Port{HostIP: netip.IPv4Unspecified(), Protocol: after(x.Spec, "-p")}
 		if v6 {
 			p.HostIP = netip.IPv6Unspecified()
 		}
-		if one, err := netip.ParsePrefix(after(x.spec, "-d")); err == nil {
+		if one, err := netip.ParsePrefix(after(x.Spec, "-d")); err == nil {
 			p.HostIP = one.Addr()
 		}
-		port, err := strconv.ParseUint(after(x.spec, "--dport"), 10, 16)
-		to, bad := netip.ParseAddrPort(after(x.spec, "--to-destination"))
+		port, err := strconv.ParseUint(after(x.Spec, "--dport"), 10, 16)
+		to, bad := netip.ParseAddrPort(after(x.Spec, "--to-destination"))
 		if err == nil && bad == nil {
 			p.HostPort, p.ContainerPort = uint16(port), to.Port()
 			h.Ports = append(h.Ports, p)
@@ -186,7 +186,7 @@ func (h *Held) removeTexts() error {
 	for v6, all := range h.texts {
 		t, err := open(v6)
 		if err == nil {
-			err = deleteTexts(t, all)
+			err = xtables.DeleteRules(t, all)
 		}
 		errs = append(errs, err)
 	}

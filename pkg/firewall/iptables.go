@@ -9,6 +9,7 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/internal/nftnl"
+	"github.com/berth-cni/berth/pkg/internal/xtables"
 	"github.com/coreos/go-iptables/iptables"
 	"golang.org/x/sys/unix"
 )
@@ -75,7 +76,7 @@ func (ipt) put(r *Rules, a *attach.Attachment, changed bool) error {
 		}
 		wanted, unwanted := r.networkTexts(v6)
 		if changed {
-			if err := deleteTexts(t, unwanted); err != nil {
+			if err := xtables.DeleteRules(t, unwanted); err != nil {
 				return err
 			}
 		}
@@ -83,7 +84,7 @@ func (ipt) put(r *Rules, a *attach.Attachment, changed bool) error {
 			return err
 		}
 		for _, x := range append(wanted, r.containerTexts(a, v6)...) {
-			if err := x.ensure(t); err != nil {
+			if err := x.Ensure(t); err != nil {
 				return err
 			}
 		}
@@ -100,7 +101,7 @@ func (ipt) del(_ context.Context, r *Rules, a *attach.Attachment) error {
 			if r.Own {
 				all = append(all, everyText(r.Bridge, v6)...)
 			}
-			err = deleteTexts(t, all)
+			err = xtables.DeleteRules(t, all)
 		}
 		errs = append(errs, err)
 	}
@@ -117,7 +118,7 @@ func (ipt) check(_ context.Context, r *Rules, a *attach.Attachment) error {
 		wanted, _ := r.networkTexts(v6)
 		all := append(jumps(v6), wanted...)
 		for _, x := range append(all, r.containerTexts(a, v6)...) {
-			there, err := x.exists(t)
+			there, err := x.Exists(t)
 			if err == nil && !there {
 				err = fmt.Errorf("iptables rule is missing: %s", x)
 			}
@@ -135,7 +136,7 @@ func (ipt) removeNetwork(_ context.Context, bridge string) error {
 			continue // nor has it made anything
 		}
 		if err == nil {
-			err = deleteTexts(t, everyText(bridge, v6))
+			err = xtables.DeleteRules(t, everyText(bridge, v6))
 		}
 		errs = append(errs, err)
 	}
@@ -235,7 +236,7 @@ func flushedIPTables(users []*attach.Attachment) (bool, error) {
 				return false, err
 			}
 			for _, x := range jumps(v6) {
-				if there, err := x.exists(t); err != nil || !there {
+				if there, err := x.Exists(t); err != nil || !there {
 					return !there, err
 				}
 			}
@@ -278,9 +279,9 @@ func forgetFlows(a *attach.Attachment, gone bool) error {
 // ensureChains makes our chains and the jumps to them. A jump that is there
 // has its chain.
 func ensureChains(t *iptables.IPTables, v6 bool) error {
-	var former []text
+	var former []xtables.Rule
 	for _, j := range jumps(v6) {
-		there, err := j.exists(t)
+		there, err := j.Exists(t)
 		if err != nil {
 			return err
 		}
@@ -288,7 +289,7 @@ func ensureChains(t *iptables.IPTables, v6 bool) error {
 			continue
 		}
 		for _, c := range ownChains(v6) {
-			if c.table != j.table {
+			if c.table != j.Table {
 				continue
 			}
 			const exists = 1 // iptables(8): also for other errors, which the rules then meet
@@ -297,10 +298,10 @@ func ensureChains(t *iptables.IPTables, v6 bool) error {
 				return err
 			}
 		}
-		if err := j.ensure(t); err != nil {
+		if err := j.Ensure(t); err != nil {
 			return err
 		}
 		former = formerJumps(v6)
 	}
-	return deleteTexts(t, former)
+	return xtables.DeleteRules(t, former)
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/internal/xtables"
 )
 
 // The chains of the iptables backend, with the meaning of the nftables table's.
@@ -42,54 +43,54 @@ func words(s string) []string { return strings.Fields(s) }
 // jumps lead from the built-in chains to ours. Those of filter come first, so
 // that nobody accepts what we drop; our chains there only drop, and leave
 // everything else to the rules behind them.
-func jumps(v6 bool) []text {
+func jumps(v6 bool) []xtables.Rule {
 	local := "-m addrtype --dst-type LOCAL -j " + chainPublish
 	outside, output := "! -d 127.0.0.0/8 "+local, local // see natChains
 	if v6 {
 		outside = local
 		output = "! -s ::1/128 " + local // the kernel drops the answers to what NAT sends away from ::1
 	}
-	all := []text{
-		{"nat", "PREROUTING", words("-m addrtype --dst-type LOCAL -j " + chainNames), false}, // before published ports
-		{"nat", "PREROUTING", words(outside), false},
-		{"nat", "OUTPUT", words(output), false},
-		{"nat", "POSTROUTING", words("-j " + chainHairpin), false},
-		{"nat", "POSTROUTING", words("-j " + chainMasquerade), false},
-		{"nat", chainMasquerade, words("-j " + chainRouted), false}, // behind what returns for bridges
-		{"filter", "FORWARD", words("-j " + chainForward), true},
-		{"filter", "INPUT", words("-j " + chainInput), true},
+	all := []xtables.Rule{
+		{Table: "nat", Chain: "PREROUTING", Spec: words("-m addrtype --dst-type LOCAL -j " + chainNames)}, // before published ports
+		{Table: "nat", Chain: "PREROUTING", Spec: words(outside)},
+		{Table: "nat", Chain: "OUTPUT", Spec: words(output)},
+		{Table: "nat", Chain: "POSTROUTING", Spec: words("-j " + chainHairpin)},
+		{Table: "nat", Chain: "POSTROUTING", Spec: words("-j " + chainMasquerade)},
+		{Table: "nat", Chain: chainMasquerade, Spec: words("-j " + chainRouted)}, // behind what returns for bridges
+		{Table: "filter", Chain: "FORWARD", Spec: words("-j " + chainForward), First: true},
+		{Table: "filter", Chain: "INPUT", Spec: words("-j " + chainInput), First: true},
 	}
 	if v6 {
 		return all
 	}
-	return append(all, text{"raw", "PREROUTING", words("-j " + chainRaw), false})
+	return append(all, xtables.Rule{Table: "raw", Chain: "PREROUTING", Spec: words("-j " + chainRaw)})
 }
 
 // formerJumps are what earlier versions made in place of jumps.
-func formerJumps(v6 bool) []text {
+func formerJumps(v6 bool) []xtables.Rule {
 	if v6 {
 		return nil
 	}
-	return []text{{"nat", "PREROUTING", words("-m addrtype --dst-type LOCAL -j " + chainPublish), false}}
+	return []xtables.Rule{{Table: "nat", Chain: "PREROUTING", Spec: words("-m addrtype --dst-type LOCAL -j " + chainPublish)}}
 }
 
 // networkTexts are what the network's rules ask for; unwanted what other
 // settings left.
-func (r *Rules) networkTexts(v6 bool) (wanted, unwanted []text) {
-	mark := func(x text, spec string) text {
-		x.spec = append(words(strings.ReplaceAll(spec, "BRIDGE", r.Bridge)), "-m", "comment", "--comment", "berth network "+r.Bridge)
+func (r *Rules) networkTexts(v6 bool) (wanted, unwanted []xtables.Rule) {
+	mark := func(x xtables.Rule, spec string) xtables.Rule {
+		x.Spec = append(words(strings.ReplaceAll(spec, "BRIDGE", r.Bridge)), "-m", "comment", "--comment", "berth network "+r.Bridge)
 		return x
 	}
 	const fresh = " -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT"
-	wanted = []text{
-		mark(text{table: "nat", chain: chainMasquerade, first: true}, "-o BRIDGE -j RETURN"),
-		mark(text{table: "filter", chain: chainProtected, first: true}, "-i BRIDGE -j RETURN"), // not from outside
+	wanted = []xtables.Rule{
+		mark(xtables.Rule{Table: "nat", Chain: chainMasquerade, First: true}, "-o BRIDGE -j RETURN"),
+		mark(xtables.Rule{Table: "filter", Chain: chainProtected, First: true}, "-i BRIDGE -j RETURN"), // not from outside
 	}
 	if !v6 {
 		wanted = append(wanted,
-			mark(text{table: "raw", chain: chainRaw}, "-i BRIDGE -d 127.0.0.0/8 -j DROP"),
-			mark(text{table: "raw", chain: chainRaw}, "-i BRIDGE -s 127.0.0.0/8 -j DROP"),
-			mark(text{table: "nat", chain: chainHairpin}, "-s 127.0.0.0/8 -o BRIDGE -j MASQUERADE"))
+			mark(xtables.Rule{Table: "raw", Chain: chainRaw}, "-i BRIDGE -d 127.0.0.0/8 -j DROP"),
+			mark(xtables.Rule{Table: "raw", Chain: chainRaw}, "-i BRIDGE -s 127.0.0.0/8 -j DROP"),
+			mark(xtables.Rule{Table: "nat", Chain: chainHairpin}, "-s 127.0.0.0/8 -o BRIDGE -j MASQUERADE"))
 	}
 	// The address types differ by family: an IPv6 address of another interface
 	// is of type LOCAL, an IPv4 one of type UNICAST (net/netfilter/xt_addrtype.c).
@@ -118,7 +119,7 @@ func (r *Rules) networkTexts(v6 bool) (wanted, unwanted []text) {
 			table = "nat"
 		}
 		returns := strings.HasSuffix(m.spec, "RETURN") // in front of all that drops
-		x := mark(text{table: table, chain: m.chain, first: returns}, m.spec)
+		x := mark(xtables.Rule{Table: table, Chain: m.chain, First: returns}, m.spec)
 		if m.on {
 			wanted = append(wanted, x)
 		} else {
@@ -132,7 +133,7 @@ func (r *Rules) networkTexts(v6 bool) (wanted, unwanted []text) {
 }
 
 // everyText is all that networks of any settings have.
-func everyText(bridge string, v6 bool) []text {
+func everyText(bridge string, v6 bool) []xtables.Rule {
 	every := &Rules{Bridge: bridge, Internal: true, Isolate: true, NoICC: true, Names: true, Mode4: Routed, Mode6: Routed}
 	all, _ := every.networkTexts(v6)
 	return append(all, (&Hairpin{Bridge: bridge}).text())
@@ -147,30 +148,30 @@ func icmp(v6 bool) string {
 
 // containerTexts are one container's rules in one family. A published port comes
 // first in its chain, in front of what somebody who is gone may have left.
-func (r *Rules) containerTexts(a *attach.Attachment, v6 bool) []text {
-	mark := func(x text, spec ...string) text {
-		x.spec = append(spec, "-m", "comment", "--comment", a.Hash())
+func (r *Rules) containerTexts(a *attach.Attachment, v6 bool) []xtables.Rule {
+	mark := func(x xtables.Rule, spec ...string) xtables.Rule {
+		x.Spec = append(spec, "-m", "comment", "--comment", a.Hash())
 		return x
 	}
 	multicast := "224.0.0.0/4"
 	if v6 {
 		multicast = "ff00::/8"
 	}
-	var all []text
+	var all []xtables.Rule
 	for _, addr := range a.Addresses {
 		ip := addr.Prefix.Addr()
 		if ip.Is6() != v6 {
 			continue
 		}
 		one := netip.PrefixFrom(ip, ip.BitLen()).String()
-		all = append(all, mark(text{table: "nat", chain: chainHairpin},
+		all = append(all, mark(xtables.Rule{Table: "nat", Chain: chainHairpin},
 			"-s", one, "-o", r.Bridge, "-m", "conntrack", "--ctstate", "DNAT", "-j", chainTranslated))
 		if r.hides(v6) {
 			hidden := chainMasquerade
 			if r.Overlay != "" {
 				hidden = chainRouted
 			}
-			all = append(all, mark(text{table: "nat", chain: hidden},
+			all = append(all, mark(xtables.Rule{Table: "nat", Chain: hidden},
 				"-s", one, "!", "-d", multicast, "-j", "MASQUERADE"))
 		}
 	}
@@ -184,8 +185,8 @@ func (r *Rules) containerTexts(a *attach.Attachment, v6 bool) []text {
 			spec = append(spec, "-d", netip.PrefixFrom(f.host, f.host.BitLen()).String())
 		}
 		spec = append(spec, "-m", f.protocol, "--dport", strconv.Itoa(int(f.hostPort)))
-		all = append(all, mark(text{table: "nat", chain: chainPublish, first: true},
-			append(spec, "-j", "DNAT", "--to-destination", f.to.String())...), mark(text{table: "nat", chain: chainTranslated}, f.hairpin()...))
+		all = append(all, mark(xtables.Rule{Table: "nat", Chain: chainPublish, First: true},
+			append(spec, "-j", "DNAT", "--to-destination", f.to.String())...), mark(xtables.Rule{Table: "nat", Chain: chainTranslated}, f.hairpin()...))
 	}
 	opened, _ := r.opened(a)
 	for _, f := range opened {
@@ -194,7 +195,7 @@ func (r *Rules) containerTexts(a *attach.Attachment, v6 bool) []text {
 		}
 		to := f.to.Addr()
 		for _, chain := range []string{chainProtected, chainIsolated} {
-			all = append(all, mark(text{table: "filter", chain: chain, first: true},
+			all = append(all, mark(xtables.Rule{Table: "filter", Chain: chain, First: true},
 				"-d", netip.PrefixFrom(to, to.BitLen()).String(), "-p", f.protocol, "-m", f.protocol, "--dport", strconv.Itoa(int(f.to.Port())), "-j", "RETURN"))
 		}
 	}
@@ -215,11 +216,11 @@ func (f *forward) hairpin() []string {
 }
 
 // formerTexts are what earlier versions made in place of containerTexts.
-func (r *Rules) formerTexts(a *attach.Attachment, v6 bool) (all []text) {
+func (r *Rules) formerTexts(a *attach.Attachment, v6 bool) (all []xtables.Rule) {
 	for _, x := range r.containerTexts(a, v6) {
-		if i := slices.Index(x.spec, chainTranslated); i >= 0 {
-			x.spec = slices.Clone(x.spec)
-			x.spec[i] = "MASQUERADE"
+		if i := slices.Index(x.Spec, chainTranslated); i >= 0 {
+			x.Spec = slices.Clone(x.Spec)
+			x.Spec[i] = "MASQUERADE"
 			all = append(all, x)
 		}
 	}

@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"os/exec"
-	"slices"
 	"strings"
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/internal/nftnl"
+	"github.com/berth-cni/berth/pkg/internal/xtables"
 	"github.com/coreos/go-iptables/iptables"
 )
 
@@ -25,7 +25,7 @@ var tunnelChains = []ownChain{
 //
 // Bridge and device are one network: what passes between them leaves our chain
 // before the rules that part a network from the rest, but what NoICC drops.
-func (t *Tunnel) texts(v6 bool) []text {
+func (t *Tunnel) texts(v6 bool) []xtables.Rule {
 	const fresh = " -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT"
 	const other = " -m conntrack --ctstate RELATED,ESTABLISHED,DNAT"
 	returns := ""
@@ -36,7 +36,7 @@ func (t *Tunnel) texts(v6 bool) []text {
 	if v6 { // as for bridges
 		unicast = " -m addrtype ! --dst-type LOCAL --limit-iface-in -m addrtype --dst-type UNICAST"
 	}
-	var all []text
+	var all []xtables.Rule
 	for _, m := range []struct {
 		on                        bool
 		table, chain, match, verb string
@@ -57,7 +57,7 @@ func (t *Tunnel) texts(v6 bool) []text {
 		if m.on {
 			names := strings.NewReplacer("BRIDGE", t.Bridge, "DEVICE", t.Device)
 			spec := words(names.Replace(m.match + " -m comment --comment " + tunnelMark + "DEVICE -j "))
-			all = append(all, text{m.table, m.chain, append(spec, m.verb), m.first})
+			all = append(all, xtables.Rule{Table: m.table, Chain: m.chain, Spec: append(spec, m.verb), First: m.first})
 		}
 	}
 	return all
@@ -116,32 +116,32 @@ func (ipt) sync(ctx context.Context, t *iptables.IPTables, v6 bool, tunnels []Tu
 	if err != nil {
 		return err
 	}
-	var wanted []text
+	var wanted []xtables.Rule
 	for i := range tunnels {
 		wanted = append(wanted, tunnels[i].texts(v6)...)
 	}
-	for _, x := range lacking(wanted, there) {
-		if err := x.ensure(t); err != nil {
+	for _, x := range xtables.Lacking(wanted, there) {
+		if err := x.Ensure(t); err != nil {
 			return err
 		}
 	}
-	surplus := lacking(there, wanted)
+	surplus := xtables.Lacking(there, wanted)
 	if len(surplus) == 0 || all == nil {
-		return deleteTexts(t, surplus)
+		return xtables.DeleteRules(t, surplus)
 	}
 	held, err := recordTexts(ctx, v6, all)
 	if err != nil {
 		return err
 	}
-	gone := lacking(surplus, held)
-	if err := deleteTexts(t, gone); err != nil || len(gone) == 0 {
+	gone := xtables.Lacking(surplus, held)
+	if err := xtables.DeleteRules(t, gone); err != nil || len(gone) == 0 {
 		return err
 	}
 	if held, err = recordTexts(ctx, v6, all); err != nil { // a container came meanwhile
 		return err
 	}
-	for _, x := range lacking(held, lacking(held, gone)) {
-		if err := x.ensure(t); err != nil {
+	for _, x := range xtables.Lacking(held, xtables.Lacking(held, gone)) {
+		if err := x.Ensure(t); err != nil {
 			return err
 		}
 	}
@@ -149,7 +149,7 @@ func (ipt) sync(ctx context.Context, t *iptables.IPTables, v6 bool, tunnels []Tu
 }
 
 // tunnelTexts lists what our chains have of tunnels.
-func tunnelTexts(t *iptables.IPTables) (all []text, err error) {
+func tunnelTexts(t *iptables.IPTables) (all []xtables.Rule, err error) {
 	for _, c := range tunnelChains {
 		lines, err := t.List(c.table, c.name)
 		const missing = 1 // iptables(8): the chain, in words that differ; for other errors too, which the rules then meet
@@ -163,7 +163,7 @@ func tunnelTexts(t *iptables.IPTables) (all []text, err error) {
 		for _, line := range lines {
 			if strings.Contains(line, tunnelMark) {
 				spec := words(strings.ReplaceAll(line, `"`, ""))[2:] // after -A and the chain
-				all = append(all, text{table: c.table, chain: c.name, spec: spec})
+				all = append(all, xtables.Rule{Table: c.table, Chain: c.name, Spec: spec})
 			}
 		}
 	}
@@ -171,7 +171,7 @@ func tunnelTexts(t *iptables.IPTables) (all []text, err error) {
 }
 
 // recordTexts are what the containers' networks ask for, each as its newest does.
-func recordTexts(ctx context.Context, v6 bool, all records) (texts []text, err error) {
+func recordTexts(ctx context.Context, v6 bool, all records) (texts []xtables.Rule, err error) {
 	attachments, err := all(ctx)
 	for _, n := range Networks(attachments, IPTables) {
 		if n.Rules.Overlay != "" {
@@ -179,13 +179,4 @@ func recordTexts(ctx context.Context, v6 bool, all records) (texts []text, err e
 		}
 	}
 	return texts, err
-}
-
-// lacking returns those of all that the others do not have.
-func lacking(all, others []text) []text {
-	have := map[string]bool{}
-	for _, x := range others {
-		have[x.String()] = true
-	}
-	return slices.DeleteFunc(slices.Clone(all), func(x text) bool { return have[x.String()] })
 }

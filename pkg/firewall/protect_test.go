@@ -56,7 +56,7 @@ func TestLoopbackFromOutside(t *testing.T) {
 			if backend == IPTables {
 				l.iptables("-t nat -N " + chainPublish)
 				for _, j := range formerJumps(false) {
-					l.iptables("-t nat -A PREROUTING " + strings.Join(j.spec, " "))
+					l.iptables("-t nat -A PREROUTING " + strings.Join(j.Spec, " "))
 				}
 			}
 			l.container("a", r, 2, attach.Port{HostIP: netip.MustParseAddr("127.0.0.1"), HostPort: 8080, ContainerPort: 80, Protocol: "tcp"},

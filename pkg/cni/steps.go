@@ -3,6 +3,7 @@ package cni
 import (
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/firewall"
+	"github.com/berth-cni/berth/pkg/firewall/allow"
 	"github.com/berth-cni/berth/pkg/ipam"
 	"github.com/berth-cni/berth/pkg/link"
 	"github.com/berth-cni/berth/pkg/link/macvlan"
@@ -37,7 +38,7 @@ func Decode(kind string) attach.Step {
 	case "gateway": // of records that kept it
 		return &link.Gateway{}
 	case "forward":
-		return &firewall.Forward{}
+		return &allow.Forward{}
 	case "spoof":
 		return &firewall.Spoof{}
 	case "confined":

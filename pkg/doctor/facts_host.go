@@ -10,6 +10,7 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/firewall"
+	"github.com/berth-cni/berth/pkg/firewall/allow"
 	"github.com/berth-cni/berth/pkg/firewall/publish"
 	"github.com/berth-cni/berth/pkg/firewall/ruleset"
 	"github.com/berth-cni/berth/pkg/host"
@@ -126,7 +127,7 @@ func (h *hostFacts) lookAtNetworks(ctx context.Context, stateDir string) {
 	sorted, networks := host.Bridges(living)
 	for _, bridge := range sorted {
 		rules := &networks[bridge].Rules
-		if err := (&firewall.Forward{Bridge: bridge, Tunnel: rules.Overlay, Names: rules.Names}).Check(ctx, nil); err != nil {
+		if err := (&allow.Forward{Bridge: bridge, Tunnel: rules.Overlay, Names: rules.Names}).Check(ctx, nil); err != nil {
 			h.Barred[bridge] = err
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/berth-cni/berth/pkg/firewall/allow"
 	"github.com/berth-cni/berth/pkg/nstest"
 )
 
@@ -39,12 +40,12 @@ func TestAdmit(t *testing.T) {
 				{"one", []int{4789}, answer, noAnswer},
 				{"none again", nil, noAnswer, noAnswer},
 			} {
-				if err := Admit(t.Context(), c.ports); err != nil {
+				if err := allow.VXLAN(t.Context(), c.ports); err != nil {
 					t.Fatal(err)
 				}
 				expect(c.what, c.at4789, c.at8472)
 			}
-			if left := linesWith(t, admitMark); left != "" {
+			if left := linesWith(t, "berth-vxlan"); left != "" {
 				t.Errorf("left:\n%s", left)
 			}
 		})
@@ -70,7 +71,7 @@ esac
 	run(t, "nft add table inet firewalld")
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
 	for _, ports := range [][]int{{4789, 8472}, nil} {
-		if err := Admit(t.Context(), ports); err != nil {
+		if err := allow.VXLAN(t.Context(), ports); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/firewall/allow"
 	"github.com/berth-cni/berth/pkg/nstest"
 	"github.com/berth-cni/berth/pkg/steptest"
 )
@@ -267,7 +268,7 @@ func TestConformanceForward(t *testing.T) {
 	nstest.Host(t)
 	run(t, "iptables-nft -P FORWARD DROP")
 	run(t, "ip6tables-legacy -P FORWARD DROP")
-	f := &Forward{Bridge: "br1"}
+	f := &allow.Forward{Bridge: "br1"}
 	steptest.Conform(t, f, sample("a"), steptest.Shared, func() string { return linesWith(t, "br1") })
 	if err := f.Remove(t.Context()); err != nil {
 		t.Error(err)
@@ -282,7 +283,7 @@ func TestConformanceForwardOwn(t *testing.T) {
 	nstest.Host(t)
 	run(t, "iptables-nft -P FORWARD DROP")
 	run(t, "ip6tables-legacy -P FORWARD DROP")
-	f := &Forward{Bridge: "veth1", Own: true}
+	f := &allow.Forward{Bridge: "veth1", Own: true}
 	steptest.Conform(t, f, sample("a"), steptest.Harmless, func() string { return linesWith(t, "veth1") })
 }
 

@@ -44,7 +44,7 @@ type Rules struct {
 	Internal    bool `json:"internal,omitempty"`   // nothing in or out but this network and its gateway
 	Isolate     bool `json:"isolate,omitempty"`    // no traffic with other isolated networks
 	NoICC       bool `json:"noicc,omitempty"`      // none between containers of this network
-	Names       bool `json:"names,omitempty"`      // their questions for names go to [NamesPort]
+	Names       bool `json:"names,omitempty"`      // their questions for names go to [allow.NamesPort]
 	// Mode4 and Mode6 are the network's gateway modes. In another one than [Plain],
 	// Masquerade has no meaning for the family.
 	Mode4 GatewayMode `json:"mode4,omitempty"`
@@ -54,12 +54,6 @@ type Rules struct {
 	// Open are published ports that are not translated ([Routed]), as Publish left them.
 	Open []attach.Port `json:"open,omitempty"`
 }
-
-// NamesPort is where the agent answers the containers' questions for names, UDP and
-// TCP. What containers of a network with names send to port 53 of an address of the
-// host is redirected to it, before published ports are looked at: a DNS server of the
-// host, or one that a container publishes, is in nobody's way.
-const NamesPort = 10053
 
 // The backends.
 const (

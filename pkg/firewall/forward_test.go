@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/firewall/allow"
 	"github.com/berth-cni/berth/pkg/nstest"
 )
 
@@ -46,7 +47,7 @@ func TestForward(t *testing.T) {
 			}
 			dropped("before")
 			ctx := context.Background()
-			f := &Forward{Bridge: "br1"}
+			f := &allow.Forward{Bridge: "br1"}
 			if err := f.Check(ctx, nil); err == nil {
 				t.Error("Check says that nothing is missing")
 			}
@@ -85,7 +86,7 @@ func TestForwardNothingDrops(t *testing.T) {
 	nstest.Host(t)
 	run(t, "iptables-nft -P FORWARD ACCEPT")
 	t.Setenv("PATH", "/nonexistent")
-	f := &Forward{Bridge: "br1"}
+	f := &allow.Forward{Bridge: "br1"}
 	if err := f.Add(context.Background(), nil); err != nil {
 		t.Error(err)
 	}
@@ -107,8 +108,8 @@ func TestForwardAsks(t *testing.T) {
 				run(t, program+" -N OTHERS")
 				run(t, program+" -A FORWARD -j OTHERS")
 			}
-			f := &Forward{Bridge: "br1", Tunnel: "vxlan1", Names: true}
-			if err := (&Forward{Bridge: "br12", Names: true}).Add(t.Context(), nil); err != nil { // another one, whose name begins alike
+			f := &allow.Forward{Bridge: "br1", Tunnel: "vxlan1", Names: true}
+			if err := (&allow.Forward{Bridge: "br12", Names: true}).Add(t.Context(), nil); err != nil { // another one, whose name begins alike
 				t.Fatal(err)
 			}
 			if err := f.Add(t.Context(), nil); err != nil {
@@ -120,7 +121,7 @@ func TestForwardAsks(t *testing.T) {
 				t.Errorf("where all is there: %v", err)
 			}
 			for _, program := range programs {
-				for _, rule := range slices.Concat(rulesThrough("br1", "FORWARD"), rulesThrough("vxlan1", "FORWARD"), rulesThrough("br1", "INPUT")) {
+				for _, rule := range slices.Concat(allow.RulesThrough("br1", "FORWARD"), allow.RulesThrough("vxlan1", "FORWARD"), allow.RulesThrough("br1", "INPUT")) {
 					t.Setenv("PATH", path)
 					if err := nstest.Run(program, append([]string{"-D", rule.Chain}, rule.Spec...)...); err != nil {
 						t.Fatal(err)
@@ -152,7 +153,7 @@ func TestForwardWithoutProgram(t *testing.T) {
 	run(t, "iptables-nft -P FORWARD DROP")
 	run(t, "nft add table inet firewalld")
 	t.Setenv("PATH", "/nonexistent")
-	err := (&Forward{Bridge: "br1"}).Add(context.Background(), nil)
+	err := (&allow.Forward{Bridge: "br1"}).Add(context.Background(), nil)
 	for _, want := range []string{"bridge br1", "Debian's package is iptables", "Debian's package is firewalld"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v, want %q in it", err, want)
@@ -172,7 +173,7 @@ func TestForwardFirewalld(t *testing.T) {
 	}
 	run(t, "nft add table inet firewalld")
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
-	f := &Forward{Bridge: "br1"}
+	f := &allow.Forward{Bridge: "br1"}
 	for _, do := range []func(context.Context) error{
 		func(ctx context.Context) error { return f.Add(ctx, nil) },
 		func(ctx context.Context) error { return f.Check(ctx, nil) },
@@ -205,7 +206,7 @@ func TestForwardNames(t *testing.T) {
 			}
 			before := held(t)
 			ctx := context.Background()
-			f := &Forward{Bridge: "br1", Names: true}
+			f := &allow.Forward{Bridge: "br1", Names: true}
 			if err := f.Check(ctx, nil); err == nil || !strings.Contains(err.Error(), "the INPUT policy of iptables") {
 				t.Errorf("Check says %v", err)
 			}

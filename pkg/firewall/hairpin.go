@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/firewall/allow"
 	"github.com/berth-cni/berth/pkg/internal/nftnl"
 	"github.com/berth-cni/berth/pkg/internal/proc"
 	"github.com/berth-cni/berth/pkg/internal/xtables"
@@ -131,6 +132,6 @@ func (h *Hairpin) set(v6, wanted bool) error {
 }
 
 func (h *Hairpin) text() xtables.Rule {
-	spec := append(words("-o "+h.Bridge+" -m comment --comment"), forwardComment(h.Bridge), "-j", "MASQUERADE")
+	spec := append(words("-o "+h.Bridge+" -m comment --comment"), allow.ForwardComment(h.Bridge), "-j", "MASQUERADE")
 	return xtables.Rule{Table: "nat", Chain: chainTranslated, Spec: spec}
 }

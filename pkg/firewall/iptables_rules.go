@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/firewall/allow"
 	"github.com/berth-cni/berth/pkg/internal/xtables"
 )
 
@@ -102,8 +103,8 @@ func (r *Rules) networkTexts(v6 bool) (wanted, unwanted []xtables.Rule) {
 		on          bool
 		chain, spec string
 	}{
-		{r.Names, chainNames, "-i BRIDGE -p udp -m udp --dport 53 -j REDIRECT --to-ports " + strconv.Itoa(NamesPort)},
-		{r.Names, chainNames, "-i BRIDGE -p tcp -m tcp --dport 53 -j REDIRECT --to-ports " + strconv.Itoa(NamesPort)},
+		{r.Names, chainNames, "-i BRIDGE -p udp -m udp --dport 53 -j REDIRECT --to-ports " + strconv.Itoa(allow.NamesPort)},
+		{r.Names, chainNames, "-i BRIDGE -p tcp -m tcp --dport 53 -j REDIRECT --to-ports " + strconv.Itoa(allow.NamesPort)},
 		{r.Internal, chainForward, "-i BRIDGE ! -o BRIDGE -j DROP"},
 		{r.Internal, chainForward, "! -i BRIDGE -o BRIDGE -j DROP"},
 		{r.Internal, chainInput, "-i BRIDGE -m conntrack ! --ctstate RELATED,ESTABLISHED" + other + " -j DROP"},

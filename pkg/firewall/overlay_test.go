@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/firewall/allow"
 )
 
 // TestOverlay is what containers of several hosts see.
@@ -96,16 +97,16 @@ func TestOverlayForward(t *testing.T) {
 	})
 	s.expectSoon("dropped", "a41", "tcp", "10.41.1.2:80", noAnswer)
 	s.answers()
-	device := &Forward{Bridge: r.Overlay}
+	device := &allow.Forward{Bridge: r.Overlay}
 	s.at("b", func() {
-		if err := errors.Join(Admit(t.Context(), []int{4789}), device.Add(t.Context(), nil)); err != nil {
+		if err := errors.Join(allow.VXLAN(t.Context(), []int{4789}), device.Add(t.Context(), nil)); err != nil {
 			t.Fatal(err)
 		}
 	})
 	s.expectSoon("let through", "a41", "tcp", "10.41.1.2:80", "b41 saw 10.41.0.2")
 	s.answers()
 	s.at("b", func() {
-		if err := errors.Join(device.Check(t.Context(), nil), device.Remove(t.Context()), Admit(t.Context(), nil)); err != nil {
+		if err := errors.Join(device.Check(t.Context(), nil), device.Remove(t.Context()), allow.VXLAN(t.Context(), nil)); err != nil {
 			t.Fatal(err)
 		}
 		if left := linesWith(t, "berth-vxlan", "network vxlan41"); left != "" {

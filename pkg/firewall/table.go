@@ -3,6 +3,7 @@ package firewall
 import (
 	"slices"
 
+	"github.com/berth-cni/berth/pkg/firewall/allow"
 	"github.com/berth-cni/berth/pkg/internal/nftnl"
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -108,10 +109,10 @@ func natChains() []nftnl.Chain {
 		Name: "prerouting", Kind: nftables.ChainTypeNAT,
 		Hook: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityNATDest,
 		Rules: [][]expr.Any{
-			rule(transport(unix.IPPROTO_UDP), dns(), in(named, iif), toHost(), redirect(NamesPort)), // udp dport 53 iifname @names fib daddr type local redirect to :10053
-			rule(transport(unix.IPPROTO_TCP), dns(), in(named, iif), toHost(), redirect(NamesPort)), // tcp dport 53 iifname @names fib daddr type local redirect to :10053
-			rule(udp(), in(tunnelPorts, dport), verdict(expr.VerdictReturn)),                        // udp dport @tunnels return: not for a container that published the port before
-			rule(is4(), daddr4.prefix(loopback4, 1), verdict(expr.VerdictReturn)),                   // ip daddr 127.0.0.0/8 return
+			rule(transport(unix.IPPROTO_UDP), dns(), in(named, iif), toHost(), redirect(allow.NamesPort)), // udp dport 53 iifname @names fib daddr type local redirect to :10053
+			rule(transport(unix.IPPROTO_TCP), dns(), in(named, iif), toHost(), redirect(allow.NamesPort)), // tcp dport 53 iifname @names fib daddr type local redirect to :10053
+			rule(udp(), in(tunnelPorts, dport), verdict(expr.VerdictReturn)),                              // udp dport @tunnels return: not for a container that published the port before
+			rule(is4(), daddr4.prefix(loopback4, 1), verdict(expr.VerdictReturn)),                         // ip daddr 127.0.0.0/8 return
 			rule(toHost(), jump(publish)), // fib daddr type local jump publish
 		},
 	}, {

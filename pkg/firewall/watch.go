@@ -7,6 +7,7 @@ import (
 	"iter"
 	"strings"
 
+	"github.com/berth-cni/berth/pkg/firewall/allow"
 	"github.com/berth-cni/berth/pkg/internal/netlink"
 	"github.com/berth-cni/berth/pkg/internal/nftnl"
 	"golang.org/x/net/bpf"
@@ -15,8 +16,8 @@ import (
 
 // Watch tells of damage to the firewall of the calling thread's network namespace:
 // the channel has a value after somebody deleted our nftables table, or a chain, a
-// rule or a set of it; and after another firewall may have begun to drop what [Admit]
-// and [Forward] allow: firewalld's table came or went, the policy of iptables' FORWARD
+// rule or a set of it; and after another firewall may have begun to drop what [allow.VXLAN]
+// and [allow.Forward] allow: firewalld's table came or went, the policy of iptables' FORWARD
 // or INPUT was set, a rule of these was deleted. Values that nobody took yet are one.
 // The channel is closed when the context ends (or the socket breaks).
 //
@@ -51,7 +52,7 @@ func Watch(ctx context.Context) (<-chan struct{}, error) {
 	return damaged, nil
 }
 
-// watched are the built-in chains that [Admit] and [Forward] are about.
+// watched are the built-in chains that [allow.VXLAN] and [allow.Forward] are about.
 var watched = map[string]bool{"INPUT": true, "FORWARD": true}
 
 // damage tells whether one of the messages is about what [Watch] looks for.
@@ -69,13 +70,13 @@ func damages(m netlink.Message) bool {
 	const table = unix.NFTA_TABLE_NAME // the same number in messages of all kinds
 	switch name := text(table); m.Kind {
 	case nftnl.NewTable:
-		return name == firewalldTable
+		return name == allow.FirewalldTable
 	case nftnl.NewChain:
 		return name == "filter" && watched[text(unix.NFTA_CHAIN_NAME)]
 	case nftnl.DelRule:
-		return mine(name) || name == firewalldTable || name == "filter" && watched[text(unix.NFTA_RULE_CHAIN)]
+		return mine(name) || name == allow.FirewalldTable || name == "filter" && watched[text(unix.NFTA_RULE_CHAIN)]
 	case nftnl.DelTable, nftnl.DelChain, nftnl.DelSet:
-		return mine(name) || name == firewalldTable
+		return mine(name) || name == allow.FirewalldTable
 	}
 	return false
 }

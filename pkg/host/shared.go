@@ -8,6 +8,7 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/firewall"
+	"github.com/berth-cni/berth/pkg/firewall/allow"
 	"github.com/berth-cni/berth/pkg/link"
 )
 
@@ -53,7 +54,7 @@ func rank(s attach.Shared) int {
 	switch s.(type) {
 	case *link.Forwarding:
 		return 0
-	case *firewall.Forward:
+	case *allow.Forward:
 		return 1
 	case *firewall.Hairpin:
 		return 3
@@ -71,10 +72,10 @@ func sharedSteps(a *attach.Attachment) (steps []attach.Shared) {
 		switch step := s.(type) {
 		case *link.Forwarding:
 			forwarding = true
-		case *firewall.Forward:
+		case *allow.Forward:
 			forward = true
 			if rules != nil && step.Tunnel != rules.Overlay {
-				s = &firewall.Forward{Bridge: step.Bridge, Tunnel: rules.Overlay, Own: step.Own, Names: step.Names}
+				s = &allow.Forward{Bridge: step.Bridge, Tunnel: rules.Overlay, Own: step.Own, Names: step.Names}
 			}
 		case *firewall.Hairpin:
 			hairpin = true
@@ -95,7 +96,7 @@ func sharedSteps(a *attach.Attachment) (steps []attach.Shared) {
 		steps = append(steps, &firewall.Hairpin{Backend: rules.Backend, Bridge: rules.Bridge})
 	}
 	if rules != nil && !forward {
-		steps = append(steps, &firewall.Forward{Bridge: rules.Bridge, Tunnel: rules.Overlay, Names: rules.Names})
+		steps = append(steps, &allow.Forward{Bridge: rules.Bridge, Tunnel: rules.Overlay, Names: rules.Names})
 	}
 	return steps
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/firewall"
+	"github.com/berth-cni/berth/pkg/firewall/allow"
 	"github.com/berth-cni/berth/pkg/link"
 )
 
@@ -32,22 +33,22 @@ func places(all []*Shared) string {
 
 func TestSharedBy(t *testing.T) {
 	old := member("web", "old", "10.1.0.1", time.Hour) // as an earlier version recorded it
-	linked := member("web", "linked", "10.1.0.1", time.Minute, &link.Forwarding{Gateway: true}, &firewall.Forward{Bridge: "web", Names: true})
-	published := member("web", "published", "10.1.9.1", 0, &link.Forwarding{Gateway: true}, &firewall.Forward{Bridge: "web"})
+	linked := member("web", "linked", "10.1.0.1", time.Minute, &link.Forwarding{Gateway: true}, &allow.Forward{Bridge: "web", Names: true})
+	published := member("web", "published", "10.1.9.1", 0, &link.Forwarding{Gateway: true}, &allow.Forward{Bridge: "web"})
 	published.Ports = []attach.Port{{HostPort: 80, ContainerPort: 80, Protocol: "tcp"}}
 	published.Steps[2].(*link.Bridge).MTU = 1400
 	leaving := member("back", "leaving", "10.2.0.1", 0)
 	leaving.Deleting = true
-	overlay := member("blue", "overlay", "10.3.0.1", 0, &firewall.Forward{Bridge: "blue"}) // as an earlier version recorded it
+	overlay := member("blue", "overlay", "10.3.0.1", 0, &allow.Forward{Bridge: "blue"}) // as an earlier version recorded it
 	firewall.RulesOf(overlay).Overlay = "vxlan1"
-	if f := SharedBy([]*attach.Attachment{overlay})[1].Step.(*firewall.Forward); f.Tunnel != "vxlan1" {
+	if f := SharedBy([]*attach.Attachment{overlay})[1].Step.(*allow.Forward); f.Tunnel != "vxlan1" {
 		t.Errorf("the overlay's %+v", f)
 	}
 	all := SharedBy([]*attach.Attachment{linked, published, old, leaving})
 	if got, want := places(all), "forwarding, forward web, bridge web, hairpin web"; got != want {
 		t.Fatalf("%s, want %s", got, want)
 	}
-	if f := all[1].Step.(*firewall.Forward); !f.Names {
+	if f := all[1].Step.(*allow.Forward); !f.Names {
 		t.Error("one container asks for names, and its network's questions are not let in")
 	}
 	bridge := all[2]
@@ -70,8 +71,8 @@ func TestSharedBy(t *testing.T) {
 
 // The order of the records does not matter.
 func TestSharedByOrder(t *testing.T) {
-	a := member("web", "a", "10.1.0.1", time.Hour, &firewall.Forward{Bridge: "web", Names: true})
-	b := member("web", "b", "10.1.0.1", 0, &firewall.Forward{Bridge: "web"})
+	a := member("web", "a", "10.1.0.1", time.Hour, &allow.Forward{Bridge: "web", Names: true})
+	b := member("web", "b", "10.1.0.1", 0, &allow.Forward{Bridge: "web"})
 	c := member("back", "c", "10.2.0.1", time.Minute)
 	for _, all := range [][]*attach.Attachment{{a, b, c}, {c, b, a}, {b, a, c}} {
 		found := SharedBy(all)
@@ -79,7 +80,7 @@ func TestSharedByOrder(t *testing.T) {
 			t.Fatalf("%s", places(found))
 		}
 		for _, s := range found {
-			if f, ok := s.Step.(*firewall.Forward); ok && f.Names != (f.Bridge == "web") {
+			if f, ok := s.Step.(*allow.Forward); ok && f.Names != (f.Bridge == "web") {
 				t.Errorf("bridge %s: names %t", f.Bridge, f.Names)
 			}
 		}

@@ -9,6 +9,7 @@ import (
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/conflist"
 	"github.com/berth-cni/berth/pkg/firewall"
+	"github.com/berth-cni/berth/pkg/firewall/allow"
 	"github.com/berth-cni/berth/pkg/link"
 )
 
@@ -65,7 +66,7 @@ func removeNetwork(ctx context.Context, store *attach.Store, n attach.Network) e
 	}
 	return errors.Join(
 		firewall.RemoveNetwork(ctx, backend, n.Link),
-		(&firewall.Forward{Bridge: n.Link}).Remove(ctx),
+		(&allow.Forward{Bridge: n.Link}).Remove(ctx),
 		forgetNetwork(ctx, store, n))
 }
 

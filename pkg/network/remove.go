@@ -11,6 +11,7 @@ import (
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/conflist"
 	"github.com/berth-cni/berth/pkg/firewall"
+	"github.com/berth-cni/berth/pkg/firewall/allow"
 	"github.com/berth-cni/berth/pkg/host"
 	"github.com/berth-cni/berth/pkg/link"
 )
@@ -94,7 +95,7 @@ func removeBridge(ctx context.Context, f *conflist.File) error {
 	if err == nil {
 		err = firewall.RemoveNetwork(ctx, backend, inside)
 	}
-	errs := []error{err, (&firewall.Forward{Bridge: bridge}).Remove(ctx)}
+	errs := []error{err, (&allow.Forward{Bridge: bridge}).Remove(ctx)}
 	if f.Mark == nil || f.Mark.KeepLink {
 		return errors.Join(errs...)
 	}

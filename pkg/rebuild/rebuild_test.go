@@ -14,6 +14,7 @@ import (
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/conflist"
 	"github.com/berth-cni/berth/pkg/firewall"
+	"github.com/berth-cni/berth/pkg/firewall/allow"
 	"github.com/berth-cni/berth/pkg/host/hosttest"
 	"github.com/berth-cni/berth/pkg/link"
 	"github.com/berth-cni/berth/pkg/link/netns"
@@ -51,7 +52,7 @@ func TestOverlay(t *testing.T) {
 		t.Fatal(err)
 	}
 	a.MAC = link.MAC(a)
-	a.Steps = []attach.Step{&firewall.Forward{Bridge: n.Bridge()}, &link.Forwarding{Gateway: true},
+	a.Steps = []attach.Step{&allow.Forward{Bridge: n.Bridge()}, &link.Forwarding{Gateway: true},
 		&link.Bridge{Name: n.Bridge(), MTU: 1450, FollowMTU: true, Gateway: true, MoreAddresses: true}, &link.Veth{Bridge: n.Bridge(), MTU: 1450},
 		&firewall.Rules{Backend: firewall.NFTables, Bridge: n.Bridge(), Overlay: n.Device(), Masquerade: true}}
 	if err := h.Store.Add(t.Context(), &attach.Adding{Attachment: a}); err != nil {

@@ -9,6 +9,7 @@ import (
 	"github.com/berth-cni/berth/pkg/cni/bridged"
 	"github.com/berth-cni/berth/pkg/conflist"
 	"github.com/berth-cni/berth/pkg/firewall"
+	"github.com/berth-cni/berth/pkg/firewall/allow"
 	"github.com/berth-cni/berth/pkg/firewall/publish"
 	"github.com/berth-cni/berth/pkg/ipam"
 	"github.com/berth-cni/berth/pkg/link"
@@ -125,7 +126,7 @@ func (b *builder) behindBridge(a *attach.Attachment, r *cni.Request, conf *bridg
 		rules.Names = r.WantsNames()
 		asks = rules.Names
 	}
-	a.Steps = append([]attach.Step{&firewall.Forward{Bridge: bridgeOf(a), Names: asks}}, a.Steps...)
+	a.Steps = append([]attach.Step{&allow.Forward{Bridge: bridgeOf(a), Names: asks}}, a.Steps...)
 	a.Steps = append(a.Steps, rules)
 	if held := b.held[a.Hash()]; held != nil && held.Spoof || conf != nil && conf.IPSpoofCheck {
 		a.Steps = append(a.Steps, &firewall.Spoof{})
@@ -290,6 +291,6 @@ func (b *builder) chained(k attach.Key, e *entry) *attach.Attachment {
 	}
 	rules := held.Rules
 	rules.Own = !link.IsBridge(rules.Bridge)
-	a.Steps = []attach.Step{&link.Forwarding{}, &link.Localnet{Interface: rules.Bridge}, &firewall.Forward{Bridge: rules.Bridge, Own: rules.Own}, &rules}
+	a.Steps = []attach.Step{&link.Forwarding{}, &link.Localnet{Interface: rules.Bridge}, &allow.Forward{Bridge: rules.Bridge, Own: rules.Own}, &rules}
 	return a
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/cni"
 	"github.com/berth-cni/berth/pkg/firewall"
+	"github.com/berth-cni/berth/pkg/firewall/allow"
 	"github.com/berth-cni/berth/pkg/link"
 )
 
@@ -36,7 +37,7 @@ func (c *config) Plan(r *cni.Request) ([]attach.Step, error) {
 	complete := &link.Gateway{Gateway: gateway, Isolated4: isolated4, Isolated6: isolated6, DefaultRoute: c.IsDefaultGateway && !c.Internal, NoDefault: c.Internal || r.KeepsDefaultRoute()}
 	steps := r.Addressed(r.IPAM, complete,
 		c.Ports(r, rules, r.IPAM, gateway),
-		&firewall.Forward{Bridge: c.Bridge, Names: r.WantsNames()},
+		&allow.Forward{Bridge: c.Bridge, Names: r.WantsNames()},
 		&link.Forwarding{Gateway: gateway},
 		&link.Bridge{Name: c.Bridge, MTU: c.MTU, Gateway: gateway, NoIPv6: isolated6, ForceAddress: c.ForceAddress,
 			Promisc: c.PromiscMode, VLANs: c.filtersVLANs(), GatewayVLAN: c.VLAN, KeepDefaults: c.PreserveDefaultVLAN},
@@ -63,7 +64,7 @@ func (c *config) chained(r *cni.Request, rules *firewall.Rules) []attach.Step {
 		c.Ports(r, rules, nil, false),
 		&link.Forwarding{},
 		&link.Localnet{Interface: rules.Bridge},
-		&firewall.Forward{Bridge: rules.Bridge, Own: rules.Own},
+		&allow.Forward{Bridge: rules.Bridge, Own: rules.Own},
 		rules,
 	}
 	if !rules.Own {

@@ -17,6 +17,7 @@ import (
 	"github.com/berth-cni/berth/pkg/cni"
 	"github.com/berth-cni/berth/pkg/cni/bridged"
 	"github.com/berth-cni/berth/pkg/firewall"
+	"github.com/berth-cni/berth/pkg/firewall/allow"
 	"github.com/berth-cni/berth/pkg/ipam"
 	"github.com/berth-cni/berth/pkg/link"
 	"github.com/berth-cni/berth/pkg/overlay"
@@ -49,7 +50,7 @@ func (c *config) Plan(r *cni.Request) ([]attach.Step, error) {
 		r.Addresses(blocks),
 		&link.Gateway{Gateway: true, DefaultRoute: c.IsDefaultGateway && !n.Internal, NoDefault: n.Internal || r.KeepsDefaultRoute()},
 		c.Ports(r, rules, blocks, true),
-		&firewall.Forward{Bridge: n.Bridge(), Tunnel: n.Device(), Names: r.WantsNames()},
+		&allow.Forward{Bridge: n.Bridge(), Tunnel: n.Device(), Names: r.WantsNames()},
 		&link.Forwarding{Gateway: true},
 		&link.Bridge{Name: n.Bridge(), MTU: local.MTU, FollowMTU: true, Gateway: true, MoreAddresses: true, Promisc: c.PromiscMode},
 		&link.Veth{Bridge: n.Bridge(), MTU: local.MTU, Hairpin: c.HairpinMode, Isolated: c.PortIsolation,

@@ -9,6 +9,7 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/firewall"
+	"github.com/berth-cni/berth/pkg/firewall/allow"
 	"github.com/berth-cni/berth/pkg/overlay"
 	"github.com/berth-cni/berth/pkg/overlay/probe"
 	"github.com/berth-cni/berth/pkg/overlay/vxlan"
@@ -79,7 +80,7 @@ func (f *hostFirewall) sync() {
 	if f.a.Probe && len(ports) > 0 {
 		ports = append(ports, probe.Port)
 	}
-	err := errors.Join(firewall.SyncTunnels(f.a.ctx, f.backend, tunnels, all), firewall.Admit(f.a.ctx, ports),
+	err := errors.Join(firewall.SyncTunnels(f.a.ctx, f.backend, tunnels, all), allow.VXLAN(f.a.ctx, ports),
 		firewall.SyncConfined(f.a.ctx, f.a.confined()))
 	if !f.tidy && f.backend == firewall.NFTables {
 		f.tidy = true // once: iptables is a program to run
@@ -98,7 +99,7 @@ func (f *hostFirewall) sync() {
 // stop ends that other firewalls let a network's packets through, for which its containers'
 // ADDs have seen.
 func (f *hostFirewall) stop(def *overlay.Network) error {
-	return (&firewall.Forward{Bridge: def.Bridge(), Tunnel: def.Device()}).Remove(f.a.ctx)
+	return (&allow.Forward{Bridge: def.Bridge(), Tunnel: def.Device()}).Remove(f.a.ctx)
 }
 
 func (f *hostFirewall) tick() {

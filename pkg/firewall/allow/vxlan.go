@@ -1,4 +1,4 @@
-package firewall
+package allow
 
 import (
 	"context"
@@ -8,23 +8,24 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/berth-cni/berth/pkg/internal/nftnl"
 	"github.com/berth-cni/berth/pkg/internal/xtables"
 )
 
 // admitMark is the comment of the rules that let VXLAN packets in.
 const admitMark = "berth-vxlan"
 
-// Admit has the host's other firewalls accept UDP packets to these ports, and to no
+// VXLAN has the host's other firewalls accept UDP packets to these ports, and to no
 // others that an earlier call asked for: those of all tunnels of the host, none when
 // the last has gone. As [Forward] does, it acts on firewalld and on iptables whose
 // policy (of INPUT here) is drop, with a rule behind all others, so that what
 // somebody drops on purpose stays dropped; and it forks nothing where nothing drops.
-// Which of the packets are taken is up to [SyncTunnels].
+// Which of the packets are taken is up to [firewall.SyncTunnels].
 //
 // firewalld's ports have no owner: one that is not wanted any more stays open until
 // firewalld starts again. There is nothing behind it.
-func Admit(ctx context.Context, ports []int) error {
-	s, err := dial()
+func VXLAN(ctx context.Context, ports []int) error {
+	s, err := nftnl.Dial()
 	if err != nil {
 		return err
 	}
@@ -55,12 +56,12 @@ func admitIn(f xtables.Form, ports []int) error {
 	var there, wanted []xtables.Rule
 	for _, line := range lines {
 		if strings.Contains(line, admitMark) {
-			spec := words(strings.ReplaceAll(line, `"`, ""))[2:] // after -A INPUT
+			spec := strings.Fields(strings.ReplaceAll(line, `"`, ""))[2:] // after -A INPUT
 			there = append(there, xtables.Rule{Table: "filter", Chain: "INPUT", Spec: spec})
 		}
 	}
 	for _, port := range ports {
-		spec := words("-p udp -m udp --dport " + strconv.Itoa(port) + " -m comment --comment " + admitMark + " -j ACCEPT")
+		spec := strings.Fields("-p udp -m udp --dport " + strconv.Itoa(port) + " -m comment --comment " + admitMark + " -j ACCEPT")
 		wanted = append(wanted, xtables.Rule{Table: "filter", Chain: "INPUT", Spec: spec})
 	}
 	for _, x := range xtables.Lacking(wanted, there) {
@@ -87,7 +88,7 @@ func (f firewalld) admit(ctx context.Context, ports []int) error {
 	}
 	zones := []string{strings.TrimSpace(zone)}
 	for line := range strings.Lines(active) {
-		if name := words(line); len(name) > 0 && line[0] != ' ' { // then, indented, what is in it
+		if name := strings.Fields(line); len(name) > 0 && line[0] != ' ' { // then, indented, what is in it
 			zones = append(zones, name[0])
 		}
 	}

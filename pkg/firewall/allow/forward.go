@@ -1,14 +1,24 @@
-package firewall
+// Package allow has the host's other firewalls, firewalld and iptables, let through what
+// Berth's own rules decide about: a packet passes only when all of them accept it.
+package allow
 
 import (
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/internal/nftnl"
 	"github.com/berth-cni/berth/pkg/internal/xtables"
 )
+
+// NamesPort is where the agent answers the containers' questions for names, UDP and
+// TCP. What containers of a network with names send to port 53 of an address of the
+// host is redirected to it, before published ports are looked at: a DNS server of the
+// host, or one that a container publishes, is in nobody's way.
+const NamesPort = 10053
 
 // Forward is the step that has the host's other firewalls let a bridge's traffic
 // through: a packet passes only when all of them accept it, so ours cannot allow
@@ -101,7 +111,7 @@ type opening struct {
 
 // missing is what the other firewalls have yet to be told.
 func (f *Forward) missing(ctx context.Context) (all []opening, err error) {
-	s, err := dial()
+	s, err := nftnl.Dial()
 	if err != nil {
 		return nil, err
 	}
@@ -131,8 +141,8 @@ func (f *Forward) missing(ctx context.Context) (all []opening, err error) {
 			continue
 		}
 		for _, ifName := range f.interfaces(c.Name) {
-			rules := rulesThrough(ifName, c.Name)
-			there, bad := c.Count(forwardComment(ifName))
+			rules := RulesThrough(ifName, c.Name)
+			there, bad := c.Count(ForwardComment(ifName))
 			err = errors.Join(err, bad)
 			if there < len(rules) {
 				all = append(all, opening{f.refusal(ifName, c), c.Program, func(context.Context) error { return xtables.EnsureIn(c.Form, rules) }})
@@ -162,13 +172,13 @@ func (f *Forward) refusal(ifName string, c xtables.Chain) string {
 	return fmt.Sprintf("the FORWARD policy of %s is drop, and %s is not let through", c, what)
 }
 
-// forwardComment marks the rules of an interface.
-func forwardComment(ifName string) string { return "berth network " + ifName }
+// ForwardComment marks the rules of an interface.
+func ForwardComment(ifName string) string { return "berth network " + ifName }
 
-// rulesThrough are those of an interface for one of iptables' built-in chains: in FORWARD
+// RulesThrough are those of an interface for one of iptables' built-in chains: in FORWARD
 // what the containers send, and what answers it or goes to a published port; in INPUT
 // their questions for names, over UDP and TCP.
-func rulesThrough(ifName, chain string) (all []xtables.Rule) {
+func RulesThrough(ifName, chain string) (all []xtables.Rule) {
 	specs := []string{"-i " + ifName, "-o " + ifName + " -m conntrack --ctstate RELATED,ESTABLISHED,DNAT"}
 	if chain == "INPUT" {
 		specs = nil
@@ -178,14 +188,14 @@ func rulesThrough(ifName, chain string) (all []xtables.Rule) {
 	}
 	for _, spec := range specs {
 		all = append(all, xtables.Rule{Table: "filter", Chain: chain,
-			Spec: append(words(spec), "-m", "comment", "--comment", forwardComment(ifName), "-j", "ACCEPT")})
+			Spec: append(strings.Fields(spec), "-m", "comment", "--comment", ForwardComment(ifName), "-j", "ACCEPT")})
 	}
 	return all
 }
 
 // Remove undoes Add, for a network that goes: also where the policy is another one by now.
 func (f *Forward) Remove(ctx context.Context) error {
-	s, err := dial()
+	s, err := nftnl.Dial()
 	if err != nil {
 		return err
 	}
@@ -195,8 +205,8 @@ func (f *Forward) Remove(ctx context.Context) error {
 			err = errors.Join(err, firewalld{}.close(ctx, ifName))
 		}
 		for _, c := range chains {
-			if there, bad := c.Count(forwardComment(ifName)); bad == nil && there > 0 {
-				err = errors.Join(err, xtables.RemoveFrom(c.Form, rulesThrough(ifName, c.Name)))
+			if there, bad := c.Count(ForwardComment(ifName)); bad == nil && there > 0 {
+				err = errors.Join(err, xtables.RemoveFrom(c.Form, RulesThrough(ifName, c.Name)))
 			}
 		}
 	}

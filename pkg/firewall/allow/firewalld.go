@@ -1,4 +1,4 @@
-package firewall
+package allow
 
 import (
 	"bytes"
@@ -18,17 +18,17 @@ import (
 // reboot ends. Its own reload forgets that, too (FlushAllOnReload, its default).
 type firewalld struct{}
 
-// firewalldTable is its table, of family inet.
-const firewalldTable = "firewalld"
+// FirewalldTable is its table, of family inet.
+const FirewalldTable = "firewalld"
 
 // trusts reports whether a rule of firewalld's table sends what comes in by the bridge
 // to the zone trusted. It reads the rules from the kernel; firewall-cmd takes a third
 // of a second to start.
-func (firewalld) trusts(s *socket, bridge string) (bool, error) {
+func (firewalld) trusts(s *nftnl.Socket, bridge string) (bool, error) {
 	name := make([]byte, unix.IFNAMSIZ)
 	copy(name, bridge)
-	rules := nftnl.Question(nftnl.GetRule, unix.NFPROTO_INET).Text(unix.NFTA_RULE_TABLE, firewalldTable)
-	found, err := nftnl.List(s.Socket, rules, func(m netlink.Message) (struct{}, bool) {
+	rules := nftnl.Question(nftnl.GetRule, unix.NFPROTO_INET).Text(unix.NFTA_RULE_TABLE, FirewalldTable)
+	found, err := nftnl.List(s, rules, func(m netlink.Message) (struct{}, bool) {
 		return struct{}{}, bytes.Contains(m.Body, name) && bytes.Contains(m.Body, []byte("_trusted\x00"))
 	})
 	return len(found) > 0, err
@@ -77,11 +77,11 @@ func (f firewalld) close(ctx context.Context, bridge string) error {
 
 // otherFirewalls asks the kernel, and starts no program: whether firewalld runs, by
 // its table, and which of these built-in chains iptables has.
-func otherFirewalls(s *socket, names ...string) (hasFirewalld bool, all []xtables.Chain, err error) {
-	table := nftnl.Question(nftnl.GetTable, unix.NFPROTO_INET).Text(unix.NFTA_TABLE_NAME, firewalldTable)
+func otherFirewalls(s *nftnl.Socket, names ...string) (hasFirewalld bool, all []xtables.Chain, err error) {
+	table := nftnl.Question(nftnl.GetTable, unix.NFPROTO_INET).Text(unix.NFTA_TABLE_NAME, FirewalldTable)
 	if err := s.Ask([]*netlink.Request{table}, func(int, netlink.Message) { hasFirewalld = true }); err != nil {
 		return false, nil, err
 	}
-	all, err = xtables.Chains(s.Socket, names...)
+	all, err = xtables.Chains(s, names...)
 	return hasFirewalld, all, err
 }

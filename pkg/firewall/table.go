@@ -81,7 +81,7 @@ func sets() []nftnl.Set {
 // version of the table: it is raised when a set or a rule changes, and has the next
 // ADD replace a table that another version made.
 const (
-	publish      = "publish_8"
+	publish      = "publish_9"
 	publishUsers = 5 + 2 // its rules, and the jumps to it
 )
 

@@ -69,12 +69,12 @@ func (k *Keeper) Run(ctx context.Context) error {
 		k.Log.Warn("watch the firewall; it is compared now and then", "error", err)
 	}
 	changed := make(chan struct{}, 1)
-	appeared := make(chan string, 64)
+	appeared, ended := make(chan string, 64), make(chan string, 64)
 	if w, err := link.Watch(); err != nil {
 		k.Log.Warn("watch interfaces; they are compared now and then", "error", err)
 	} else {
 		defer w.Close()
-		go k.hear(ctx, w, changed, appeared)
+		go k.hear(ctx, w, changed, appeared, ended)
 	}
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
@@ -90,6 +90,10 @@ func (k *Keeper) Run(ctx context.Context) error {
 		case <-changed:
 		case name := <-appeared:
 			k.keepAdvertisements(name)
+		case name := <-ended:
+			if slices.ContainsFunc(k.all, func(a *attach.Attachment) bool { return a.HostIfName() == name }) {
+				k.stamp = "" // its container may have ended without a DEL
+			}
 		case _, damaged := <-rules:
 			if !damaged {
 				rules = nil // the watch has ended
@@ -104,14 +108,20 @@ func (k *Keeper) Run(ctx context.Context) error {
 }
 
 // hear passes on what the watcher tells.
-func (k *Keeper) hear(ctx context.Context, w *link.Watcher, changed chan<- struct{}, appeared chan<- string) {
-	err := w.Run(ctx, func(name string) {
-		if name != "" {
-			select {
-			case appeared <- name:
-			default: // a burst of containers, which are none of those that matter
-			}
+func (k *Keeper) hear(ctx context.Context, w *link.Watcher, changed chan<- struct{}, appeared, ended chan<- string) {
+	tell := func(to chan<- string, name string) {
+		select {
+		case to <- name:
+		default: // a burst of containers
+		}
+	}
+	err := w.Run(ctx, func(c link.Change) {
+		if c.New != "" {
+			tell(appeared, c.New) // none of those that matter
 			return
+		}
+		if c.Gone != "" {
+			tell(ended, c.Gone)
 		}
 		select {
 		case changed <- struct{}{}:

@@ -31,36 +31,44 @@ func (w *Watcher) Close() error { return w.events.Close() }
 
 // Run calls changed after something happened that a step may care about: a link came,
 // went or was changed, an address or a connected route went, a default route came,
-// forwarding was switched. name is that of a link which is new, else empty. Routes of a
+// forwarding was switched. Routes of a
 // routing daemon wake nobody: the kernel drops their messages. Run blocks until the
 // context ends, with nil, or the socket fails.
-func (w *Watcher) Run(ctx context.Context, changed func(name string)) error {
+func (w *Watcher) Run(ctx context.Context, changed func(Change)) error {
 	for {
 		all, err := w.events.Receive(ctx)
 		switch {
 		case ctx.Err() != nil:
 			return nil
 		case errors.Is(err, unix.ENOBUFS):
-			changed("")
+			changed(Change{})
 			continue
 		case err != nil:
 			return fmt.Errorf("watch interfaces: %w", err)
 		}
 		for m := range all {
-			changed(appeared(m))
+			changed(changeOf(m))
 		}
 	}
 }
 
-// appeared is the name of the link that the message says is new (ifi_change has all
-// bits set).
-func appeared(m netlink.Message) string {
+// Change is what happened: the names of a link that is new, or that has gone; of all else
+// nothing.
+type Change struct{ New, Gone string }
+
+// changeOf reads a message. Of a link that is new, ifi_change has all bits set.
+func changeOf(m netlink.Message) (c Change) {
 	const change = 12 // of struct ifinfomsg
-	if m.Kind != unix.RTM_NEWLINK || len(m.Body) < unix.SizeofIfInfomsg ||
-		string(m.Body[change:unix.SizeofIfInfomsg]) != "\xff\xff\xff\xff" {
-		return ""
+	if len(m.Body) < unix.SizeofIfInfomsg {
+		return c
 	}
-	return unix.ByteSliceToString(m.Find(unix.SizeofIfInfomsg, unix.IFLA_IFNAME))
+	switch name := unix.ByteSliceToString(m.Find(unix.SizeofIfInfomsg, unix.IFLA_IFNAME)); {
+	case m.Kind == unix.RTM_DELLINK:
+		c.Gone = name
+	case m.Kind == unix.RTM_NEWLINK && string(m.Body[change:unix.SizeofIfInfomsg]) == "\xff\xff\xff\xff":
+		c.New = name
+	}
+	return c
 }
 
 // ourChanges lets pass what [Watcher.Run] tells of.

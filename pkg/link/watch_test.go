@@ -22,7 +22,7 @@ func TestWatch(t *testing.T) {
 	told := make(chan string, 1000)
 	var watching sync.WaitGroup
 	watching.Go(func() {
-		if err := w.Run(ctx, func(name string) { told <- name }); err != nil {
+		if err := w.Run(ctx, func(c Change) { told <- c.New }); err != nil {
 			t.Error(err)
 		}
 	})

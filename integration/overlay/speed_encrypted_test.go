@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -23,30 +22,12 @@ func BenchmarkSpeedEncrypted(b *testing.B) {
 	a, z := bed.container(bed.Hosts[0], "a"), bed.container(bed.Hosts[1], "z")
 	hand := byHandEncrypted(bed, model.Network{Name: "by-hand", VNI: 77, Encrypted: true, ListenPort: 51777}, 3)
 	nat := byHandEncrypted(bed, model.Network{Name: "by-hand-nat", VNI: 78, Encrypted: true, ListenPort: 51778}, 5)
-	for _, p := range nat {
-		must(b, p.host.Do(func() error {
-			cmd := exec.Command("nft", "-f", "-")
-			cmd.Stdin = strings.NewReader(masquerade)
-			return cmd.Run()
-		}))
-	}
+	masqueradeOn(b, nat)
 	bed.eventually(10*time.Second, func() error { return errors.Join(reach(hand[0], hand[1]), reach(nat[0], nat[1])) })
 	bed.reaches(a, z)
 	b.ResetTimer()
-	speeds, err := cluster.Measure([]cluster.Path{
-		{Name: "underlay", From: bed.Hosts[0], To: bed.Hosts[1], Address: bed.Hosts[1].Addr4},
-		{Name: "by hand, IPv4", From: hand[0], To: hand[1], Address: hand[1].addrs[0]},
-		{Name: "by hand, NAT", From: nat[0], To: nat[1], Address: nat[1].addrs[0]},
-		{Name: "Berth, IPv4", From: a, To: z, Address: z.addrs[0]},
-		{Name: "Berth, IPv6", From: a, To: z, Address: z.addrs[1]},
-		{Name: "by hand, IPv6", From: hand[0], To: hand[1], Address: hand[1].addrs[1]},
-		// Of the last one two runs follow each other, which warms it up: no base of others.
-		{Name: "underlay, IPv6", From: bed.Hosts[0], To: bed.Hosts[1], Address: bed.Hosts[1].Addr6},
-	}, b.N, 300*time.Millisecond)
-	must(b, err)
+	measureSpeed(b, bed, []*place{a, z}, hand, nat)
 	if b.N > 1 {
-		b.Logf("\n%s%s", cluster.Table(speeds[:4], "by hand, IPv4"), cluster.Table(speeds[4:6], "by hand, IPv6"))
-		b.Logf("beside hosts that masquerade as well:\n%s", cluster.Table(speeds[2:4], "by hand, NAT"))
 		n := bed.definition(bed.Hosts[0], "blue")
 		costs, err := cluster.Interleave(b.N, tunnelCost("wg77", hand[0], hand[1]), tunnelCost("wg78", nat[0], nat[1]), tunnelCost(n.Device(), a, z))
 		must(b, err)

@@ -26,7 +26,7 @@ type Process struct {
 const logDir = "/run/log"
 
 // patience is how long a program has to end by itself after SIGTERM.
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 // Start runs a program on the host. What it writes is in [Process.Log]. It is killed
 // when this process ends, however that may be.

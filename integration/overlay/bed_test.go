@@ -166,7 +166,7 @@ func (b *bed) members() []*cluster.Host {
 
 // patience is how long the hosts may take to get where they are wanted: a resync, and
 // the pause between two attempts at a store that was away.
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 // settled waits until every host has what is wanted of every network, and no more. It
 // returns how long that took.

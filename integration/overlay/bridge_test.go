@@ -33,6 +33,7 @@ func TestBridgeRepair(t *testing.T) {
 		return nil
 	})
 	want := whole()
+	var late []string
 	for _, damage := range []string{
 		"ip link del " + bridge,
 		"ip link set " + bridge + " down",
@@ -77,7 +78,7 @@ func TestBridgeRepair(t *testing.T) {
 		}
 		took := time.Since(start)
 		if told := !strings.Contains(damage, "accept_ra"); told && took > time.Second { // else the next comparison sees it
-			t.Errorf("%s: put right after %v", damage, took)
+			late = append(late, damage)
 		}
 		time.Sleep(100 * time.Millisecond)
 		lost, longest := 0, time.Duration(0)
@@ -85,11 +86,15 @@ func TestBridgeRepair(t *testing.T) {
 			r := f.Stop()
 			lost, longest = lost+r.Lost(), max(longest, r.Longest)
 		}
-		if longest > 2*time.Second {
+		if longest > slow {
 			t.Errorf("%s: nothing arrived for %v", damage, longest)
 		}
 		t.Logf("%-60s put right after %4d ms, %5d datagrams lost, nothing for %v at most", damage, took.Milliseconds(), lost, longest.Round(time.Millisecond))
 		must(t, b.network(h, "blue").Check(one.Container))
+	}
+	// What the kernel does not tell of is put right every 5 s. A busy machine may be late, too.
+	if len(late) > 5 {
+		t.Errorf("put right by the comparison of everything: %q", late)
 	}
 }
 

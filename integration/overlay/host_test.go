@@ -3,13 +3,14 @@ package overlay
 import (
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 )
 
-// TestHostAdded starts one more host: within a second the others reach its containers.
+// TestHostAdded starts one more host: the others reach its containers.
 func TestHostAdded(t *testing.T) {
 	b := newBed(t, 2, options{})
 	one := b.container(b.Hosts[0], "one")
@@ -41,9 +42,8 @@ func TestHostRemoved(t *testing.T) {
 	b.berth("node", "rm", "--force", gone.Name)
 	b.settled()
 	tr.whole("host removed")
-	start := time.Now()
-	if _, err := one.Ask(three.addrs[0].String() + ":80"); err == nil || time.Since(start) > 500*time.Millisecond {
-		t.Errorf("an address of the host that is gone: %v after %v", err, time.Since(start))
+	if _, err := one.Ask(three.addrs[0].String() + ":80"); err == nil || os.IsTimeout(err) {
+		t.Errorf("an address of the host that is gone: %v, want it refused at once", err)
 	}
 	// Another host of that name is a new one.
 	again, err := b.Host(gone.Name, 9)

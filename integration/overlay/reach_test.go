@@ -1,11 +1,14 @@
 package overlay
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // TestReach has containers of three hosts reach each other with their own addresses,
@@ -64,9 +67,8 @@ func TestErrors(t *testing.T) {
 		}
 	}
 	for _, a := range to.addrs {
-		start := time.Now()
-		if _, err := from.Ask(fmt.Sprintf("[%s]:81", a)); err == nil || !strings.Contains(err.Error(), "refused") || time.Since(start) > 500*time.Millisecond {
-			t.Errorf("a port that nobody listens on at %s: %v after %v", a, err, time.Since(start))
+		if _, err := from.Ask(fmt.Sprintf("[%s]:81", a)); !errors.Is(err, unix.ECONNREFUSED) {
+			t.Errorf("a port that nobody listens on at %s: %v", a, err)
 		}
 	}
 }

@@ -47,8 +47,12 @@ func (b *bed) silence(happens func(), places ...*place) time.Duration {
 	return longest
 }
 
-// TestMove gives a host another underlay address under traffic: it costs a second at most,
-// and the others nothing.
+// slow is when a host that follows the others only as it compares everything would
+// have been noticed: it takes a fraction of a second, unless the machine is busy.
+const slow = 5 * time.Second
+
+// TestMove gives a host another underlay address under traffic, which costs the others
+// nothing.
 func TestMove(t *testing.T) {
 	b := newBed(t, 3, options{})
 	one, two, three := b.container(b.Hosts[0], "one"), b.container(b.Hosts[1], "two"), b.container(b.Hosts[2], "three")
@@ -57,7 +61,7 @@ func TestMove(t *testing.T) {
 	took := b.silence(func() { must(t, b.Hosts[1].Renumber(77)) }, one, two)
 	tr.whole("another host renumbered")
 	t.Logf("another address: nothing for %v", took.Round(time.Millisecond))
-	if took > 2*time.Second {
+	if took > slow {
 		t.Errorf("nothing arrived for %v", took)
 	}
 }
@@ -73,7 +77,7 @@ func TestSwap(t *testing.T) {
 		must(t, b.Hosts[0].Renumber(2))
 	}, one, two, three)
 	t.Logf("addresses swapped: nothing for %v", took.Round(time.Millisecond))
-	if took > 3*time.Second {
+	if took > slow {
 		t.Errorf("nothing arrived for %v", took)
 	}
 }
@@ -102,7 +106,7 @@ func TestSwap6(t *testing.T) {
 		must(t, g.Script(fmt.Sprintf("ip addr add %s/64 dev eth0 nodad", g.Addr6)))
 	}, one, two, three)
 	t.Logf("addresses swapped: nothing for %v", took.Round(time.Millisecond))
-	if took > 3*time.Second {
+	if took > slow {
 		t.Errorf("nothing arrived for %v", took)
 	}
 }

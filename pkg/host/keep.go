@@ -10,6 +10,7 @@ import (
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/firewall"
 	"github.com/berth-cni/berth/pkg/link"
+	"golang.org/x/sys/unix"
 )
 
 // Keeper keeps what attachments have in common as it has to be, for as long as it runs:
@@ -52,7 +53,7 @@ const (
 	// calm is how long somebody who changes the kernel is left to it before it is
 	// compared: a restarted network manager makes many changes.
 	calm = 20 * time.Millisecond
-	// portion is the part of the time that comparing may take, one in so many.
+	// portion is the part of a core that comparing may take, one in so many.
 	portion = 20
 	// unheard is after how many ticks the records are read again when nobody has written
 	// any: a container may have ended without a DEL.
@@ -133,6 +134,16 @@ func (k *Keeper) hear(ctx context.Context, w *link.Watcher, changed chan<- struc
 	}
 }
 
+// cpuTime is what the process has used of the processors: on a busy machine a comparison
+// takes long, and is none the dearer for it.
+func cpuTime() time.Duration {
+	var t unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_PROCESS_CPUTIME_ID, &t); err != nil {
+		return 0 // and so what is between two of them
+	}
+	return time.Duration(t.Nano())
+}
+
 func wait(ctx context.Context, d time.Duration) {
 	select {
 	case <-ctx.Done():
@@ -144,13 +155,13 @@ func wait(ctx context.Context, d time.Duration) {
 // next time. At a tick everything is looked at. What an ADD has written since the last one
 // is known at every look: a bridge may be deleted as soon as it has a container.
 func (k *Keeper) compare(ctx context.Context, atTick bool) (pause time.Duration) {
-	start := time.Now()
+	start := cpuTime()
 	fresh := k.stale(atTick)
 	if fresh {
 		k.list(ctx)
 	}
 	missing := k.missing(ctx)
-	pause = max(calm, portion*time.Since(start))
+	pause = min(max(calm, portion*(cpuTime()-start)), tick)
 	if len(missing) > 0 && !fresh { // or it is nobody's any more
 		k.list(ctx)
 		missing = k.missing(ctx)

@@ -150,7 +150,7 @@ func TestSocket(t *testing.T) {
 	if err := r.Add(t.Context(), &attach.Adding{Attachment: attachment("c", "10.1.0.2/24")}); err == nil || !strings.Contains(err.Error(), "does not answer") {
 		t.Errorf("Add with an agent that hangs: %v", err)
 	}
-	if d := time.Since(began); d < 900*time.Millisecond || d > 4*time.Second {
+	if d := time.Since(began); d < 900*time.Millisecond || d > 20*time.Second {
 		t.Errorf("it took %s", d)
 	}
 	l.SetUnlinkOnClose(false)

@@ -81,9 +81,9 @@ func (b box) client(what, server string) (string, error) {
 // TestFlood: whatever the upstream does with 50,000 queries, containers' names are
 // answered, in a millisecond or less where the machine is free. The test is one of three
 // busy processes on a machine that may have others, so it asks for less: half of the
-// answers within 5 ms, where one that waited for the forwarder would take seconds.
+// answers within 100 ms, where one that waited for the forwarder would take seconds.
 func TestFlood(t *testing.T) {
-	const most = 5 * time.Millisecond
+	const most = 100 * time.Millisecond
 	for _, how := range []manner{dead, slow, lying} {
 		t.Run(string(how), func(t *testing.T) {
 			a := newAsking(t, newResolver(t, how))

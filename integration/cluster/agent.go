@@ -77,14 +77,14 @@ func (a *Agent) Launch() (err error) {
 
 // Ready waits until /readyz says so: at most 15 s.
 func (a *Agent) Ready() error {
-	err := until(agentPatience, func() error {
+	err := Until(agentPatience, func() error {
 		if !a.Running() {
 			return fmt.Errorf("ended: %v", a.err)
 		}
 		return a.Probe("readyz")
 	})
 	if err != nil {
-		return fmt.Errorf("agent of %s: %w\n%s", a.host.Name, err, a.tail())
+		return fmt.Errorf("agent of %s: %w\n%s", a.host.Name, err, a.Tail())
 	}
 	return nil
 }

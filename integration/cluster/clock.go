@@ -46,7 +46,7 @@ func (p *Process) ShiftClock(by time.Duration) error {
 	binary.LittleEndian.PutUint32(code[14:], uint32(int32(seconds)))
 	p.Pause()
 	defer p.Resume()
-	err := until(patience, func() error { return p.patch("__vdso_clock_gettime", code) })
+	err := Until(patience, func() error { return p.patch("__vdso_clock_gettime", code) })
 	if err != nil {
 		return fmt.Errorf("shift the clock of %s (process %d): %w", p.name, p.Pid, err)
 	}

@@ -58,7 +58,7 @@ func byHand(t testing.TB, c *Cluster, mtu int, underlay6 bool) (peers []Peer, co
 	// The kernel may take a second to see that a new bridge has a carrier.
 	for _, to := range addrs[1:] {
 		for _, a := range to {
-			must(t, until(5*time.Second, func() error {
+			must(t, Until(5*time.Second, func() error {
 				_, err := containers[0].Output("ping", "-c1", "-W1", a.String())
 				return err
 			}))
@@ -239,7 +239,7 @@ func TestProcess(t *testing.T) {
 	h := c.Hosts[0]
 	p, err := h.Start("sh", "-c", "echo here; exec sleep 100")
 	must(t, err)
-	must(t, until(time.Second, func() error {
+	must(t, Until(time.Second, func() error {
 		if p.Log() != "here\n" {
 			return fmt.Errorf("log %q", p.Log())
 		}

@@ -180,7 +180,7 @@ func (h *Host) EncryptByHand(n overlay.Network, key TunnelKey, self Peer, all []
 	}
 	return h.Do(func() error {
 		var conn net.Conn
-		err := until(patience, func() (err error) {
+		err := Until(patience, func() (err error) {
 			conn, err = net.Dial("unix", filepath.Join(tunnelSockets, dev+".sock"))
 			return err
 		})

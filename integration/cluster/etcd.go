@@ -121,7 +121,7 @@ func (m *Member) Start() error {
 
 // Healthy waits until the member takes part in a store with a leader: at most 15 s.
 func (m *Member) Healthy() error {
-	err := until(etcdPatience, func() error {
+	err := Until(etcdPatience, func() error {
 		if !m.Running() {
 			return fmt.Errorf("ended: %v", m.err)
 		}
@@ -137,7 +137,7 @@ func (m *Member) Healthy() error {
 		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("etcd %s: %w\n%s", m.Name, err, m.tail())
+		return fmt.Errorf("etcd %s: %w\n%s", m.Name, err, m.Tail())
 	}
 	return nil
 }
@@ -219,7 +219,7 @@ func (e *Etcd) WriteHidden(keys int) error {
 	if err != nil {
 		return err
 	}
-	err = until(etcdPatience, func() error {
+	err = Until(etcdPatience, func() error {
 		_, err := m.Output("etcdctl", "--endpoints", hidden, "--command-timeout", "1s", "put", "hidden", "0")
 		return err
 	})

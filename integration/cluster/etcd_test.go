@@ -64,7 +64,7 @@ func TestEtcdThree(t *testing.T) {
 	put := func() error { return e.Put(map[string]string{"k": "v"}) }
 	must(t, put())
 	e.Members[0].Kill()
-	must(t, until(5*time.Second, put)) // an election
+	must(t, Until(5*time.Second, put)) // an election
 	must(t, c.Cut(e.Members[1].Host))
 	if put() == nil {
 		t.Error("one member of three took a write")
@@ -74,5 +74,5 @@ func TestEtcdThree(t *testing.T) {
 	e.Members[2].Resume()
 	must(t, e.Members[0].Start())
 	must(t, e.Healthy())
-	must(t, until(5*time.Second, put))
+	must(t, Until(5*time.Second, put))
 }

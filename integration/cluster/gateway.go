@@ -12,17 +12,25 @@ import (
 	"time"
 )
 
+// DialContext connects from the host.
+func (h *Host) DialContext(ctx context.Context, network, address string) (conn net.Conn, err error) {
+	err = h.Do(func() error {
+		var d net.Dialer
+		conn, err = d.DialContext(ctx, network, address)
+		return err
+	})
+	return conn, err
+}
+
+// DialContext is [Host.DialContext] of the calling process.
+func (Here) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	var d net.Dialer
+	return d.DialContext(ctx, network, address)
+}
+
 // client speaks HTTP from the host, 2 s for each request at most.
 func (h *Host) client() *http.Client {
-	dial := func(ctx context.Context, network, address string) (conn net.Conn, err error) {
-		err = h.Do(func() error {
-			var d net.Dialer
-			conn, err = d.DialContext(ctx, network, address)
-			return err
-		})
-		return conn, err
-	}
-	return &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DialContext: dial, MaxIdleConns: 4, IdleConnTimeout: time.Second}}
+	return &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DialContext: h.DialContext, MaxIdleConns: 4, IdleConnTimeout: time.Second}}
 }
 
 // Get asks a web server from the host; the body of any answer but 200 is an error.

@@ -31,6 +31,34 @@ const patience = 30 * time.Second
 // Start runs a program on the host. What it writes is in [Process.Log]. It is killed
 // when this process ends, however that may be.
 func (h *Host) Start(name string, args ...string) (*Process, error) {
+	p, err := start(h.Do, name, args)
+	if err != nil {
+		return nil, fmt.Errorf("start %s on host %s: %w", name, h.Name, err)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.processes = append(h.processes, p)
+	return p, nil
+}
+
+// Here starts programs in the namespaces of the calling process, which has a /run of its
+// own, as [Host.Start] does. The caller ends them.
+type Here struct{}
+
+// Start: see [Host.Start].
+func (Here) Start(name string, args ...string) (*Process, error) {
+	if err := os.MkdirAll(logDir, 0o755); err != nil {
+		return nil, err
+	}
+	p, err := start(func(fn func() error) error { return fn() }, name, args)
+	if err != nil {
+		return nil, fmt.Errorf("start %s: %w", name, err)
+	}
+	return p, nil
+}
+
+// start starts a program on a thread that is where it belongs.
+func start(do func(func() error) error, name string, args []string) (*Process, error) {
 	p := &Process{name: name, cmd: exec.Command(name, args...), done: make(chan struct{})}
 	// The kernel ties Pdeathsig to the thread that started the program: that thread
 	// waits, too.
@@ -38,7 +66,7 @@ func (h *Host) Start(name string, args ...string) (*Process, error) {
 	started := make(chan error, 1)
 	go func() {
 		defer close(p.done)
-		p.err = h.Do(func() error {
+		p.err = do(func() error {
 			runtime.LockOSThread()
 			err := p.start()
 			started <- err
@@ -48,13 +76,7 @@ func (h *Host) Start(name string, args ...string) (*Process, error) {
 			return p.cmd.Wait()
 		})
 	}()
-	if err := <-started; err != nil {
-		return nil, fmt.Errorf("start %s on host %s: %w", name, h.Name, err)
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.processes = append(h.processes, p)
-	return p, nil
+	return p, <-started
 }
 
 func (p *Process) start() (err error) {
@@ -121,15 +143,15 @@ func (p *Process) Log() string {
 	return string(data[:n])
 }
 
-// tail is the end of the log, for errors.
-func (p *Process) tail() string {
+// Tail is the end of the log, for errors.
+func (p *Process) Tail() string {
 	lines := strings.Split(strings.TrimSpace(p.Log()), "\n")
 	return strings.Join(lines[max(0, len(lines)-20):], "\n")
 }
 
-// until calls ok every few milliseconds, and returns nil once that does, or its last
+// Until calls ok every few milliseconds, and returns nil once that does, or its last
 // error after the time given.
-func until(within time.Duration, ok func() error) error {
+func Until(within time.Duration, ok func() error) error {
 	for end := time.Now().Add(within); ; time.Sleep(20 * time.Millisecond) {
 		err := ok()
 		if err == nil {

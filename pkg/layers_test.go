@@ -39,7 +39,7 @@ var only = map[string][]string{
 	"github.com/coreos/go-iptables":          {"pkg/firewall", "pkg/internal/xtables"},
 	"go.etcd.io/bbolt":                       {"pkg/attach"},
 	"go.etcd.io/etcd":                        {"pkg/overlay"},
-	"k8s.io":                                 {"pkg/overlay"},
+	"k8s.io":                                 {"pkg/overlay/kubernetes/client"},
 	"golang.zx2c4.com":                       {"pkg/overlay/wireguard"},
 	"github.com/containernetworking/cni":     {"pkg/cni", "pkg/ipam", "pkg/connect", "plugins", "cmd"},
 }

@@ -123,6 +123,23 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
+// TestOwnNames: a plugin's second name means the same plugin, in a file of that name.
+func TestOwnNames(t *testing.T) {
+	f, err := Parse([]byte(`{"name": "pods", "plugins": [{"type": "berth-bridge", "bridge": "br0", "isGatway": true}, {"type": "berth-loopback"}, {"type": "berth-other"}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f.Driver() != Bridge || f.Plugins[0].Binary != "berth-bridge" || f.Link() != "br0" || len(f.Slips()) != 1 {
+		t.Errorf("%q of %q on %q, slips %q", f.Driver(), f.Plugins[0].Binary, f.Link(), f.Slips())
+	}
+	if got, want := f.Foreign(), []string{"loopback", "berth-other"}; !slices.Equal(got, want) {
+		t.Errorf("types that are no driver: %q, want %q", got, want)
+	}
+	if _, err := Parse([]byte(`{"name": "pods", "plugins": [{"type": "berth-vxlan-overlay", "names": "yes"}]}`)); err == nil {
+		t.Error("a mistyped key of the overlay was taken")
+	}
+}
+
 // Who reads while others write sees whole files only.
 func TestNeverHalf(t *testing.T) {
 	d := Dir(filepath.Join(t.TempDir(), "made"))

@@ -38,8 +38,9 @@ type Mark struct {
 
 // Plugin is one of a network's chain.
 type Plugin struct {
-	Conf
-	Raw json.RawMessage
+	Conf          // whose Type is the plugin's first name
+	Binary string // the type as it is written, which is the name of its file: berth-bridge
+	Raw    json.RawMessage
 }
 
 // extensions are what runtimes read.
@@ -144,12 +145,15 @@ func (p *Plugin) decode(path string) error {
 	if err := schema.Common.Decode(path, p.Raw, &kind); err != nil {
 		return err
 	}
-	if table := schema.Plugin(kind.Type); table != nil {
-		return table.Decode(path, p.Raw, &p.Conf)
+	name := schema.Canonical(kind.Type)
+	var err error
+	if table := schema.Plugin(name); table != nil {
+		err = table.Decode(path, p.Raw, &p.Conf)
+	} else {
+		_ = json.Unmarshal(p.Raw, &p.Conf)
 	}
-	_ = json.Unmarshal(p.Raw, &p.Conf)
-	p.Type = kind.Type
-	return nil
+	p.Type, p.Binary = name, kind.Type
+	return err
 }
 
 // Slips are the keys of the network's plugins that do not do what whoever wrote them may

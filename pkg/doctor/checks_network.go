@@ -46,8 +46,8 @@ func (c *Config) gatherNetworks(records, living []*attach.Attachment) networkFac
 			continue // another's, whose runtime may look elsewhere
 		}
 		for _, p := range f.Plugins {
-			if !slices.ContainsFunc(c.PluginDirs, func(dir string) bool { return executable(filepath.Join(dir, p.Type)) }) {
-				n.Missing[f.Name] = append(n.Missing[f.Name], p.Type)
+			if !slices.ContainsFunc(c.PluginDirs, func(dir string) bool { return executable(filepath.Join(dir, p.Binary)) }) {
+				n.Missing[f.Name] = append(n.Missing[f.Name], p.Binary)
 			}
 		}
 	}

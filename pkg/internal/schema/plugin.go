@@ -1,5 +1,19 @@
 package schema
 
+import "strings"
+
+// OwnPrefix makes the second name of each plugin, berth-bridge of bridge: for a folder in
+// which bridge, macvlan or loopback are another suite's.
+const OwnPrefix = "berth-"
+
+// Canonical is a plugin's type without [OwnPrefix]; that of another suite is as it was.
+func Canonical(kind string) string {
+	if name, ok := strings.CutPrefix(kind, OwnPrefix); ok && (name == "loopback" || Plugin(name) != nil) {
+		return name
+	}
+	return kind
+}
+
 // Plugin returns the table of a plugin's configuration; nil for a type that has none. What
 // is in ipam, when that is Berth's own, is in [IPAM].
 func Plugin(kind string) *Table {

@@ -18,7 +18,7 @@ var layers = [][]string{
 	{"pkg/attach", "pkg/internal"},
 	{"pkg/link", "pkg/firewall", "pkg/ipam", "pkg/names"},
 	{"pkg/cni", "pkg/overlay"},
-	{"pkg/conflist"},
+	{"pkg/conflist", "pkg/install"},
 	{"pkg/host", "pkg/rebuild"},
 	{"pkg/inspect"},
 	{"pkg/network", "pkg/graph", "pkg/doctor", "pkg/agent"},

@@ -9,6 +9,7 @@ import (
 
 	"github.com/berth-cni/berth/pkg/agent"
 	"github.com/berth-cni/berth/pkg/conflist"
+	"github.com/berth-cni/berth/pkg/install"
 	"github.com/spf13/cobra"
 )
 
@@ -22,6 +23,9 @@ container. One keeps what containers share as it has to be: bridges, forwarding,
 through other firewalls, our own rules; it removes what is left of a network whose
 configuration went. The third keeps this host's part of the overlay networks, when a
 store is named by a flag or in the configuration file.
+
+With --install-bin it also keeps the plugins where this host's runtimes look for them, as
+an agent does that comes as an image.
 
 For the overlay the agent claims this host's blocks of addresses, keeps the VXLAN devices,
 neighbours and routes as the store says, repairs what somebody else changed, and
@@ -58,12 +62,18 @@ at once. On --listen it serves:
 func (p *program) runAgent(ctx context.Context) error {
 	s := &p.settings
 	c := agent.Config{
-		Node: s.node, Underlay: s.underlay, StateDir: s.stateDir, DataDir: s.dataDir, ConfDir: s.confDir, NetDir: cmp.Or(os.Getenv(conflist.Env), conflist.Default), Listen: s.listen,
+		Node: s.node, Underlay: s.underlay, StateDir: s.stateDir, DataDir: s.dataDir, ConfDir: s.confDir, DefaultNetwork: s.defaultNetwork, NetDir: cmp.Or(os.Getenv(conflist.Env), conflist.Default), Listen: s.listen,
 		Records: p.hostStore(), Firewall: s.firewall, Resync: s.resync, Probe: !s.noProbe,
 		OnDemand: s.onDemand && !s.named, Log: newLog(p.err, s.logLevel, s.logFormat),
 	}
 	if self, err := os.Executable(); err == nil {
 		c.WireGuard = []string{self, wireguardName}
+	}
+	if s.installBin != "" {
+		var err error
+		if c.Plugins, err = install.Open(s.installFrom, s.installBin, c.Log); err != nil {
+			return err
+		}
 	}
 	if c.Underlay == underlayAuto {
 		c.Underlay = ""

@@ -20,6 +20,7 @@ import (
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/cni"
 	"github.com/berth-cni/berth/pkg/host"
+	"github.com/berth-cni/berth/pkg/install"
 	"github.com/berth-cni/berth/pkg/names/server"
 	"github.com/berth-cni/berth/pkg/overlay"
 	overlayagent "github.com/berth-cni/berth/pkg/overlay/agent"
@@ -46,6 +47,8 @@ type Config struct {
 	NetDir   string // the CNI configurations of this host; what is left of one that goes is removed
 	Listen   string // where it answers, address:port
 	Records  *attach.Store
+	// Plugins are those that the agent keeps installed; nil: somebody else does.
+	Plugins *install.Plugins
 	// OnDemand has it end when no container needs its name any more, and give way to an
 	// agent without this. It then answers nobody on Listen.
 	OnDemand bool
@@ -55,11 +58,13 @@ type Config struct {
 	// The rest is about these.
 	Store     overlay.Store
 	StoreName string // for people
-	Underlay  string // an address, or a device; empty: that of the default route
-	Firewall  string // the backend; auto: nftables where the kernel has it
-	Resync    time.Duration
-	Probe     bool     // look for black holes on the way to other hosts
-	WireGuard []string // the command that has a WireGuard device in user space
+	// DefaultNetwork is the one whose conflist comes first in ConfDir; empty: none is.
+	DefaultNetwork string
+	Underlay       string // an address, or a device; empty: that of the default route
+	Firewall       string // the backend; auto: nftables where the kernel has it
+	Resync         time.Duration
+	Probe          bool     // look for black holes on the way to other hosts
+	WireGuard      []string // the command that has a WireGuard device in user space
 }
 
 // Run is the agent, until the context ends. One that is on demand ends at once when
@@ -113,7 +118,7 @@ func (c *Config) overlayPart(names *server.Server) (overlayPart, error) {
 		follow = shared.Learn
 	}
 	a, err := overlayagent.New(overlayagent.Config{
-		Store: c.Store, Follow: follow, Node: c.Node, Underlay: c.Underlay, DataDir: c.DataDir, StateDir: c.StateDir, ConfDir: c.ConfDir, NetDir: c.NetDir,
+		Store: c.Store, Follow: follow, Node: c.Node, Underlay: c.Underlay, DataDir: c.DataDir, StateDir: c.StateDir, Runtimes: c.runtimes(), NetDir: c.NetDir,
 		FirewallBackend: c.Firewall, Resync: c.Resync, Probe: c.Probe, WireGuard: c.WireGuard, Log: c.Log, Records: c.Records,
 	})
 	if err != nil {
@@ -150,7 +155,7 @@ func (c *Config) runParts(ctx context.Context, names *server.Server, part overla
 		defer overlayagent.Serve(l, part, cni.Version, stop).Close()
 	}
 	var parts sync.WaitGroup
-	for _, run := range []func(context.Context) error{names.Run, part.Run, keeper.Run} {
+	for _, run := range []func(context.Context) error{names.Run, part.Run, keeper.Run, c.install} {
 		parts.Go(func() { stop(run(running)) })
 	}
 	select {

@@ -106,14 +106,15 @@ func (p *Plugins) Run(ctx context.Context) {
 			}
 		}
 	}()
-	ticker := time.NewTicker(tick)
-	defer ticker.Stop()
+	next := time.NewTimer(settle) // for what happened before the watch had begun
+	defer next.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-changed:
-		case <-ticker.C:
+		case <-next.C:
+			next.Reset(tick)
 		}
 		p.look()
 	}

@@ -2,16 +2,20 @@ package overlay
 
 import "encoding/json"
 
+// Plugin is the CNI type of overlay networks.
+const Plugin = "vxlan-overlay"
+
 // Conflist is the network's CNI configuration, for a runtime's folder. It holds the name and
 // whether containers find each other by theirs; all else comes from the store, so that it
-// is the same on every host.
-func (n *Network) Conflist() []byte {
+// is the same on every host. kind is [Plugin], or the second name that an agent has installed
+// it by.
+func (n *Network) Conflist(kind string) []byte {
 	type plugin struct {
 		Type         string          `json:"type"`
 		Names        bool            `json:"names,omitempty"`
 		Capabilities map[string]bool `json:"capabilities"`
 	}
-	p := plugin{"vxlan-overlay", n.Names, map[string]bool{"portMappings": true, "ips": true, "mac": true}}
+	p := plugin{kind, n.Names, map[string]bool{"portMappings": true, "ips": true, "mac": true}}
 	if n.Names {
 		p.Capabilities["aliases"] = true
 	}

@@ -36,8 +36,7 @@ type Config struct {
 	Underlay string
 	DataDir  string // what outlives a reboot; empty: [overlay.DataDir]
 	StateDir string // what does not; empty: the attachments' folder
-	// ConfDir is where NAME.conflist is written for each network; empty: nowhere.
-	ConfDir string
+	Runtimes
 	// NetDir is where people have it written ('berth network install'): the agent takes it
 	// away with the network. Empty: nowhere.
 	NetDir          string
@@ -223,6 +222,7 @@ func (a *Agent) tick() {
 	a.checkUnderlay()
 	for _, name := range a.names() {
 		a.repair(a.nets[name])
+		a.tellRuntimes(a.nets[name])
 	}
 	a.fw.tick()
 	a.recount()

@@ -42,7 +42,7 @@ func newHost(t *testing.T) *host {
 	})
 	store := newMemory()
 	return &host{t: t, store: store, conf: Config{
-		Store: store, Node: "a", DataDir: t.TempDir(), ConfDir: t.TempDir(), NetDir: t.TempDir(), Resync: 100 * time.Millisecond,
+		Store: store, Node: "a", DataDir: t.TempDir(), Runtimes: Runtimes{ConfDir: t.TempDir()}, NetDir: t.TempDir(), Resync: 100 * time.Millisecond,
 		Records: attach.New(t.TempDir(), func(string) attach.Step { return nil }),
 	}}
 }

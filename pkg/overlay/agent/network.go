@@ -25,8 +25,10 @@ type network struct {
 	fault    string               // what the kernel refused, at the last comparison
 	used     map[netip.Prefix]int // leases of each block
 	repaired map[string]uint64
-	gone     bool // from the store, while containers are still attached
-	again    bool // what is wrong may pass by itself: a route of the host, a full disk
+	// unwritten is why runtimes do not know the network; empty: they do, or are not told.
+	unwritten string
+	gone      bool // from the store, while containers are still attached
+	again     bool // what is wrong may pass by itself: a route of the host, a full disk
 }
 
 func newNetwork(l *overlay.Local) *network {
@@ -91,7 +93,7 @@ func (a *Agent) ensure(name string, conflict error) {
 	}
 	a.ownBlocks(n)
 	a.diagnose(n, conflict)
-	if err := a.writeLocal(n); err != nil {
+	if err := n.local.Write(a.DataDir); err != nil {
 		a.Log.Error("write down what an ADD needs", "network", name, "error", err)
 		n.problem, n.again = "write down what an ADD needs: "+err.Error(), true
 		n.broken = n.problem
@@ -107,6 +109,20 @@ func (a *Agent) ensure(name string, conflict error) {
 		n.problem = err.Error()
 		a.Log.Error("program the kernel", "network", name, "error", err)
 	}
+	a.tellRuntimes(n)
+}
+
+// tellRuntimes keeps the network's conflist, last of all. What keeps it from being written
+// may pass: it is tried again at each tick.
+func (a *Agent) tellRuntimes(n *network) {
+	unwritten := ""
+	if err := a.keepConflist(n); err != nil {
+		unwritten = err.Error()
+	}
+	if unwritten != n.unwritten && unwritten != "" {
+		a.Log.Error("have runtimes know the network", "network", n.def().Name, "error", unwritten)
+	}
+	n.unwritten = unwritten
 }
 
 // program hands what is wanted of the network to its data plane.
@@ -225,13 +241,6 @@ func (a *Agent) hostRoutes() []link.HostRoute {
 		return nil
 	}
 	return routes
-}
-
-func (a *Agent) writeLocal(n *network) error {
-	if err := n.local.Write(a.DataDir); err != nil {
-		return err
-	}
-	return a.writeConflist(n)
 }
 
 // retry looks again at networks whose trouble may have passed.

@@ -162,6 +162,8 @@ func (a *Agent) notReady() string {
 		return "the store does not know this host yet"
 	case a.fw.why != "":
 		return "firewall: " + a.fw.why
+	case a.Default != "" && a.nets[a.Default] == nil:
+		return "network " + a.Default + ", the default one: the store has none of that name"
 	}
 	for _, name := range a.names() {
 		n := a.nets[name]
@@ -187,6 +189,8 @@ func (n *network) notReady() string {
 		return cmp.Or(n.problem, "it has no block yet")
 	case n.plane == nil:
 		return "its device has not been made yet"
+	case n.unwritten != "":
+		return n.unwritten
 	}
 	return n.fault
 }
@@ -195,7 +199,7 @@ func (a *Agent) networkStatus(n *network) NetworkStatus {
 	def := n.def()
 	s := NetworkStatus{
 		Name: def.Name, VNI: def.VNI, Device: def.Device(), Bridge: def.Bridge(), MTU: n.local.MTU, Port: def.UDPPort(), Encrypted: def.Encrypted, Keyless: a.keyless(n),
-		Problem: cmp.Or(n.problem, n.fault, a.keylessProblem(n)), Refused: n.local.Refused, Repairs: map[string]uint64{}, Probes: a.probes.status(def.Name),
+		Problem: cmp.Or(n.problem, n.fault, n.unwritten, a.keylessProblem(n)), Refused: n.local.Refused, Repairs: map[string]uint64{}, Probes: a.probes.status(def.Name),
 		Checksum: a.probes.broken(def.Name),
 	}
 	if r, ok := a.replica.Removal(def); ok {

@@ -152,7 +152,7 @@ func (c *Config) runParts(ctx context.Context, names *server.Server, part overla
 	defer stop(nil)
 	if l != nil {
 		c.Log.Info("status and metrics", "listen", l.Addr().String())
-		defer overlayagent.Serve(l, part, cni.Version, stop).Close()
+		defer overlayagent.Serve(l, part, cni.Version, stop, &hostMetrics{records: c.Records}).Close()
 	}
 	var parts sync.WaitGroup
 	for _, run := range []func(context.Context) error{names.Run, part.Run, keeper.Run, c.install} {

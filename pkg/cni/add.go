@@ -17,9 +17,7 @@ func (p *plugin) add(r *Request) error {
 		return p.known(r, err)
 	}
 	p.did("prepare")
-	if p.trace != nil {
-		a.Did = p.did
-	}
+	a.Did = p.did
 	if p.Unrecorded {
 		err = attach.AddUnrecorded(p.ctx, a)
 	} else {

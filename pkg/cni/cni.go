@@ -34,11 +34,15 @@ func Main(m Mode) {
 	debug.SetGCPercent(-1)      // the process ends before a collection would pay
 	debug.SetPanicOnFault(true) // the store is mapped memory: a file that was cut is an error, too
 	p := &plugin{Mode: m, trace: newTrace(), ctx: newInterruptible(context.Background()), out: os.Stdout}
-	if err := p.dispatch(); err != nil {
-		printError(p.cniVersion, code(err))
-		os.Exit(1)
+	err := p.dispatch()
+	var number uint
+	if err != nil {
+		coded := code(err)
+		printError(p.cniVersion, coded)
+		number = coded.Code
 	}
-	os.Exit(0)
+	p.end(p.store().Dir(), os.Getenv("CNI_COMMAND"), number)
+	os.Exit(min(int(number), 1))
 }
 
 // plugin is one run of a mode.

@@ -20,8 +20,9 @@ type Statuser interface {
 }
 
 // handler answers questions about the agent. Nothing on it changes anything.
-func handler(a Statuser, version string) http.Handler {
+func handler(a Statuser, version string, more ...prometheus.Collector) http.Handler {
 	registry := prometheus.NewRegistry()
+	registry.MustRegister(more...)
 	registry.MustRegister(&metrics{a, version}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
@@ -47,10 +48,10 @@ func handler(a Statuser, version string) http.Handler {
 }
 
 // Serve answers on a listener: /healthz, /readyz, /status and /metrics. What ends it is
-// given to failed.
-func Serve(l net.Listener, a Statuser, version string, failed func(error)) *http.Server {
+// given to failed. The metrics have more than the agent's own.
+func Serve(l net.Listener, a Statuser, version string, failed func(error), more ...prometheus.Collector) *http.Server {
 	server := &http.Server{
-		Handler:           handler(a, version),
+		Handler:           handler(a, version, more...),
 		ReadHeaderTimeout: 5 * time.Second,
 		WriteTimeout:      30 * time.Second,
 		IdleTimeout:       time.Minute,

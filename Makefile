@@ -8,6 +8,7 @@ BINDIR      ?= /usr/local/bin
 UNITDIR     ?= /usr/local/lib/systemd/system
 MANDIR      ?= /usr/local/share/man/man8
 FORCE       ?=
+IMAGE       ?= localhost/berth-cni/berth:devel
 
 export CGO_ENABLED := 0
 LDFLAGS := -s -w -X github.com/berth-cni/berth/pkg/cni.Version=$(VERSION)
@@ -19,7 +20,7 @@ TEST_PACKAGES := $(DEMO_PACKAGES) strace containerd runc podman conmon busybox-s
 BENCH_PACKAGES := $(TEST_PACKAGES) dnsperf aardvark-dns
 KERNEL_PACKAGES := $(TEST_PACKAGES) user-mode-linux qemu-system-x86 kmod
 
-.PHONY: build demo demo-overlay test unit integration test-kernels bench fresh lint install clean test-deps demo-deps
+.PHONY: build image demo demo-overlay test unit integration test-kernels bench fresh lint install clean test-deps demo-deps
 
 build: $(PLUGINS:%=bin/%) bin/berth
 
@@ -58,6 +59,13 @@ bench: build bench-deps
 # The first commands of a new user, each on a new Debian (integration/fresh).
 fresh: fresh-deps
 	@cd integration && go run ./fresh 'make demo' 'make demo-overlay' 'make build install && berth --version'
+
+# The image of the agent and the plugins, for `ctr -n k8s.io images import` and for `docker
+# load`: bin/berth-image.tar, with a bill of materials for each architecture beside it.
+# Nothing is asked for it but Go; the same commit makes the same file.
+image:
+	@cd integration && SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct 2>/dev/null || echo 0)} \
+		go run ./image -version '$(VERSION)' -ref '$(IMAGE)'
 
 # gofmt, go vet, and staticcheck of integration/go.mod. Of a machine's first run
 # staticcheck takes a minute of CPU, of every other a few seconds: it keeps what it knows

@@ -7,6 +7,8 @@ import (
 
 	"github.com/berth-cni/berth/pkg/overlay"
 	"github.com/berth-cni/berth/pkg/overlay/etcd"
+	"github.com/berth-cni/berth/pkg/overlay/kubernetes"
+	"github.com/berth-cni/berth/pkg/overlay/kubernetes/client"
 	"github.com/berth-cni/berth/pkg/overlay/static"
 )
 
@@ -15,6 +17,12 @@ import (
 func openStore(s *settings, log *slog.Logger) (overlay.Store, error) {
 	if s.store == storeStatic {
 		return static.New(s.peersFile, log)
+	}
+	if s.store == storeKubernetes {
+		return kubernetes.Open(kubernetes.Options{
+			Options:   client.Options{Kubeconfig: s.kubeconfig, Server: s.apiServer, UserAgent: "berth"},
+			Namespace: s.namespace, By: who(), Log: log,
+		})
 	}
 	return etcd.Open(etcd.Options{
 		Endpoints: s.endpoints, CA: s.ca, Cert: s.cert, Key: s.key,

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"net/url"
 	"os"
 	"strings"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"github.com/berth-cni/berth/pkg/cni"
 	"github.com/berth-cni/berth/pkg/overlay"
 	"github.com/berth-cni/berth/pkg/overlay/etcd"
+	"github.com/berth-cni/berth/pkg/overlay/kubernetes"
 	"github.com/spf13/pflag"
 )
 
@@ -30,6 +32,9 @@ type settings struct {
 	passwordFile string
 	prefix       string
 	peersFile    string
+	kubeconfig   string
+	apiServer    string
+	namespace    string
 
 	node           string
 	underlay       string
@@ -58,8 +63,9 @@ type settings struct {
 
 // Words and places that are defaults.
 const (
-	storeEtcd   = "etcd"
-	storeStatic = "static"
+	storeEtcd       = "etcd"
+	storeStatic     = "static"
+	storeKubernetes = "kubernetes"
 
 	defaultEndpoint = "http://127.0.0.1:2379"
 	defaultListen   = "127.0.0.1:9477"
@@ -69,7 +75,7 @@ const (
 // storeFlags are what every command needs that speaks to the store.
 func (s *settings) storeFlags(f *pflag.FlagSet) {
 	f.SortFlags = false // a command's own come first
-	addFlag(f, oneOf(&s.store, storeEtcd, storeStatic), "store", "where networks and nodes are kept: etcd, or a file of peers")
+	addFlag(f, oneOf(&s.store, storeEtcd, storeStatic, storeKubernetes), "store", "where networks and nodes are kept: etcd, a file of peers, or Kubernetes' API")
 	addFlag(f, words(&s.endpoints, "url,...", defaultEndpoint), "etcd-endpoints", "members of the etcd cluster")
 	addFlag(f, text(&s.ca, "file", "", nil), "etcd-ca", "certificates that etcd's is signed by, PEM")
 	addFlag(f, text(&s.cert, "file", "", nil), "etcd-cert", "this host's certificate for etcd, PEM")
@@ -79,6 +85,9 @@ func (s *settings) storeFlags(f *pflag.FlagSet) {
 	addFlag(f, text(&s.password, "password", "", nil), "etcd-password", "the password itself, which everybody on this host can see: --etcd-password-file is better")
 	addFlag(f, text(&s.prefix, "key", etcd.DefaultPrefix, nil), "etcd-prefix", "where in etcd everything is")
 	addFlag(f, text(&s.peersFile, "file", "", nil), "peers-file", "networks and nodes, for --store static")
+	addFlag(f, text(&s.kubeconfig, "file", "", nil), "kubeconfig", "who comes to Kubernetes' API, and where it is (default: in a pod its service account, else as kubectl has it)")
+	addFlag(f, text(&s.apiServer, "url", "", validServer), "api-server", "Kubernetes' API server, in place of the one that --kubeconfig or the pod says")
+	addFlag(f, text(&s.namespace, "name", "", nil), "namespace", "where in Kubernetes the agents are (default: the pod's own, else "+kubernetes.DefaultNamespace+")")
 }
 
 // configFlag is of every command.
@@ -164,6 +173,9 @@ func (s *settings) checkStore(p *problems) {
 		}
 		return
 	}
+	if s.store == storeKubernetes {
+		return
+	}
 	if (s.cert == "") != (s.key == "") {
 		p.refuse("etcd-cert", fmt.Sprintf("%q", s.cert), "want it together with --etcd-key, or neither")
 	}
@@ -184,10 +196,20 @@ func (s *settings) checkStore(p *problems) {
 
 // storeName is the store in words.
 func (s *settings) storeName() string {
-	if s.store == storeStatic {
+	switch s.store {
+	case storeStatic:
 		return s.peersFile
+	case storeKubernetes:
+		return "Kubernetes' API"
 	}
 	return "etcd at " + strings.Join(s.endpoints, ", ")
+}
+
+func validServer(s string) error {
+	if u, err := url.Parse(s); err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
+		return errors.New("want https://HOST:PORT")
+	}
+	return nil
 }
 
 func validListen(s string) error {

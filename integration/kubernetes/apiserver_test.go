@@ -3,6 +3,7 @@ package kubernetes
 import (
 	"encoding/json"
 	"errors"
+	"flag"
 	"net/http"
 	"testing"
 
@@ -12,7 +13,14 @@ import (
 
 // TestMain: the tests and their API servers are in a network namespace of their own, and
 // speak over its loopback.
-func TestMain(m *testing.M) { nstest.Main(m) }
+func TestMain(m *testing.M) {
+	flag.Parse()
+	// Tests of the store wait most of the time: for leases to run out.
+	if err := flag.Set("test.parallel", "8"); err != nil {
+		panic(err)
+	}
+	nstest.Main(m)
+}
 
 func must(t testing.TB, err error) {
 	t.Helper()

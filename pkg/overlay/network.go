@@ -54,10 +54,13 @@ type Network struct {
 	Encrypted  bool `json:"encrypted,omitempty"`
 	ListenPort int  `json:"listenPort,omitempty"`
 
-	Internal bool              `json:"internal,omitempty"`
-	Isolate  bool              `json:"isolate,omitempty"`
-	NoICC    bool              `json:"noicc,omitempty"`
-	Names    bool              `json:"names,omitempty"` // containers find each other by name
+	Internal bool `json:"internal,omitempty"`
+	Isolate  bool `json:"isolate,omitempty"`
+	NoICC    bool `json:"noicc,omitempty"`
+	Names    bool `json:"names,omitempty"` // containers find each other by name
+	// PodCIDRs has each node's blocks be what the store's cluster gives it; otherwise nodes
+	// choose them.
+	PodCIDRs bool              `json:"podCIDRs,omitempty"`
 	Labels   map[string]string `json:"labels,omitempty"`
 	Created  time.Time         `json:"created"`
 

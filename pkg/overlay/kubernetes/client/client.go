@@ -241,13 +241,17 @@ func (e *Error) Error() string {
 	case http.StatusUnauthorized:
 		return "the API server does not know who asks (" + e.What + "): the token or the certificate has run out, or is another cluster's"
 	case http.StatusNotFound:
-		if e.Message == "404 page not found" || strings.Contains(e.Message, "could not find the requested resource") {
+		if e.noResource() {
 			return e.What + ": the API server has no such resource: are the definitions installed?"
 		}
 		return text
 	default:
 		return text
 	}
+}
+
+func (e *Error) noResource() bool {
+	return e.Code == http.StatusNotFound && (e.Message == "404 page not found" || strings.Contains(e.Message, "could not find the requested resource"))
 }
 
 // refusal reads the server's no.
@@ -274,6 +278,12 @@ func is(err error, code int, reason string) bool {
 
 // IsNotFound tells whether there is no object of the name, or no such resource.
 func IsNotFound(err error) bool { return is(err, http.StatusNotFound, "") }
+
+// IsNoResource tells whether the server does not know the kind of objects at all.
+func IsNoResource(err error) bool {
+	var e *Error
+	return errors.As(err, &e) && e.noResource()
+}
 
 // IsExists tells whether there is an object of the name that was to be created.
 func IsExists(err error) bool { return is(err, http.StatusConflict, "AlreadyExists") }

@@ -51,13 +51,16 @@ func (t *trace) end(dir, verb string, code uint) {
 		}
 		fmt.Fprintf(os.Stderr, "berth: us%s total=%d\n", &line, total.Microseconds())
 	}
+	table := durations.Open
 	switch verb {
-	case "ADD", "DEL", "CHECK", "GC", "STATUS":
+	case "ADD", "DEL":
+		table = durations.Make
+	case "CHECK", "GC", "STATUS": // which change nothing where nothing has been attached
 	default:
 		return
 	}
 	defer func() { _ = recover() }() // the file was cut while it was mapped
-	d, err := durations.Open(dir)
+	d, err := table(dir)
 	if err != nil {
 		return
 	}

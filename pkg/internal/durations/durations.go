@@ -59,8 +59,11 @@ type Table struct {
 	mem  []byte
 }
 
-// Open maps the file of a folder, and makes it when it is not there.
-func Open(dir string) (*Table, error) { return open(dir, os.O_RDWR|os.O_CREATE) }
+// Open maps the file of a folder; [fs.ErrNotExist] when it has none.
+func Open(dir string) (*Table, error) { return open(dir, os.O_RDWR) }
+
+// Make maps the file of a folder, and makes it when it is not there.
+func Make(dir string) (*Table, error) { return open(dir, os.O_RDWR|os.O_CREATE) }
 
 func open(dir string, flags int) (*Table, error) {
 	path := filepath.Join(dir, name)

@@ -1,7 +1,9 @@
 package durations
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,7 +17,7 @@ const childEnv = "BERTH_TEST_DURATIONS"
 // TestMain is a process that counts, where a test starts one.
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(childEnv); dir != "" {
-		t, err := Open(dir)
+		t, err := Make(dir)
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
@@ -31,7 +33,7 @@ func TestMain(m *testing.M) {
 
 func table(t testing.TB, dir string) *Table {
 	t.Helper()
-	d, err := Open(dir)
+	d, err := Make(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,21 +112,24 @@ func TestForeign(t *testing.T) {
 	if err := os.Symlink(elsewhere, filepath.Join(dir, name)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(dir); err == nil {
+	if _, err := Make(dir); err == nil {
 		t.Error("a symbolic link was followed")
 	}
 	if b, _ := os.ReadFile(elsewhere); string(b) != "mine" {
 		t.Errorf("the file has %d bytes", len(b))
 	}
-	if _, err := Open(filepath.Join(dir, "none")); err == nil {
+	if _, err := Make(filepath.Join(dir, "none")); err == nil {
 		t.Error("a folder that is not there: no error")
+	}
+	if _, err := Open(t.TempDir()); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a folder without one: %v", err)
 	}
 }
 
 func BenchmarkPlugin(b *testing.B) { // what a plugin spends on it
 	dir := b.TempDir()
 	for b.Loop() {
-		d, err := Open(dir)
+		d, err := Make(dir)
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -20,7 +20,7 @@ TEST_PACKAGES := $(DEMO_PACKAGES) strace containerd runc podman conmon busybox-s
 BENCH_PACKAGES := $(TEST_PACKAGES) dnsperf aardvark-dns
 KERNEL_PACKAGES := $(TEST_PACKAGES) user-mode-linux qemu-system-x86 kmod
 
-.PHONY: build image demo demo-overlay test unit integration test-kernels bench fresh lint install clean test-deps demo-deps
+.PHONY: build image manifest demo demo-overlay test unit integration test-kernels bench fresh lint install clean test-deps demo-deps
 
 build: $(PLUGINS:%=bin/%) bin/berth
 
@@ -66,6 +66,10 @@ fresh: fresh-deps
 image:
 	@cd integration && SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct 2>/dev/null || echo 0)} \
 		go run ./image -version '$(VERSION)' -ref '$(IMAGE)'
+
+# deploy/berth.yaml, from the chart.
+manifest:
+	@cd integration/manifest && go run . ../../deploy/chart >../../deploy/berth.yaml.new && mv ../../deploy/berth.yaml.new ../../deploy/berth.yaml
 
 # gofmt, go vet, and staticcheck of integration/go.mod. Of a machine's first run
 # staticcheck takes a minute of CPU, of every other a few seconds: it keeps what it knows

@@ -57,6 +57,7 @@ func TestNetworks(t *testing.T) {
 		create+"--opt encrypted --vni 5002 --udp-port 51820 --subnet 10.49.0.0/16 hidden",
 		create+"-o encrypted= -o com.docker.network.driver.mtu=1400 --subnet 10.49.0.0/16 hidden",
 		"network create --encrypted --subnet 10.49.0.0/16 hidden",
+		create+"--ignore --encrypted --subnet 10.99.0.0/16 secret",
 		"network inspect secret",
 		"network conflist secret",
 		create+"--subnet 172.20.4.0/24 grey",

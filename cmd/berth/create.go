@@ -24,6 +24,7 @@ type createFlags struct {
 	isolate   bool
 	noIsolate bool
 	install   bool
+	ignore    bool
 
 	modeIPv4, modeIPv6 string
 }
@@ -81,9 +82,9 @@ network does not change once it is made.
 				return usageError{err}
 			}
 			if w.driver == driverOverlay {
-				return p.createOverlay(c.Context(), w.overlay, w.spec.IPv6, w.install)
+				return p.createOverlay(c.Context(), w)
 			}
-			return p.createHere(c.Context(), &w.spec)
+			return p.createHere(c.Context(), &w)
 		},
 	}
 	w.flags(c.Flags())
@@ -117,6 +118,7 @@ func (w *createFlags) flags(f *pflag.FlagSet) {
 	addFlag(f, number(&o.VNI, "number", 0, overlay.MaxVNI), "vni", "VXLAN network identifier; 0: one that is free")
 	addFlag(f, number(&w.udpPort, "port", 0, math.MaxUint16), "udp-port", "port of the VXLAN packets, or of WireGuard's; 0: 4789, or with --encrypted one that is free from 51820")
 	addFlag(f, onOff(&o.Encrypted), "encrypted", "encrypt between hosts: WireGuard in VXLAN's place")
+	addFlag(f, onOff(&w.ignore), "ignore", "when there is a network of the name, leave it as it is")
 	addFlag(f, onOff(&w.install), "install", "write the conflist for this host's runtimes, too (the other drivers always do)")
 }
 

@@ -12,7 +12,8 @@ import (
 	"github.com/berth-cni/berth/pkg/overlay"
 )
 
-func (p *program) createOverlay(ctx context.Context, n overlay.Network, ipv6, install bool) error {
+func (p *program) createOverlay(ctx context.Context, w createFlags) error {
+	n, ipv6, install := w.overlay, w.spec.IPv6, w.install
 	n.SetDefaults()
 	check := n
 	if len(check.Subnets) == 0 { // chosen once the others are known
@@ -31,7 +32,10 @@ func (p *program) createOverlay(ctx context.Context, n overlay.Network, ipv6, in
 		if err != nil {
 			return err
 		}
-		made, err := p.createIn(ctx, s, n, state, ipv6, install)
+		made, there := state.Networks[n.Name]
+		if !there || !w.ignore {
+			made, err = p.createIn(ctx, s, n, state, ipv6, install)
+		}
 		if err != nil {
 			return err
 		}
@@ -74,7 +78,12 @@ func (p *program) createIn(ctx context.Context, s overlay.Store, n overlay.Netwo
 }
 
 // createHere makes a network of this host.
-func (p *program) createHere(ctx context.Context, s *conflist.Spec) error {
+func (p *program) createHere(ctx context.Context, w *createFlags) error {
+	s := &w.spec
+	if files, _ := p.netDir().List(); w.ignore && conflist.Find(files, s.Name) != nil { // what cannot be read is not of this name
+		fmt.Fprintln(p.out, s.Name)
+		return nil
+	}
 	err := p.networks().Create(ctx, s, p.settings.pools)
 	var refused *network.RefusedError
 	switch {

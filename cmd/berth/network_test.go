@@ -122,6 +122,7 @@ func TestHostNetworks(t *testing.T) {
 		Args: map[string]string{"K8S_POD_NAME": "web"}, Addresses: ips(t, "10.77.0.2/24"), Ports: []attach.Port{{HostPort: 8080, ContainerPort: 80, Protocol: "tcp"}}})
 	golden(t, "host-networks.txt", p.transcript(
 		"network create plain",
+		"network create --ignore --subnet 172.25.0.0/16 plain",
 		"network create --ipv6 --label team=web --label keep=1 --opt com.docker.network.driver.mtu=1400 --aux-address printer=172.21.7.4 --subnet 172.21.0.0/16 --gateway 172.21.0.254 --ip-range 172.21.7.0/24 full",
 		"network create --subnet 172.21.5.0/24 --subnet 10.77.0.128/25 --subnet 172.18.9.0/25 --opt bridge=hand0 plain",
 		"network create --driver macvlan --opt parent=wire --subnet 172.18.9.0/24 --gateway 172.18.9.254 lan",

@@ -113,8 +113,18 @@ func (fs FS) Change(path, value string) error {
 	return err
 }
 
+// host is where a container has the host's files (as under systemd-nspawn and flatpak). In
+// one that is not privileged /proc/sys is read-only, and a volume may have the host's
+// /proc/sys/net there: the settings are those of the network namespace all the same.
+const host = "/run/host"
+
 func (fs FS) write(path, value string) error {
 	fd, err := fs.open(path, unix.O_WRONLY)
+	if fs.root == 0 && IsReadOnly(err) {
+		if outside, e := fs.open(host+path, unix.O_WRONLY); e == nil {
+			fd, err = outside, nil
+		}
+	}
 	if err == nil {
 		_, err = unix.Write(fd, []byte(value))
 		err = errors.Join(err, unix.Close(fd))
@@ -138,7 +148,8 @@ func IsReadOnly(err error) bool { return errors.Is(err, unix.EROFS) || errors.Is
 
 // Writable tells whether [Set] could write the setting.
 func Writable(path string) bool {
-	return !IsReadOnly(unix.Faccessat(unix.AT_FDCWD, path, unix.W_OK, unix.AT_EACCESS))
+	access := func(path string) error { return unix.Faccessat(unix.AT_FDCWD, path, unix.W_OK, unix.AT_EACCESS) }
+	return !IsReadOnly(access(path)) || access(host+path) == nil
 }
 
 func (fs FS) open(path string, flags int) (int, error) {

@@ -2,6 +2,7 @@ package proc
 
 import (
 	"errors"
+	"os"
 	"testing"
 
 	"github.com/berth-cni/berth/pkg/nstest"
@@ -69,6 +70,31 @@ func TestReadOnly(t *testing.T) {
 	}
 	if missing := Net("ipv4", "conf", "nobody", "rp_filter"); IsReadOnly(unix.ENOENT) || !Writable(missing) {
 		t.Errorf("%s is said to be read-only", missing)
+	}
+}
+
+// TestHostSettings: in a container that has the host's settings as a volume they can be
+// written, and are those of its network namespace.
+func TestHostSettings(t *testing.T) {
+	nstest.Host(t)
+	path := Net("ipv4", "conf", "lo", "rp_filter")
+	const volume = "/run/host/proc/sys/net"
+	nstest.ReadOnlySettings(t)
+	if err := errors.Join(unix.Mount("tmpfs", "/run", "tmpfs", 0, ""), os.MkdirAll(volume, 0o755), unix.Mount("/proc/sys/net", volume, "", unix.MS_BIND, "")); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount("/run", unix.MNT_DETACH) })
+	if err := unix.Mount("", volume, "", unix.MS_REMOUNT|unix.MS_BIND, ""); err != nil {
+		t.Fatal(err)
+	}
+	if !Writable(path) {
+		t.Errorf("%s is said to be read-only", path)
+	}
+	if left, err := Protect(path, "2"); left || err != nil {
+		t.Errorf("left %v, %v", left, err)
+	}
+	if got, err := Read(path); got != "2" || err != nil {
+		t.Errorf("it is %q, %v", got, err)
 	}
 }
 

@@ -1,0 +1,60 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"strings"
+	"testing"
+)
+
+const chart = "../../deploy/chart"
+
+// TestManifest: the committed manifest is the chart's.
+func TestManifest(t *testing.T) {
+	want, err := render(chart, map[string]any{"createNamespace": true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := os.ReadFile("../../deploy/berth.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Error("deploy/berth.yaml is not what 'make manifest' makes of deploy/chart")
+	}
+}
+
+// TestValues: what a person sets arrives, and no object is there twice.
+func TestValues(t *testing.T) {
+	text, err := render(chart, map[string]any{
+		"apiServer": "https://192.0.2.1:6443", "image": map[string]any{"repository": "example.org/berth", "tag": "v9"},
+		"agent": map[string]any{"underlay": "eth1", "log-format": "text"}, "network": map[string]any{"name": "green", "subnets": []any{"10.9.0.0/16", "fd00:9::/48"}},
+		"cni": map[string]any{"binDir": "/var/lib/cni/bin"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	docs, err := split("all.yaml", string(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	for _, d := range docs {
+		if id := d.kind + " " + d.name; seen[id] {
+			t.Errorf("%s is there twice", id)
+		} else {
+			seen[id] = true
+		}
+	}
+	for _, part := range []string{
+		"api-server: https://192.0.2.1:6443", "--api-server=https://192.0.2.1:6443", "image: example.org/berth:v9", "underlay: eth1", "log-format: text",
+		"default-network: green", "--subnet=fd00:9::/48", "path: /var/lib/cni/bin",
+	} {
+		if !strings.Contains(string(text), part) {
+			t.Errorf("there is no %q", part)
+		}
+	}
+	if seen["Namespace berth-system"] || !seen["DaemonSet berth"] || !strings.Contains(string(text), "name: berth-network-") {
+		t.Errorf("there are %v", seen)
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"github.com/berth-cni/berth/pkg/agent"
 	"github.com/berth-cni/berth/pkg/conflist"
 	"github.com/berth-cni/berth/pkg/install"
+	"github.com/berth-cni/berth/pkg/overlay/kubernetes"
 	"github.com/spf13/cobra"
 )
 
@@ -85,6 +86,9 @@ func (p *program) runAgent(ctx context.Context) error {
 		}
 		defer store.Close()
 		c.Store, c.StoreName = store, s.storeName()
+		if k, ok := store.(*kubernetes.Store); ok {
+			c.Kubernetes = k.Client()
+		}
 	}
 	return agent.Run(ctx, c)
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/berth-cni/berth/pkg/names/server"
 	"github.com/berth-cni/berth/pkg/overlay"
 	overlayagent "github.com/berth-cni/berth/pkg/overlay/agent"
+	"github.com/berth-cni/berth/pkg/overlay/kubernetes/client"
 	"github.com/berth-cni/berth/pkg/overlay/roster"
 	"github.com/coreos/go-systemd/v22/daemon"
 )
@@ -58,6 +59,9 @@ type Config struct {
 	// The rest is about these.
 	Store     overlay.Store
 	StoreName string // for people
+	// Kubernetes is a client of the API in which this host's Node is told of its network; nil:
+	// there is none.
+	Kubernetes *client.Client
 	// DefaultNetwork is the one whose conflist comes first in ConfDir; empty: none is.
 	DefaultNetwork string
 	Underlay       string // an address, or a device; empty: that of the default route
@@ -155,7 +159,7 @@ func (c *Config) runParts(ctx context.Context, names *server.Server, part overla
 		defer overlayagent.Serve(l, part, cni.Version, stop, &hostMetrics{records: c.Records}).Close()
 	}
 	var parts sync.WaitGroup
-	for _, run := range []func(context.Context) error{names.Run, part.Run, keeper.Run, c.install} {
+	for _, run := range []func(context.Context) error{names.Run, part.Run, keeper.Run, c.install, func(ctx context.Context) error { return c.tellNode(ctx, part) }} {
 		parts.Go(func() { stop(run(running)) })
 	}
 	select {

@@ -68,6 +68,7 @@ type NetworkStatus struct {
 	Blocks   []BlockStatus     `json:"blocks"`
 	Peers    int               `json:"peers"`
 	Problem  string            `json:"problem,omitempty"`
+	Why      string            `json:"why,omitempty"`     // nothing can be added, or reaches other hosts
 	Refused  string            `json:"refused,omitempty"` // nothing can be added
 	Removed  string            `json:"removed,omitempty"` // by whom and when, while it goes on for its containers
 	Repairs  map[string]uint64 `json:"repairs"`           // by kind: "fdb", "route", …
@@ -198,6 +199,7 @@ func (n *network) notReady() string {
 func (a *Agent) networkStatus(n *network) NetworkStatus {
 	def := n.def()
 	s := NetworkStatus{
+		Why:  n.notReady(),
 		Name: def.Name, VNI: def.VNI, Device: def.Device(), Bridge: def.Bridge(), MTU: n.local.MTU, Port: def.UDPPort(), Encrypted: def.Encrypted, Keyless: a.keyless(n),
 		Problem: cmp.Or(n.problem, n.fault, n.unwritten, a.keylessProblem(n)), Refused: n.local.Refused, Repairs: map[string]uint64{}, Probes: a.probes.status(def.Name),
 		Checksum: a.probes.broken(def.Name),

@@ -108,6 +108,9 @@ func (s *Store) Close() error {
 	return nil
 }
 
+// Client is what the store speaks by. It is closed with the store.
+func (s *Store) Client() *client.Client { return s.c }
+
 // bound ends a request with the store.
 func (s *Store) bound(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(ctx)

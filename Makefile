@@ -95,6 +95,7 @@ install: build
 	done
 	install -m 755 $(PLUGINS:%=bin/%) '$(DESTDIR)$(CNI_BIN_DIR)'
 	install -D -m 755 -t '$(DESTDIR)$(BINDIR)' bin/berth
+	ln -sf berth '$(DESTDIR)$(BINDIR)/kubectl-berth'
 	install -D -m 644 -t '$(DESTDIR)$(UNITDIR)' conf-examples/agent/berth-agent.service
 	install -d '$(DESTDIR)$(MANDIR)'
 	bin/berth doc man '$(DESTDIR)$(MANDIR)'

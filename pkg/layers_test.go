@@ -34,7 +34,7 @@ var only = map[string][]string{
 	"github.com/fsnotify/fsnotify":           {"pkg/internal/filewatch"},
 	"github.com/safchain/ethtool":            {"pkg/overlay/vxlan"},
 	"github.com/containernetworking/plugins": {}, // for tests alone
-	"os/exec":                                {"pkg/firewall", "pkg/internal/xtables", "pkg/ipam", "pkg/names", "pkg/connect"},
+	"os/exec":                                {"pkg/firewall", "pkg/internal/xtables", "pkg/ipam", "pkg/names", "pkg/connect", "cmd"},
 	"github.com/google/nftables":             {"pkg/firewall", "pkg/internal/nftnl"},
 	"github.com/coreos/go-iptables":          {"pkg/firewall", "pkg/internal/xtables"},
 	"go.etcd.io/bbolt":                       {"pkg/attach"},

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -19,7 +20,8 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
-	os.Exit(run(ctx, &program{open: openStore}, os.Args[1:]...))
+	p := &program{open: openStore, kubectl: filepath.Base(os.Args[0]) == kubectlName}
+	os.Exit(run(ctx, p, os.Args[1:]...))
 }
 
 // Exit codes, which the help of the program documents.
@@ -45,6 +47,9 @@ func (e exitError) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
 // run runs one command and returns the exit code.
 func run(ctx context.Context, p *program, args ...string) int {
 	root := p.root()
+	if p.kubectl {
+		root = p.kubectlRoot()
+	}
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	var code exitError

@@ -23,6 +23,8 @@ type program struct {
 	settings settings
 	// open opens the store that the settings name; tests have their own.
 	open func(*settings, *slog.Logger) (overlay.Store, error)
+	// kubectl says that kubectl has started it, as its plugin.
+	kubectl bool
 
 	in       io.Reader // os.Stdin when nil
 	out, err io.Writer // os.Stdout and os.Stderr when nil

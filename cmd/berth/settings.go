@@ -85,6 +85,11 @@ func (s *settings) storeFlags(f *pflag.FlagSet) {
 	addFlag(f, text(&s.password, "password", "", nil), "etcd-password", "the password itself, which everybody on this host can see: --etcd-password-file is better")
 	addFlag(f, text(&s.prefix, "key", etcd.DefaultPrefix, nil), "etcd-prefix", "where in etcd everything is")
 	addFlag(f, text(&s.peersFile, "file", "", nil), "peers-file", "networks and nodes, for --store static")
+	s.kubernetesFlags(f)
+}
+
+// kubernetesFlags are those of storeFlags that are for --store kubernetes.
+func (s *settings) kubernetesFlags(f *pflag.FlagSet) {
 	addFlag(f, text(&s.kubeconfig, "file", "", nil), "kubeconfig", "who comes to Kubernetes' API, and where it is (default: in a pod its service account, else as kubectl has it)")
 	addFlag(f, text(&s.apiServer, "url", "", validServer), "api-server", "Kubernetes' API server, in place of the one that --kubeconfig or the pod says")
 	addFlag(f, text(&s.namespace, "name", "", nil), "namespace", "where in Kubernetes the agents are (default: the pod's own, else "+kubernetes.DefaultNamespace+")")

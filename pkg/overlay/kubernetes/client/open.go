@@ -3,6 +3,7 @@ package client
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/url"
@@ -61,6 +62,9 @@ func (c *Client) configure(o Options) (*rest.Config, error) {
 	rules.ExplicitPath = o.Kubeconfig
 	kubeconfig := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{})
 	config, err := kubeconfig.ClientConfig()
+	if clientcmd.IsEmptyConfig(err) {
+		return nil, errors.New("none is there: want --kubeconfig, or KUBECONFIG in the environment, or ~/.kube/config")
+	}
 	if err != nil {
 		return nil, err
 	}

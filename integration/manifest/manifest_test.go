@@ -58,3 +58,24 @@ func TestValues(t *testing.T) {
 		t.Errorf("there are %v", seen)
 	}
 }
+
+// TestNetworkPolicies: they are deployed for who asks for them and says which image.
+func TestNetworkPolicies(t *testing.T) {
+	for _, test := range []struct {
+		values map[string]any
+		there  bool
+		err    string
+	}{
+		{nil, false, ""},
+		{map[string]any{"enabled": true}, false, "networkPolicies.image: want"},
+		{map[string]any{"enabled": true, "image": "example.org/netpol:v1"}, true, ""},
+	} {
+		text, err := render(chart, map[string]any{"networkPolicies": test.values})
+		if (err == nil) != (test.err == "") || err != nil && !strings.Contains(err.Error(), test.err) {
+			t.Errorf("%v: error %v, want %q", test.values, err, test.err)
+		}
+		if there := strings.Contains(string(text), "image: example.org/netpol:v1"); there != test.there {
+			t.Errorf("%v: there %t, want %t", test.values, there, test.there)
+		}
+	}
+}

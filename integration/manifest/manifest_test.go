@@ -66,7 +66,7 @@ func TestNetworkPolicies(t *testing.T) {
 		there  bool
 		err    string
 	}{
-		{nil, false, ""},
+		{map[string]any{}, false, ""},
 		{map[string]any{"enabled": true}, false, "networkPolicies.image: want"},
 		{map[string]any{"enabled": true, "image": "example.org/netpol:v1"}, true, ""},
 	} {

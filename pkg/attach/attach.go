@@ -78,9 +78,13 @@ func (k Key) HostIfName() string { return "veth" + k.Hash() }
 // interfaces, where these are on no bridge. Bit 30 is set, so that it is none of the small
 // numbers that administrators give, nor the kernel's default 0.
 func Group(network string) uint32 {
-	const first, bits = 1 << 30, 1<<30 - 1
-	return first | binary.BigEndian.Uint32(Digest([]byte("group\x00" + network)))&bits
+	return firstGroup | binary.BigEndian.Uint32(Digest([]byte("group\x00"+network)))&(firstGroup-1)
 }
+
+const firstGroup = 1 << 30
+
+// IsGroup tells whether a number can be [Group].
+func IsGroup(number uint32) bool { return number>>30 == 1 }
 
 func (k Key) String() string {
 	if k.Role == Lost {

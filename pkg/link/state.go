@@ -99,6 +99,11 @@ func hostEnd(a *attach.Attachment) string {
 	return ""
 }
 
+// IsRouted tells whether the attachment's interface is on no bridge ([Routed]).
+func IsRouted(a *attach.Attachment) bool {
+	return slices.ContainsFunc(a.Steps, func(s attach.Step) bool { _, ok := s.(*Routed); return ok })
+}
+
 // HasVeth tells whether the attachment has an end of a veth pair on the host.
 func HasVeth(a *attach.Attachment) bool {
 	return slices.ContainsFunc(a.Steps, func(s attach.Step) bool {

@@ -18,9 +18,10 @@ DEMO_PACKAGES := iproute2 nftables iptables conntrack curl iputils-ping procps
 TEST_PACKAGES := $(DEMO_PACKAGES) strace containerd runc podman conmon busybox-static \
 	etcd-server etcd-client ethtool redis-server dnsmasq-base
 BENCH_PACKAGES := $(TEST_PACKAGES) dnsperf aardvark-dns
+KUBERNETES_PACKAGES := $(TEST_PACKAGES) bind9-dnsutils netcat-openbsd
 KERNEL_PACKAGES := $(TEST_PACKAGES) user-mode-linux qemu-system-x86 kmod
 
-.PHONY: build image manifest demo demo-overlay test unit integration test-kernels bench fresh lint install clean test-deps demo-deps
+.PHONY: build image manifest demo demo-overlay test unit integration test-kernels test-kubernetes bench fresh lint install clean test-deps demo-deps
 
 build: $(PLUGINS:%=bin/%) bin/berth
 
@@ -51,6 +52,12 @@ integration: build test-deps
 #   make test-kernels KERNEL='uml 6.12' RUN=TestVLAN PACKAGES=./pkg/link
 test-kernels: kernel-deps
 	@cd integration && go run ./kernels $(if $(RUN),-run '$(value RUN)') $(if $(PACKAGES),-packages '$(PACKAGES)') $(if $(TIMEOUT),-timeout $(TIMEOUT)) $(KERNEL)
+
+# A Kubernetes of two nodes, and Kubernetes' own tests in it: half an hour, and of a machine's
+# first run half an hour of CPU more, which builds Kubernetes.
+#   make test-kubernetes RUN=TestServices
+test-kubernetes: build image kubernetes-deps
+	$(MAKE) -C integration test-kubernetes $(if $(RUN),RUN='$(value RUN)')
 
 bench: build bench-deps
 	$(MAKE) -C integration bench
@@ -122,6 +129,9 @@ fresh-deps:
 
 bench-deps:
 	$(call apt,$(BENCH_PACKAGES))
+
+kubernetes-deps:
+	$(call apt,$(KUBERNETES_PACKAGES))
 
 kernel-deps:
 	$(call apt,$(KERNEL_PACKAGES))

@@ -31,7 +31,7 @@ const patience = 30 * time.Second
 // Start runs a program on the host. What it writes is in [Process.Log]. It is killed
 // when this process ends, however that may be.
 func (h *Host) Start(name string, args ...string) (*Process, error) {
-	p, err := start(h.Do, name, args)
+	p, err := start(h.Do, dieWithUs(), name, args)
 	if err != nil {
 		return nil, fmt.Errorf("start %s on host %s: %w", name, h.Name, err)
 	}
@@ -50,19 +50,28 @@ func (Here) Start(name string, args ...string) (*Process, error) {
 	if err := os.MkdirAll(logDir, 0o755); err != nil {
 		return nil, err
 	}
-	p, err := start(func(fn func() error) error { return fn() }, name, args)
+	p, err := start(func(fn func() error) error { return fn() }, dieWithUs(), name, args)
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
 	return p, nil
 }
 
+// StartIn starts a program by do, which calls what it is given in the program's namespaces,
+// on a thread of its own or the caller's. They have a PID namespace of their own, whose end
+// is the program's: the kernel does not tie it to this process. There is a folder /run/log.
+func StartIn(do func(func() error) error, name string, args ...string) (*Process, error) {
+	return start(do, nil, name, args)
+}
+
+// dieWithUs has the kernel kill a program with the thread that started it, which waits, too.
+// It cannot do so across PID namespaces: os/exec takes its parent for dead there.
+func dieWithUs() *syscall.SysProcAttr { return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} }
+
 // start starts a program on a thread that is where it belongs.
-func start(do func(func() error) error, name string, args []string) (*Process, error) {
+func start(do func(func() error) error, attr *syscall.SysProcAttr, name string, args []string) (*Process, error) {
 	p := &Process{name: name, cmd: exec.Command(name, args...), done: make(chan struct{})}
-	// The kernel ties Pdeathsig to the thread that started the program: that thread
-	// waits, too.
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	p.cmd.SysProcAttr = attr
 	started := make(chan error, 1)
 	go func() {
 		defer close(p.done)

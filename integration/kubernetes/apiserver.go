@@ -36,7 +36,10 @@ type Options struct {
 	Address netip.Addr // where it listens; 127.0.0.1
 	Port    uint16     // TCP; 6443. etcd has the two after it, on 127.0.0.1
 	Users   []User     // beside "admin" of system:masters
-	Flags   []string   // more of kube-apiserver's: they win
+	// Services are the prefixes of Services' addresses, with a comma between families.
+	Services string
+	Names    []netip.Addr // more addresses that its certificate is for
+	Flags    []string     // more of kube-apiserver's: they win
 }
 
 // APIServer is a kube-apiserver with RBAC and the Node authorizer, and the etcd behind it,
@@ -63,7 +66,7 @@ type APIServer struct {
 // that has others to do.
 const patience = 2 * time.Minute
 
-// serviceRange has the addresses of Services, and issuer the name in the tokens of service
+// serviceRange has the addresses of Services where nothing else is given, and issuer the name in the tokens of service
 // accounts.
 const (
 	serviceRange = "10.96.0.0/16"
@@ -92,7 +95,7 @@ func StartAPIServer(h Host, o Options) (s *APIServer, err error) {
 	}
 	port := int(cmp.Or(o.Port, 6443))
 	s.URL = "https://" + netip.AddrPortFrom(address, uint16(port)).String()
-	if err := s.sign(address); err != nil {
+	if err := s.sign(append(o.Names, address)...); err != nil {
 		return s, err
 	}
 	if err := s.users(o.Users); err != nil {
@@ -106,7 +109,8 @@ func StartAPIServer(h Host, o Options) (s *APIServer, err error) {
 	s.etcd = []string{"--data-dir", fmt.Sprintf("/run/berth-apiserver-%d", port), "--unsafe-no-fsync", "--log-level", "error",
 		"--listen-client-urls", store, "--advertise-client-urls", store, "--listen-peer-urls", peer,
 		"--initial-advertise-peer-urls", peer, "--initial-cluster", "default=" + peer}
-	s.flags = append(s.arguments(address, port, store), o.Flags...)
+	s.flags = append(s.arguments(address, port, store), "--service-cluster-ip-range="+cmp.Or(o.Services, serviceRange))
+	s.flags = append(s.flags, o.Flags...)
 	if s.Etcd, err = h.Start("etcd", s.etcd...); err != nil {
 		return s, fmt.Errorf("%w: Debian's etcd-server has it", err)
 	}
@@ -114,27 +118,36 @@ func StartAPIServer(h Host, o Options) (s *APIServer, err error) {
 }
 
 func (s *APIServer) arguments(address netip.Addr, port int, store string) []string {
-	key := s.authority.File("accounts.key")
-	return []string{
+	key := s.AccountKey()
+	flags := []string{
 		"--etcd-servers=" + store, "--bind-address=" + address.String(), fmt.Sprintf("--secure-port=%d", port),
-		// It refuses to tell others a loopback address, which nobody asks for here.
-		"--advertise-address=192.0.2.1", "--endpoint-reconciler-type=none",
 		"--tls-cert-file=" + s.authority.File("server.pem"), "--tls-private-key-file=" + s.authority.File("server.key"),
 		"--client-ca-file=" + s.CA, "--token-auth-file=" + s.file("tokens.csv"), "--authorization-mode=Node,RBAC",
 		"--service-account-key-file=" + key, "--service-account-signing-key-file=" + key, "--service-account-issuer=" + issuer,
-		"--service-cluster-ip-range=" + serviceRange, "--allow-privileged=true", "--profiling=false",
+		"--allow-privileged=true", "--profiling=false",
 	}
+	if address.IsLoopback() { // which it refuses to tell others
+		flags = append(flags, "--advertise-address=192.0.2.1", "--endpoint-reconciler-type=none")
+	}
+	return flags
 }
+
+// AccountKey is the file of the key of service accounts' tokens.
+func (s *APIServer) AccountKey() string { return s.authority.File("accounts.key") }
 
 func (s *APIServer) file(name string) string { return filepath.Join(s.dir, name) }
 
 // sign makes the certificates, and the key of service accounts' tokens.
-func (s *APIServer) sign(address netip.Addr) (err error) {
+func (s *APIServer) sign(addresses ...netip.Addr) (err error) {
 	if s.authority, err = cluster.NewAuthority(s.dir); err != nil {
 		return err
 	}
 	s.CA = s.authority.File("ca.pem")
-	if err := s.authority.Sign("server", address.AsSlice()); err != nil {
+	var all []net.IP
+	for _, a := range addresses {
+		all = append(all, a.AsSlice())
+	}
+	if err := s.authority.Sign("server", all...); err != nil {
 		return err
 	}
 	return s.authority.Sign("accounts")

@@ -52,7 +52,9 @@ func TestNode(t *testing.T) {
 	go func() { defer close(ended); n.Run(ctx) }()
 	defer func() { cancel(); <-ended }()
 
-	await(t, "an event says why", func() bool { return slices.Contains(notes(t, c), "Warning NetworkNotReady pods cannot be attached: no block is free") })
+	await(t, "an event says why", func() bool {
+		return slices.Contains(notes(t, c), "Warning NetworkNotReady pods cannot be attached: no block is free")
+	})
 	if o := read(); len(o.Spec.Taints) < 3 || condition(&o, "NetworkUnavailable") != "True NoRouteCreated" {
 		t.Errorf("before it is ready: %+v", o)
 	}

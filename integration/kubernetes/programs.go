@@ -33,9 +33,11 @@ const link = "-X k8s.io/component-base/version.gitVersion=v%[1]s -X k8s.io/compo
 // coredns 330, the others under 50.
 func sources() map[string]source {
 	all := map[string]source{
-		"agnhost":  {"programs", kubernetes, kubernetes + "/test/images/agnhost", false, link},
-		"e2e.test": {"programs", kubernetes, ".", true, link},
-		"coredns":  {"coredns", "github.com/coredns/coredns", ".", false, ""},
+		"agnhost": {"programs", kubernetes, kubernetes + "/test/images/agnhost", false, link},
+		// Sends packets that connection tracking does not take for valid.
+		"regression-issue-74839": {"programs", kubernetes, kubernetes + "/test/images/regression-issue-74839", false, link},
+		"e2e.test":               {"programs", kubernetes, ".", true, link},
+		"coredns":                {"coredns", "github.com/coredns/coredns", ".", false, ""},
 	}
 	for _, name := range []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet", "kubectl"} {
 		all[name] = source{"programs", kubernetes, kubernetes + "/cmd/" + name, false, link}
@@ -74,6 +76,21 @@ func Build(out io.Writer, names ...string) error {
 		fmt.Fprintf(out, "built %s after %v\n", name, time.Since(start).Round(time.Second))
 	}
 	return nil
+}
+
+// Source is the folder of Kubernetes' source, which the programs' images take files of.
+func Source() (string, error) {
+	dir, err := here()
+	if err != nil {
+		return "", err
+	}
+	cmd := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", kubernetes)
+	cmd.Dir = filepath.Join(dir, "programs")
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("find the source of %s: %w", kubernetes, err)
+	}
+	return strings.TrimSpace(string(out)), nil
 }
 
 // build makes the program under another name first: what has its name is whole.

@@ -23,9 +23,9 @@ var debian = map[string]string{
 	"iptables": "iptables", "iptables-nft": "iptables", "iptables-legacy": "iptables", "iptables-save": "iptables", "iptables-legacy-save": "iptables", "iptables-nft-save": "iptables",
 	"ip6tables": "iptables", "ip6tables-nft": "iptables", "ip6tables-legacy": "iptables", "ip6tables-save": "iptables", "ip6tables-legacy-save": "iptables", "ip6tables-nft-save": "iptables",
 	"linux.uml": "user-mode-linux", "qemu-system-x86_64": "qemu-system-x86", "depmod": "kmod", "modprobe": "kmod",
-	"kill": "procps", "sysctl": "procps",
+	"kill": "procps", "sysctl": "procps", "dig": "bind9-dnsutils", "nc.openbsd": "netcat-openbsd",
 	// Every Debian has these.
-	"bash": "bash", "sh": "dash", "dpkg-query": "dpkg", "dpkg-deb": "dpkg", "apt-cache": "apt", "apt-get": "apt", "apt-config": "apt", "grep": "grep", "getent": "libc-bin", "tar": "tar", "mount": "mount", "umount": "mount",
+	"bash": "bash", "sh": "dash", "dpkg-query": "dpkg", "dpkg-deb": "dpkg", "apt-cache": "apt", "apt-get": "apt", "apt-config": "apt", "grep": "grep", "getent": "libc-bin", "ldd": "libc-bin", "tar": "tar", "mount": "mount", "umount": "mount",
 	"nsenter": "util-linux", "unshare": "util-linux", "flock": "util-linux", "setsid": "util-linux", "find": "findutils", "xargs": "findutils", "sed": "sed", "hostname": "hostname",
 	"basename": "coreutils", "cat": "coreutils", "chmod": "coreutils", "cp": "coreutils", "cut": "coreutils", "date": "coreutils",
 	"dd": "coreutils", "dirname": "coreutils", "env": "coreutils", "head": "coreutils", "id": "coreutils", "install": "coreutils",
@@ -40,6 +40,7 @@ var without = map[string]string{
 	"go": "the README asks for it", "git": "the README asks for it", "make": "the README asks for it",
 	"berth":        "is built",
 	"firewall-cmd": "asked where firewalld runs",
+	"kubectl":      "runs berth as its plugin, or is built",
 	"systemd-run":  "asked where systemd has booted the machine",
 	"nonexistent":  "is not there",
 	"exe":          "is the program itself",
@@ -62,14 +63,15 @@ type target struct {
 var (
 	berth   = []string{"cmd/berth", "plugins/*"}
 	targets = map[string]target{
-		"build":        {},
-		"install":      {},
-		"fresh":        {programs: []string{"integration/fresh"}},
-		"demo":         {programs: append([]string{"integration/demo"}, berth...)},
-		"demo-overlay": {programs: append([]string{"integration/demo-overlay"}, berth...)},
-		"test":         {programs: berth, tests: true},
-		"test-kernels": {programs: append([]string{"integration/kernels"}, berth...), tests: true},
-		"bench":        {programs: append([]string{"integration/bench", "integration/scale"}, berth...), tests: true, bench: true},
+		"build":           {},
+		"install":         {},
+		"fresh":           {programs: []string{"integration/fresh"}},
+		"demo":            {programs: append([]string{"integration/demo"}, berth...)},
+		"demo-overlay":    {programs: append([]string{"integration/demo-overlay"}, berth...)},
+		"test":            {programs: berth, tests: true},
+		"test-kubernetes": {programs: append([]string{"integration/kubernetes/nodes"}, berth...)},
+		"test-kernels":    {programs: append([]string{"integration/kernels"}, berth...), tests: true},
+		"bench":           {programs: append([]string{"integration/bench", "integration/scale"}, berth...), tests: true, bench: true},
 	}
 )
 
@@ -164,7 +166,7 @@ func (t target) uses(code []*source) map[use]bool {
 
 // own says whether a file is of a program that only a target of its own runs.
 func own(file string) bool {
-	return strings.HasPrefix(file, "integration/fresh/") || strings.HasPrefix(file, "integration/kernels/")
+	return strings.HasPrefix(file, "integration/fresh/") || strings.HasPrefix(file, "integration/kernels/") || strings.HasPrefix(file, "integration/kubernetes/nodes/")
 }
 
 // benchmark says whether only make bench runs a file.

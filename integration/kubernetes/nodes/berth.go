@@ -1,0 +1,72 @@
+package nodes
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/berth-cni/berth/integration/sandbox"
+)
+
+// BerthNamespace is where the agents are.
+const BerthNamespace = "berth-system"
+
+// BerthImage is the archive that `make image` makes, and BerthManifest what it is deployed
+// by.
+func BerthImage() (string, error) {
+	bin, err := sandbox.Binaries()
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(bin, "berth-image.tar")
+	if _, err := os.Stat(path); err != nil {
+		return "", fmt.Errorf("%w: `make image` makes it", err)
+	}
+	return path, nil
+}
+
+// BerthManifest is deploy/berth.yaml with the cluster's two families for its one.
+func BerthManifest() (string, error) {
+	bin, err := sandbox.Binaries()
+	if err != nil {
+		return "", err
+	}
+	text, err := os.ReadFile(filepath.Join(bin, "..", "deploy", "berth.yaml"))
+	if err != nil {
+		return "", err
+	}
+	const subnet = "- --subnet="
+	own := subnet + Pods4 + "\n"
+	i := strings.Index(string(text), own)
+	if i < 0 {
+		return "", fmt.Errorf("deploy/berth.yaml has no %q", own)
+	}
+	indent := string(text[strings.LastIndexByte(string(text[:i]), '\n')+1 : i])
+	return strings.Replace(string(text), own, own+indent+subnet+Pods6+"\n", 1), nil
+}
+
+// Berth deploys Berth by a manifest, and waits until the nodes are ready.
+func (c *Cluster) Berth(manifest string) error {
+	if err := c.Apply("berth.yaml", manifest); err != nil {
+		return err
+	}
+	if _, err := c.Kubectl("--namespace", BerthNamespace, "rollout", "status", "daemonset/berth", "--timeout=120s"); err != nil {
+		return fmt.Errorf("%w\n%s", err, c.Trouble())
+	}
+	return c.Ready()
+}
+
+// Trouble is what there is to know of Berth's pods that do not run.
+func (c *Cluster) Trouble() string {
+	var text strings.Builder
+	for _, args := range [][]string{
+		{"get", "pods", "--all-namespaces", "--output=wide"},
+		{"get", "events", "--all-namespaces", "--sort-by=.lastTimestamp"},
+		{"logs", "--namespace", BerthNamespace, "--selector=app.kubernetes.io/name=berth", "--tail=20", "--prefix"},
+	} {
+		out, err := c.Kubectl(args...)
+		fmt.Fprintf(&text, "kubectl %s: %v\n%s\n", strings.Join(args, " "), err, out)
+	}
+	return text.String()
+}

@@ -1,0 +1,60 @@
+package nodes
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/berth-cni/berth/integration/kubernetes"
+)
+
+// registries has Kubernetes' own tests find every image under [Repository].
+const registries = `promoterE2eRegistry: REPOSITORY
+buildImageRegistry: REPOSITORY
+gcRegistry: REPOSITORY
+gcEtcdRegistry: REPOSITORY
+sigStorageRegistry: REPOSITORY
+dockerLibraryRegistry: REPOSITORY
+privateRegistry: REPOSITORY
+cloudProviderGcpRegistry: REPOSITORY
+invalidRegistry: localhost/none
+`
+
+// E2E runs those of Kubernetes' own networking tests whose names match focus and not skip
+// (regular expressions), and returns the folder of its report, junit_01.xml, which lasts as
+// long as the cluster. What it writes goes to log.
+func (c *Cluster) E2E(focus, skip, log string) (report string, err error) {
+	program, err := kubernetes.Program("e2e.test")
+	if err != nil {
+		return "", err
+	}
+	list := filepath.Join(c.dir, "registries.yaml")
+	if err := os.WriteFile(list, []byte(strings.ReplaceAll(registries, "REPOSITORY", Repository)), 0o600); err != nil {
+		return "", err
+	}
+	report = filepath.Join(c.dir, "e2e")
+	if err := os.MkdirAll(report, 0o755); err != nil {
+		return "", err
+	}
+	out, err := c.Nodes[0].Host.Output("env", "KUBE_TEST_REPO_LIST="+list, program,
+		"-test.timeout=0", "-ginkgo.timeout=90m", "-ginkgo.no-color", "-ginkgo.focus="+focus, "-ginkgo.skip="+skip,
+		"--provider=skeleton", "--kubeconfig="+c.config, "--kubectl-path="+c.kubectl, "--report-dir="+report, "--disable-log-dump")
+	if werr := os.WriteFile(log, []byte(out), 0o644); werr != nil {
+		return report, werr
+	}
+	if err != nil {
+		return report, fmt.Errorf("tests of Kubernetes: %s: the log is %s", lastLine(out), log)
+	}
+	return report, nil
+}
+
+func lastLine(text string) string {
+	var last string
+	for line := range strings.Lines(text) {
+		if strings.Contains(line, "Passed |") {
+			last = strings.TrimSpace(line)
+		}
+	}
+	return last
+}

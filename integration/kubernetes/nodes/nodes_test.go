@@ -1,0 +1,47 @@
+package nodes
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"testing"
+)
+
+// TestMain: a cluster takes minutes, and programs that take long to build. `make
+// test-kubernetes` asks for it.
+func TestMain(m *testing.M) {
+	First()
+	flag.Parse()
+	if os.Getenv("BERTH_KUBERNETES") == "" {
+		fmt.Println("nothing was run: `make test-kubernetes` runs these tests")
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// newCluster is a cluster of two nodes with Berth, as deploy/berth.yaml has it.
+func newCluster(t *testing.T, o Options) *Cluster {
+	t.Helper()
+	image, err := BerthImage()
+	must(t, err)
+	manifest, err := BerthManifest()
+	must(t, err)
+	o.Nodes, o.Images = 2, append(o.Images, image)
+	c, err := New(o)
+	must(t, err)
+	t.Cleanup(func() {
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	must(t, c.Berth(manifest))
+	must(t, c.DNS())
+	return c
+}

@@ -74,9 +74,9 @@ image:
 	@cd integration && SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct 2>/dev/null || echo 0)} \
 		go run ./image -version '$(VERSION)' -ref '$(IMAGE)'
 
-# deploy/berth.yaml, from the chart.
+# deploy/berth.yaml and deploy/reset.yaml, from the chart.
 manifest:
-	@cd integration/manifest && go run . ../../deploy/chart >../../deploy/berth.yaml.new && mv ../../deploy/berth.yaml.new ../../deploy/berth.yaml
+	@cd integration/manifest && go run . ../../deploy
 
 # gofmt, go vet, and staticcheck of integration/go.mod. Of a machine's first run
 # staticcheck takes a minute of CPU, of every other a few seconds: it keeps what it knows

@@ -23,7 +23,7 @@ which stay its own while it is away, however long: only 'berth node rm' and 'ber
 node prune' give them back.
 
 ` + exitCodes,
-	}, p.nodeListCommand(), p.nodeInspectCommand(), p.nodeRemoveCommand(), p.nodePruneCommand(), p.nodeRotateCommand())
+	}, p.nodeListCommand(), p.nodeInspectCommand(), p.nodeRemoveCommand(), p.nodePruneCommand(), p.nodeRotateCommand(), p.nodeResetCommand())
 }
 
 // nodeView is a node as it is shown. Its token is its secret.

@@ -1,8 +1,8 @@
-// Manifest prints deploy/berth.yaml: the chart deploy/chart, rendered by Helm's own engine
-// with the chart's own values, for who installs by kubectl apply. It is a module of its own,
-// since the engine brings a client of Kubernetes' API.
+// Manifest writes deploy/berth.yaml and deploy/reset.yaml: the chart deploy/chart, rendered by
+// Helm's own engine with the chart's own values, for who installs by kubectl apply. It is a
+// module of its own, since the engine brings a client of Kubernetes' API.
 //
-//	go run . ../../deploy/chart >../../deploy/berth.yaml
+//	go run . ../../deploy
 package main
 
 import (
@@ -10,6 +10,7 @@ import (
 	"cmp"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -22,25 +23,49 @@ import (
 
 func main() {
 	if len(os.Args) != 2 {
-		fmt.Fprintln(os.Stderr, "usage: manifest CHART")
+		fmt.Fprintln(os.Stderr, "usage: manifest DEPLOY")
 		os.Exit(2)
 	}
-	text, err := render(os.Args[1], map[string]any{"createNamespace": true})
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "manifest:", err)
-		os.Exit(1)
+	for _, m := range manifests {
+		text, err := m.render(filepath.Join(os.Args[1], "chart"))
+		if err == nil {
+			err = os.WriteFile(filepath.Join(os.Args[1], m.name), text, 0o644)
+		}
+		if err != nil {
+			fmt.Fprintf(os.Stderr, "manifest: %s: %v\n", m.name, err)
+			os.Exit(1)
+		}
 	}
-	os.Stdout.Write(text)
 }
 
-const head = `# Berth on Kubernetes: kubectl apply -f berth.yaml. See docs/kubernetes.md.
+// manifest is a file that is made of the chart.
+type manifest struct {
+	name   string
+	head   string
+	values map[string]any
+	only   string // a template; empty: all
+}
+
+var manifests = []manifest{
+	{"berth.yaml", `# Berth on Kubernetes: kubectl apply -f berth.yaml. See docs/kubernetes.md.
 #
-# This is deploy/chart with its own values: change that, then 'make manifest'.
-`
+`, map[string]any{"createNamespace": true}, ""},
+	{"reset.yaml", `# Takes Berth off a node, after its DaemonSet has been deleted:
+#   sed s/NODE/the-name/ reset.yaml | kubectl apply -f -
+# See docs/kubernetes.md.
+#
+`, map[string]any{"reset": map[string]any{"nodes": []any{"NODE"}}}, "templates/reset.yaml"},
+}
+
+func (m manifest) render(chart string) ([]byte, error) {
+	text, err := render(chart, m.values, m.only)
+	head := m.head + "# This is deploy/chart with its own values: change that, then 'make manifest'.\n"
+	return append([]byte(head), text...), err
+}
 
 // render is the chart with some values, its definitions of resources first, in the order in
-// which the API server can take them.
-func render(chart string, values map[string]any) ([]byte, error) {
+// which the API server can take them; or one template of it.
+func render(chart string, values map[string]any, only string) ([]byte, error) {
 	c, err := loader.Load(chart)
 	if err != nil {
 		return nil, err
@@ -58,6 +83,9 @@ func render(chart string, values map[string]any) ([]byte, error) {
 		files[crd.Filename] = string(crd.File.Data)
 	}
 	for path, text := range files {
+		if only != "" && !strings.HasSuffix(path, "/"+only) {
+			continue
+		}
 		found, err := split(path, text)
 		if err != nil {
 			return nil, err
@@ -68,7 +96,6 @@ func render(chart string, values map[string]any) ([]byte, error) {
 		return cmp.Or(cmp.Compare(a.order(), b.order()), cmp.Compare(a.path, b.path), cmp.Compare(a.place, b.place))
 	})
 	var out bytes.Buffer
-	out.WriteString(head)
 	for _, d := range docs {
 		fmt.Fprintf(&out, "---\n%s\n", d.text)
 	}

@@ -9,18 +9,20 @@ import (
 
 const chart = "../../deploy/chart"
 
-// TestManifest: the committed manifest is the chart's.
+// TestManifest: the committed manifests are the chart's.
 func TestManifest(t *testing.T) {
-	want, err := render(chart, map[string]any{"createNamespace": true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, err := os.ReadFile("../../deploy/berth.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(got, want) {
-		t.Error("deploy/berth.yaml is not what 'make manifest' makes of deploy/chart")
+	for _, m := range manifests {
+		want, err := m.render(chart)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := os.ReadFile("../../deploy/" + m.name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(got, want) {
+			t.Errorf("deploy/%s is not what 'make manifest' makes of deploy/chart", m.name)
+		}
 	}
 }
 
@@ -30,7 +32,7 @@ func TestValues(t *testing.T) {
 		"apiServer": "https://192.0.2.1:6443", "image": map[string]any{"repository": "example.org/berth", "tag": "v9"},
 		"agent": map[string]any{"underlay": "eth1", "log-format": "text"}, "network": map[string]any{"name": "green", "subnets": []any{"10.9.0.0/16", "fd00:9::/48"}},
 		"cni": map[string]any{"binDir": "/var/lib/cni/bin"},
-	})
+	}, "")
 	if err != nil {
 		t.Fatal(err)
 	}

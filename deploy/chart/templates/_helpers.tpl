@@ -12,3 +12,39 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- if .Values.apiServer }}{{ $_ := set $own "api-server" .Values.apiServer }}{{ end -}}
 {{ toYaml (merge (deepCopy .Values.agent) $own) }}
 {{- end }}
+{{- /* The rights and folders of the node that a container needs which works on its network. */ -}}
+{{- define "berth.host" -}}
+securityContext:
+  privileged: false
+  allowPrivilegeEscalation: false
+  readOnlyRootFilesystem: true
+  runAsUser: 0
+  capabilities:
+    drop: [ALL]
+    add: [NET_ADMIN, NET_RAW, NET_BIND_SERVICE, SYS_ADMIN]
+  seccompProfile: {type: RuntimeDefault}
+volumeMounts:
+- {name: config, mountPath: /etc/berth, readOnly: true}
+- {name: state, mountPath: /run/berth}
+- {name: data, mountPath: /var/lib/berth}
+- {name: bin, mountPath: /opt/cni/bin}
+- {name: conf, mountPath: /etc/cni/net.d}
+- {name: netns, mountPath: /run/netns, mountPropagation: HostToContainer}
+- {name: sysctl, mountPath: /run/host/proc/sys/net} # /proc/sys is read-only in a container
+{{- end }}
+{{- define "berth.volumes" -}}
+- name: config
+  configMap: {name: berth-agent}
+- name: state
+  hostPath: {path: /run/berth, type: DirectoryOrCreate}
+- name: data
+  hostPath: {path: /var/lib/berth, type: DirectoryOrCreate}
+- name: bin
+  hostPath: {path: {{ .Values.cni.binDir }}, type: DirectoryOrCreate}
+- name: conf
+  hostPath: {path: {{ .Values.cni.confDir }}, type: DirectoryOrCreate}
+- name: netns
+  hostPath: {path: /run/netns, type: DirectoryOrCreate}
+- name: sysctl
+  hostPath: {path: /proc/sys/net, type: Directory}
+{{- end }}

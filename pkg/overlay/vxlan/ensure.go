@@ -114,7 +114,7 @@ func (c *conn) evict(d *Device, exists error) error {
 	}
 	for _, l := range all {
 		if l.VNI == d.VNI && l.Port == d.Port && l.Name != d.Name {
-			if l.Alias == ours {
+			if l.Alias == Alias {
 				return c.deleteLink(&l.Link)
 			}
 			return fmt.Errorf("VNI %d on port %d is that of %s: %w", d.VNI, d.Port, l.Name, exists)
@@ -153,7 +153,7 @@ func differences(l *rtnl.VXLAN, d *Device) []string {
 		is   bool
 	}{
 		{diffVTEP, d.Tunnel == nil && (l.Local != d.Local || l.Learning || l.Underlay != d.Underlay)},
-		{diffMTU, l.MTU != d.MTU}, {diffMAC, d.Tunnel == nil && !slices.Equal(l.MAC, d.MAC)}, {diffAlias, l.Alias != ours},
+		{diffMTU, l.MTU != d.MTU}, {diffMAC, d.Tunnel == nil && !slices.Equal(l.MAC, d.MAC)}, {diffAlias, l.Alias != Alias},
 		{diffMaster, l.Master != 0}, {diffFilter, l.RPFilter != looseRPFilter},
 		{diffGenMode, l.IPv6 && l.GenAddr}, {diffRA, l.IPv6 && l.AcceptRA},
 		{diffIPv6, l.IPv6 && l.NoIPv6 && d.ipv6()}, {diffDown, !l.Up()},
@@ -197,7 +197,7 @@ func (c *conn) set(index int, d *Device, what string) error {
 	case diffMAC:
 		req = rtnl.SetLink(index, 0).Bytes(unix.IFLA_ADDRESS, d.MAC)
 	case diffAlias:
-		req = rtnl.SetLink(index, 0).Text(unix.IFLA_IFALIAS, ours)
+		req = rtnl.SetLink(index, 0).Text(unix.IFLA_IFALIAS, Alias)
 	case diffMaster:
 		req = rtnl.SetLink(index, 0).Uint32(unix.IFLA_MASTER, 0)
 	case diffFilter:
@@ -213,8 +213,8 @@ func (c *conn) set(index int, d *Device, what string) error {
 	return nil
 }
 
-// ours is the alias (IFLA_IFALIAS) that marks a device of ours, for [Host.Sweep].
-const ours = "berth overlay"
+// Alias is the alias (IFLA_IFALIAS) that marks a device of ours, for [Host.Sweep].
+const Alias = "berth overlay"
 
 // looseRPFilter takes a packet from where the host has no way back by the device
 // (rp_filter in Documentation/networking/ip-sysctl.rst).

@@ -88,7 +88,7 @@ func (h *Host) Sweep() (Changes, error) {
 	var errs []error
 	for _, l := range links {
 		wanted := slices.ContainsFunc(h.planes, func(p *Plane) bool { return p.device.Name == l.Name })
-		if l.Alias != ours || wanted {
+		if l.Alias != Alias || wanted {
 			continue
 		}
 		if err := h.conn.deleteLink(l); err != nil {

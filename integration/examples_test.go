@@ -38,6 +38,7 @@ var examples = map[string]struct {
 	"16-front":           {func(b *bed) { b.comesAndGoes(b.example("17-back")) }, (*guest).twoNetworks},
 	"17-back":            {nil, (*guest).internal},
 	"18-names":           {func(b *bed) { b.agent() }, func(g *guest) { g.reachesOut(); g.publishes(); g.named() }},
+	"19-routed":          {nil, func(g *guest) { g.reachesOut(); g.reachesOut6(); g.publishes() }},
 	"20-macvlan":         {(*bed).lan, func(g *guest) { g.onLAN(); g.unreachable(g, g.addr+":80", "macvlan") }},
 	"21-macvlan-shim":    {(*bed).lan, func(g *guest) { g.onLAN(); g.answers(g, g.addr+":80", g.c, lanHost) }},
 	"22-overlay":         {(*bed).overlay, func(g *guest) { g.reachesOut(); g.publishes() }},

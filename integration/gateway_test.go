@@ -39,11 +39,13 @@ func TestGatewayModes(t *testing.T) {
 	}
 }
 
-func gatewayMode(t *testing.T, backend string, modes [2]string) {
+func gatewayMode(t *testing.T, backend string, modes [2]string, more ...string) {
 	b := newBed(t)
-	keys := []string{`"isDefaultGateway": true`, `"firewallBackend": "` + backend + `"`, `"ipMasq": true`}
-	if modes[0] != "" {
-		keys = append(keys[:2], `"gatewayModeIPv4": "`+modes[0]+`"`, `"gatewayModeIPv6": "`+modes[1]+`"`)
+	keys := append(more, `"isDefaultGateway": true`, `"firewallBackend": "`+backend+`"`)
+	if modes[0] == "" {
+		keys = append(keys, `"ipMasq": true`)
+	} else {
+		keys = append(keys, `"gatewayModeIPv4": "`+modes[0]+`"`, `"gatewayModeIPv6": "`+modes[1]+`"`)
 	}
 	plugin := with(strings.Replace(bridge, `"ipMasq": true, `, "", 1), keys...)
 	n := b.network(plugin)

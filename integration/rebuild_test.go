@@ -64,7 +64,7 @@ func TestRebuildModes(t *testing.T) {
 	chained := with(`{"type": "ptp", "ipam": {"type": "host-local", "subnet": "10.87.0.0/24", "routes": [{"dst": "0.0.0.0/0"}]}}`)
 	leases := `{"type": "ptp", "ipam": {"type": "berth-ipam", "subnet": "10.86.0.0/24", "routes": [{"dst": "0.0.0.0/0"}]}}`
 	networks := map[string]*sandbox.Network{}
-	for name, plugins := range map[string][]string{"web": {bridge}, "none": {none}, "host": {host}, "joined": {share("web")}, "leases": {leases},
+	for name, plugins := range map[string][]string{"web": {bridge}, "none": {none}, "host": {host}, "joined": {share("web")}, "leases": {leases}, "routed": {strings.NewReplacer("10.88.", "10.89.", "fd00:88:", "fd00:89:").Replace(with(routed, `"ipspoofchk": true`))},
 		"chained": {chained, `{"type": "bridge", "bridge": "berth0", "ipMasq": true, "capabilities": {"portMappings": true}}`}} {
 		n, err := b.Network(strings.Replace(conflist(version, plugins...), `"demo"`, `"`+name+`"`, 1), b.bin, b.ref)
 		must(t, err)
@@ -77,7 +77,7 @@ func TestRebuildModes(t *testing.T) {
 		}
 		return []sandbox.Option{sandbox.Arg("IgnoreUnknown", "1"), sandbox.Arg("K8S_POD_NAME", name)}
 	}
-	names := []string{"web", "none", "host", "joined", "leases", "chained"}
+	names := []string{"web", "routed", "none", "host", "joined", "leases", "chained"}
 	for _, name := range names {
 		containers[name] = b.container(name)
 		_, err := networks[name].Add(containers[name], opts(name)...)

@@ -119,12 +119,13 @@ func (w *createFlags) flags(f *pflag.FlagSet) {
 	addFlag(f, number(&w.udpPort, "port", 0, math.MaxUint16), "udp-port", "port of the VXLAN packets, or of WireGuard's; 0: 4789, or with --encrypted one that is free from 51820")
 	addFlag(f, onOff(&o.Encrypted), "encrypted", "encrypt between hosts: WireGuard in VXLAN's place")
 	addFlag(f, onOff(&w.ignore), "ignore", "when there is a network of the name, leave it as it is")
+	addFlag(f, onOff(&o.PodCIDRs), "pod-cidrs", "hosts' blocks are what Kubernetes gives their Nodes, spec.podCIDRs, with --store kubernetes")
 	addFlag(f, onOff(&w.install), "install", "write the conflist for this host's runtimes, too (the other drivers always do)")
 }
 
 // Flags that are for some drivers only.
 var (
-	overlayFlags = []string{"node-prefix", "vni", "udp-port", "encrypted", "install"}
+	overlayFlags = []string{"node-prefix", "vni", "udp-port", "encrypted", "pod-cidrs", "install"}
 	hereFlags    = []string{"gateway", "ip-range", "aux-address", "no-isolate", "dns"}
 	bridgeFlags  = []string{"gateway-mode-ipv4", "gateway-mode-ipv6"}
 )

@@ -24,6 +24,9 @@ func (p *program) createOverlay(ctx context.Context, w createFlags) error {
 	if n.Encrypted {
 		check.ListenPort = cmp.Or(n.ListenPort, overlay.FirstListen)
 	}
+	if n.PodCIDRs && p.settings.store != storeKubernetes {
+		return usageError{errors.New("--pod-cidrs: is for --store kubernetes")}
+	}
 	if err := check.Validate(); err != nil {
 		return usageError{&network.RefusedError{Name: n.Name, Err: err}}
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -39,7 +40,12 @@ func newGroup(t testing.TB, s *APIServer) string {
 	return group
 }
 
-func namespaceOf(group string) string { return "for-" + group[:len(group)-len(".berth.dev")] }
+func namespaceOf(group string) string {
+	if first, ok := strings.CutSuffix(group, "."+Group); ok {
+		return "for-" + first
+	}
+	return store.DefaultNamespace
+}
 
 func TestConform(t *testing.T) {
 	s, err := StartAPIServer(cluster.Here{}, Options{Port: 6643})

@@ -62,6 +62,13 @@ type Store interface {
 	Close() error
 }
 
+// Giver is a store whose cluster says which blocks a node has of a network that is so
+// ([Network.PodCIDRs]).
+type Giver interface {
+	// Given are the prefixes that the cluster gives the node, of any network.
+	Given(ctx context.Context, node string) ([]netip.Prefix, error)
+}
+
 var (
 	// ErrTaken: the block is another node's.
 	ErrTaken = errors.New("the block is another node's")
@@ -69,6 +76,8 @@ var (
 	ErrRemoved = errors.New("the node was removed from the store")
 	// ErrNotFound: the store does not have it.
 	ErrNotFound = errors.New("not in the store")
+	// ErrNotAllowed: who asks may not write what is other hosts'.
+	ErrNotAllowed = errors.New("the store does not let this host write what is others'")
 	// ErrReadOnly: the store is a file that people write.
 	ErrReadOnly = errors.New("this store is a file: edit it")
 )

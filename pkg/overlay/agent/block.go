@@ -3,8 +3,10 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/berth-cni/berth/pkg/overlay"
@@ -64,8 +66,12 @@ func (a *Agent) claimAll() {
 		if n.gone || n.local.Refused != "" || !a.replica.Has(n.def()) {
 			continue
 		}
-		for i, subnet := range n.def().Subnets {
-			a.claimSubnet(n, i, subnet)
+		if n.def().PodCIDRs {
+			a.claimGiven(n)
+		} else {
+			for i, subnet := range n.def().Subnets {
+				a.claimSubnet(n, i, subnet)
+			}
 		}
 		for _, b := range n.local.Blocks {
 			key := overlay.BlockKey{Network: name, Prefix: b}
@@ -105,6 +111,61 @@ func (a *Agent) claimSubnet(n *network, i int, subnet netip.Prefix) {
 		return
 	}
 	a.claim(n, i, p)
+}
+
+// claimGiven claims the blocks that the cluster gives this node, one of each subnet, once
+// it does.
+func (a *Agent) claimGiven(n *network) {
+	key, def, lacks := claimKey{n.def().Name, -1}, *n.def(), n.lacks()
+	if a.pending[key] || len(lacks) == 0 {
+		return
+	}
+	a.pending[key] = true
+	a.workers.Go(func() {
+		ctx, cancel := context.WithTimeout(a.ctx, claimTimeout)
+		defer cancel()
+		all, err := given(ctx, a.Store, a.id.Node, &def, lacks)
+		a.do(a.ctx, func() {
+			if err != nil {
+				n.problem = strings.ReplaceAll(err.Error(), "\n", "; ")
+			}
+			for _, p := range all {
+				if _, rejected := a.rejected[overlay.BlockKey{Network: def.Name, Prefix: p}]; rejected {
+					n.problem = fmt.Sprintf("Kubernetes gives this node %s, which another node has: see its BerthBlock", p)
+					continue
+				}
+				a.claim(n, slices.IndexFunc(def.Subnets, p.Overlaps), p)
+			}
+		})
+		sleep(a.ctx, jitter(2*time.Second))
+		a.do(a.ctx, func() { delete(a.pending, key) })
+	})
+}
+
+// given are the blocks of subnets that the store's cluster gives a node; the error is about
+// those that it does not.
+func given(ctx context.Context, s overlay.Store, node string, def *overlay.Network, subnets []netip.Prefix) (blocks []netip.Prefix, err error) {
+	giver, ok := s.(overlay.Giver)
+	if !ok {
+		return nil, errors.New("the network's blocks are what Kubernetes gives its Nodes, and the store is none of Kubernetes")
+	}
+	all, err := giver.Given(ctx, node)
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range subnets {
+		i := slices.IndexFunc(all, s.Overlaps)
+		switch {
+		case i < 0:
+			err = errors.Join(err, fmt.Errorf("Kubernetes gives this node no block of %s: its Node's spec.podCIDRs are %v", s, all))
+		case !def.Contains(all[i]):
+			err = errors.Join(err, fmt.Errorf("Kubernetes gives this node %s, which is no block of the network: those of %s have %d bits (nodePrefix)",
+				all[i], s, def.NodePrefix[slices.Index(def.Subnets, s)]))
+		default:
+			blocks = append(blocks, all[i])
+		}
+	}
+	return blocks, err
 }
 
 // addressesOf is how many containers a block has room for.

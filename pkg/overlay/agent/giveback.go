@@ -17,6 +17,7 @@ type giving struct {
 	lost  *replica.Lost // at the last look
 	sum   string        // what all hosts say that they miss
 	since time.Time     // that they say so
+	never string        // of sums, the one with which the store did not let this host write
 	busy  bool
 }
 
@@ -81,7 +82,7 @@ func (a *Agent) giveBack() {
 		g.sum, g.since = sum, time.Now()
 	}
 	rank := max(0, slices.Index(alive, a.id.Node))
-	if time.Since(g.since) < time.Duration(2+rank)*a.Resync {
+	if time.Since(g.since) < time.Duration(2+rank)*a.Resync || g.never == g.sum {
 		return
 	}
 	from := overlay.NewState()
@@ -91,6 +92,11 @@ func (a *Agent) giveBack() {
 	}
 	a.work("give back to the store what it has lost", func(ctx context.Context) error {
 		r, err := a.Store.Restore(ctx, from, false)
+		if errors.Is(err, overlay.ErrNotAllowed) {
+			a.Log.Warn("the store has lost what is not this host's to give back", "mend", "berth network restore, by somebody who may", "because", err)
+			a.do(ctx, func() { g.never = sum })
+			return nil
+		}
 		if err == nil && r.Empty() {
 			a.Log.Info("the store takes nothing of what it has lost", "refused", errors.Join(r.Refused...))
 		} else if err == nil {

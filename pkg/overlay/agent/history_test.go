@@ -93,6 +93,28 @@ func TestStoreEmptied(t *testing.T) {
 	}
 }
 
+// A store that lets a host write only what is its own is asked once.
+func TestGiveBackDenied(t *testing.T) {
+	h, _ := used(t)
+	h.store.Lock()
+	h.store.denied = true
+	h.store.Unlock()
+	h.store.replace(overlay.Update{History: overlay.History{Incarnation: "B"}})
+	asked := func() int {
+		h.store.Lock()
+		defer h.store.Unlock()
+		return h.store.restores
+	}
+	h.until("it is asked", func() bool { return asked() == 1 })
+	time.Sleep(12 * h.conf.Resync)
+	if n := asked(); n != 1 {
+		t.Errorf("the store was asked %d times", n)
+	}
+	if s := h.agent.Status().Store; s.Broken == "" || len(s.LostNetworks) != 1 {
+		t.Errorf("what is lost is not told: %+v", s)
+	}
+}
+
 // The agent starts again while the store is empty: it knows what it knew.
 func TestEmptiedRestart(t *testing.T) {
 	h, _ := used(t)

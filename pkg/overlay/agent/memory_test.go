@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -19,6 +20,9 @@ type memory struct {
 	watchers []func(overlay.Update)
 	claims   int
 	left     bool
+	denied   bool // Restore is
+	restores int
+	given    []netip.Prefix
 }
 
 var errAway = errors.New("the store is away")
@@ -123,6 +127,12 @@ func (m *memory) Claim(_ context.Context, b overlay.Block) error {
 	return nil
 }
 
+func (m *memory) Given(context.Context, string) ([]netip.Prefix, error) {
+	m.Lock()
+	defer m.Unlock()
+	return m.given, nil
+}
+
 func (m *memory) Miss(_ context.Context, of overlay.Missed) error {
 	u := overlay.Update{Missed: []overlay.Missed{of}}
 	if len(of.Networks) == 0 {
@@ -135,7 +145,12 @@ func (m *memory) Miss(_ context.Context, of overlay.Missed) error {
 func (m *memory) Restore(_ context.Context, from *overlay.State, dry bool) (*overlay.Restoration, error) {
 	m.Lock()
 	r := overlay.NewRestoration(m.state, from)
+	m.restores++
+	denied := m.denied
 	m.Unlock()
+	if denied && !dry {
+		return nil, overlay.ErrNotAllowed
+	}
 	if !dry {
 		go m.put(overlay.Update{Networks: r.Networks, Nodes: r.Nodes, Blocks: r.Blocks, Removed: r.Removed})
 	}

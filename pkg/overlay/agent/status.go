@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"time"
@@ -186,14 +187,24 @@ func (n *network) notReady() string {
 		return n.local.Refused
 	case n.broken != "":
 		return n.broken
-	case len(n.local.Blocks) == 0:
-		return cmp.Or(n.problem, "it has no block yet")
+	case n.lacks() != nil: // which an ADD needs
+		return cmp.Or(n.problem, fmt.Sprintf("it has no block of %v yet", n.lacks()))
 	case n.plane == nil:
 		return "its device has not been made yet"
 	case n.unwritten != "":
 		return n.unwritten
 	}
 	return n.fault
+}
+
+// lacks are the subnets of which the host has no block.
+func (n *network) lacks() (all []netip.Prefix) {
+	for _, s := range n.def().Subnets {
+		if !slices.ContainsFunc(n.local.Blocks, s.Overlaps) {
+			all = append(all, s)
+		}
+	}
+	return all
 }
 
 func (a *Agent) networkStatus(n *network) NetworkStatus {

@@ -61,8 +61,12 @@ func (s *Store) forgetRemovals(ctx context.Context) {
 }
 
 // Restore is of [overlay.Admin]. A network comes last, after its blocks: nobody can
-// claim one that is another's meanwhile.
+// claim one that is another's meanwhile. An agent in a pod has rights for what is its own
+// node's alone: [overlay.ErrNotAllowed].
 func (s *Store) Restore(ctx context.Context, from *overlay.State, dry bool) (*overlay.Restoration, error) {
+	if s.c.InPod() && !dry {
+		return nil, overlay.ErrNotAllowed
+	}
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
 	have, err := s.State(ctx)
@@ -73,7 +77,11 @@ func (s *Store) Restore(ctx context.Context, from *overlay.State, dry bool) (*ov
 	if dry || r.Empty() {
 		return r, nil
 	}
-	if err := s.restore(ctx, r); err != nil {
+	err = s.restore(ctx, r)
+	if client.IsForbidden(err) {
+		err = fmt.Errorf("%w: %w", overlay.ErrNotAllowed, err)
+	}
+	if err != nil {
 		return r, fmt.Errorf("give back to Kubernetes what it has lost: %w", err)
 	}
 	return r, nil

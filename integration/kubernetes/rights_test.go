@@ -2,10 +2,14 @@ package kubernetes
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"log/slog"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -13,6 +17,7 @@ import (
 	"github.com/berth-cni/berth/pkg/overlay"
 	store "github.com/berth-cni/berth/pkg/overlay/kubernetes"
 	"github.com/berth-cni/berth/pkg/overlay/kubernetes/client"
+	kubenode "github.com/berth-cni/berth/pkg/overlay/kubernetes/node"
 	"github.com/berth-cni/berth/pkg/overlay/overlaytest"
 )
 
@@ -25,6 +30,7 @@ func TestRights(t *testing.T) {
 	must(t, s.Define(Group))
 	const namespace = store.DefaultNamespace
 	must(t, s.Apply("/api/v1/namespaces/"+namespace, "apiVersion: v1\nkind: Namespace\nmetadata: {name: "+namespace+"}\n"))
+	must(t, s.Apply("/api/v1/namespaces/"+namespace+"/serviceaccounts/berth-agent", "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: berth-agent}\n"))
 	must(t, s.Permit(namespace, "rbac", "admission"))
 	stores := map[string]*store.Store{}
 	tokens := map[string]string{}
@@ -37,7 +43,7 @@ func TestRights(t *testing.T) {
 	must(t, err)
 	for i, node := range []string{"a", "b"} {
 		n := overlaytest.Node(node, i)
-		work(t, stores[node], n, overlaytest.BlockOf("blue", []string{"10.42.1.0/24", "10.42.2.0/24"}[i], n))
+		work(t, connect(t, s, "look", s.Token), stores[node], n, overlaytest.BlockOf("blue", []string{"10.42.1.0/24", "10.42.2.0/24"}[i], n))
 	}
 	stranger, err := s.AccountToken(namespace, "berth-agent", "")
 	must(t, err)
@@ -71,11 +77,16 @@ var (
 	orders         = client.Resource{Group: Group, Version: "v1", Plural: "berthremovals"}
 )
 
+// taints are others' of each Node.
+var taints = []map[string]string{{"key": "team", "value": "a", "effect": "NoSchedule"}}
+
 // onNode is the token of an agent's pod on a Node, which it makes.
 func (s *APIServer) onNode(t testing.TB, namespace, node string) string {
 	t.Helper()
-	_, err := s.Call(http.MethodPost, "/api/v1/nodes", map[string]any{"metadata": map[string]string{"name": node}})
+	_, err := s.Call(http.MethodPost, "/api/v1/nodes", map[string]any{"metadata": map[string]string{"name": node}, "spec": map[string]any{"taints": append(taints, map[string]string{"key": kubenode.Taint, "effect": "NoSchedule"})}})
 	must(t, err)
+	must(t, connect(t, s, "cloud", s.Token).Patch(t.Context(), client.Nodes.Path(node, "status"), client.StrategicMerge, map[string]any{"status": map[string]any{"conditions": []map[string]string{
+		{"type": "NetworkUnavailable", "status": "True"}, {"type": "Ready", "status": "True"}}}}, nil))
 	pod := map[string]any{"metadata": map[string]string{"name": "agent-" + node},
 		"spec": map[string]any{"nodeName": node, "serviceAccountName": "berth-agent", "automountServiceAccountToken": false,
 			"containers": []map[string]string{{"name": "agent", "image": "none"}}}}
@@ -94,7 +105,7 @@ func openAs(t testing.TB, s *APIServer, name, token string) *store.Store {
 }
 
 // work is all that an agent does at the store.
-func work(t *testing.T, s *store.Store, n overlay.Node, b overlay.Block) {
+func work(t *testing.T, admin *client.Client, s *store.Store, n overlay.Node, b overlay.Block) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), overlaytest.Patience)
 	defer cancel()
@@ -113,12 +124,48 @@ func work(t *testing.T, s *store.Store, n overlay.Node, b overlay.Block) {
 	must(t, err)
 	must(t, s.Withdraw(ctx))
 	must(t, s.Register(context.WithoutCancel(ctx), n, "boot", true, overlaytest.NotLost(t)))
+	tell(t, admin, s.Client(), n.Name)
 	f.Wait(t, "the block", func(st *overlay.State) bool { return st.Blocks[b.Key()].Used })
+}
+
+// tell has the Node told that pods can be attached, and before that they could not.
+func tell(t *testing.T, admin, c *client.Client, name string) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	var ready atomic.Bool
+	k := kubenode.Node{Client: c, Name: name, Patience: time.Millisecond, Log: slog.New(slog.NewTextHandler(t.Output(), nil)), Ready: func() string {
+		if ready.Load() {
+			return ""
+		}
+		return "a test"
+	}}
+	ended := make(chan struct{})
+	go func() { defer close(ended); k.Run(ctx) }()
+	defer func() { cancel(); <-ended }()
+	await(t, "an event", func() bool {
+		told := 0
+		_, err := admin.List(ctx, client.Events.In("default"), client.Selection{}, func(raw json.RawMessage) error {
+			if strings.Contains(string(raw), `"uid":"`+name+`"`) {
+				told++
+			}
+			return nil
+		})
+		must(t, err)
+		return told > 0
+	})
+	ready.Store(true)
+	var o nodeObject
+	await(t, "the taint and the condition", func() bool {
+		o = nodeObject{}
+		must(t, c.Get(ctx, client.Nodes.Path(name), &o))
+		gone := !slices.ContainsFunc(o.Spec.Taints, func(t taint) bool { return t.Key == kubenode.Taint })
+		return gone && strings.HasPrefix(condition(&o, "NetworkUnavailable"), "False")
+	})
 }
 
 func refused(t *testing.T, err error, why string) {
 	t.Helper()
-	if !client.IsForbidden(err) || !strings.Contains(err.Error(), why) {
+	if !client.IsForbidden(err) && !client.IsInvalid(err) || !strings.Contains(err.Error(), why) {
 		t.Errorf("%v, want a refusal with %q", err, why)
 	}
 }
@@ -156,7 +203,7 @@ func stolen(t *testing.T, s *APIServer, token, network string) {
 		{"a new node", only, c.Create(ctx, nodeObjects.Path(), object("BerthNode", "c", spec(node)), nil)},
 		{"another node's block", only, c.Delete(ctx, blockObjects.Path("10.42.2.0-24"), "", "")},
 		{"a block for another node", only, c.Create(ctx, blockObjects.Path(), object("BerthBlock", "10.42.9.0-24", spec(block("b"))), nil)},
-		{"another node's block made its own", only, c.Replace(ctx, blockObjects.Path("10.42.2.0-24"), taken, nil)},
+		{"another node's block made its own", "whose a block is does not change", c.Replace(ctx, blockObjects.Path("10.42.2.0-24"), taken, nil)},
 		{"another node's lease", only, c.Replace(ctx, leases.Path("b"), lease, nil)},
 		{"the lock", only, c.Create(ctx, leases.Path(), map[string]any{"metadata": map[string]any{"name": "berth-x"}}, nil)},
 		{"another node's names", only, c.Create(ctx, names.Path(), map[string]any{"metadata": map[string]any{"name": "blue.b"}}, nil)},
@@ -167,6 +214,12 @@ func stolen(t *testing.T, s *APIServer, token, network string) {
 		{"a network", `cannot create resource "berthnetworks"`, c.Create(ctx, networkObjects.Path(), object("BerthNetwork", "mine", spec(map[string]any{"subnets": []string{"10.9.0.0/16"}})), nil)},
 		{"the network", `cannot delete resource "berthnetworks"`, c.Delete(ctx, networkObjects.Path("blue"), "", "")},
 		{"a definition", "cannot delete", c.Delete(ctx, client.Definitions.Path("berthnetworks.berth.dev"), "", "")},
+		{"another Node", "writes the Node of that name alone", c.Patch(ctx, client.Nodes.Path("b"), client.Merge, map[string]any{"spec": map[string]any{"taints": []any{}}}, nil)},
+		{"a label of its Node", "changes nothing else", c.Patch(ctx, client.Nodes.Path("a"), client.Merge, map[string]any{"metadata": map[string]any{"labels": map[string]string{"role": "secrets"}}}, nil)},
+		{"others' taints of its Node", "changes nothing else", c.Patch(ctx, client.Nodes.Path("a"), client.Merge, map[string]any{"spec": map[string]any{"taints": nil}}, nil)},
+		{"a taint for its Node", "changes nothing else", c.Patch(ctx, client.Nodes.Path("a"), client.Merge, map[string]any{"spec": map[string]any{"taints": append(taints, map[string]string{"key": "x", "effect": "NoExecute"})}}, nil)},
+		{"a condition of its Node", "NetworkUnavailable alone", c.Patch(ctx, client.Nodes.Path("a", "status"), client.StrategicMerge, map[string]any{"status": map[string]any{"conditions": []map[string]string{{"type": "Ready", "status": "False"}}}}, nil)},
+		{"another Node's condition", "writes the Node of that name alone", c.Patch(ctx, client.Nodes.Path("b", "status"), client.StrategicMerge, map[string]any{"status": map[string]any{"conditions": []map[string]string{{"type": "NetworkUnavailable", "status": "True"}}}}, nil)},
 		{"all pods", "cannot list", c.Get(ctx, "/api/v1/pods", nil)},
 		{"secrets", "cannot list", c.Get(ctx, "/api/v1/namespaces/"+store.DefaultNamespace+"/secrets", nil)},
 		{"all Nodes", "cannot list", c.Get(ctx, client.Nodes.Path(), nil)},

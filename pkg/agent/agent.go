@@ -80,6 +80,9 @@ func Run(ctx context.Context, c Config) error {
 	if os.Getenv("GOMAXPROCS") == "" {
 		runtime.GOMAXPROCS(server.Processors())
 	}
+	if c.Plugins != nil { // or the conflists would wait for them
+		c.Plugins.Install()
+	}
 	keeper := &host.Keeper{Records: c.Records, ConfDir: c.NetDir, Log: c.Log}
 	names := server.New(server.Config{StateDir: c.StateDir, Records: c.Records, OnDemand: c.OnDemand, Log: c.Log})
 	keeper.Names = names

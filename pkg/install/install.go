@@ -84,14 +84,13 @@ func Name(plugin string) string {
 func (p *Plugins) Ready() bool { return p.ready.Load() }
 
 // Run installs the plugins, and puts back what somebody takes or changes, until the
-// context ends.
+// context ends. [Plugins.Install] has been called before.
 func (p *Plugins) Run(ctx context.Context) {
 	changed := make(chan struct{}, 1)
 	var files []string
 	for _, s := range p.sources {
 		files = append(files, filepath.Join(p.To, s.name))
 	}
-	p.look()
 	go func() {
 		for ctx.Err() == nil {
 			err := filewatch.Watch(ctx, settle, func() {
@@ -116,12 +115,12 @@ func (p *Plugins) Run(ctx context.Context) {
 		case <-next.C:
 			next.Reset(tick)
 		}
-		p.look()
+		p.Install()
 	}
 }
 
-// look is Sync, with what it did in the log.
-func (p *Plugins) look() {
+// Install is Sync, with what it did in the log.
+func (p *Plugins) Install() {
 	done, err := p.Sync()
 	if len(done) > 0 {
 		p.Log.Info("plugins installed", "folder", p.To, "plugins", strings.Join(done, " "))

@@ -160,6 +160,7 @@ func TestAnothers(t *testing.T) {
 func TestRun(t *testing.T) {
 	from, to := folders(t)
 	p := open(t, from, to)
+	p.Install()
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() { defer close(ended); p.Run(ctx) }()

@@ -21,7 +21,7 @@ securityContext:
   runAsUser: 0
   capabilities:
     drop: [ALL]
-    add: [NET_ADMIN, NET_RAW, NET_BIND_SERVICE, SYS_ADMIN]
+    add: [NET_ADMIN, NET_RAW, NET_BIND_SERVICE]
   seccompProfile: {type: RuntimeDefault}
 volumeMounts:
 - {name: config, mountPath: /etc/berth, readOnly: true}

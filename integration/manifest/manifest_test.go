@@ -72,7 +72,7 @@ func TestNetworkPolicies(t *testing.T) {
 		{map[string]any{"enabled": true}, false, "networkPolicies.image: want"},
 		{map[string]any{"enabled": true, "image": "example.org/netpol:v1"}, true, ""},
 	} {
-		text, err := render(chart, map[string]any{"networkPolicies": test.values})
+		text, err := render(chart, map[string]any{"networkPolicies": test.values}, "")
 		if (err == nil) != (test.err == "") || err != nil && !strings.Contains(err.Error(), test.err) {
 			t.Errorf("%v: error %v, want %q", test.values, err, test.err)
 		}

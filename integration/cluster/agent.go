@@ -57,6 +57,11 @@ func OnEtcd(e *Etcd) []string {
 	return flags
 }
 
+// OnKubernetes are the flags of one that keeps networks in Kubernetes' API.
+func OnKubernetes(kubeconfig string) []string {
+	return []string{"--store", "kubernetes", "--kubeconfig", kubeconfig}
+}
+
 // OnFile are the flags of one that reads a file of peers.
 func OnFile(path string) []string { return []string{"--store", "static", "--peers-file", path} }
 

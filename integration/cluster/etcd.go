@@ -58,11 +58,10 @@ func (c *Cluster) etcd(members int, secure *Authority) (*Etcd, error) {
 	e := &Etcd{secure: secure}
 	var peers []string
 	for i := range members {
-		h, err := c.join(fmt.Sprintf("etcd%d", i), EtcdNumber+i)
+		h, err := c.Other(fmt.Sprintf("etcd%d", i), EtcdNumber+i)
 		if err != nil {
 			return nil, err
 		}
-		c.others = append(c.others, h)
 		e.Members = append(e.Members, &Member{Host: h, client: h.client(), secure: secure != nil})
 		peers = append(peers, fmt.Sprintf("%s=http://%s:2380", h.Name, h.Addr4))
 	}

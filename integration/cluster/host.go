@@ -33,6 +33,15 @@ func (c *Cluster) Host(name string, number int) (*Host, error) {
 	return h, err
 }
 
+// Other is [Cluster.Host] for a host that is none of [Cluster.Hosts]: a store's.
+func (c *Cluster) Other(name string, number int) (*Host, error) {
+	h, err := c.join(name, number)
+	if err == nil {
+		c.others = append(c.others, h)
+	}
+	return h, err
+}
+
 func (c *Cluster) join(name string, number int) (*Host, error) {
 	inner, err := sandbox.New()
 	if err != nil {

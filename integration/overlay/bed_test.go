@@ -52,7 +52,8 @@ type bed struct {
 	t         testing.TB
 	bin       string
 	store     *cluster.Etcd
-	peers     string // the file that is the store, where there is no etcd
+	peers     string     // the file that is the store, where there is no etcd
+	api       *apiServer // the store, where there is no etcd
 	agents    map[*cluster.Host]*cluster.Agent
 	user      []string
 	underlay6 bool
@@ -69,6 +70,7 @@ type options struct {
 	firewall  string             // the backend; none: the host's choice
 	mtu       int                // of the underlay
 	create    []string           // flags of blue; none: both families
+	api       bool               // Kubernetes' API in etcd's place
 }
 
 func newBed(t testing.TB, hosts int, o options) *bed {
@@ -79,7 +81,9 @@ func newBed(t testing.TB, hosts int, o options) *bed {
 	b := &bed{Cluster: c, t: t, agents: map[*cluster.Host]*cluster.Agent{}, user: o.user, underlay6: o.underlay6, firewall: o.firewall}
 	b.bin, err = sandbox.Binaries()
 	must(t, err)
-	if o.secure != nil {
+	if o.api {
+		b.api = startAPI(t, c)
+	} else if o.secure != nil {
 		b.store, err = c.SecureEtcd(max(o.members, 1), o.secure)
 	} else {
 		b.store, err = c.Etcd(max(o.members, 1))
@@ -121,6 +125,9 @@ func (b *bed) berth(args ...string) string {
 func (b *bed) where() []string {
 	if b.peers != "" {
 		return cluster.OnFile(b.peers)
+	}
+	if b.api != nil {
+		return cluster.OnKubernetes(b.api.config)
 	}
 	return append(cluster.OnEtcd(b.store), b.user...)
 }

@@ -18,8 +18,6 @@ func Dropped() (map[string]uint64, error) {
 	maps.Copy(all, layer3)
 	c.Table = bridgeTable
 	layer2, more := c.Counted()
-	for name, packets := range layer2 {
-		all[name] += packets
-	}
+	maps.Copy(all, layer2)
 	return all, errors.Join(err, more)
 }

@@ -75,9 +75,7 @@ func sharedSteps(a *attach.Attachment) (steps []attach.Shared) {
 		case *allow.Forward:
 			forward = true
 			if rules != nil && step.Tunnel != rules.Overlay {
-				now := *step
-				now.Tunnel = rules.Overlay
-				s = &now
+				s = &allow.Forward{Bridge: step.Bridge, Tunnel: rules.Overlay, Own: step.Own, Names: step.Names}
 			}
 		case *firewall.Hairpin:
 			hairpin = true

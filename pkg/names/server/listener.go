@@ -29,9 +29,6 @@ type listener struct {
 
 // indexOf is the index of an interface, by one ioctl: package net would list them all.
 func indexOf(name string) (int, error) {
-	if name == names.AnyInterface {
-		return 0, nil
-	}
 	ifr, err := unix.NewIfreq(name)
 	if err != nil {
 		return 0, err
@@ -97,14 +94,8 @@ func (l *listener) config(first bool) *net.ListenConfig {
 // options binds a socket to the bridge. A packet's destination is asked for, since the
 // answer has to leave from it.
 func (l *listener) options(fd int, network string, first bool) error {
-	if l.bridge != names.AnyInterface {
-		if err := unix.BindToDevice(fd, l.bridge); err != nil {
-			return fmt.Errorf("bind to %s: %w", l.bridge, err)
-		}
-	}
-	// Beside sockets that are bound to bridges, or to none.
-	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err != nil {
-		return err
+	if err := unix.BindToDevice(fd, l.bridge); err != nil {
+		return fmt.Errorf("bind to %s: %w", l.bridge, err)
 	}
 	var level, information int
 	var source uint32 // offset of the last four bytes of the source address in the packet
@@ -116,7 +107,8 @@ func (l *listener) options(fd int, network string, first bool) error {
 	default:
 		return nil
 	}
-	err := errors.Join(unix.SetsockoptInt(fd, level, information, 1), receiveBuffer(fd))
+	err := errors.Join(unix.SetsockoptInt(fd, level, information, 1), receiveBuffer(fd),
+		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1))
 	if err == nil && first {
 		err = spreadBySource(fd, source)
 	}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"strings"
 
 	"github.com/berth-cni/berth/pkg/agent"
 	"github.com/berth-cni/berth/pkg/conflist"
@@ -63,7 +64,7 @@ at once. On --listen it serves:
 func (p *program) runAgent(ctx context.Context) error {
 	s := &p.settings
 	c := agent.Config{
-		Node: s.node, Underlay: s.underlay, StateDir: s.stateDir, DataDir: s.dataDir, ConfDir: s.confDir, DefaultNetwork: s.defaultNetwork, NetDir: cmp.Or(os.Getenv(conflist.Env), conflist.Default), Listen: s.listen,
+		Node: s.node, Underlay: s.underlay, StateDir: s.stateDir, DataDir: s.dataDir, ConfDir: s.confDir, DefaultNetwork: s.defaultNetwork, Mode: strings.TrimPrefix(s.mode, "bridge"), NetDir: cmp.Or(os.Getenv(conflist.Env), conflist.Default), Listen: s.listen,
 		Records: p.hostStore(), Firewall: s.firewall, Resync: s.resync, Probe: !s.noProbe,
 		OnDemand: s.onDemand && !s.named, Log: newLog(p.err, s.logLevel, s.logFormat),
 	}

@@ -31,7 +31,7 @@ install' writes it to --net-dir, and so does an agent with --conf-dir.
 			}
 			n, err := p.overlayNetwork(c.Context(), args[0])
 			if err == nil {
-				_, err = p.out.Write(n.Conflist(overlay.Plugin))
+				_, err = p.out.Write(n.Conflist(overlay.Plugin, ""))
 			}
 			return err
 		},

@@ -42,6 +42,7 @@ type settings struct {
 	stateDir       string
 	confDir        string
 	defaultNetwork string
+	mode           string
 	installBin     string
 	installFrom    string
 	firewall       string
@@ -114,6 +115,7 @@ func (s *settings) agentFlags(f *pflag.FlagSet) {
 	addFlag(f, text(&s.underlay, "auto|address|device", underlayAuto, validUnderlay), "underlay", "the address that other hosts reach this one by, or its device; auto: that of the default route")
 	addFlag(f, text(&s.confDir, "folder", "", nil), "conf-dir", "write NAME.conflist for each network into it; empty: do not")
 	addFlag(f, text(&s.defaultNetwork, "name", "", overlay.ValidName), "default-network", "the network of containers for which nobody names one, as Kubernetes' pods: its conflist comes first in --conf-dir")
+	addFlag(f, oneOf(&s.mode, "bridge", "routed"), "mode", "how conflists in --conf-dir have containers attached on this host: to a bridge of each network, or without one")
 	addFlag(f, text(&s.installBin, "folder", "", nil), "install-bin", "install the plugins into it, the runtimes' folder, and keep them there: as berth-bridge and so on, beside those of other suites; empty: do not")
 	addFlag(f, text(&s.installFrom, "folder", "/usr/local/lib/berth", nil), "install-from", "where the plugins for --install-bin are")
 	addFlag(f, oneOf(&s.firewall, "auto", "nftables", "iptables"), "firewall-backend", "who keeps the rules; auto: nftables where the kernel has it")

@@ -64,6 +64,7 @@ type Config struct {
 	Kubernetes *client.Client
 	// DefaultNetwork is the one whose conflist comes first in ConfDir; empty: none is.
 	DefaultNetwork string
+	Mode           string // of the plugin, in conflists in ConfDir; empty: its own default
 	Underlay       string // an address, or a device; empty: that of the default route
 	Firewall       string // the backend; auto: nftables where the kernel has it
 	Resync         time.Duration

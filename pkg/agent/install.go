@@ -11,7 +11,7 @@ import (
 // runtimes is what the overlay's part tells this host's runtimes: of plugins by the name
 // that the agent installs them by, and not before it has.
 func (c *Config) runtimes() overlayagent.Runtimes {
-	r := overlayagent.Runtimes{ConfDir: c.ConfDir, Default: c.DefaultNetwork}
+	r := overlayagent.Runtimes{ConfDir: c.ConfDir, Default: c.DefaultNetwork, Mode: c.Mode}
 	if c.Plugins != nil {
 		r.Plugin, r.Installed = install.Name(overlay.Plugin), c.Plugins.Ready
 	}

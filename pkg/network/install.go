@@ -22,7 +22,7 @@ func (h *Host) Install(ctx context.Context, n *overlay.Network) (path string, er
 	if err != nil || there != "" {
 		return there, err
 	}
-	return h.Dir.Path(n.Name), h.Dir.Write(n.Name, n.Conflist(overlay.Plugin))
+	return h.Dir.Path(n.Name), h.Dir.Write(n.Name, n.Conflist(overlay.Plugin, ""))
 }
 
 // CheckInstall tells why [Host.Install] would not write the network's conflist; nil: it would,
@@ -41,7 +41,7 @@ func (h *Host) installed(n *overlay.Network) (string, error) {
 		return "", nil
 	case f.Driver() != conflist.Overlay:
 		return "", fmt.Errorf("%s is a network of this host with that name", f.Path)
-	case !bytes.Equal(f.Data, n.Conflist(overlay.Plugin)):
+	case !bytes.Equal(f.Data, n.Conflist(overlay.Plugin, "")):
 		return "", fmt.Errorf("%s is there already, and says something else: remove it to have it written anew", f.Path)
 	}
 	return f.Path, nil

@@ -116,7 +116,7 @@ func (r *Reset) written(f *conflist.File) bool {
 		return true
 	}
 	l, err := overlay.ReadLocal(r.h.DataDir, f.Name)
-	return err == nil && (string(l.Network.Conflist(overlay.Plugin)) == string(f.Data) || string(l.Network.Conflist(install.Name(overlay.Plugin))) == string(f.Data))
+	return err == nil && string(l.Network.Conflist(overlay.Plugin, "")) == string(f.Data)
 }
 
 func (r *Reset) attachments(ctx context.Context) error {

@@ -8,14 +8,15 @@ const Plugin = "vxlan-overlay"
 // Conflist is the network's CNI configuration, for a runtime's folder. It holds the name and
 // whether containers find each other by theirs; all else comes from the store, so that it
 // is the same on every host. kind is [Plugin], or the second name that an agent has installed
-// it by.
-func (n *Network) Conflist(kind string) []byte {
+// it by; mode is the plugin's, which is each host's to choose.
+func (n *Network) Conflist(kind, mode string) []byte {
 	type plugin struct {
 		Type         string          `json:"type"`
+		Mode         string          `json:"mode,omitempty"`
 		Names        bool            `json:"names,omitempty"`
 		Capabilities map[string]bool `json:"capabilities"`
 	}
-	p := plugin{kind, n.Names, map[string]bool{"portMappings": true, "ips": true, "mac": true}}
+	p := plugin{kind, mode, n.Names, map[string]bool{"portMappings": true, "ips": true, "mac": true}}
 	if n.Names {
 		p.Capabilities["aliases"] = true
 	}

@@ -21,6 +21,8 @@ type Runtimes struct {
 	Default string
 	// Plugin is the type that conflists name; empty: [overlay.Plugin].
 	Plugin string
+	// Mode is the plugin's that they name; empty: its own default.
+	Mode string
 	// Installed tells whether the plugin is where runtimes look. It is safe for concurrent
 	// use; nil: somebody else sees to that.
 	Installed func() bool
@@ -39,7 +41,7 @@ func (r *Runtimes) path(network string) string {
 }
 
 func (r *Runtimes) text(n *network) []byte {
-	return n.def().Conflist(cmp.Or(r.Plugin, overlay.Plugin))
+	return n.def().Conflist(cmp.Or(r.Plugin, overlay.Plugin), r.Mode)
 }
 
 // keepConflist has the runtimes of this host know the network once a container can be
@@ -91,7 +93,7 @@ func (a *Agent) written(n *network) string {
 
 // wrote tells whether an agent, or 'berth network install', wrote the file.
 func (a *Agent) wrote(n *network, data []byte) bool {
-	if bytes.Equal(data, n.def().Conflist(overlay.Plugin)) || bytes.Equal(data, a.text(n)) {
+	if bytes.Equal(data, n.def().Conflist(overlay.Plugin, "")) || bytes.Equal(data, a.text(n)) {
 		return true
 	}
 	copied, err := os.ReadFile(a.written(n))

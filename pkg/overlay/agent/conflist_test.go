@@ -46,7 +46,11 @@ func TestConflist(t *testing.T) {
 	h.start()
 	h.until("the other version's conflist", says(first, `"berth-vxlan-overlay"`))
 	h.stop()
-	h.conf.Plugin, h.conf.Default = "", ""
+	h.conf.Mode = "routed"
+	h.start()
+	h.until("the other mode", says(first, `"mode": "routed"`))
+	h.stop()
+	h.conf.Plugin, h.conf.Default, h.conf.Mode = "", "", ""
 	if err := os.Rename(first, other); err != nil { // that of a network which is not the default one
 		t.Fatal(err)
 	}

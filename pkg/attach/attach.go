@@ -11,6 +11,7 @@ package attach
 
 import (
 	"encoding/base32"
+	"encoding/binary"
 	"fmt"
 	"hash/fnv"
 	"net/netip"
@@ -72,6 +73,18 @@ func Digest(b []byte) []byte {
 
 // HostIfName is the name of the host's end of the attachment's interface.
 func (k Key) HostIfName() string { return "veth" + k.Hash() }
+
+// Group is the number of the interface group (IFLA_GROUP) of the host's ends of a network's
+// interfaces, where these are on no bridge. Bit 30 is set, so that it is none of the small
+// numbers that administrators give, nor the kernel's default 0.
+func Group(network string) uint32 {
+	return firstGroup | binary.BigEndian.Uint32(Digest([]byte("group\x00"+network)))&(firstGroup-1)
+}
+
+const firstGroup = 1 << 30
+
+// IsGroup tells whether a number can be [Group].
+func IsGroup(number uint32) bool { return number>>30 == 1 }
 
 func (k Key) String() string {
 	if k.Role == Lost {

@@ -17,7 +17,7 @@ type Network struct {
 
 	Name    string         `json:"name"`
 	Plugin  string         `json:"plugin"`
-	Link    string         `json:"link,omitempty"`    // the bridge, or macvlan's master
+	Link    string         `json:"link,omitempty"`    // the bridge, or macvlan's master; empty: each container has its own
 	Subnets []netip.Prefix `json:"subnets,omitempty"` // of which the link has the gateway
 	// Ranges are the first and last addresses that the built-in IPAM gives out.
 	Ranges [][2]netip.Addr `json:"ranges,omitempty"`
@@ -61,7 +61,11 @@ type OverlapError struct {
 }
 
 func (e *OverlapError) Error() string {
-	return fmt.Sprintf("%s overlaps %s of network %q on %s", e.What, e.Theirs, e.Other.Name, e.Other.Link)
+	on := ""
+	if e.Other.Link != "" {
+		on = " on " + e.Other.Link
+	}
+	return fmt.Sprintf("%s overlaps %s of network %q%s", e.What, e.Theirs, e.Other.Name, on)
 }
 
 // overlap returns how two networks are in each other's way: on two links by their
@@ -69,10 +73,10 @@ func (e *OverlapError) Error() string {
 // address would be given out twice. A network that was on another link overlaps what it
 // has left there.
 func (n Network) overlap(o Network) error {
-	if o.Name == n.Name && o.Link == n.Link {
-		return nil
+	if o.Name == n.Name && (o.Link == n.Link || o.Link == "" || n.Link == "") {
+		return nil // also one that had a bridge, or gets one: the host routes to each container of the other kind
 	}
-	if o.Link != n.Link {
+	if o.Link != n.Link || n.Link == "" {
 		for _, mine := range n.Subnets {
 			for _, theirs := range o.Subnets {
 				if mine.Overlaps(theirs) {

@@ -97,6 +97,9 @@ func (r *Request) Chained() bool { return r.prev.chained() }
 // empty when its result has none.
 func (r *Request) HostIfName() string { return r.prev.hostIf() }
 
+// HostEnd is the name of the host's end of the interface that the mode makes.
+func (r *Request) HostEnd() string { return r.key(attach.Main).HostIfName() }
+
 // Records are those of all attachments of this host.
 func (r *Request) Records() ([]*attach.Attachment, error) {
 	return attach.New("", Decode).List(r.ctx, "")

@@ -21,6 +21,8 @@ func Decode(kind string) attach.Step {
 		return &link.Bridge{}
 	case "veth":
 		return &link.Veth{}
+	case "routed":
+		return &link.Routed{}
 	case "macvlan":
 		return &macvlan.Interface{}
 	case "host-shim":

@@ -227,6 +227,9 @@ func (f *File) Link() string {
 	c := f.Plugins[0].Conf
 	switch c.Type {
 	case Bridge:
+		if f.Routed() {
+			return ""
+		}
 		if c.Bridge == "" {
 			return "cni0" // the plugin's default
 		}
@@ -235,6 +238,13 @@ func (f *File) Link() string {
 		return c.Master
 	}
 	return ""
+}
+
+// Routed tells whether the network's containers are on no bridge of the host, which routes to
+// each.
+func (f *File) Routed() bool {
+	c := f.Plugins[0].Conf
+	return (c.Type == Bridge || c.Type == Overlay) && c.Mode == "routed"
 }
 
 // Taken are the subnets of the network, whichever plugin gives their addresses.

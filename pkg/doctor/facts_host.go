@@ -127,7 +127,7 @@ func (h *hostFacts) lookAtNetworks(ctx context.Context, stateDir string) {
 	sorted, networks := host.Bridges(living)
 	for _, bridge := range sorted {
 		rules := &networks[bridge].Rules
-		if err := (&allow.Forward{Bridge: bridge, Tunnel: rules.Overlay, Names: rules.Names}).Check(ctx, nil); err != nil {
+		if err := (&allow.Forward{Bridge: rules.Bridge, Group: rules.Group, Tunnel: rules.Overlay, Names: rules.Names}).Check(ctx, nil); err != nil {
 			h.Barred[bridge] = err
 		}
 	}

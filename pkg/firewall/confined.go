@@ -31,6 +31,7 @@ type Confined struct {
 	Device  string         `json:"device"`         // that encrypts
 	Next    string         `json:"next,omitempty"` // another one that does, while keys are rotated
 	Bridge  string         `json:"bridge"`
+	Group   uint32         `json:"group,omitempty"` // of the containers' interfaces, where the network has no bridge
 	Subnets []netip.Prefix `json:"subnets"`
 }
 
@@ -77,7 +78,7 @@ func (c *Confined) Check(context.Context, *attach.Attachment) error {
 // another subnet or version are replaced.
 func (c *Confined) table() *nftnl.Table {
 	h := fnv.New32a()
-	fmt.Fprint(h, "1 ", c.Next, " ", c.Bridge, c.Subnets) // the first word is the version
+	fmt.Fprint(h, "2 ", c.Next, " ", c.Bridge, " ", c.Group, c.Subnets) // the first word is the version
 	version := fmt.Sprintf("%08x", h.Sum32())
 	sent, received := nftnl.Chain{
 		Name: "sent_" + version, Kind: nftables.ChainTypeFilter,
@@ -91,8 +92,8 @@ func (c *Confined) table() *nftnl.Table {
 		if p.Addr().Is6() {
 			from, to = saddr6, daddr6
 		}
-		sent.Rules = append(sent.Rules, c.rule(to, oif, p))           // ip daddr SUBNET oifname != DEVICE oifname != BRIDGE oifname != lo counter drop
-		received.Rules = append(received.Rules, c.rule(from, iif, p)) // ip saddr SUBNET iifname != ... counter drop
+		sent.Rules = append(sent.Rules, c.rule(to, oif, oifGroup, p))           // ip daddr SUBNET oifname != DEVICE oifname != BRIDGE oifname != lo oifgroup != GROUP counter drop
+		received.Rules = append(received.Rules, c.rule(from, iif, iifGroup, p)) // ip saddr SUBNET iifname != ... counter drop
 	}
 	return &nftnl.Table{Family: unix.NFPROTO_INET, Name: confinedPrefix + c.Device,
 		Sets: func() []nftnl.Set { return nil }, Chains: func() []nftnl.Chain { return []nftnl.Chain{sent, received} },
@@ -100,7 +101,7 @@ func (c *Confined) table() *nftnl.Table {
 }
 
 // rule drops what has an address of the subnet and passes by another interface.
-func (c *Confined) rule(addr, by field, subnet netip.Prefix) []expr.Any {
+func (c *Confined) rule(addr, by, group field, subnet netip.Prefix) []expr.Any {
 	parts := [][]expr.Any{family(unix.NFPROTO_IPV4)}
 	if subnet.Addr().Is6() {
 		parts[0] = family(unix.NFPROTO_IPV6)
@@ -114,6 +115,9 @@ func (c *Confined) rule(addr, by field, subnet netip.Prefix) []expr.Any {
 		if name != "" {
 			parts = append(parts, compare(by.load(register32), expr.CmpOpNeq, nftnl.Name(name)))
 		}
+	}
+	if c.Group != 0 {
+		parts = append(parts, compare(group.load(register32), expr.CmpOpNeq, nftnl.Host(c.Group)))
 	}
 	return rule(append(parts, []expr.Any{&expr.Counter{}}, drop())...)
 }

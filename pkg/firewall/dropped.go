@@ -18,6 +18,8 @@ func Dropped() (map[string]uint64, error) {
 	maps.Copy(all, layer3)
 	c.Table = bridgeTable
 	layer2, more := c.Counted()
-	maps.Copy(all, layer2)
+	for name, packets := range layer2 {
+		all[name] += packets
+	}
 	return all, errors.Join(err, more)
 }

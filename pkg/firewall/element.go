@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/internal/nftnl"
@@ -33,7 +34,35 @@ func (r *Rules) networkElements() (wanted, unwanted []nftnl.Element) {
 	if r.Overlay != "" {
 		wanted = append(wanted, r.tunnel().networkElements()...)
 	}
+	if r.Group != 0 {
+		wanted = r.grouped(wanted)
+	}
 	return wanted, unwanted
+}
+
+// grouped are the elements of a network without a bridge. What is of the container's own
+// interface goes with the container. What others send from it back to itself comes by no
+// other way than this host, and is masqueraded, or the container would drop it.
+func (r *Rules) grouped(all []nftnl.Element) []nftnl.Element {
+	all = slices.DeleteFunc(all, func(e nftnl.Element) bool {
+		return e.Set == same && r.Overlay != "" && e.Names(r.Overlay) // which is in the group, too
+	})
+	for i := range all {
+		all[i].Lasting = all[i].Lasting && !all[i].Names(r.Bridge)
+	}
+	return append(append(all, groupElement(r.Group)), (&Hairpin{Bridge: r.Bridge}).elements()...)
+}
+
+func groupElement(group uint32) nftnl.Element {
+	g := nftnl.Host(group)
+	return nftnl.Element{Set: groups, Key: nftnl.Join(g, g), Lasting: true}
+}
+
+// ofInterface are those that a container whose interface no other one is behind has of its
+// network, of whatever settings.
+func (r *Rules) ofInterface() []nftnl.Element {
+	every := append(everyMembership(r.Bridge), nftnl.Element{Set: inside, Key: nftnl.Name(r.Bridge)})
+	return slices.DeleteFunc(every, func(e nftnl.Element) bool { return !e.Names(r.Bridge) })
 }
 
 // everyMembership is all that bridges of networks of any settings have.
@@ -62,6 +91,9 @@ func (r *Rules) containerElements(a *attach.Attachment) ([]nftnl.Element, error)
 		if r.hides(ip.Is6()) {
 			all = append(all, nftnl.Element{Set: hidden, Key: ip.AsSlice(), Comment: hash})
 		}
+	}
+	if spoofOf(a) != nil {
+		all = append(all, r.heldElements(a)...)
 	}
 	forwards, err := forwards(a)
 	for _, f := range forwards {

@@ -20,6 +20,7 @@ import (
 	"fmt"
 
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/internal/nftnl"
 )
 
 // Rules is the step that tells the host's firewall of one attachment.
@@ -32,6 +33,9 @@ type Rules struct {
 	// Own says that no other container is reached through Bridge (the host's end
 	// of a point-to-point pair): Del then leaves nothing of the network either.
 	Own bool `json:"own,omitempty"`
+	// Group says that the network has no bridge: each of its containers is reached through
+	// an interface of its own, which is in the interface group of that number (IFLA_GROUP).
+	Group uint32 `json:"group,omitempty"`
 	// Overlay is the VXLAN device through which the network goes on to other
 	// hosts; none: the network ends here. Containers of an overlay network keep
 	// their addresses towards other Berth networks of all hosts. What the rules
@@ -168,6 +172,19 @@ func RemoveNetwork(ctx context.Context, name, bridge string) error {
 	}
 	if err != nil {
 		return fmt.Errorf("remove firewall rules of bridge %s: %w", bridge, err)
+	}
+	return nil
+}
+
+// RemoveGroup drops what nftables holds for a network without a bridge and without
+// containers ([Rules.Group]).
+func RemoveGroup(group uint32) error {
+	s, err := dial()
+	if err == nil {
+		err = s.Remove([]nftnl.Element{groupElement(group)})
+	}
+	if err != nil {
+		return fmt.Errorf("remove firewall rules of interface group %d: %w", group, err)
 	}
 	return nil
 }

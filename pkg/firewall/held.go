@@ -113,7 +113,7 @@ func (l *heldList) nftables() error {
 	if err != nil {
 		return err
 	}
-	for _, set := range []string{own4, own6, masq4, masq6, routed4, routed6, ports4, ports6, ports4IP, ports6IP, open4, open6} {
+	for _, set := range []string{own4, own6, masq4, masq6, routed4, routed6, ports4, ports6, ports4IP, ports6IP, open4, open6, heldPorts, spoofContainers, spoofAlso4, spoofAlso6} {
 		all, err := s.List(set)
 		if nftnl.Absent(err) {
 			continue
@@ -184,6 +184,8 @@ func (l *heldList) add(e nftnl.Element) {
 		}
 	case masq4, masq6, routed4, routed6:
 		h.Masquerade = true
+	case heldPorts, spoofContainers, spoofAlso4, spoofAlso6:
+		h.Spoof = true
 	case open4, open6:
 		if p, ok := openOf(e); ok {
 			h.Open = append(h.Open, p)

@@ -25,7 +25,10 @@ func (nft) add(ctx context.Context, r *Rules, a *attach.Adding) error {
 	if err != nil {
 		return err
 	}
-	wanted, unwanted := r.networkElements()
+	wanted, unwanted, err := r.changes(ctx, a)
+	if err != nil {
+		return err
+	}
 	if a.NetworkChanged {
 		if err := s.Remove(unwanted); err != nil {
 			return err
@@ -43,13 +46,32 @@ func (nft) add(ctx context.Context, r *Rules, a *attach.Adding) error {
 	return err
 }
 
+// changes are what the network's rules ask for, and what other settings have left: of a
+// network without a bridge, whose settings have changed, at all its containers' interfaces.
+func (r *Rules) changes(ctx context.Context, a *attach.Adding) (wanted, unwanted []nftnl.Element, err error) {
+	wanted, unwanted = r.networkElements()
+	if !a.NetworkChanged || r.Group == 0 || a.All == nil {
+		return wanted, unwanted, nil
+	}
+	all, err := a.All(ctx)
+	if err != nil && !errors.Is(err, attach.ErrUnreadable) {
+		return nil, nil, err
+	}
+	others := slices.DeleteFunc(slices.Clone(all), func(o *attach.Attachment) bool {
+		rules := RulesOf(o)
+		return rules == nil || rules.Network() != r.Network() || o.Key == a.Key
+	})
+	these, not := interfaceElements(others, map[string]*Network{r.Network(): {Rules: *r}})
+	return append(wanted, these...), append(unwanted, not...), nil
+}
+
 func (nft) del(_ context.Context, r *Rules, a *attach.Attachment) error {
 	elements, err := r.containerElements(a)
 	if err != nil {
 		return nil // Add refused it
 	}
-	if r.Own {
-		elements = append(elements, everyMembership(r.Bridge)...)
+	if r.Own || r.Group != 0 {
+		elements = append(elements, r.ofInterface()...)
 	}
 	s, err := dial()
 	if err != nil {

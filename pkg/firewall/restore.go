@@ -33,7 +33,24 @@ func elementsOf(all []*attach.Attachment) []nftnl.Element {
 			elements = append(elements, (&Hairpin{Bridge: n.Rules.Bridge}).element(v6)...)
 		}
 	}
-	return elements
+	more, _ := interfaceElements(all, networks)
+	return append(elements, more...)
+}
+
+// interfaceElements are what each container of the networks without a bridge has of its
+// network's settings, for its own interface.
+func interfaceElements(all []*attach.Attachment, networks map[string]*Network) (wanted, unwanted []nftnl.Element) {
+	for _, a := range all {
+		r := RulesOf(a)
+		if a.Deleting || r == nil || r.Backend != NFTables || r.Group == 0 {
+			continue
+		}
+		if n := networks[r.Network()]; n != nil {
+			these, not := n.Current(r).networkElements()
+			wanted, unwanted = append(wanted, these...), append(unwanted, not...)
+		}
+	}
+	return wanted, unwanted
 }
 
 // recordElements is elementsOf all records that there are at the time of each call.

@@ -25,15 +25,17 @@ type field struct {
 }
 
 var (
-	iif     = meta(expr.MetaKeyIIFNAME, unix.IFNAMSIZ)
-	oif     = meta(expr.MetaKeyOIFNAME, unix.IFNAMSIZ)
-	l4proto = meta(expr.MetaKeyL4PROTO, 1)
-	saddr4  = payload(expr.PayloadBaseNetworkHeader, 12, 4)
-	daddr4  = payload(expr.PayloadBaseNetworkHeader, 16, 4)
-	saddr6  = payload(expr.PayloadBaseNetworkHeader, 8, 16)
-	daddr6  = payload(expr.PayloadBaseNetworkHeader, 24, 16)
-	dport   = payload(expr.PayloadBaseTransportHeader, 2, 2)
-	wayBack = field{func(r uint32) expr.Any { return &expr.Fib{Register: r, FlagSADDR: true, ResultOIFNAME: true} }, unix.IFNAMSIZ}
+	iif      = meta(expr.MetaKeyIIFNAME, unix.IFNAMSIZ)
+	oif      = meta(expr.MetaKeyOIFNAME, unix.IFNAMSIZ)
+	iifGroup = meta(expr.MetaKeyIIFGROUP, 4)
+	oifGroup = meta(expr.MetaKeyOIFGROUP, 4)
+	l4proto  = meta(expr.MetaKeyL4PROTO, 1)
+	saddr4   = payload(expr.PayloadBaseNetworkHeader, 12, 4)
+	daddr4   = payload(expr.PayloadBaseNetworkHeader, 16, 4)
+	saddr6   = payload(expr.PayloadBaseNetworkHeader, 8, 16)
+	daddr6   = payload(expr.PayloadBaseNetworkHeader, 24, 16)
+	dport    = payload(expr.PayloadBaseTransportHeader, 2, 2)
+	wayBack  = field{func(r uint32) expr.Any { return &expr.Fib{Register: r, FlagSADDR: true, ResultOIFNAME: true} }, unix.IFNAMSIZ}
 )
 
 func meta(key expr.MetaKey, size int) field {

@@ -3,11 +3,13 @@ package firewall
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/berth-cni/berth/pkg/attach"
 )
 
-// Network is what the containers behind one bridge have by now, of all their records.
+// Network is what the containers behind one bridge, or in one interface group, have by now,
+// of all their records.
 type Network struct {
 	// Newest is the attachment whose settings hold for all.
 	Newest *attach.Attachment
@@ -16,7 +18,15 @@ type Network struct {
 	Rules Rules
 }
 
-// Networks merges the rules of the attachments by bridge, of one backend, or of all
+// Network names the network among those of [Networks].
+func (r *Rules) Network() string {
+	if r.Group != 0 {
+		return fmt.Sprintf("group %d", r.Group)
+	}
+	return r.Bridge
+}
+
+// Networks merges the rules of the attachments by network ([Rules.Network]), of one backend, or of all
 // when it is empty. One that is being deleted does not count.
 func Networks(all []*attach.Attachment, backend string) map[string]*Network {
 	by := map[string]*Network{}
@@ -25,10 +35,10 @@ func Networks(all []*attach.Attachment, backend string) map[string]*Network {
 		if r == nil || a.Deleting || backend != "" && r.Backend != backend {
 			continue
 		}
-		n := by[r.Bridge]
+		n := by[r.Network()]
 		if n == nil {
 			n = &Network{}
-			by[r.Bridge] = n
+			by[r.Network()] = n
 		}
 		names := n.Rules.Names || r.Names
 		if n.Newest == nil || !a.Created.Before(n.Newest.Created) {
@@ -58,7 +68,7 @@ func (r *Rules) joined(ctx context.Context, a *attach.Adding) (*Rules, error) {
 	if err != nil && !errors.Is(err, attach.ErrUnreadable) {
 		return nil, err
 	}
-	if n := Networks(all, r.Backend)[r.Bridge]; n == nil || !n.Rules.Names {
+	if n := Networks(all, r.Backend)[r.Network()]; n == nil || !n.Rules.Names {
 		return r, nil
 	}
 	now := *r

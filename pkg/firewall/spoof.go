@@ -25,7 +25,12 @@ import (
 // What a container sends without an address yet passes: DHCP requests (RFC 2131), probes
 // for its own address (RFC 5227; RFC 4862, section 5.4) and what joins multicast groups.
 // Frames of other protocols have its MAC.
-type Spoof struct{}
+//
+// On a network without a bridge ([Rules.Group]) no frame passes there: [Rules] holds the
+// container to its addresses, and the table knows them as those of one that may be on others.
+type Spoof struct {
+	Group uint32 `json:"group,omitempty"` // as that of [Rules]
+}
 
 // Kind implements [attach.Step].
 func (*Spoof) Kind() string { return "spoof" }
@@ -40,6 +45,9 @@ func (s *Spoof) Add(ctx context.Context, a *attach.Adding) error {
 		err = s.put(ctx, a, elements)
 	}
 	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EAFNOSUPPORT) {
+		if s.Group != 0 {
+			return nil // nor do others hold it
+		}
 		err = fmt.Errorf("the kernel has no nftables of family bridge (CONFIG_NF_TABLES_BRIDGE): %w", err)
 	}
 	if err != nil {
@@ -109,19 +117,15 @@ func (s *Spoof) elements(a *attach.Attachment) ([]nftnl.Element, error) {
 		return nil, fmt.Errorf("MAC %q: %w", a.MAC, err)
 	}
 	port, hash := nftnl.Name(a.HostIfName()), a.Hash()
-	container := containerNumber(a.Container)
-	all := []nftnl.Element{
+	also := alsoElements(a)
+	if s.Group != 0 {
+		return also, nil
+	}
+	all := append([]nftnl.Element{
 		{Set: spoofPorts, Key: port, Comment: hash},
 		{Set: spoofMACs, Key: nftnl.Join(port, mac), Comment: hash},
-		{Set: spoofContainers, Key: port, Value: container, Comment: hash},
-	}
-	for _, addr := range a.Addresses {
-		set, ip := spoofAlso4, addr.Prefix.Addr()
-		if ip.Is6() {
-			set = spoofAlso6
-		}
-		all = append(all, nftnl.Element{Set: set, Key: nftnl.Join(container, ip.AsSlice()), Comment: hash})
-	}
+		{Set: spoofContainers, Key: port, Value: containerNumber(a.Container), Comment: hash},
+	}, also...)
 	own := func(set string, ip netip.Addr) {
 		all = append(all, nftnl.Element{Set: set, Key: nftnl.Join(port, mac, ip.AsSlice()), Comment: hash})
 	}
@@ -135,6 +139,20 @@ func (s *Spoof) elements(a *attach.Attachment) ([]nftnl.Element, error) {
 		own(spoofClaims6, ip)
 	}
 	return all, nil
+}
+
+// alsoElements are the addresses of a container that is held to its own, for its interfaces
+// on other networks.
+func alsoElements(a *attach.Attachment) (all []nftnl.Element) {
+	container := containerNumber(a.Container)
+	for _, addr := range a.Addresses {
+		set, ip := spoofAlso4, addr.Prefix.Addr()
+		if ip.Is6() {
+			set = spoofAlso6
+		}
+		all = append(all, nftnl.Element{Set: set, Key: nftnl.Join(container, ip.AsSlice()), Comment: a.Hash()})
+	}
+	return all
 }
 
 // containerNumber tells containers apart, in a mark.

@@ -16,7 +16,7 @@ const TableName = "berth"
 
 // inet is the table, as this version makes it.
 var inet = &nftnl.Table{Family: unix.NFPROTO_INET, Name: TableName, Sets: sets, Chains: chains,
-	Counters: []string{Injected, Stranger, Inner, Foreign}, Version: publish, Users: publishUsers}
+	Counters: []string{Injected, Stranger, Inner, Foreign, SpoofedIP}, Version: publish, Users: publishUsers}
 
 // socket is one that speaks of the table, in the network namespace of the thread that
 // opened it.
@@ -34,6 +34,7 @@ const (
 	overlay  = "overlay"  // VXLAN devices of all networks
 	ways     = "ways"     // the same: nft has another type for where a route leads
 	same     = "same"     // pairs of interfaces that are one network: a bridge with itself and its VXLAN device
+	groups   = "groups"   // pairs of interface groups that are one network: that of its containers' interfaces with itself
 	noICC    = "noicc"    // interfaces of networks whose containers may not talk to each other
 	internal = "internal" // interfaces of networks with no way in or out
 	isolated = "isolated" // interfaces of networks without traffic to others of this set
@@ -67,26 +68,28 @@ func sets() []nftnl.Set {
 	}
 	return append([]nftnl.Set{
 		names(bridges), names(overlay), {Name: ways, Key: way, Seen: nftnl.TypeOf(nftnl.WayBack())},
-		keys(same, name, name), names(noICC), names(internal), names(isolated), names(named),
+		keys(same, name, name), keys(groups, nftables.TypeDevGroup, nftables.TypeDevGroup), names(noICC), names(internal), names(isolated), names(named),
 		names(protected4), names(protected6), names(direct4), names(direct6), names(hairpin4), names(hairpin6),
 		keys(open4, ip4, proto, port), keys(open6, ip6, proto, port),
 		keys(own4, ip4, name), keys(own6, ip6, name),
 		{Name: masq4, Key: ip4}, {Name: masq6, Key: ip6}, {Name: routed4, Key: ip4}, {Name: routed6, Key: ip6},
 		ports(keys(ports4, proto, port), ip4), ports(keys(ports4IP, ip4, proto, port), ip4),
 		ports(keys(ports6, proto, port), ip6), ports(keys(ports6IP, ip6, proto, port), ip6),
-	}, guardSets()...)
+	}, append(guardSets(), senderSets()...)...)
 }
 
 // publish is the chain that all published ports pass. The number at its end is the
 // version of the table: it is raised when a set or a rule changes, and has the next
 // ADD replace a table that another version made.
 const (
-	publish      = "publish_9"
+	publish      = "publish_10"
 	publishUsers = 5 + 2 // its rules, and the jumps to it
 )
 
 // chains are the table's chains, in nft's words beside each rule.
-func chains() []nftnl.Chain { return slices.Concat(natChains(), guardChains(), filterChains()) }
+func chains() []nftnl.Chain {
+	return slices.Concat(natChains(), guardChains(), []nftnl.Chain{senderChain()}, filterChains())
+}
 
 func natChains() []nftnl.Chain {
 	return []nftnl.Chain{{
@@ -151,20 +154,23 @@ func filterChains() []nftnl.Chain {
 		Rules: append([][]expr.Any{
 			rule(is4(), daddr4.prefix(loopback4, 1), in(bridges, iif), drop()), // ip daddr 127.0.0.0/8 iifname @bridges drop
 			rule(is4(), saddr4.prefix(loopback4, 1), in(bridges, iif), drop()), // ip saddr 127.0.0.0/8 iifname @bridges drop
+			rule(in(heldPorts, iif), jump(senders)),                            // iifname @held jump senders
 		}, forged()...),
 	}, {
 		Name: "forward", Kind: nftables.ChainTypeFilter,
 		Hook: nftables.ChainHookForward, Priority: nftables.ChainPriorityFilter,
 		Rules: append(injecting(), [][]expr.Any{
 			// The short way for most packets: what started is not asked again.
-			rule(state(expr.CmpOpNeq), accept()),                     // ct state established,related accept
-			rule(in(same, iif, oif), notIn(noICC, iif), accept()),    // iifname . oifname @same iifname != @noicc accept
-			rule(in(internal, iif), drop()),                          // iifname @internal drop
-			rule(in(internal, oif), drop()),                          // oifname @internal drop
-			rule(in(overlay, iif), in(overlay, oif), drop()),         // iifname @overlay oifname @overlay drop: every host sends to the owner itself
-			rule(translated(), accept()),                             // ct status dnat accept: published, or somebody else's
-			rule(in(same, iif, oif), drop()),                         // iifname . oifname @same drop
-			rule(is4(), in(open4, daddr4, l4proto, dport), accept()), // ip daddr . meta l4proto . th dport @open4 accept
+			rule(state(expr.CmpOpNeq), accept()),                              // ct state established,related accept
+			rule(in(same, iif, oif), notIn(noICC, iif), accept()),             // iifname . oifname @same iifname != @noicc accept
+			rule(in(overlay, iif), in(overlay, oif), drop()),                  // iifname @overlay oifname @overlay drop: every host sends to the owner itself
+			rule(in(groups, iifGroup, oifGroup), notIn(noICC, iif), accept()), // iifgroup . oifgroup @groups iifname != @noicc accept
+			rule(in(internal, iif), drop()),                                   // iifname @internal drop
+			rule(in(internal, oif), drop()),                                   // oifname @internal drop
+			rule(translated(), accept()),                                      // ct status dnat accept: published, or somebody else's
+			rule(in(same, iif, oif), drop()),                                  // iifname . oifname @same drop
+			rule(in(groups, iifGroup, oifGroup), drop()),                      // iifgroup . oifgroup @groups drop
+			rule(is4(), in(open4, daddr4, l4proto, dport), accept()),          // ip daddr . meta l4proto . th dport @open4 accept
 			rule(is6(), in(open6, daddr6, l4proto, dport), accept()),
 			rule(in(isolated, iif), in(isolated, oif), drop()),                    // iifname @isolated oifname @isolated drop
 			rule(in(bridges, iif), accept()),                                      // iifname @bridges accept: not from outside

@@ -106,7 +106,7 @@ func (b *builder) attachment(n *network, a *attach.Attachment) {
 		e.Interface = "lo"
 	case n.way == Shares:
 		e.Interface = ""
-	case step[*link.Veth](a) != nil:
+	case link.HasVeth(a):
 		e.Label = a.HostIfName()
 		if d, ok := b.Kernel.Device(e.Label); !ok {
 			e.Bad = append(e.Bad, e.Label+" is missing")

@@ -24,6 +24,7 @@ type network struct {
 	way          Way
 	records      []*attach.Attachment
 	bridge       string
+	grouped      bool   // containers are on no bridge: the host routes to each
 	parent       string // macvlan's, on the host
 	carrier      string // what parent is a VLAN of; else parent
 	subnets      []netip.Prefix
@@ -94,6 +95,8 @@ func (n *network) learn(a *attach.Attachment) {
 		switch s := s.(type) {
 		case *link.Veth:
 			n.bridge, n.way = s.Bridge, Veth
+		case *link.Routed:
+			n.way, n.grouped = Veth, true
 		case *macvlan.Interface:
 			n.way = Child
 			n.say("mode " + s.Mode)
@@ -108,7 +111,10 @@ func (n *network) learn(a *attach.Attachment) {
 		case *netns.Rebind:
 			n.way = Shares
 		case *firewall.Rules:
-			n.bridge, n.internal = cmp.Or(n.bridge, s.Bridge), n.internal || s.Internal
+			if s.Group == 0 {
+				n.bridge = cmp.Or(n.bridge, s.Bridge)
+			}
+			n.internal = n.internal || s.Internal
 			for _, word := range []struct {
 				on   bool
 				word string
@@ -200,6 +206,8 @@ func (n *network) routed(b *builder) bool {
 func (b *builder) bridge(n *network, node *Node) {
 	d, ok := b.Kernel.Device(n.bridge)
 	switch {
+	case n.grouped && !ok:
+		node.Facts = append(node.Facts, "routed, without a bridge")
 	case n.bridge == "":
 		return
 	case !ok && len(n.records) == 0:

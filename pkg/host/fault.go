@@ -32,7 +32,7 @@ func current(a *attach.Attachment, networks map[string]*firewall.Network) []atta
 		case *ipam.Delegate, attach.Shared:
 			continue
 		case *firewall.Rules:
-			if n := networks[step.Bridge]; n != nil {
+			if n := networks[step.Network()]; n != nil {
 				s = n.Current(step)
 			}
 		}

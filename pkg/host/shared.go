@@ -75,7 +75,9 @@ func sharedSteps(a *attach.Attachment) (steps []attach.Shared) {
 		case *allow.Forward:
 			forward = true
 			if rules != nil && step.Tunnel != rules.Overlay {
-				s = &allow.Forward{Bridge: step.Bridge, Tunnel: rules.Overlay, Own: step.Own, Names: step.Names}
+				now := *step
+				now.Tunnel = rules.Overlay
+				s = &now
 			}
 		case *firewall.Hairpin:
 			hairpin = true

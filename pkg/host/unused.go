@@ -36,6 +36,10 @@ func (c *collector) unused(ctx context.Context) ([]leftover, error) {
 		l := leftover{"network " + n.Name, "it has no configuration in " + c.ConfDir + " and no container",
 			func(ctx context.Context) error { return removeNetwork(ctx, c.store, n) }}
 		onIt := func(o attach.Network) bool { return o.Link == n.Link && used(o) }
+		if n.Link == "" {
+			all = append(all, l)
+			continue
+		}
 		if slices.ContainsFunc(networks, onIt) || slices.ContainsFunc(files, func(f *conflist.File) bool { return f.Link() == n.Link }) {
 			l.remove = func(ctx context.Context) error { return forgetNetwork(ctx, c.store, n) }
 		} else if br, ok := c.links[n.Link]; !ok || br.Shared() {
@@ -48,6 +52,9 @@ func (c *collector) unused(ctx context.Context) ([]leftover, error) {
 
 // removeNetwork removes what the containers of a network shared.
 func removeNetwork(ctx context.Context, store *attach.Store, n attach.Network) error {
+	if n.Link == "" {
+		return errors.Join(RemoveRouted(ctx, n.Name), forgetNetwork(ctx, store, n))
+	}
 	links, err := ListLinks()
 	if err != nil {
 		return err
@@ -68,6 +75,13 @@ func removeNetwork(ctx context.Context, store *attach.Store, n attach.Network) e
 		firewall.RemoveNetwork(ctx, backend, n.Link),
 		(&allow.Forward{Bridge: n.Link}).Remove(ctx),
 		forgetNetwork(ctx, store, n))
+}
+
+// RemoveRouted removes what the host's firewalls have of a network without a bridge and
+// without containers.
+func RemoveRouted(ctx context.Context, network string) error {
+	group := attach.Group(network)
+	return errors.Join(firewall.RemoveGroup(group), (&allow.Forward{Group: group}).Remove(ctx))
 }
 
 // forgetNetwork is for a network whose bridge is another one's as well.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/host"
+	"github.com/berth-cni/berth/pkg/link"
 	"github.com/berth-cni/berth/pkg/names"
 )
 
@@ -24,8 +25,10 @@ type Attachment struct {
 	MAC       string       `json:"mac,omitempty"`
 	// HostInterface is the host's end; empty where there is none.
 	HostInterface string `json:"hostInterface,omitempty"`
-	Plugin        string `json:"plugin"`
-	Netns         string `json:"netns"`
+	// Routed says that the host's end is on no bridge: the host routes to the container.
+	Routed bool   `json:"routed,omitempty"`
+	Plugin string `json:"plugin"`
+	Netns  string `json:"netns"`
 	// Namespace says what has become of it: there, gone, "without its path"
 	// while a process is still in it, or unknown.
 	Namespace string    `json:"namespace,omitempty"`
@@ -53,7 +56,7 @@ func Attachments(records []*attach.Attachment, fits func(*Attachment) bool, link
 	for _, a := range records {
 		v := Attachment{
 			Name: names.Called(a), Container: a.Container, Network: a.Network, Interface: a.IfName, Names: names.Registered(a),
-			MAC: a.MAC, HostInterface: hostInterface(a), Plugin: a.Plugin, Netns: a.Netns,
+			MAC: a.MAC, HostInterface: hostInterface(a), Routed: link.IsRouted(a), Plugin: a.Plugin, Netns: a.Netns,
 			Created: a.Created, Age: host.Age(now.Sub(a.Created)), Removing: a.Deleting,
 		}
 		if a.Role != attach.Main {

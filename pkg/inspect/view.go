@@ -183,7 +183,7 @@ func (h *Host) Network(name string) *Network {
 	v.Link = h.link(device)
 	switch {
 	case device == "":
-	case v.Link == nil && len(v.Attachments) > 0:
+	case v.Link == nil && slices.ContainsFunc(v.Attachments, func(a Attachment) bool { return !a.Routed }):
 		v.Problems = append(v.Problems, fmt.Sprintf("there is no interface %s", device))
 	case v.Link != nil && !v.Link.Up:
 		v.Problems = append(v.Problems, fmt.Sprintf("interface %s is down", device))

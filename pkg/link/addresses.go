@@ -40,7 +40,7 @@ type addressed interface {
 }
 
 // They are these.
-var _ = []addressed{(*Forwarding)(nil), (*Bridge)(nil), (*Veth)(nil), (*macvlan.Interface)(nil), (*macvlan.HostShim)(nil)}
+var _ = []addressed{(*Forwarding)(nil), (*Bridge)(nil), (*Veth)(nil), (*Routed)(nil), (*macvlan.Interface)(nil), (*macvlan.HostShim)(nil)}
 
 // Address does what Add has left out.
 func (f *Forwarding) Address(ctx context.Context, a *attach.Adding) error { return f.Add(ctx, a) }

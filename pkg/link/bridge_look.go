@@ -77,6 +77,14 @@ func (b *Bridge) lookOutward(c *iface.Conn, d, gateway *rtnl.Link, a *attach.Att
 	for i, gw := range gws {
 		own, beside := found[2+2*i], found[3+2*i]
 		there := own != nil && own.Type == unix.RTN_LOCAL && own.Index == gateway.Index
+		if gw.Addr().Is4() && !there && own != nil && own.Type == unix.RTN_LOCAL {
+			// Interfaces of containers may have it, too: of a network that had no bridge.
+			have, err := c.Prefixes(gateway.Index)
+			if err != nil {
+				return err
+			}
+			there = slices.Contains(have, gw)
+		}
 		if gw.Addr().Is6() { // whose route comes a moment after the address
 			if there, err = c.HasAddress6(gateway.Index, gw.Addr()); err != nil {
 				return err

@@ -88,25 +88,10 @@ func (b *Bridge) tooSmall(c *iface.Conn, d *rtnl.Link) (int, error) {
 // forwards are the switches of what comes by the bridge, where the host's own is on
 // ([Forwarding]).
 func (b *Bridge) forwards(a *attach.Attachment) (paths []string) {
-	on := b.Name
 	if b.GatewayVLAN != 0 {
-		on = b.vlanInterface()
+		return forwardingOf(b.vlanInterface(), a)
 	}
-	for _, family := range []struct {
-		v4   bool
-		name string
-	}{{true, "ipv4"}, {false, "ipv6"}} {
-		if on, err := Forwards(!family.v4); err != nil || !on {
-			continue
-		}
-		for _, addr := range a.Addresses {
-			if addr.Prefix.Addr().Is4() == family.v4 {
-				paths = append(paths, proc.Net(family.name, "conf", on, "forwarding"))
-				break
-			}
-		}
-	}
-	return paths
+	return forwardingOf(b.Name, a)
 }
 
 // reclaim puts the route to an address's own subnet in the place of one that somebody has

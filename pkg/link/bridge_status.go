@@ -55,6 +55,23 @@ func Ports(bridge string) (int, error) {
 	return ports(c, d.Index)
 }
 
+// Grouped counts the host's ends of interfaces of containers on a network without a bridge,
+// by its group. It lists the links.
+func Grouped(group uint32) (count int, err error) {
+	c, err := iface.Dial()
+	if err != nil {
+		return 0, err
+	}
+	defer c.Close()
+	all, err := c.LinksOfKind("veth")
+	for _, l := range all {
+		if l.Group == group {
+			count++
+		}
+	}
+	return count, err
+}
+
 func ports(c *iface.Conn, bridge int) (count int, err error) {
 	all, err := c.Links()
 	for _, l := range all {

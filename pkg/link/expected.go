@@ -19,6 +19,10 @@ func Outside(s attach.Step) attach.Step {
 		v := *s
 		v.Expect(&Expected{})
 		return &v
+	case *Routed:
+		r := *s
+		r.Expect(&Expected{})
+		return &r
 	case *macvlan.Interface:
 		m := *s
 		m.Expect(&Expected{})

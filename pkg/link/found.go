@@ -22,6 +22,7 @@ import (
 type Found struct {
 	Hash   string
 	Link   string // the bridge, or macvlan's master; empty when it is on none
+	Group  uint32 // of a network without a bridge ([attach.Group])
 	IfName string // in the container; empty, as all that follows, where its namespace has no path that was looked at
 	Netns  string // a path
 	Cookie uint64
@@ -223,9 +224,13 @@ func routeFrom(r rtnl.Route) attach.Route {
 // settings reads what the container's end has in /proc/sys of its namespace.
 func (f *finder) settings(x *Found) {
 	for _, s := range x.Steps {
-		if v, ok := s.(*Veth); ok {
-			on, _ := proc.Read(proc.Net("ipv6", "conf", x.IfName, "accept_dad"))
-			v.DAD = on == "1" && slices.ContainsFunc(x.Addresses, func(a attach.Address) bool { return a.Prefix.Addr().Is6() })
+		on, _ := proc.Read(proc.Net("ipv6", "conf", x.IfName, "accept_dad"))
+		dad := on == "1" && slices.ContainsFunc(x.Addresses, func(a attach.Address) bool { return a.Prefix.Addr().Is6() })
+		switch s := s.(type) {
+		case *Veth:
+			s.DAD = dad
+		case *Routed:
+			s.DAD = dad
 		}
 	}
 }
@@ -234,6 +239,14 @@ func (f *finder) settings(x *Found) {
 func (f *finder) onBridge(x *Found, host, inside *rtnl.Link) {
 	v := &Veth{Hairpin: host.Port.Hairpin, Isolated: host.Port.Isolated, MACSpoofCheck: host.Port.Locked, Down: inside != nil && !inside.Up()}
 	bridge := f.links[host.Master]
+	if bridge == nil && attach.IsGroup(host.Group) {
+		r := &Routed{Group: host.Group}
+		if host.MTU != f.way {
+			r.MTU = host.MTU
+		}
+		x.Steps, x.Group = []attach.Step{&Forwarding{Gateway: true}, r}, host.Group
+		return
+	}
 	if bridge == nil {
 		x.Steps = []attach.Step{v}
 		return

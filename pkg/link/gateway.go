@@ -26,6 +26,10 @@ type Gateway struct {
 	Isolated6 bool `json:"isolated6,omitempty"`
 	// DefaultRoute adds a route to everywhere by each gateway, unless IPAM gave one.
 	DefaultRoute bool `json:"defaultRoute,omitempty"`
+	// Routed has the container on a network without a bridge ([Routed]): its addresses are
+	// single ones, and the rest of their subnets is reached by the gateway. That of IPv6 is
+	// the host's end's link-local address.
+	Routed bool `json:"routed,omitempty"`
 	// NoDefault drops every default route.
 	NoDefault bool `json:"internal,omitempty"`
 	// MAC is that of the interface when nobody asked for one; empty: see [iface.MAC].
@@ -62,6 +66,9 @@ func (g *Gateway) complete(a *attach.Attachment) {
 		}
 		if !addr.Gateway.IsValid() && g.Gateway {
 			addr.Gateway = addr.Prefix.Masked().Addr().Next()
+		}
+		if g.Routed {
+			alone(a, addr)
 		}
 		if !g.DefaultRoute || !addr.Gateway.IsValid() {
 			continue

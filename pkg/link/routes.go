@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/internal/rtnl"
 	"github.com/berth-cni/berth/pkg/link/internal/iface"
 	"golang.org/x/sys/unix"
@@ -14,6 +15,10 @@ type HostRoute struct {
 	Dst    netip.Prefix
 	Device string // empty for one without a device, such as blackhole
 }
+
+// toContainer stands for interfaces of containers on networks without a bridge, each of which
+// has its network's gateway.
+const toContainer = "/"
 
 // protocolBerth is the RTPROT of routes that Berth makes for its networks.
 const protocolBerth = 98
@@ -49,10 +54,12 @@ func HostRoutes(except ...string) ([]HostRoute, error) {
 				if err != nil {
 					return nil, err
 				}
-				name = d.Name
+				if name = d.Name; d.Kind == "veth" && attach.IsGroup(d.Group) {
+					name = toContainer
+				}
 				names[r.Index] = name
 			}
-			if !slices.Contains(except, name) {
+			if name != toContainer && !slices.Contains(except, name) {
 				all = append(all, HostRoute{r.Dst.Masked(), name})
 			}
 		}

@@ -90,7 +90,7 @@ func rebinds(a *attach.Attachment) bool {
 func hostEnd(a *attach.Attachment) string {
 	for _, s := range a.Steps {
 		switch step := s.(type) {
-		case *Veth:
+		case *Veth, *Routed:
 			return a.HostIfName()
 		case *Localnet:
 			return step.Interface
@@ -99,7 +99,18 @@ func hostEnd(a *attach.Attachment) string {
 	return ""
 }
 
+// IsRouted tells whether the attachment's interface is on no bridge ([Routed]).
+func IsRouted(a *attach.Attachment) bool {
+	return slices.ContainsFunc(a.Steps, func(s attach.Step) bool { _, ok := s.(*Routed); return ok })
+}
+
 // HasVeth tells whether the attachment has an end of a veth pair on the host.
 func HasVeth(a *attach.Attachment) bool {
-	return slices.ContainsFunc(a.Steps, func(s attach.Step) bool { _, ok := s.(*Veth); return ok })
+	return slices.ContainsFunc(a.Steps, func(s attach.Step) bool {
+		switch s.(type) {
+		case *Veth, *Routed:
+			return true
+		}
+		return false
+	})
 }

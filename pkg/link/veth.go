@@ -170,21 +170,31 @@ func (v *Veth) create(c *iface.Conn, ns *netns.Namespace, br attach.Interface, a
 	if err != nil {
 		return err
 	}
-	mtu := uint32(v.mtu(br))
-	req := rtnl.NewLink(a.HostIfName(), "veth", unix.IFF_UP, func(data *netlink.Request) {
-		vethPeer(data, a.IfName, mac, mtu, func() { data.Uint32(unix.IFLA_NET_NS_FD, uint32(ns.FD())) })
-	})
-	err = c.Send(req.Bytes(unix.IFLA_ADDRESS, hostMAC(a.Key)).Uint32(unix.IFLA_MTU, mtu).Uint32(unix.IFLA_MASTER, uint32(br.Index)))
-	switch {
-	case iface.IsErrno(err, unix.EXFULL):
+	err = c.Send(pair(ns, a, mac, v.mtu(br), unix.IFF_UP).Uint32(unix.IFLA_MASTER, uint32(br.Index)))
+	if iface.IsErrno(err, unix.EXFULL) {
 		return ErrBridgeFull
-	case iface.IsErrno(err, unix.EEXIST):
-		if _, err := c.LinkByName(a.HostIfName()); err == nil {
-			return fmt.Errorf("left over from an attachment that is not on record; a DEL removes it: %w", unix.EEXIST)
-		}
-		return fmt.Errorf("the container has an interface %s already: %w", a.IfName, unix.EEXIST)
 	}
-	return err
+	return taken(c, a, err)
+}
+
+// pair is the request that makes the attachment's veth pair: the host's end with its MAC and
+// flags, and the container's in its namespace.
+func pair(ns *netns.Namespace, a *attach.Attachment, mac net.HardwareAddr, mtu int, flags uint32) *netlink.Request {
+	req := rtnl.NewLink(a.HostIfName(), "veth", flags, func(data *netlink.Request) {
+		vethPeer(data, a.IfName, mac, uint32(mtu), func() { data.Uint32(unix.IFLA_NET_NS_FD, uint32(ns.FD())) })
+	})
+	return req.Bytes(unix.IFLA_ADDRESS, hostMAC(a.Key)).Uint32(unix.IFLA_MTU, uint32(mtu))
+}
+
+// taken says which of the names of a pair is taken, when that is why it was not made.
+func taken(c *iface.Conn, a *attach.Attachment, err error) error {
+	if !iface.IsErrno(err, unix.EEXIST) {
+		return err
+	}
+	if _, err := c.LinkByName(a.HostIfName()); err == nil {
+		return fmt.Errorf("left over from an attachment that is not on record; a DEL removes it: %w", unix.EEXIST)
+	}
+	return fmt.Errorf("the container has an interface %s already: %w", a.IfName, unix.EEXIST)
 }
 
 // vethPeer appends what the other end of a pair is; more, if any, what else.

@@ -29,6 +29,11 @@ import (
 // Port is where the agent listens on each bridge, UDP and TCP.
 const Port = 10053
 
+// AnyInterface stands for the interface by which the queries of a container come in on a
+// network without a bridge. One socket listens for all of these: the container is known by
+// its address, to which the host routes the answer, whoever has asked.
+const AnyInterface = "*"
+
 // TTL is that of every answer about a container, in seconds.
 const TTL = 5
 

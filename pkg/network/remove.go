@@ -68,7 +68,10 @@ func (h *Host) removeFile(ctx context.Context, n *Networks, f *conflist.File) er
 		return errors.Join(err, h.Dir.Restore(f))
 	}
 	var errs []error
-	if f.Driver() == conflist.Bridge && !n.shares(f) {
+	switch {
+	case f.Routed():
+		errs = append(errs, host.RemoveRouted(ctx, f.Name))
+	case f.Driver() == conflist.Bridge && !n.shares(f):
 		errs = append(errs, removeBridge(ctx, f))
 	}
 	errs = append(errs, h.Store.Update(ctx, func(tx *attach.Tx) error { return tx.ForgetNetwork(f.Name) }))

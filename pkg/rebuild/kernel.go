@@ -158,15 +158,7 @@ func (b *builder) keys() map[string]attach.Key {
 	for _, e := range b.entries {
 		add(e.key())
 	}
-	for _, n := range b.old.Networks {
-		networks[n.Name] = true
-	}
-	for _, f := range b.files {
-		networks[f.Name] = true
-	}
-	for _, l := range b.overlays {
-		networks[l.Network.Name] = true
-	}
+	maps.Copy(networks, b.names())
 	for _, x := range b.found {
 		if x.Netns != "" {
 			ids[filepath.Base(x.Netns)], ifNames[x.IfName] = true, true
@@ -186,6 +178,21 @@ func (b *builder) keys() map[string]attach.Key {
 	return keys
 }
 
+// names are those of all networks that the host may know.
+func (b *builder) names() map[string]bool {
+	all := map[string]bool{}
+	for _, n := range b.old.Networks {
+		all[n.Name] = true
+	}
+	for _, f := range b.files {
+		all[f.Name] = true
+	}
+	for _, l := range b.overlays {
+		all[l.Network.Name] = true
+	}
+	return all
+}
+
 // networkOf is the network that an interface is probably of: one on its bridge or master,
 // of those the one with its addresses; empty when none is known.
 func (b *builder) networkOf(x link.Found) string {
@@ -194,6 +201,14 @@ func (b *builder) networkOf(x link.Found) string {
 		contains bool
 	}
 	var on []network
+	if x.Group != 0 {
+		for name := range b.names() {
+			if attach.Group(name) == x.Group {
+				return name
+			}
+		}
+		return ""
+	}
 	for _, n := range b.old.Networks {
 		if n.Link == x.Link {
 			on = append(on, network{n.Name, false})

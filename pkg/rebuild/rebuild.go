@@ -177,7 +177,7 @@ func (b *builder) agrees(a *attach.Attachment) bool {
 	x, there := b.found[a.Hash()]
 	for _, s := range a.Steps {
 		switch s.(type) {
-		case *link.Veth, *macvlan.Interface:
+		case *link.Veth, *link.Routed, *macvlan.Interface:
 			return there && (x.Netns == "" || (a.Cookie == 0 || x.Cookie == a.Cookie) && hasAddresses(x, a))
 		}
 	}

@@ -37,7 +37,7 @@ func (b *builder) record(k attach.Key, x link.Found, e *entry, p *conflist.Plugi
 		}
 	}
 	b.settleAddresses(a, x, e)
-	if x.Link == "" && e != nil && e.file.Link() != "" {
+	if x.Link == "" && x.Group == 0 && e != nil && e.file.Link() != "" {
 		x.Link = e.file.Link()
 		a.Steps = withoutBridge(a.Steps, x.Link, &p.Conf)
 	}
@@ -46,7 +46,7 @@ func (b *builder) record(k attach.Key, x link.Found, e *entry, p *conflist.Plugi
 	}
 	macvlan := slices.ContainsFunc(x.Steps, func(s attach.Step) bool { return s.Kind() == "macvlan" })
 	if a.Plugin = conflist.Macvlan; !macvlan {
-		a.Plugin = b.behindBridge(a, r, conf)
+		a.Plugin = b.behindBridge(a, x, r, conf)
 	}
 	if r != nil && !given.BuiltIn() && !given.Empty() {
 		a.Steps = append(a.Steps, r.Addresses(given)) // whose DEL wants the interface to be there
@@ -102,16 +102,17 @@ func (b *builder) settleAddresses(a *attach.Attachment, x link.Found, e *entry) 
 
 // behindBridge completes what is behind a bridge: the firewall's rules, what other
 // firewalls were told, ports and names. It returns the plugin's name.
-func (b *builder) behindBridge(a *attach.Attachment, r *cni.Request, conf *bridged.Conf) (plugin string) {
+func (b *builder) behindBridge(a *attach.Attachment, x link.Found, r *cni.Request, conf *bridged.Conf) (plugin string) {
 	plugin = conflist.Bridge
 	rules, published := b.rules(a, r, conf)
+	rules.Group = x.Group
 	a.Ports = published
 	if r != nil {
 		a.Ports, a.Waiting = asFor(askedPorts(r, conf, rules), published)
 	}
 	var subnets []netip.Prefix
 	for _, l := range b.overlays {
-		if n := &l.Network; n.Bridge() == rules.Bridge {
+		if n := &l.Network; n.Bridge() == rules.Bridge || x.Group != 0 && attach.Group(n.Name) == x.Group {
 			plugin, rules.Overlay, rules.OverlayPort, subnets = conflist.Overlay, n.Device(), n.Port, n.Subnets
 			overlaid(a, l)
 		}
@@ -126,22 +127,26 @@ func (b *builder) behindBridge(a *attach.Attachment, r *cni.Request, conf *bridg
 		rules.Names = r.WantsNames()
 		asks = rules.Names
 	}
-	a.Steps = append([]attach.Step{&allow.Forward{Bridge: bridgeOf(a), Names: asks}}, a.Steps...)
+	a.Steps = append([]attach.Step{&allow.Forward{Bridge: bridgeOf(a), Group: x.Group, Names: asks}}, a.Steps...)
 	a.Steps = append(a.Steps, rules)
 	if held := b.held[a.Hash()]; held != nil && held.Spoof || conf != nil && conf.IPSpoofCheck {
-		a.Steps = append(a.Steps, &firewall.Spoof{})
+		a.Steps = append(a.Steps, &firewall.Spoof{Group: x.Group})
 	}
 	if !asks {
 		return plugin
 	}
+	by := rules.Bridge
+	if x.Group != 0 {
+		by = names.AnyInterface
+	}
 	if r != nil {
-		if step := r.Names(rules.Bridge, rules.Internal, subnets); step != nil {
+		if step := r.Names(by, rules.Internal, subnets); step != nil {
 			a.Steps = append(a.Steps, step)
 			return plugin
 		}
 	}
 	// It asks for names, and has none that anybody knows.
-	a.Steps = append(a.Steps, &names.Register{Bridge: rules.Bridge, Internal: rules.Internal, Subnets: subnets})
+	a.Steps = append(a.Steps, &names.Register{Bridge: by, Internal: rules.Internal, Subnets: subnets})
 	return plugin
 }
 
@@ -152,6 +157,8 @@ func overlaid(a *attach.Attachment, l *overlay.Local) {
 		case *link.Bridge:
 			step.MTU, step.FollowMTU, step.Gateway, step.MoreAddresses = l.MTU, true, true, true
 		case *link.Veth:
+			step.MTU = l.MTU
+		case *link.Routed:
 			step.MTU = l.MTU
 		}
 	}
@@ -244,8 +251,11 @@ func gatewayOf(a *attach.Attachment) string {
 
 func bridgeOf(a *attach.Attachment) string {
 	for _, s := range a.Steps {
-		if v, ok := s.(*link.Veth); ok {
-			return v.Bridge
+		switch s := s.(type) {
+		case *link.Veth:
+			return s.Bridge
+		case *link.Routed:
+			return a.HostIfName()
 		}
 	}
 	return ""
@@ -265,6 +275,8 @@ func (b *builder) network(a *attach.Attachment, x link.Found, given *ipam.Config
 					n.Subnets = append(n.Subnets, p)
 				}
 			}
+		case *link.Routed:
+			n.Subnets = given.Subnets()
 		case *firewall.Rules:
 			conf := bridged.Conf{}
 			conf.Names = step.Names

@@ -25,6 +25,8 @@ type config struct {
 	trunk []int // VLANTrunk, sorted
 }
 
+const defaultBridge = "cni0"
+
 // vlanRange is one ID, a range of them, or both.
 type vlanRange struct {
 	MinID *int `json:"minID"`
@@ -46,9 +48,35 @@ func (c *config) validate(r *cni.Request) {
 		r.Refuse("disableContainerInterface", true, "cannot be together with ipam")
 	}
 	c.readTrunk(r)
-	c.ValidateModes(r, c.IsGateway || c.IsDefaultGateway)
+	if c.Routed() {
+		c.validateRouted(r)
+	}
+	c.ValidateModes(r, c.IsGateway || c.IsDefaultGateway || c.Routed())
 	if c.IPSpoofCheck && r.NoIPAM() && !r.Chained() && !r.Refused() {
 		r.Refuse("ipspoofchk", true, "want an ipam section: it holds a container to its addresses")
+	}
+}
+
+// validateRouted wants nothing of a bridge that a network without one cannot have.
+func (c *config) validateRouted(r *cni.Request) {
+	if r.NoIPAM() && !r.Refused() {
+		r.Refuse("mode", c.Mode, "want an ipam section: the host routes to the containers' addresses")
+	}
+	if r.IPAM.Type == "dhcp" {
+		r.Refuse("ipam.type", r.IPAM.Type, "cannot be together with mode routed, where no DHCP server is on the container's link")
+	}
+	const noPorts = "cannot be together with mode routed, which makes no bridge"
+	if c.VLAN != 0 {
+		r.Refuse("vlan", c.VLAN, noPorts)
+	}
+	if len(c.trunk) > 0 {
+		r.Refuse("vlanTrunk", string(c.VLANTrunk), noPorts)
+	}
+	if c.DisableContainerInterface {
+		r.Refuse("disableContainerInterface", true, noPorts)
+	}
+	if c.Bridge != defaultBridge {
+		r.Warn("bridge", c.Bridge, "has no meaning: mode routed makes no bridge")
 	}
 }
 
@@ -87,7 +115,7 @@ func (c *config) readTrunk(r *cni.Request) {
 
 // gateway tells whether the bridge is that of the network's containers.
 func (c *config) gateway(r *cni.Request) bool {
-	return (c.IsGateway || c.IsDefaultGateway) && !c.Modes().NoGateway(r.IPAM.Subnets())
+	return (c.IsGateway || c.IsDefaultGateway || c.Routed()) && !c.Modes().NoGateway(r.IPAM.Subnets())
 }
 
 func (c *config) policy() bridged.Policy {

@@ -12,9 +12,10 @@ import (
 	"github.com/berth-cni/berth/pkg/firewall"
 	"github.com/berth-cni/berth/pkg/firewall/allow"
 	"github.com/berth-cni/berth/pkg/link"
+	"github.com/berth-cni/berth/pkg/names"
 )
 
-var mode = cni.Mode{Name: "bridge", Chains: true, Config: func() cni.Config { return &config{Bridge: "cni0"} }}
+var mode = cni.Mode{Name: "bridge", Chains: true, Config: func() cni.Config { return &config{Bridge: defaultBridge} }}
 
 func main() { cni.Main(mode) }
 
@@ -31,6 +32,9 @@ func (c *config) Plan(r *cni.Request) ([]attach.Step, error) {
 	}
 	if r.Chained() {
 		return c.chained(r, rules), nil
+	}
+	if c.Routed() {
+		return c.routed(r, rules), nil
 	}
 	gateway := c.gateway(r)
 	isolated4, isolated6 := policy.Modes.Isolated()
@@ -49,6 +53,15 @@ func (c *config) Plan(r *cni.Request) ([]attach.Step, error) {
 		steps = append(steps, &firewall.Spoof{})
 	}
 	return append(steps, c.names(r)), nil
+}
+
+// routed are the steps for a network without a bridge.
+func (c *config) routed(r *cni.Request, rules *firewall.Rules) []attach.Step {
+	before, behind := c.RoutedSteps(r, rules, link.Routed{MTU: c.MTU, AcceptRA: r.AcceptRA(r.IPAM)}, c.IPSpoofCheck)
+	complete := &link.Gateway{Gateway: true, Routed: true, DefaultRoute: c.IsDefaultGateway && !c.Internal, NoDefault: c.Internal || r.KeepsDefaultRoute()}
+	steps := r.Addressed(r.IPAM, complete, append([]attach.Step{c.Ports(r, rules, r.IPAM, true)}, before...)...)
+	steps = slices.Concat([]attach.Step{c.network(r)}, steps, behind)
+	return append(steps, r.Names(names.AnyInterface, c.Internal, nil))
 }
 
 // chained are the steps for an interface that an earlier plugin of the chain has made.
@@ -76,6 +89,9 @@ func (c *config) chained(r *cni.Request, rules *firewall.Rules) []attach.Step {
 // network is what the host remembers.
 func (c *config) network(r *cni.Request) *attach.Network {
 	n := &attach.Network{Name: c.Name, Plugin: "bridge", Link: c.Bridge, Ranges: r.IPAM.Spans(), Settings: c.Settings(c.policy())}
+	if c.Routed() {
+		n.Link = ""
+	}
 	if c.gateway(r) {
 		n.Subnets = r.IPAM.Subnets()
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/berth-cni/berth/pkg/firewall/allow"
 	"github.com/berth-cni/berth/pkg/ipam"
 	"github.com/berth-cni/berth/pkg/link"
+	"github.com/berth-cni/berth/pkg/names"
 	"github.com/berth-cni/berth/pkg/overlay"
 )
 
@@ -45,8 +46,12 @@ func (c *config) Plan(r *cni.Request) ([]attach.Step, error) {
 	}
 	rules.Overlay, rules.OverlayPort = n.Device(), n.Port
 	blocks := addresses(local)
+	network := &attach.Network{Name: c.Name, Plugin: "vxlan-overlay", Link: n.Bridge(), Subnets: n.Subnets, Ranges: blocks.Spans(), Settings: c.Settings(policy)}
+	if c.Routed() {
+		return c.routed(r, network, rules, local, blocks), nil
+	}
 	steps := []attach.Step{
-		&attach.Network{Name: c.Name, Plugin: "vxlan-overlay", Link: n.Bridge(), Subnets: n.Subnets, Ranges: blocks.Spans(), Settings: c.Settings(policy)},
+		network,
 		r.Addresses(blocks),
 		&link.Gateway{Gateway: true, DefaultRoute: c.IsDefaultGateway && !n.Internal, NoDefault: n.Internal || r.KeepsDefaultRoute()},
 		c.Ports(r, rules, blocks, true),
@@ -58,13 +63,32 @@ func (c *config) Plan(r *cni.Request) ([]attach.Step, error) {
 		rules,
 		&firewall.Hairpin{Backend: rules.Backend, Bridge: n.Bridge()},
 	}
-	if n.Encrypted { // before an address could be reached
-		steps = slices.Insert(steps, 1, attach.Step(&firewall.Confined{Device: n.Device(), Next: n.NextDevice(), Bridge: n.Bridge(), Subnets: n.Subnets}))
-	}
 	if c.holds(r) {
 		steps = append(steps, &firewall.Spoof{})
 	}
-	return append(steps, r.Names(n.Bridge(), n.Internal, n.Subnets)), nil
+	return confined(n, append(steps, r.Names(n.Bridge(), n.Internal, n.Subnets))), nil
+}
+
+// routed are the steps for a host that has no bridge of the network: on others it may have one.
+func (c *config) routed(r *cni.Request, network *attach.Network, rules *firewall.Rules, local *overlay.Local, blocks *ipam.Config) []attach.Step {
+	n := &local.Network
+	network.Link = ""
+	before, behind := c.RoutedSteps(r, rules, link.Routed{MTU: local.MTU, AcceptRA: r.AcceptRA(blocks)}, c.holds(r))
+	steps := []attach.Step{
+		network,
+		r.Addresses(blocks),
+		&link.Gateway{Gateway: true, Routed: true, DefaultRoute: c.IsDefaultGateway && !n.Internal, NoDefault: n.Internal || r.KeepsDefaultRoute()},
+		c.Ports(r, rules, blocks, true),
+	}
+	return confined(n, append(slices.Concat(steps, before, behind), r.Names(names.AnyInterface, n.Internal, n.Subnets)))
+}
+
+// confined has an encrypted network confined before an address could be reached.
+func confined(n *overlay.Network, steps []attach.Step) []attach.Step {
+	if !n.Encrypted {
+		return steps
+	}
+	return slices.Insert(steps, 1, attach.Step(&firewall.Confined{Device: n.Device(), Next: n.NextDevice(), Bridge: n.Bridge(), Group: attach.Group(n.Name), Subnets: n.Subnets}))
 }
 
 // local reads what the host knows of the network, and whether it may be used.

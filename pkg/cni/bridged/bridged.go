@@ -14,6 +14,7 @@ import (
 // in [cni.Conf].
 type Conf struct {
 	cni.Conf
+	Mode             string `json:"mode"` // bridge, or routed; see [Conf.Routed]
 	IsDefaultGateway bool   `json:"isDefaultGateway"`
 	IPMasq           *bool  `json:"ipMasq"` // nil: as the gateway modes say, or false
 	IPMasqBackend    string `json:"ipMasqBackend"`
@@ -32,6 +33,12 @@ func (c *Conf) Validate(r *cni.Request) {
 	if c.HairpinMode && c.PromiscMode {
 		r.Refuse("hairpinMode", true, "cannot be together with promiscMode")
 	}
+	switch {
+	case c.Mode != "" && c.Mode != "bridge" && c.Mode != routed:
+		r.Refuse("mode", c.Mode, "want bridge or routed")
+	case c.Routed():
+		c.validateRouted(r)
+	}
 }
 
 // Policy is what a network lets through, and what not.
@@ -46,6 +53,9 @@ type Policy struct {
 // error is that the host lacks the firewall.
 func (c *Conf) Rules(r *cni.Request, hostIf string, p Policy) (*firewall.Rules, error) {
 	backend, err := r.FirewallBackend("ipMasqBackend", c.IPMasqBackend)
+	if err == nil && c.Routed() && backend != firewall.NFTables {
+		r.Refuse("mode", c.Mode, "takes the firewall backend nftables, not %s", backend)
+	}
 	rules := &firewall.Rules{Backend: backend, Bridge: hostIf, Internal: p.Internal, Isolate: p.Isolate, NoICC: p.NoICC,
 		Names: r.WantsNames(), Mode4: p.Modes.IPv4, Mode6: p.Modes.IPv6}
 	if c.IPMasq != nil && !p.Internal {

@@ -16,6 +16,8 @@ import (
 type Made struct {
 	Mode            cni.Mode
 	Network, Bridge string
+	// Backends are those of the firewall that it takes; none: all.
+	Backends []string
 	// Conf is the configuration but for its end.
 	Conf string
 	// Address is the n-th container's, of each family.
@@ -119,7 +121,11 @@ func difference(before, after string) string {
 // FaultLeavesNothing: whichever step fails, and however, the kernel and the store are
 // as before, and a neighbour is not touched.
 func (m Made) FaultLeavesNothing(t *testing.T) {
-	for _, backend := range []string{"nftables", "iptables"} {
+	backends := m.Backends
+	if backends == nil {
+		backends = []string{"nftables", "iptables"}
+	}
+	for _, backend := range backends {
 		t.Run(backend, func(t *testing.T) {
 			nstest.Host(t)
 			t.Setenv(attach.DirEnv, t.TempDir())

@@ -11,6 +11,7 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/internal/nftnl"
+	"github.com/berth-cni/berth/pkg/internal/rtnl"
 	"github.com/berth-cni/berth/pkg/internal/xtables"
 )
 
@@ -41,6 +42,10 @@ type Forward struct {
 	// Own says that no other container is reached through Bridge (the host's end
 	// of a point-to-point pair): Del then removes what Add made.
 	Own bool `json:"own,omitempty"`
+	// Group says that the network has no bridge: Bridge is the interface of one container,
+	// and those of all are in the interface group of that number. iptables compares the
+	// group; firewalld, which cannot, has each interface added, and Del takes it out.
+	Group uint32 `json:"group,omitempty"`
 	// Names has questions for names let in as well ([NamesPort]), where the policy of
 	// INPUT is drop.
 	Names bool `json:"names,omitempty"`
@@ -50,7 +55,12 @@ type Forward struct {
 func (*Forward) Kind() string { return "forward" }
 
 // Place implements [attach.Shared].
-func (f *Forward) Place() string { return "forward " + f.Bridge }
+func (f *Forward) Place() string {
+	if f.Group != 0 {
+		return "forward " + groupName(f.Group)
+	}
+	return "forward " + f.Bridge
+}
 
 // Join implements [attach.Shared]. One container that asks for names is enough.
 func (f *Forward) Join(older attach.Shared) attach.Shared {
@@ -63,27 +73,100 @@ func (f *Forward) Join(older attach.Shared) attach.Shared {
 
 // Add implements [attach.Step].
 func (f *Forward) Add(ctx context.Context, _ *attach.Adding) error {
-	missing, err := f.missing(ctx)
+	return f.open(ctx, []string{f.Bridge})
+}
+
+// Repair implements [attach.Repairer]: it looks at the interfaces of all containers.
+func (f *Forward) Repair(ctx context.Context, _ *attach.Adding) error {
+	behind, err := f.behind()
+	if err != nil {
+		return err
+	}
+	return f.open(ctx, behind)
+}
+
+func (f *Forward) open(ctx context.Context, behind []string) error {
+	missing, err := f.missing(ctx, behind)
 	for _, m := range missing {
 		err = errors.Join(err, m.open(ctx))
 	}
 	if err != nil {
-		return fmt.Errorf("let bridge %s through the host's other firewalls: %w", f.Bridge, err)
+		return fmt.Errorf("let %s through the host's other firewalls: %w", f.what(), err)
 	}
 	return nil
 }
 
+// behind are the interfaces that containers of the network are behind.
+func (f *Forward) behind() ([]string, error) {
+	if f.Group == 0 {
+		return []string{f.Bridge}, nil
+	}
+	c, err := rtnl.Dial()
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	all, err := c.LinksOfKind("veth")
+	var names []string
+	for _, l := range all {
+		if l.Group == f.Group {
+			names = append(names, l.Name)
+		}
+	}
+	return names, err
+}
+
+func (f *Forward) what() string {
+	if f.Group != 0 {
+		return groupName(f.Group)
+	}
+	return "bridge " + f.Bridge
+}
+
+// groupName stands for the interfaces of a group where the name of one may stand, which has
+// no colon (dev_valid_name in net/core/dev.c).
+func groupName(group uint32) string { return fmt.Sprintf("%s%#x", groupPrefix, group) }
+
+const groupPrefix = "group:"
+
+// through matches what comes in (or goes out) by an interface, or by one of a group.
+func through(ifName, option, groupOption string) string {
+	if group, ok := strings.CutPrefix(ifName, groupPrefix); ok {
+		return "-m devgroup " + groupOption + " " + group
+	}
+	return option + " " + ifName
+}
+
 // Del implements [attach.Step]: other containers use the bridge, unless it is Own.
 func (f *Forward) Del(ctx context.Context, _ *attach.Attachment) error {
-	if !f.Own {
-		return nil
+	switch {
+	case f.Own:
+		return f.Remove(ctx)
+	case f.Group != 0:
+		return f.leaveZone(ctx)
 	}
-	return f.Remove(ctx)
+	return nil
+}
+
+// leaveZone takes the interface of a container out of firewalld's zone.
+func (f *Forward) leaveZone(ctx context.Context) error {
+	s, err := nftnl.Dial()
+	if err != nil {
+		return err
+	}
+	if has, _, err := otherFirewalls(s); !has || err != nil {
+		return err
+	}
+	return firewalld{}.close(ctx, f.Bridge)
 }
 
 // Check implements [attach.Step].
 func (f *Forward) Check(ctx context.Context, _ *attach.Attachment) error {
-	missing, err := f.missing(ctx)
+	behind, err := f.behind()
+	if err != nil {
+		return err
+	}
+	missing, err := f.missing(ctx, behind)
 	for _, m := range missing {
 		err = errors.Join(err, errors.New(m.what))
 	}
@@ -93,7 +176,7 @@ func (f *Forward) Check(ctx context.Context, _ *attach.Attachment) error {
 // Status implements [attach.Statuser]: whether the programs are there that the other
 // firewalls have to be told with.
 func (f *Forward) Status(ctx context.Context, _ *attach.Store, _ string) error {
-	missing, err := f.missing(ctx)
+	missing, err := f.missing(ctx, nil)
 	for _, m := range missing {
 		if _, bad := m.program(); bad != nil {
 			err = errors.Join(err, fmt.Errorf("%s: %w", m.what, bad))
@@ -109,8 +192,9 @@ type opening struct {
 	open    func(context.Context) error
 }
 
-// missing is what the other firewalls have yet to be told.
-func (f *Forward) missing(ctx context.Context) (all []opening, err error) {
+// missing is what the other firewalls have yet to be told, firewalld of the interfaces that
+// containers are behind.
+func (f *Forward) missing(ctx context.Context, behind []string) (all []opening, err error) {
 	s, err := nftnl.Dial()
 	if err != nil {
 		return nil, err
@@ -123,7 +207,10 @@ func (f *Forward) missing(ctx context.Context) (all []opening, err error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, ifName := range f.interfaces("FORWARD") {
+	if f.Tunnel != "" {
+		behind = append(behind, f.Tunnel)
+	}
+	for _, ifName := range behind {
 		if !hasFirewalld {
 			break
 		}
@@ -131,7 +218,7 @@ func (f *Forward) missing(ctx context.Context) (all []opening, err error) {
 		err = errors.Join(err, bad)
 		if !there && (firewalld{}).verify(ctx, ifName) != nil {
 			all = append(all, opening{
-				fmt.Sprintf("firewalld does not let bridge %s through: its zone trusted lacks the interface %s", f.Bridge, ifName),
+				fmt.Sprintf("firewalld does not let %s through: its zone trusted lacks the interface %s", f.what(), ifName),
 				firewalld{}.program,
 				func(ctx context.Context) error { return firewalld{}.open(ctx, ifName) }})
 		}
@@ -155,14 +242,18 @@ func (f *Forward) missing(ctx context.Context) (all []opening, err error) {
 // interfaces are those that one of iptables' built-in chains lets through. Questions for
 // names come by the bridge.
 func (f *Forward) interfaces(chain string) []string {
-	if f.Tunnel == "" || chain == "INPUT" {
-		return []string{f.Bridge}
+	first := f.Bridge
+	if f.Group != 0 {
+		first = groupName(f.Group)
 	}
-	return []string{f.Bridge, f.Tunnel}
+	if f.Tunnel == "" || chain == "INPUT" {
+		return []string{first}
+	}
+	return []string{first, f.Tunnel}
 }
 
 func (f *Forward) refusal(ifName string, c xtables.Chain) string {
-	what := "bridge " + ifName
+	what := f.what()
 	if ifName == f.Tunnel {
 		what = "VXLAN device " + ifName
 	}
@@ -179,11 +270,12 @@ func ForwardComment(ifName string) string { return "berth network " + ifName }
 // what the containers send, and what answers it or goes to a published port; in INPUT
 // their questions for names, over UDP and TCP.
 func RulesThrough(ifName, chain string) (all []xtables.Rule) {
-	specs := []string{"-i " + ifName, "-o " + ifName + " -m conntrack --ctstate RELATED,ESTABLISHED,DNAT"}
+	from, to := through(ifName, "-i", "--src-group"), through(ifName, "-o", "--dst-group")
+	specs := []string{from, to + " -m conntrack --ctstate RELATED,ESTABLISHED,DNAT"}
 	if chain == "INPUT" {
 		specs = nil
 		for _, proto := range []string{"udp", "tcp"} {
-			specs = append(specs, fmt.Sprintf("-i %s -p %s -m %s --dport %d", ifName, proto, proto, NamesPort))
+			specs = append(specs, fmt.Sprintf("%s -p %s -m %s --dport %d", from, proto, proto, NamesPort))
 		}
 	}
 	for _, spec := range specs {
@@ -201,7 +293,7 @@ func (f *Forward) Remove(ctx context.Context) error {
 	}
 	hasFirewalld, chains, err := otherFirewalls(s, "FORWARD", "INPUT")
 	for _, ifName := range f.interfaces("FORWARD") {
-		if hasFirewalld {
+		if hasFirewalld && !strings.HasPrefix(ifName, groupPrefix) {
 			err = errors.Join(err, firewalld{}.close(ctx, ifName))
 		}
 		for _, c := range chains {
@@ -211,7 +303,7 @@ func (f *Forward) Remove(ctx context.Context) error {
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("take bridge %s out of the host's other firewalls: %w", f.Bridge, err)
+		return fmt.Errorf("take %s out of the host's other firewalls: %w", f.what(), err)
 	}
 	return nil
 }

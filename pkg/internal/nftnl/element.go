@@ -1,7 +1,9 @@
 package nftnl
 
 import (
+	"bytes"
 	"encoding/binary"
+	"slices"
 
 	"github.com/berth-cni/berth/pkg/internal/netlink"
 	"golang.org/x/sys/unix"
@@ -26,6 +28,17 @@ func (e Element) place() Element { return Element{Set: e.Set, Key: e.Key, End: e
 
 // Content is the place and what is there.
 func (e Element) Content() string { return e.Place() + string(e.Value) }
+
+// Names tells whether one of the fields of the key is the name of an interface.
+func (e Element) Names(ifName string) bool {
+	name := Name(ifName)
+	for field := range slices.Chunk(e.Key, len(name)) {
+		if bytes.Equal(field, name) {
+			return true
+		}
+	}
+	return false
+}
 
 func (e Element) owner() string {
 	if e.Comment == "" {

@@ -26,6 +26,7 @@ type Link struct {
 	Away   bool   // the other end, or the parent, is in another namespace (IFLA_LINK_NETNSID)
 	Netns  int32  // the number that this namespace has for that one; -1: none
 	Port   Port   // of a bridge
+	Group  uint32 // IFLA_GROUP; 0: the one of all that nobody has put into another
 }
 
 // Port is what a link is as a port of a bridge (IFLA_INFO_SLAVE_DATA).
@@ -102,6 +103,8 @@ func ParseLink(m netlink.Message) (*Link, bool) {
 			l.Parent = int(netlink.Uint32(value))
 		case unix.IFLA_LINK_NETNSID:
 			l.Away, l.Netns = true, int32(netlink.Uint32(value))
+		case unix.IFLA_GROUP:
+			l.Group = netlink.Uint32(value)
 		case unix.IFLA_IFALIAS:
 			l.Alias = netlink.Text(value)
 		case unix.IFLA_OPERSTATE:
@@ -183,14 +186,24 @@ func SetInet(index int, setting uint16, value uint32) *netlink.Request {
 	})
 }
 
-const addrGenNone = 1 // IN6_ADDR_GEN_MODE_NONE, kernel 3.17
+// How a link makes itself an IPv6 link-local address (IN6_ADDR_GEN_MODE_*, kernel 3.17).
+const (
+	addrGenEUI64 = 0 // of its MAC
+	addrGenNone  = 1
+)
 
 // NoLinkLocal is the request that keeps a link from making itself an IPv6 link-local
 // address.
-func NoLinkLocal(index int) *netlink.Request {
+func NoLinkLocal(index int) *netlink.Request { return addrGen(index, addrGenNone) }
+
+// LinkLocalOfMAC is the request that has a link make its IPv6 link-local address of its MAC
+// when it comes up (RFC 4291, appendix A), whatever the host's default is.
+func LinkLocalOfMAC(index int) *netlink.Request { return addrGen(index, addrGenEUI64) }
+
+func addrGen(index int, mode uint8) *netlink.Request {
 	req := SetLink(index, 0)
 	return req.Nest(unix.IFLA_AF_SPEC, func() {
-		req.Nest(unix.AF_INET6, func() { req.Uint8(unix.IFLA_INET6_ADDR_GEN_MODE, addrGenNone) })
+		req.Nest(unix.AF_INET6, func() { req.Uint8(unix.IFLA_INET6_ADDR_GEN_MODE, mode) })
 	})
 }
 

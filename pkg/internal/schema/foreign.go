@@ -39,7 +39,7 @@ const inRuntimeConfig = `the runtime gives it: declare it in "capabilities"`
 // Keys of one plugin that another one has not.
 var (
 	notMacvlan = []Foreign{{"master", "it is of macvlan", false}, {"hostShim", "it is of macvlan", false}, {"linkInContainer", "it is of macvlan", false},
-		{"bcqueuelen", "it is of macvlan", false}, {"mode", `it is of macvlan; "gatewayModeIPv4" and "gatewayModeIPv6" say what a bridge lets through`, false},
+		{"bcqueuelen", "it is of macvlan", false},
 		{"mac", `the runtime gives it: declare it in "capabilities", or write args.cni.mac`, false}}
 	notBridge = []Foreign{{"isGateway", "it is of bridge", false}, {"forceAddress", "it is of bridge", false}, {"preserveDefaultVlan", "it is of bridge", false},
 		{"disableContainerInterface", "it is of bridge", false}}

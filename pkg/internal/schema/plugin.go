@@ -57,7 +57,7 @@ var common = []Key{
 
 // bridged are those of the plugins that put containers on a bridge.
 var bridged = []Key{
-	{Name: "isDefaultGateway", Kind: Bool}, {Name: "ipMasq", Kind: Bool}, {Name: "ipMasqBackend", Kind: String},
+	{Name: "mode", Kind: String, Guards: true}, {Name: "isDefaultGateway", Kind: Bool}, {Name: "ipMasq", Kind: Bool}, {Name: "ipMasqBackend", Kind: String},
 	{Name: "gatewayModeIPv4", Kind: String, Guards: true}, {Name: "gatewayModeIPv6", Kind: String, Guards: true},
 	{Name: "hairpinMode", Kind: Bool}, {Name: "promiscMode", Kind: Bool}, {Name: "enabledad", Kind: Bool},
 	{Name: "macspoofchk", Kind: Bool, Guards: true}, {Name: "ipspoofchk", Kind: Bool, Guards: true}, {Name: "portIsolation", Kind: Bool, Guards: true},

@@ -59,9 +59,9 @@ func TestLook(t *testing.T) {
 		`{"runtimeConfig": {"portMappings": [{"hostAddress": "127.0.0.1", "proto": "udp", "Protcol": "udp", "hostIp": "127.0.0.1"}]}}`:               {"!runtimeConfig.portMappings[0].hostAddress", "!runtimeConfig.portMappings[0].proto", "!runtimeConfig.portMappings[0].Protcol"},
 		// Elsewhere.
 		`{"runtimeConfig": {"bandwidth": {"ingressRate": 1}, "deviceID": "0000:00:1f.6", "cgroupPath": "/x", "infinibandGUID": "c2:11"}}`: {"runtimeConfig.bandwidth", "runtimeConfig.deviceID", "runtimeConfig.cgroupPath", "runtimeConfig.infinibandGUID"},
-		`{"runtimeConfig": {"portMapping": []}}`:                                         {"runtimeConfig.portMapping: []: is not known, did you mean portMappings"},
-		`{"subnet": "10.1.0.0/24", "portMappings": [{}], "dataDir": "/x", "mode": "l2"}`: {"subnet: ", "dataDir", "mode"},
-		`{"sysctl": {"a": "b"}, "snat": true}`:                                           {"sysctl", "snat"},
+		`{"runtimeConfig": {"portMapping": []}}`:                           {"runtimeConfig.portMapping: []: is not known, did you mean portMappings"},
+		`{"subnet": "10.1.0.0/24", "portMappings": [{}], "dataDir": "/x"}`: {"subnet: ", "dataDir"},
+		`{"sysctl": {"a": "b"}, "snat": true}`:                             {"sysctl", "snat"},
 	} {
 		compare(t, conf, Plugin("bridge").Look("", []byte(conf)), want)
 	}

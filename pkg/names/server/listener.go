@@ -29,6 +29,9 @@ type listener struct {
 
 // indexOf is the index of an interface, by one ioctl: package net would list them all.
 func indexOf(name string) (int, error) {
+	if name == names.AnyInterface {
+		return 0, nil
+	}
 	ifr, err := unix.NewIfreq(name)
 	if err != nil {
 		return 0, err
@@ -94,8 +97,14 @@ func (l *listener) config(first bool) *net.ListenConfig {
 // options binds a socket to the bridge. A packet's destination is asked for, since the
 // answer has to leave from it.
 func (l *listener) options(fd int, network string, first bool) error {
-	if err := unix.BindToDevice(fd, l.bridge); err != nil {
-		return fmt.Errorf("bind to %s: %w", l.bridge, err)
+	if l.bridge != names.AnyInterface {
+		if err := unix.BindToDevice(fd, l.bridge); err != nil {
+			return fmt.Errorf("bind to %s: %w", l.bridge, err)
+		}
+	}
+	// Beside sockets that are bound to bridges, or to none.
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err != nil {
+		return err
 	}
 	var level, information int
 	var source uint32 // offset of the last four bytes of the source address in the packet
@@ -107,8 +116,7 @@ func (l *listener) options(fd int, network string, first bool) error {
 	default:
 		return nil
 	}
-	err := errors.Join(unix.SetsockoptInt(fd, level, information, 1), receiveBuffer(fd),
-		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1))
+	err := errors.Join(unix.SetsockoptInt(fd, level, information, 1), receiveBuffer(fd))
 	if err == nil && first {
 		err = spreadBySource(fd, source)
 	}

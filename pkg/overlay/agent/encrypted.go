@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/firewall"
 	"github.com/berth-cni/berth/pkg/overlay"
 	"github.com/berth-cni/berth/pkg/overlay/wireguard"
@@ -111,7 +112,7 @@ func (a *Agent) syncAgain(n *network) {
 // confine is the rule that an encrypted network goes by.
 func confine(n *network) *firewall.Confined {
 	def := n.def()
-	return &firewall.Confined{Device: def.Device(), Next: def.NextDevice(), Bridge: def.Bridge(), Subnets: def.Subnets}
+	return &firewall.Confined{Device: def.Device(), Next: def.NextDevice(), Bridge: def.Bridge(), Group: attach.Group(def.Name), Subnets: def.Subnets}
 }
 
 // confined are the host's encrypted networks: also those without a device, and those that

@@ -99,7 +99,8 @@ func (f *hostFirewall) sync() {
 // stop ends that other firewalls let a network's packets through, for which its containers'
 // ADDs have seen.
 func (f *hostFirewall) stop(def *overlay.Network) error {
-	return (&allow.Forward{Bridge: def.Bridge(), Tunnel: def.Device()}).Remove(f.a.ctx)
+	routed := &allow.Forward{Group: attach.Group(def.Name)}
+	return errors.Join((&allow.Forward{Bridge: def.Bridge(), Tunnel: def.Device()}).Remove(f.a.ctx), routed.Remove(f.a.ctx))
 }
 
 func (f *hostFirewall) tick() {

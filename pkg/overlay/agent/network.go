@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/link"
 	"github.com/berth-cni/berth/pkg/overlay"
 	"github.com/berth-cni/berth/pkg/overlay/vxlan"
@@ -164,7 +165,7 @@ func (a *Agent) device(n *network) vxlan.Device {
 	def := n.def()
 	return vxlan.Device{
 		Name: def.Device(), VNI: uint32(def.VNI), Port: uint16(def.Port), MTU: a.mtu(def), MAC: overlay.MAC(def.Name, a.id.Node),
-		Local: a.underlay.addr, Addresses: inner(n.local.Blocks), Subnets: def.Subnets,
+		Local: a.underlay.addr, Addresses: inner(n.local.Blocks), Subnets: def.Subnets, Group: attach.Group(def.Name),
 		NoChecksumOffload: a.probes.broken(def.Name),
 	}
 }

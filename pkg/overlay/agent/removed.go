@@ -129,7 +129,7 @@ func (a *Agent) forget(n *network) error {
 		if err := link.Delete(def.Bridge()); err != nil {
 			return err
 		}
-		if err := errors.Join(firewall.RemoveNetwork(a.ctx, a.fw.backend, def.Bridge()), a.fw.stop(def)); err != nil {
+		if err := errors.Join(firewall.RemoveNetwork(a.ctx, a.fw.backend, def.Bridge()), firewall.RemoveGroup(attach.Group(def.Name)), a.fw.stop(def)); err != nil {
 			return err
 		}
 	}

@@ -97,7 +97,12 @@ func (a *Agent) leased(network string, b netip.Prefix) (count int, err error) {
 func (a *Agent) attached(network string) (int, error) {
 	all, err := a.Records.List(a.ctx, network)
 	if n := a.nets[network]; err == nil && len(all) == 0 && n != nil && !a.shared(n) {
-		return link.Ports(n.def().Bridge()) // whose records are lost
+		ports, err := link.Ports(n.def().Bridge()) // whose records are lost
+		if err != nil {
+			return 0, err
+		}
+		grouped, err := link.Grouped(attach.Group(network))
+		return ports + grouped, err
 	}
 	return len(all), err
 }

@@ -163,7 +163,7 @@ func (r *Roster) takeLocal() {
 func (r *Roster) settle(k attach.Key) {
 	e, ok := r.Directory.Get(k)
 	n, known := r.state.Networks[k.Network]
-	asks := ok && known && e.Bridge == n.Bridge()
+	asks := ok && known && (e.Bridge == n.Bridge() || e.Bridge == names.AnyInterface)
 	r.ask(k, asks)
 	want := overlay.Name{NameKey: overlay.NameKey{Network: k.Network, Node: r.Node, Container: k.Container, IfName: k.IfName}}
 	old, had := r.wanted[want.NameKey]

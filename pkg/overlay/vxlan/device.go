@@ -31,6 +31,10 @@ type Device struct {
 	// is deleted; 0 leaves both to the routes, which is better wherever they are right.
 	Underlay int
 
+	// Group is the interface group that the device is in (IFLA_GROUP), as the interfaces of
+	// this host's containers are where they are on no bridge; 0: any.
+	Group uint32
+
 	Addresses []netip.Addr   // the host's own in the network, at most one of a family
 	Subnets   []netip.Prefix // the whole network: what no peer has in it is unreachable
 

@@ -138,6 +138,7 @@ const (
 	diffMAC     = "MAC"
 	diffAlias   = "alias"
 	diffMaster  = "bridge"
+	diffGroup   = "group"
 	diffFilter  = "rp_filter"
 	diffGenMode = "addr_gen_mode"
 	diffRA      = "accept_ra"
@@ -154,7 +155,7 @@ func differences(l *rtnl.VXLAN, d *Device) []string {
 	}{
 		{diffVTEP, d.Tunnel == nil && (l.Local != d.Local || l.Learning || l.Underlay != d.Underlay)},
 		{diffMTU, l.MTU != d.MTU}, {diffMAC, d.Tunnel == nil && !slices.Equal(l.MAC, d.MAC)}, {diffAlias, l.Alias != Alias},
-		{diffMaster, l.Master != 0}, {diffFilter, l.RPFilter != looseRPFilter},
+		{diffMaster, l.Master != 0}, {diffGroup, d.Group != 0 && l.Group != d.Group}, {diffFilter, l.RPFilter != looseRPFilter},
 		{diffGenMode, l.IPv6 && l.GenAddr}, {diffRA, l.IPv6 && l.AcceptRA},
 		{diffIPv6, l.IPv6 && l.NoIPv6 && d.ipv6()}, {diffDown, !l.Up()},
 	} {
@@ -198,6 +199,8 @@ func (c *conn) set(index int, d *Device, what string) error {
 		req = rtnl.SetLink(index, 0).Bytes(unix.IFLA_ADDRESS, d.MAC)
 	case diffAlias:
 		req = rtnl.SetLink(index, 0).Text(unix.IFLA_IFALIAS, Alias)
+	case diffGroup:
+		req = rtnl.SetLink(index, 0).Uint32(unix.IFLA_GROUP, d.Group)
 	case diffMaster:
 		req = rtnl.SetLink(index, 0).Uint32(unix.IFLA_MASTER, 0)
 	case diffFilter:

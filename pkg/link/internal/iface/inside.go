@@ -77,6 +77,23 @@ func (c *Conn) AwaitLocals(a *attach.Attachment) error {
 	return nil
 }
 
+// AwaitAddress waits until a link that is up has an IPv6 address and may use it: it is not
+// tentative (RFC 4862, section 5.4).
+func (c *Conn) AwaitAddress(index int, a netip.Addr) error {
+	end := time.Now().Add(carrierWait)
+	for wait := 50 * time.Microsecond; time.Now().Before(end); wait = min(2*wait, 50*time.Millisecond) {
+		all, err := c.Addresses(index)
+		if err != nil {
+			return err
+		}
+		if slices.ContainsFunc(all, func(x rtnl.Address) bool { return x.Prefix.Addr() == a && x.Flags&unix.IFA_F_TENTATIVE == 0 }) {
+			return nil
+		}
+		time.Sleep(wait)
+	}
+	return fmt.Errorf("address %s is not in use after %s", a, carrierWait)
+}
+
 func (c *Conn) awaitLocal(a netip.Addr) error {
 	if !a.Is6() || a.IsLinkLocalUnicast() { // those are an interface's, not the host's
 		return nil

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/firewall"
 	"github.com/berth-cni/berth/pkg/firewall/ruleset"
 	"github.com/berth-cni/berth/pkg/host"
 	"github.com/berth-cni/berth/pkg/link"
@@ -60,6 +61,41 @@ func checkBridgeNF(f *facts) ([]Problem, error) {
 		}
 	}
 	return found, nil
+}
+
+// policiesTable is the nftables table of sigs.k8s.io/kube-network-policies.
+const policiesTable = "inet kube-network-policies"
+
+// checkPolicies is about Kubernetes' NetworkPolicy where a program of its own applies it to
+// what the host routes: what is bridged passes there only with br_netfilter.
+func checkPolicies(f *facts) ([]Problem, error) {
+	if f.Host.Filters == nil || !f.Host.Filters.Tables[policiesTable] {
+		return nil, nil
+	}
+	var off []string
+	for _, family := range []struct {
+		v4      bool
+		setting string
+	}{{true, "net.bridge.bridge-nf-call-iptables"}, {false, "net.bridge.bridge-nf-call-ip6tables"}} {
+		if !f.Host.BridgeNF[family.v4] {
+			off = append(off, family.setting)
+		}
+	}
+	bridged := map[string]bool{}
+	for _, a := range f.Host.living() {
+		if r := firewall.RulesOf(a); r != nil && r.Group == 0 {
+			bridged[a.Network] = true
+		}
+	}
+	var found []Problem
+	for _, network := range slices.Sorted(maps.Keys(bridged)) {
+		if len(off) > 0 {
+			found = append(found, Problem{fmt.Sprintf("network %s has a bridge, and bridged frames pass no policy: %s is not 1", network, strings.Join(off, ", ")),
+				"a NetworkPolicy does not apply between pods of this host",
+				"modprobe br_netfilter, then: sysctl -w " + strings.Join(off, "=1 ") + `=1; or have the network without a bridge ("mode": "routed")`})
+		}
+	}
+	return found, f.Host.FiltersErr
 }
 
 // drops are the chains of that hook that drop what nobody accepts.

@@ -87,6 +87,7 @@ var checks = []check{
 	{"VXLAN devices are there and up", checkDevices, nil, true},
 	{"the host forwards packets", checkForwarding, []remedy{remedyReload}, false},
 	{"bridged frames are not dropped", checkBridgeNF, []remedy{remedyReload}, false},
+	{"network policies see every packet", checkPolicies, nil, false},
 	{"other firewalls let containers through", checkOtherFirewalls, []remedy{remedyReload}, false},
 	{"published ports are the containers' alone", checkListeners, nil, false},
 	{"only published ports are reached", checkGatewayModes, nil, false},

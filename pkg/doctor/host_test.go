@@ -64,6 +64,33 @@ func TestBridgeNF(t *testing.T) {
 	}
 }
 
+// TestPolicies has a program apply policies to what is routed, on a host whose networks have
+// bridges.
+func TestPolicies(t *testing.T) {
+	w := newHost(t)
+	const check = "network policies see every packet"
+	for _, path := range []string{"/proc/sys/net/bridge/bridge-nf-call-iptables", "/proc/sys/net/bridge/bridge-nf-call-ip6tables"} {
+		if _, err := os.Stat(path); err == nil {
+			w.Sh("echo 0 > " + path)
+		}
+	}
+	if _, bad := w.doctor(); bad[check] != "" {
+		t.Errorf("without policies: %q", bad[check])
+	}
+	w.Sh("nft add table inet kube-network-policies")
+	w.Sh("nft add chain inet kube-network-policies postrouting '{ type filter hook postrouting priority 95; }'")
+	if _, bad := w.doctor(); !strings.Contains(bad[check], "network web has a bridge, and bridged frames pass no policy: net.bridge.bridge-nf-call-iptables, net.bridge.bridge-nf-call-ip6tables is not 1") {
+		t.Errorf("%q", bad)
+	}
+	if _, err := os.Stat("/proc/sys/net/bridge/bridge-nf-call-iptables"); err != nil {
+		t.Skip("the kernel has no br_netfilter")
+	}
+	w.Sh("echo 1 > /proc/sys/net/bridge/bridge-nf-call-iptables; echo 1 > /proc/sys/net/bridge/bridge-nf-call-ip6tables")
+	if _, bad := w.doctor(); bad[check] != "" {
+		t.Errorf("with br_netfilter: %q", bad[check])
+	}
+}
+
 func TestDeadRecords(t *testing.T) {
 	for name, damage := range map[string]string{"gone": "ip netns del %[1]s", "another": "ip netns del %[1]s && ip netns add %[1]s",
 		"plain file": "ip netns del %[1]s && touch /run/netns/%[1]s"} {

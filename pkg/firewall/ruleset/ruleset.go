@@ -26,6 +26,8 @@ import (
 type Ruleset struct {
 	// Drops are the chains of others that drop what nobody accepts.
 	Drops []Chain
+	// Tables are those of nftables that have chains, as nft names them: "inet filter".
+	Tables map[string]bool
 	// Marks are the comments on our own elements and rules: hashes of records' keys.
 	Marks map[string]bool
 
@@ -92,7 +94,7 @@ const patience = 3 * time.Second
 func List(ctx context.Context) (*Ruleset, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	r := &Ruleset{Marks: map[string]bool{}, saved: map[string]bool{}}
+	r := &Ruleset{Tables: map[string]bool{}, Marks: map[string]bool{}, saved: map[string]bool{}}
 	err := r.readNFTables()
 	return r, errors.Join(err, r.readIPTables(ctx))
 }
@@ -106,6 +108,7 @@ func (r *Ruleset) readNFTables() error {
 	defer t.close()
 	chains, err := t.chains()
 	for _, c := range chains {
+		r.Tables[c.Family+" "+c.Table] = true
 		switch {
 		case c.Table == firewall.TableName && ownTables[c.family] != nil:
 			continue

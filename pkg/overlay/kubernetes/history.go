@@ -16,9 +16,20 @@ import (
 // have an earlier one, or go on from there with others.
 type mark struct{ node, instance, uid, version string }
 
-// prove returns nil when the server goes on from what was told, up to a version. The error
-// is one of errBroken where it does not. It costs a list of one object.
-func (s *Store) prove(ctx context.Context, version string) error {
+// older tells whether a lease that was read is the mark's, from before that was written, and
+// notes it: whoever renews the lease then takes the proof away.
+func (s *Store) older(m mark, l *lease) bool {
+	is := l != nil && l.Metadata.UID == m.uid && client.Later(m.version, l.Metadata.Version)
+	if is {
+		s.breaks.Add(1)
+	}
+	return is
+}
+
+// prove returns nil when the server goes on from what was told, up to a version, and while
+// breaks were seen. The error is one of errBroken where it does not. It costs a list of one
+// object.
+func (s *Store) prove(ctx context.Context, version string, breaks int64) error {
 	for range tries {
 		s.mu.Lock()
 		before := s.mark
@@ -42,18 +53,15 @@ func (s *Store) prove(ctx context.Context, version string) error {
 		if client.Later(version, at) {
 			return fmt.Errorf("%w: it is at version %s, and was at %s", errBroken, at, version)
 		}
+		if s.older(before, there) || s.breaks.Load() != breaks {
+			return fmt.Errorf("%w: it has the lease of node %s as it was before the last renewal", errBroken, name)
+		}
 		s.mu.Lock()
 		after := s.mark
 		s.mu.Unlock()
-		switch {
-		case before != after: // renewed meanwhile
-			continue
-		case before.node == "", there == nil, there.Metadata.Version == before.version:
-			return nil // a lease that somebody has deleted says nothing
-		case client.Later(before.version, there.Metadata.Version):
-			return fmt.Errorf("%w: it has the lease of node %s as it was before the last renewal", errBroken, name)
+		if before == after {
+			return nil // a lease that somebody has deleted, or taken, says nothing
 		}
-		return nil // a renewal whose answer was lost, or another instance's
 	}
 	return nil
 }

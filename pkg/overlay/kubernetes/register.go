@@ -332,6 +332,7 @@ func (r *registration) live(ctx context.Context) error {
 	case err != nil:
 		return err
 	default:
+		s.older(r.mark(), &there)
 		holder, now := there.Spec.Holder, s.c.Now()
 		// By the holder's times it has run out, or by ours it was not renewed for as long.
 		over := now.After(there.ends()) || r.other.still(&there) > there.duration()
@@ -348,6 +349,12 @@ func (r *registration) live(ctx context.Context) error {
 	}
 	l.Metadata.Owners = s.owned(&r.object)
 	return r.write(ctx, l)
+}
+
+func (r *registration) mark() mark {
+	r.s.mu.Lock()
+	defer r.s.mu.Unlock()
+	return r.s.mark
 }
 
 // write writes the lease, and notes that it was ours to write.

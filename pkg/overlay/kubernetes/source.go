@@ -19,6 +19,8 @@ type source struct {
 	// that it is there no more. The error says why nobody can use it.
 	read func(json.RawMessage) (value, key any, err error)
 
+	wake chan struct{} // the server has answered another one's request
+
 	// What follows is the collector's.
 	held     map[string]held // by the object's name
 	seen     map[string]bool // of a list that is under way; nil: none is
@@ -180,15 +182,20 @@ func (s *Store) follow(ctx context.Context, of *source, out chan<- message) {
 			failures = 0
 		}
 		wait := asked(err, pause(failures))
+		failures++
 		switch {
 		case errors.Is(err, client.ErrEnded):
 			wait = pause(0)
-		case client.IsGone(err):
-			wait += s.spread()
+		case client.IsGone(err): // the server answers; one that has started anew says so to all
+			wait, failures = s.spread(), 0
 		}
-		if failures++; sleep(ctx, wait) != nil {
-			return
+		t := time.NewTimer(wait)
+		select {
+		case <-t.C:
+		case <-of.wake:
+		case <-ctx.Done():
 		}
+		t.Stop()
 	}
 }
 

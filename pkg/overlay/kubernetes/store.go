@@ -58,6 +58,7 @@ type Store struct {
 	mark        mark
 	orders      map[overlay.RemovalKey]context.CancelFunc // to be written down
 	size        atomic.Int64                              // nodes that there are
+	breaks      atomic.Int64                              // of the history, that were seen
 
 	publishing sync.Mutex
 	published  map[string]*nameMap // by the object's name

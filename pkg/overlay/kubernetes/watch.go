@@ -66,10 +66,12 @@ type collector struct {
 	own     bool  // it is the overlay, of which the registration is a part; not names
 
 	incarnation string
-	told        bool // the full update
-	away        bool // fn has been told
-	back        bool // it is to be told that this is over
-	unproven    bool // the watches were interrupted
+	breaks      int64 // of the store, at the start
+	told        bool  // the full update
+	away        bool  // fn has been told
+	back        bool  // it is to be told that this is over
+	unproven    bool  // the watches were interrupted
+	missing     bool  // the server did not know a resource any more
 	pending     map[pendingKey]message
 	since, last time.Time // the first of pending; when changes were last told
 
@@ -83,7 +85,7 @@ type collector struct {
 
 func (s *Store) collector(fn func(overlay.Update), sources []*source) *collector {
 	for _, of := range sources {
-		of.held = map[string]held{}
+		of.held, of.wake = map[string]held{}, make(chan struct{}, 1)
 	}
 	return &collector{s: s, fn: fn, sources: sources, lives: map[string]*nodeState{},
 		pending: map[pendingKey]message{}, removed: map[overlay.RemovalKey]bool{}}
@@ -108,6 +110,7 @@ func (c *collector) run(ctx context.Context) error {
 			return err
 		}
 	}
+	c.breaks = c.s.breaks.Load()
 	messages := make(chan message, 256)
 	for _, of := range c.sources {
 		work.Go(func() { c.s.follow(ctx, of, messages) })
@@ -119,8 +122,14 @@ func (c *collector) run(ctx context.Context) error {
 	for {
 		if c.unproven && !proving && c.stand() {
 			proving = true
-			version := c.version()
-			work.Go(func() { proofs <- c.s.prove(ctx, version) })
+			version, missing := c.version(), c.missing
+			work.Go(func() {
+				err := c.s.prove(ctx, version, c.breaks)
+				if err == nil && missing {
+					err = c.same(ctx)
+				}
+				proofs <- err
+			})
 		}
 		due.Stop()
 		if wait, ok := c.due(); ok {
@@ -138,7 +147,7 @@ func (c *collector) run(ctx context.Context) error {
 			if errors.Is(err, errBroken) {
 				return err
 			}
-			c.unproven = err != nil
+			c.unproven, c.missing = err != nil, c.missing && err != nil
 		case <-due.C:
 			c.flush()
 		case <-c.sweeps.C:
@@ -169,6 +178,18 @@ func (c *collector) identify(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// same returns nil when the incarnation is what it was.
+func (c *collector) same(ctx context.Context) error {
+	uid, _, err := c.s.definition(ctx)
+	switch {
+	case client.IsForbidden(err):
+		return nil
+	case err == nil && uid != c.incarnation:
+		return fmt.Errorf("%w: the definition of networks was made anew", errBroken)
+	}
+	return err
 }
 
 // definition is the UID of the definition of networks, and whether it is being deleted.
@@ -237,6 +258,7 @@ func (c *collector) take(m message) error {
 		of.version = later(of.version, m.version)
 	case stands:
 		of.runs, of.failures = true, 0
+		c.wake()
 		if c.away && c.healthy() {
 			c.away, c.back, c.grace = false, true, time.Now().Add(c.s.o.TTL)
 		}
@@ -248,12 +270,25 @@ func (c *collector) take(m message) error {
 		if errors.Is(m.err, client.ErrEnded) || client.IsGone(m.err) {
 			return nil
 		}
+		c.missing = c.missing || client.IsNotFound(m.err)
 		c.s.o.Log.Debug("the watch has failed", "resource", of.Plural, "error", m.err, "failures", of.failures)
 		if of.failures++; of.failures == 2 {
 			c.fail(m.err)
 		}
 	}
 	return nil
+}
+
+// wake has the sources try again that failed while the server was away.
+func (c *collector) wake() {
+	for _, of := range c.sources {
+		if of.failures > 0 {
+			select {
+			case of.wake <- struct{}{}:
+			default:
+			}
+		}
+	}
 }
 
 // pend puts a change to those that wait; of each object the last one counts.

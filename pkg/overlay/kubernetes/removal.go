@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/berth-cni/berth/pkg/overlay"
@@ -62,9 +63,11 @@ func (s *Store) forgetRemovals(ctx context.Context) {
 
 // Restore is of [overlay.Admin]. A network comes last, after its blocks: nobody can
 // claim one that is another's meanwhile. An agent in a pod has rights for what is its own
-// node's alone: [overlay.ErrNotAllowed].
+// node's alone: [overlay.ErrNotAllowed]. What another program in a pod gives back is of the
+// cluster's Nodes: others, if they are there, come by themselves, and a host may remember
+// some of a cluster that was before this one.
 func (s *Store) Restore(ctx context.Context, from *overlay.State, dry bool) (*overlay.Restoration, error) {
-	if s.c.InPod() && !dry {
+	if s.registered() != nil && s.c.InPod() && !dry {
 		return nil, overlay.ErrNotAllowed
 	}
 	ctx, cancel := s.bound(ctx)
@@ -74,6 +77,11 @@ func (s *Store) Restore(ctx context.Context, from *overlay.State, dry bool) (*ov
 		return nil, err
 	}
 	r := overlay.NewRestoration(have, from)
+	if s.c.InPod() {
+		if err := s.onlyNodes(ctx, r); err != nil {
+			return r, err
+		}
+	}
 	if dry || r.Empty() {
 		return r, nil
 	}
@@ -85,6 +93,21 @@ func (s *Store) Restore(ctx context.Context, from *overlay.State, dry bool) (*ov
 		return r, fmt.Errorf("give back to Kubernetes what it has lost: %w", err)
 	}
 	return r, nil
+}
+
+// onlyNodes leaves of a restoration what is of Nodes that the cluster has.
+func (s *Store) onlyNodes(ctx context.Context, r *overlay.Restoration) error {
+	none := map[string]bool{}
+	for _, n := range r.Nodes {
+		if err := s.c.Get(ctx, client.Nodes.Path(n.Name), nil); client.IsNotFound(err) {
+			none[n.Name] = true
+		} else if err != nil {
+			return err
+		}
+	}
+	r.Nodes = slices.DeleteFunc(r.Nodes, func(n overlay.Node) bool { return none[n.Name] })
+	r.Blocks = slices.DeleteFunc(r.Blocks, func(b overlay.Block) bool { return none[b.Node] })
+	return nil
 }
 
 func (s *Store) restore(ctx context.Context, r *overlay.Restoration) error {

@@ -55,7 +55,7 @@ func measureHosts(p plan) (r *hostsResult, err error) {
 			m.close()
 		}
 	}()
-	if err := c.settle(p.Hosts + p.New); err != nil {
+	if err := c.settle(p.Hosts+p.New, c.etcd.Members[0].Host); err != nil {
 		return nil, err
 	}
 	r = &hostsResult{agents: p.Hosts}
@@ -90,8 +90,8 @@ func measureHosts(p plan) (r *hostsResult, err error) {
 // settle makes the hosts. They know each other's MACs: on one machine they share the
 // table of neighbours, whose limit for entries that are looked for (gc_thresh3, 1,024)
 // is all hosts' together.
-func (c *crowd) settle(count int) error {
-	members := []*cluster.Host{c.etcd.Members[0].Host}
+func (c *crowd) settle(count int, store *cluster.Host) error {
+	members := []*cluster.Host{store}
 	for i := range count {
 		h, err := c.Host(fmt.Sprintf("h%03d", i+1), i+1)
 		if err != nil {

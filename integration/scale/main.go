@@ -27,6 +27,7 @@ type plan struct {
 	New     int           // of them join one after the other
 	Sample  int           // containers that ask each new one
 	Dual    bool          // both families
+	AtOnce  int           // real agents that join at once, on a real API server of Kubernetes
 }
 
 func main() {
@@ -36,6 +37,7 @@ func main() {
 	flag.IntVar(&p.Changes, "changes", p.Changes, "changes of each kind")
 	flag.DurationVar(&p.Rest, "rest", p.Rest, "how long an agent at rest is watched")
 	flag.BoolVar(&p.Dual, "dual", false, "a network of both families")
+	flag.IntVar(&p.AtOnce, "at-once", 0, "real agents that join at once, with Kubernetes' API as the store, at most 200")
 	quick := flag.Bool("quick", false, "small numbers, to see that it works")
 	bin := flag.String("bin", os.Getenv("BERTH_BIN"), "folder of Berth's binaries (default $BERTH_BIN, or ../bin)")
 	flag.Parse()
@@ -58,6 +60,9 @@ func main() {
 	}
 	if p.Hosts < 0 || p.Hosts+p.New > 220 {
 		fail(fmt.Errorf("hosts: %d: 0 to 200", p.Hosts))
+	}
+	if p.AtOnce < 0 || p.AtOnce > 200 {
+		fail(fmt.Errorf("at-once: %d: 0 to 200", p.AtOnce))
 	}
 	if *bin != "" {
 		dir, err := filepath.Abs(*bin)
@@ -98,6 +103,13 @@ func run(p plan) error {
 	}
 	if p.Hosts > 0 {
 		r, err := measureHosts(p)
+		if err != nil {
+			return err
+		}
+		r.print(os.Stdout)
+	}
+	if p.AtOnce > 0 {
+		r, err := measureAtOnce(p)
 		if err != nil {
 			return err
 		}

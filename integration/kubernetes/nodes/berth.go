@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	"github.com/berth-cni/berth/integration/sandbox"
@@ -26,24 +27,31 @@ func BerthImage() (string, error) {
 	return path, nil
 }
 
-// BerthManifest is deploy/berth.yaml with the cluster's two families for its one.
-func BerthManifest() (string, error) {
+// BerthManifest is deploy/berth.yaml with the cluster's two families for its one, and with
+// pods attached by a mode: bridge or routed.
+func BerthManifest(mode string) (string, error) {
 	bin, err := sandbox.Binaries()
 	if err != nil {
 		return "", err
 	}
-	text, err := os.ReadFile(filepath.Join(bin, "..", "deploy", "berth.yaml"))
+	data, err := os.ReadFile(filepath.Join(bin, "..", "deploy", "berth.yaml"))
 	if err != nil {
 		return "", err
 	}
+	text := string(data)
 	const subnet = "- --subnet="
 	own := subnet + Pods4 + "\n"
-	i := strings.Index(string(text), own)
+	i := strings.Index(text, own)
 	if i < 0 {
 		return "", fmt.Errorf("deploy/berth.yaml has no %q", own)
 	}
-	indent := string(text[strings.LastIndexByte(string(text[:i]), '\n')+1 : i])
-	return strings.Replace(string(text), own, own+indent+subnet+Pods6+"\n", 1), nil
+	indent := text[strings.LastIndexByte(text[:i], '\n')+1 : i]
+	text = strings.Replace(text, own, own+indent+subnet+Pods6+"\n", 1)
+	key := regexp.MustCompile(`(?m)^( +mode: )(bridge|routed)$`)
+	if len(key.FindAllString(text, -1)) != 1 {
+		return "", fmt.Errorf("deploy/berth.yaml has not one line %s", key)
+	}
+	return key.ReplaceAllString(text, "${1}"+mode), nil
 }
 
 // Berth deploys Berth by a manifest, and waits until the nodes are ready.

@@ -10,9 +10,16 @@ import (
 
 // TestConformance runs what Kubernetes asks of every cluster's network, with its own tests.
 func TestConformance(t *testing.T) {
-	c := newCluster(t, Options{Proxy: "nftables", BridgeNetfilter: true})
-	e2e(t, c, `\[sig-network\].*\[Conformance\]`, `\[Serial\]|\[Disruptive\]`, 40)
+	for _, mode := range modes {
+		t.Run(mode, func(t *testing.T) {
+			c := newCluster(t, mode, Options{Proxy: "nftables", BridgeNetfilter: true})
+			e2e(t, c, `\[sig-network\].*\[Conformance\]`, `\[Serial\]|\[Disruptive\]`, 40)
+		})
+	}
 }
+
+// modes are how pods can be attached.
+var modes = []string{"bridge", "routed"}
 
 // beyond are tests of what is no part of conformance, but of a network: client addresses,
 // hairpin, ports of nodes and of pods on them, affinity, both families.
@@ -25,14 +32,18 @@ const elsewhere = `\[Conformance\]|\[Serial\]|\[Disruptive\]|\[Slow\]|LoadBalanc
 
 // TestBeyondConformance runs Kubernetes' other tests of networks that can be run on two nodes.
 func TestBeyondConformance(t *testing.T) {
-	c := newCluster(t, Options{Proxy: "nftables", BridgeNetfilter: true})
-	e2e(t, c, beyond, elsewhere, 20)
+	for _, mode := range modes {
+		t.Run(mode, func(t *testing.T) {
+			c := newCluster(t, mode, Options{Proxy: "nftables", BridgeNetfilter: true})
+			e2e(t, c, beyond, elsewhere, 20)
+		})
+	}
 }
 
 // e2e fails the test for each of Kubernetes' that failed, and when fewer ran than there are.
 func e2e(t *testing.T, c *Cluster, focus, skip string, want int) {
 	t.Helper()
-	log := filepath.Join(os.TempDir(), t.Name()+".log")
+	log := filepath.Join(os.TempDir(), strings.ReplaceAll(t.Name(), "/", "-")+".log")
 	report, err := c.E2E(focus, skip, log)
 	if err != nil {
 		t.Error(err)

@@ -26,12 +26,13 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// newCluster is a cluster of two nodes with Berth, as deploy/berth.yaml has it.
-func newCluster(t *testing.T, o Options) *Cluster {
+// newCluster is a cluster of two nodes with Berth, as deploy/berth.yaml has it, and pods
+// attached by a mode.
+func newCluster(t *testing.T, mode string, o Options) *Cluster {
 	t.Helper()
 	image, err := BerthImage()
 	must(t, err)
-	manifest, err := BerthManifest()
+	manifest, err := BerthManifest(mode)
 	must(t, err)
 	o.Nodes, o.Images = 2, append(o.Images, image)
 	c, err := New(o)

@@ -4,7 +4,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"os"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/berth-cni/berth/integration/cluster"
 )
@@ -94,6 +97,32 @@ func (c *Cluster) look(p *Pod) error {
 		}
 	}
 	return fmt.Errorf("no namespace on %s has %s", p.Node.Name, p.Addrs[0])
+}
+
+// Do runs fn with the pod's network: see [cluster.StartFlow].
+func (p *Pod) Do(fn func() error) error {
+	return p.Node.Host.Do(func() error {
+		ns, err := os.Open("/run/netns/" + p.netns)
+		if err != nil {
+			return err
+		}
+		defer ns.Close()
+		if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
+			return fmt.Errorf("enter the network of pod %s: %w", p.Name, err)
+		}
+		return fn()
+	})
+}
+
+// Look learns the addresses of pods again, which have other ones once their node has lost
+// its power.
+func (c *Cluster) Look(pods ...*Pod) error {
+	for _, p := range pods {
+		if err := Until(func() error { return c.look(p) }); err != nil {
+			return fmt.Errorf("pod %s: %w", p.Name, err)
+		}
+	}
+	return nil
 }
 
 // Ask asks a server from the pod.

@@ -225,13 +225,30 @@ func (b *bed) netfilterOnBridges(t *testing.T, on bool) {
 		must(t, n.Script("sysctl -qw net.bridge.bridge-nf-call-iptables="+value+" net.bridge.bridge-nf-call-ip6tables="+value))
 	}
 	b.netfilter = on
+	// The agents see that by and by.
+	for k, from := range b.a {
+		for i := range from.Addrs {
+			must(t, Until(func() error {
+				_, err := from.Ask("tcp", at(b.toB[k].Addrs[i], 80))
+				return err
+			}))
+		}
+	}
 }
 
 // TestServices: what Kubernetes asks of a network beside kube-proxy, in its two modes, with
-// and without bridges' frames in the packet filter.
+// and without bridges' frames in the packet filter; pods on a bridge, and without one.
 func TestServices(t *testing.T) {
-	b := newBed(t, newCluster(t, Options{Proxy: "nftables", BridgeNetfilter: true}))
-	b.bridging = true
+	for _, mode := range modes {
+		t.Run(mode, func(t *testing.T) {
+			b := newBed(t, newCluster(t, mode, Options{Proxy: "nftables", BridgeNetfilter: true}))
+			b.bridging = mode == "bridge"
+			b.beside(t)
+		})
+	}
+}
+
+func (b *bed) beside(t *testing.T) {
 	for _, b.proxy = range []string{"nftables", "iptables"} {
 		for _, n := range b.Nodes {
 			must(t, n.Proxy(b.proxy))

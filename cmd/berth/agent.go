@@ -65,7 +65,7 @@ func (p *program) runAgent(ctx context.Context) error {
 	s := &p.settings
 	c := agent.Config{
 		Node: s.node, Underlay: s.underlay, StateDir: s.stateDir, DataDir: s.dataDir, ConfDir: s.confDir, DefaultNetwork: s.defaultNetwork, Mode: strings.TrimPrefix(s.mode, "bridge"), NetDir: cmp.Or(os.Getenv(conflist.Env), conflist.Default), Listen: s.listen,
-		Records: p.hostStore(), Firewall: s.firewall, Resync: s.resync, Probe: !s.noProbe,
+		Records: p.hostStore(), Firewall: s.firewall, BridgeNetfilter: s.bridgeNF, Resync: s.resync, Probe: !s.noProbe,
 		OnDemand: s.onDemand && !s.named, Log: newLog(p.err, s.logLevel, s.logFormat),
 	}
 	if self, err := os.Executable(); err == nil {

@@ -57,7 +57,7 @@ log-level: debug
 
 func TestConfigErrors(t *testing.T) {
 	for _, c := range []struct{ name, file, want string }{
-		{"unknown", "store: etcd\nnodename: a\n", "agent.yaml:2: nodename: no such key: want one of address-pools, api-server, bin-dir, conf-dir, data-dir,"},
+		{"unknown", "store: etcd\nnodename: a\n", "agent.yaml:2: nodename: no such key: want one of address-pools, api-server, bin-dir, bridge-netfilter, conf-dir, data-dir,"},
 		{"close", "etcd_endpoints: x\n", "agent.yaml:1: etcd_endpoints: no such key: etcd-endpoints?"},
 		{"config", "config: x\n", "agent.yaml:1: config: no such key"},
 		{"value", "\n\nresync: soon\n", "agent.yaml:3: resync: soon: want a duration of 100ms or more"},

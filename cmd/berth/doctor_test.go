@@ -39,7 +39,7 @@ func TestDoctorLooks(t *testing.T) {
 	}
 	code, out, errs := berth(t, m, "doctor", "--format", "json", "--data-dir", dir, "--listen", "127.0.0.1:1")
 	var r doctor.Report
-	if err := json.Unmarshal([]byte(out), &r); err != nil || code != exitFailed || len(r.Checks) != 25 {
+	if err := json.Unmarshal([]byte(out), &r); err != nil || code != exitFailed || len(r.Checks) != 26 {
 		t.Fatalf("%d, %v\n%s%s", code, err, out, errs)
 	}
 	bad := map[string]string{}

@@ -42,6 +42,7 @@ type settings struct {
 	stateDir       string
 	confDir        string
 	defaultNetwork string
+	bridgeNF       bool
 	mode           string
 	installBin     string
 	installFrom    string
@@ -118,6 +119,7 @@ func (s *settings) agentFlags(f *pflag.FlagSet) {
 	addFlag(f, oneOf(&s.mode, "bridge", "routed"), "mode", "how conflists in --conf-dir have containers attached on this host: to a bridge of each network, or without one")
 	addFlag(f, text(&s.installBin, "folder", "", nil), "install-bin", "install the plugins into it, the runtimes' folder, and keep them there: as berth-bridge and so on, beside those of other suites; empty: do not")
 	addFlag(f, text(&s.installFrom, "folder", "/usr/local/lib/berth", nil), "install-from", "where the plugins for --install-bin are")
+	addFlag(f, onOff(&s.bridgeNF), "bridge-netfilter", "have frames between ports of bridges pass the firewall (br_netfilter): Kubernetes wants it where pods are on a bridge")
 	addFlag(f, oneOf(&s.firewall, "auto", "nftables", "iptables"), "firewall-backend", "who keeps the rules; auto: nftables where the kernel has it")
 	addFlag(f, onOff(&s.listenAnywhere), "listen-anywhere", "let --listen be an address that is not of loopback: whoever reaches it can read everything there")
 	addFlag(f, oneOf(&s.logLevel, "info", "debug", "warn", "error"), "log-level", "how much is logged, on stderr")

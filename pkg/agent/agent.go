@@ -48,6 +48,8 @@ type Config struct {
 	NetDir   string // the CNI configurations of this host; what is left of one that goes is removed
 	Listen   string // where it answers, address:port
 	Records  *attach.Store
+	// BridgeNetfilter has frames between ports of bridges pass the firewall.
+	BridgeNetfilter bool
 	// Plugins are those that the agent keeps installed; nil: somebody else does.
 	Plugins *install.Plugins
 	// OnDemand has it end when no container needs its name any more, and give way to an
@@ -163,7 +165,7 @@ func (c *Config) runParts(ctx context.Context, names *server.Server, part overla
 		defer overlayagent.Serve(l, part, cni.Version, stop, &hostMetrics{records: c.Records}).Close()
 	}
 	var parts sync.WaitGroup
-	for _, run := range []func(context.Context) error{names.Run, part.Run, keeper.Run, c.install, func(ctx context.Context) error { return c.tellNode(ctx, part) }} {
+	for _, run := range []func(context.Context) error{names.Run, part.Run, keeper.Run, c.install, c.filterBridged, func(ctx context.Context) error { return c.tellNode(ctx, part) }} {
 		parts.Go(func() { stop(run(running)) })
 	}
 	select {

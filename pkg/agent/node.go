@@ -5,6 +5,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/berth-cni/berth/pkg/firewall"
 	overlayagent "github.com/berth-cni/berth/pkg/overlay/agent"
 	"github.com/berth-cni/berth/pkg/overlay/kubernetes/node"
 )
@@ -21,6 +22,33 @@ func (c *Config) tellNode(ctx context.Context, part overlayagent.Statuser) error
 	n := node.Node{Client: c.Kubernetes, Name: c.Node, Patience: patience, Log: c.Log, Ready: func() string { return c.podsWait(part.Status()) }}
 	n.Run(ctx)
 	return nil
+}
+
+// filterBridged keeps frames between ports of bridges within the firewall's sight, if that is
+// wanted.
+func (c *Config) filterBridged(ctx context.Context) error {
+	if !c.BridgeNetfilter {
+		<-ctx.Done()
+		return nil
+	}
+	const often = 30 * time.Second
+	said := ""
+	for tick := time.NewTicker(often); ; {
+		changed, err := firewall.FilterBridged()
+		switch {
+		case err != nil && err.Error() != said:
+			said = err.Error()
+			c.Log.Error("have bridged frames pass the firewall", "error", err)
+		case err == nil && changed:
+			c.Log.Info("bridged frames pass the firewall (br_netfilter)")
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			tick.Stop()
+			return nil
+		}
+	}
 }
 
 // podsWait is why no pod can be attached: by the network of those that ask for no other,

@@ -98,6 +98,32 @@ func checkPolicies(f *facts) ([]Problem, error) {
 	return found, f.Host.FiltersErr
 }
 
+// checkBridgedPods is about what Kubernetes has the firewall do between pods of one bridge.
+func checkBridgedPods(f *facts) ([]Problem, error) {
+	for v4, setting := range map[bool]string{true: "net.bridge.bridge-nf-call-iptables", false: "net.bridge.bridge-nf-call-ip6tables"} {
+		if pods := f.Host.podsOnBridges(v4); pods > 0 && !f.Host.BridgeNF[v4] {
+			return []Problem{{fmt.Sprintf("pods on a bridge: %d, and what is sent between them passes no firewall (%s is not 1)", pods, setting),
+				"a Service hides the client's address there",
+				"run the agent with --bridge-netfilter, or with --mode routed, which needs no bridge; or modprobe br_netfilter, and sysctl -w " + setting + "=1"}}, nil
+		}
+	}
+	return nil, nil
+}
+
+// podsOnBridges counts the pods of Kubernetes that have an address of the family and are on a
+// bridge.
+func (h *hostFacts) podsOnBridges(v4 bool) int {
+	n := 0
+	for _, a := range h.Records {
+		onBridge := slices.ContainsFunc(a.Steps, func(s attach.Step) bool { v, ok := s.(*link.Veth); return ok && v.Bridge != "" })
+		of := slices.ContainsFunc(a.Addresses, func(x attach.Address) bool { return x.Prefix.Addr().Is4() == v4 })
+		if a.Args["K8S_POD_NAME"] != "" && onBridge && of && h.States[a.Key] != host.Gone {
+			n++
+		}
+	}
+	return n
+}
+
 // drops are the chains of that hook that drop what nobody accepts.
 func (h *hostFacts) drops(hook string) []ruleset.Chain {
 	if h.Filters == nil {

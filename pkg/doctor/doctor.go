@@ -88,6 +88,7 @@ var checks = []check{
 	{"the host forwards packets", checkForwarding, []remedy{remedyReload}, false},
 	{"bridged frames are not dropped", checkBridgeNF, []remedy{remedyReload}, false},
 	{"network policies see every packet", checkPolicies, nil, false},
+	{"the firewall sees what pods send", checkBridgedPods, nil, false},
 	{"other firewalls let containers through", checkOtherFirewalls, []remedy{remedyReload}, false},
 	{"published ports are the containers' alone", checkListeners, nil, false},
 	{"only published ports are reached", checkGatewayModes, nil, false},

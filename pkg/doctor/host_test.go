@@ -15,6 +15,7 @@ import (
 	"github.com/berth-cni/berth/pkg/cni"
 	"github.com/berth-cni/berth/pkg/host"
 	"github.com/berth-cni/berth/pkg/host/hosttest"
+	"github.com/berth-cni/berth/pkg/link"
 )
 
 func TestHealthyHost(t *testing.T) {
@@ -88,6 +89,28 @@ func TestPolicies(t *testing.T) {
 	w.Sh("echo 1 > /proc/sys/net/bridge/bridge-nf-call-iptables; echo 1 > /proc/sys/net/bridge/bridge-nf-call-ip6tables")
 	if _, bad := w.doctor(); bad[check] != "" {
 		t.Errorf("with br_netfilter: %q", bad[check])
+	}
+}
+
+// TestBridgedPods: pods on a bridge want br_netfilter; other containers, and pods that the host
+// routes to, do not.
+func TestBridgedPods(t *testing.T) {
+	pod := func(args map[string]string, veth *link.Veth) *attach.Attachment {
+		return &attach.Attachment{Args: args, Steps: []attach.Step{veth}, Addresses: []attach.Address{{Prefix: netip.MustParsePrefix("10.1.0.2/24")}}}
+	}
+	called := map[string]string{"K8S_POD_NAME": "web"}
+	for _, test := range []struct {
+		a    *attach.Attachment
+		nf   map[bool]bool
+		want bool
+	}{
+		{pod(called, &link.Veth{Bridge: "br0"}), map[bool]bool{false: true}, true}, {pod(called, &link.Veth{Bridge: "br0"}), map[bool]bool{true: true}, false},
+		{pod(called, &link.Veth{}), nil, false}, {pod(nil, &link.Veth{Bridge: "br0"}), nil, false},
+	} {
+		f := &facts{Host: hostFacts{Records: []*attach.Attachment{test.a}, BridgeNF: test.nf}}
+		if found, err := checkBridgedPods(f); err != nil || (len(found) > 0) != test.want {
+			t.Errorf("%+v, br_netfilter %v: %v, %v; want a problem: %v", test.a, test.nf, found, err, test.want)
+		}
 	}
 }
 

@@ -9,6 +9,7 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- /* What the agent is told: agent.yaml. A key of .Values.agent wins. */ -}}
 {{- define "berth.config" -}}
 {{- $own := dict "store" "kubernetes" "conf-dir" "/etc/cni/net.d" "default-network" .Values.network.name "mode" .Values.mode "install-bin" "/opt/cni/bin" "log-format" "json" -}}
+{{- if and .Values.bridgeNetfilter (eq .Values.mode "bridge") }}{{ $_ := set $own "bridge-netfilter" true }}{{ end -}}
 {{- if .Values.apiServer }}{{ $_ := set $own "api-server" .Values.apiServer }}{{ end -}}
 {{ toYaml (merge (deepCopy .Values.agent) $own) }}
 {{- end }}

@@ -90,6 +90,11 @@ func (t *Table) Make(replace bool, elements []Element) error {
 			all = append(all, t.put(t.request(NewElement, unix.NLM_F_CREATE), s.Name, some))
 		}
 	}
+	return t.make(all)
+}
+
+// make runs what makes the table, in one transaction.
+func (t *Table) make(all []*netlink.Request) error {
 	s, err := Dial()
 	if err != nil {
 		return err
@@ -102,6 +107,20 @@ func (t *Table) Make(replace bool, elements []Element) error {
 		return fmt.Errorf("make %s: %w", t, err)
 	}
 	return nil
+}
+
+// Try makes the chains and rules, and takes them away, in one transaction: for what the
+// kernel does when it is given one.
+func (t *Table) Try() error {
+	all := []*netlink.Request{t.own(t.request(NewTable, unix.NLM_F_CREATE))}
+	for _, c := range t.Chains() {
+		reqs, err := t.chain(c)
+		if err != nil {
+			return fmt.Errorf("encode chain %s: %w", c.Name, err)
+		}
+		all = append(all, reqs...)
+	}
+	return t.make(append(all, t.own(t.request(DelTable, 0))))
 }
 
 func (t *Table) request(kind, flags uint16) *netlink.Request { return Request(kind, flags, t.Family) }

@@ -146,8 +146,8 @@ func (c *crowd) joinOne(h *cluster.Host, i int, flags []string, r *onceResult, m
 
 func (r *onceResult) print(w io.Writer) {
 	title(w, fmt.Sprintf("%d hosts join at once on Kubernetes' API", r.hosts), "p50 / p99 / most")
-	row(w, "  from its agent's start until it is ready, ms", r.ready.String())
-	row(w, "  until its first container is attached, ms", r.attached.String())
-	row(w, fmt.Sprintf("  until %d other hosts reached that, ms", r.asking), r.answered.String())
+	row(w, "  ms from its agent's start: it is ready", r.ready.String())
+	row(w, "  ... its first container is attached", r.attached.String())
+	row(w, fmt.Sprintf("  ... %d other hosts have reached that", r.asking), r.answered.String())
 	row(w, "  all, s; all agents' CPU, s", fmt.Sprintf("%.1f; %.1f", r.took.Seconds(), r.cpu.Seconds()))
 }

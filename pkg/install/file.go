@@ -51,6 +51,12 @@ func Ours(path string) error {
 	return nil
 }
 
+// builtOfUs tells whether a file is a whole program of Berth's.
+func builtOfUs(path string) bool {
+	built, err := buildinfo.ReadFile(path)
+	return err == nil && (built.Main.Path == module || strings.HasPrefix(built.Path, module+"/"))
+}
+
 // replace has the plugin's file there in one step: who looks finds what was there or all
 // of the new one, which is on the disk by then. A plugin that runs goes on with its own.
 func replace(s plugin, path string) error {

@@ -1,6 +1,7 @@
 // Package install keeps Berth's plugins in the folder where a host's runtimes look for
 // plugins, for an agent that comes as an image: each by its second name, berth-bridge of
-// bridge, so that those of other suites stay what they are.
+// bridge, so that those of other suites stay what they are. Where no suite has a loopback,
+// ours is there by that name, too: runtimes call it for every pod, whatever its network.
 package install
 
 import (
@@ -38,7 +39,11 @@ type plugin struct {
 	source string // path
 	name   string // of the installed file
 	digest [sha256.Size]byte
+	spare  bool // only where there is none of the name, or an earlier one of ours
 }
+
+// loopback is called by runtimes by this name.
+const loopback = "loopback"
 
 const (
 	// settle is how long a package manager is left to its work before it is looked at.
@@ -63,7 +68,10 @@ func Open(from, to string, log *slog.Logger) (*Plugins, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read plugin to install: %w", err)
 		}
-		p.sources = append(p.sources, plugin{source, Name(e.Name()), digest})
+		p.sources = append(p.sources, plugin{source: source, name: Name(e.Name()), digest: digest})
+		if e.Name() == loopback {
+			p.sources = append(p.sources, plugin{source: source, name: loopback, digest: digest, spare: true})
+		}
 	}
 	if len(p.sources) == 0 {
 		return nil, fmt.Errorf("plugins to install: %s has none", from)
@@ -167,6 +175,10 @@ func (p *Plugins) sync(s plugin) (installed bool, err error) {
 			p.seen[s.name] = now
 			return false, nil
 		}
+		if s.spare && !builtOfUs(path) {
+			p.seen[s.name] = now
+			return false, nil
+		}
 		if err := Ours(path); err != nil {
 			return false, err
 		}
@@ -180,7 +192,8 @@ func (p *Plugins) sync(s plugin) (installed bool, err error) {
 	return true, err
 }
 
-// Installed are the names in a folder of files that are Berth's by their second name.
+// Installed are the names in a folder of files that are Berth's by their second name, and
+// loopback where it is Berth's.
 func Installed(dir string) ([]string, error) {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -189,7 +202,8 @@ func Installed(dir string) ([]string, error) {
 	var all []string
 	for _, e := range entries {
 		name := strings.TrimSuffix(strings.TrimPrefix(e.Name(), "."), unfinished) // what a crash left
-		if own(name) && Ours(filepath.Join(dir, e.Name())) == nil {
+		path := filepath.Join(dir, e.Name())
+		if own(name) && Ours(path) == nil || name == loopback && builtOfUs(path) {
 			all = append(all, e.Name())
 		}
 	}

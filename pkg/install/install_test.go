@@ -109,6 +109,42 @@ func TestUpgrade(t *testing.T) {
 	}
 }
 
+// TestLoopback: runtimes call loopback by that name. Ours is there where nobody else's is,
+// and goes on to the next version; another's stays, and is no trouble.
+func TestLoopback(t *testing.T) {
+	own, err := os.Executable() // a program of this module
+	if err != nil {
+		t.Fatal(err)
+	}
+	program, err := os.ReadFile(own)
+	if err != nil {
+		t.Fatal(err)
+	}
+	from, to := folders(t)
+	path := put(t, from, "loopback", "\x7fELF loopback 1")
+	p := open(t, from, to)
+	if done, err := p.Sync(); err != nil || !slices.Contains(done, "loopback") || !p.Ready() {
+		t.Fatalf("none there: %v, %v, ready %v", done, err, p.Ready())
+	}
+	put(t, to, "loopback", "another suite's")
+	if done, err := p.Sync(); err != nil || len(done) > 0 || !p.Ready() || read(t, to, "loopback") != "another suite's" {
+		t.Errorf("another's: %v, %v, ready %v, now %q", done, err, p.Ready(), read(t, to, "loopback"))
+	}
+	if all, err := Installed(to); err != nil || slices.Contains(all, "loopback") {
+		t.Errorf("another's is said to be ours: %v, %v", all, err)
+	}
+	put(t, to, "loopback", string(program))
+	if all, err := Installed(to); err != nil || !slices.Contains(all, "loopback") {
+		t.Errorf("an earlier one of ours: %v, %v", all, err)
+	}
+	if err := os.WriteFile(path, []byte("\x7fELF loopback 2"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if done, err := open(t, from, to).Sync(); err != nil || !slices.Contains(done, "loopback") || read(t, to, "loopback") != "\x7fELF loopback 2" {
+		t.Errorf("an earlier one of ours: %v, %v", done, err)
+	}
+}
+
 // TestAnothers: a file of that name which is not Berth's stays, and is said; the others are
 // installed.
 func TestAnothers(t *testing.T) {

@@ -41,13 +41,16 @@ func (c *Cluster) addNode(number int) error {
 			return err
 		}
 	}
-	if err := n.otherPlugins(); err != nil {
-		return err
+	if number == 1 {
+		if err := n.otherPlugins(); err != nil {
+			return err
+		}
 	}
 	return n.boot(name)
 }
 
-// otherPlugins gives the node the reference plugins, as Kubernetes' own packages do.
+// otherPlugins gives the node the reference plugins, as Kubernetes' own packages do. The
+// other nodes have none.
 func (n *Node) otherPlugins() error {
 	dir, err := sandbox.References()
 	if err != nil {

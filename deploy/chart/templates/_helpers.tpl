@@ -22,7 +22,7 @@ securityContext:
   runAsUser: 0
   capabilities:
     drop: [ALL]
-    add: [NET_ADMIN, NET_RAW, NET_BIND_SERVICE]
+    add: [NET_ADMIN, NET_RAW]
   seccompProfile: {type: RuntimeDefault}
 volumeMounts:
 - {name: config, mountPath: /etc/berth, readOnly: true}

@@ -38,12 +38,7 @@ func (s *Store) prove(ctx context.Context, version string, breaks int64) error {
 		if name == "" {
 			name = lockName // any: what counts is the version of the list
 		}
-		var there *lease
-		at, err := s.c.List(ctx, s.leases, client.Selection{Fields: "metadata.name=" + name}, func(raw json.RawMessage) error {
-			l, err := decode[lease](raw)
-			there = &l
-			return err
-		})
+		there, at, err := s.readLease(ctx, name)
 		if err != nil {
 			if sleep(ctx, asked(err, pause(0))) != nil {
 				return ctx.Err()
@@ -64,6 +59,16 @@ func (s *Store) prove(ctx context.Context, version string, breaks int64) error {
 		}
 	}
 	return nil
+}
+
+// readLease returns a lease, nil where there is none, and the server's version.
+func (s *Store) readLease(ctx context.Context, name string) (there *lease, version string, err error) {
+	version, err = s.c.List(ctx, s.leases, client.Selection{Fields: "metadata.name=" + name}, func(raw json.RawMessage) error {
+		l, err := decode[lease](raw)
+		there = &l
+		return err
+	})
+	return there, version, err
 }
 
 // witness has it written down that somebody deleted a network or a node at the API, with

@@ -133,7 +133,7 @@ func (c *collector) judgeAll(all sweep) {
 func (c *collector) lead(u *overlay.Update, node string, life nodeLife) {
 	n := c.lives[node]
 	if n == nil {
-		n = &nodeState{told: map[overlay.NameKey]overlay.Name{}}
+		n = &nodeState{}
 		c.lives[node] = n
 	}
 	n.nodeLife, n.changed, n.dead = life, time.Now(), false

@@ -76,16 +76,16 @@ func (s *Store) WatchNames(ctx context.Context, network string, fn func(overlay.
 		return fmt.Errorf("watch the names of network %q: %w", network, err)
 	}
 	of := &source{Resource: s.maps, selection: client.Selection{Labels: s.networkLabel() + "=" + network}}
-	of.read = func(raw json.RawMessage) (any, any, error) {
+	of.read = func(raw json.RawMessage) (client.Meta, any, any, error) {
 		if len(raw) > maxNames {
-			return nil, nil, fmt.Errorf("has %d bytes, want %d at most", len(raw), maxNames)
+			return client.Meta{}, nil, nil, fmt.Errorf("has %d bytes, want %d at most", len(raw), maxNames)
 		}
 		var m nameMap
 		if err := json.Unmarshal(raw, &m); err != nil {
-			return nil, nil, err
+			return client.Meta{}, nil, nil, err
 		}
 		v, err := m.parse(network)
-		return v, namesKey{v.node}, err
+		return m.Metadata, v, namesKey{v.node}, err
 	}
 	for {
 		err := s.collector(fn, []*source{of}).run(ctx)

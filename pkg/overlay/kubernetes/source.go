@@ -17,7 +17,7 @@ type source struct {
 	selection client.Selection
 	// read returns what an object says, and what is to be kept of it: by that gone says
 	// that it is there no more. The error says why nobody can use it.
-	read func(json.RawMessage) (value, key any, err error)
+	read func(json.RawMessage) (meta client.Meta, value, key any, err error)
 
 	wake chan struct{} // the server has answered another one's request
 
@@ -52,41 +52,41 @@ type nodeValue struct {
 // sources are all that a node is told of, but the names.
 func (s *Store) sources() []*source {
 	return []*source{
-		{Resource: s.networks, read: func(raw json.RawMessage) (any, any, error) {
+		{Resource: s.networks, read: func(raw json.RawMessage) (client.Meta, any, any, error) {
 			o, err := decode[networkObject](raw)
 			if err != nil {
-				return nil, nil, err
+				return client.Meta{}, nil, nil, err
 			}
 			n, err := o.network()
-			return n, networkKey{overlay.RemovalKey{ID: n.ID}}, err
+			return o.Metadata, n, networkKey{overlay.RemovalKey{ID: n.ID}}, err
 		}},
-		{Resource: s.nodes, read: func(raw json.RawMessage) (any, any, error) {
+		{Resource: s.nodes, read: func(raw json.RawMessage) (client.Meta, any, any, error) {
 			o, err := decode[nodeObject](raw)
 			if err != nil {
-				return nil, nil, err
+				return client.Meta{}, nil, nil, err
 			}
 			n, err := o.node()
 			life := nodeLife{left: when(o.Status.Left), missing: o.Status.Missing, token: n.Token}
 			if a := o.Status.Agent; a != nil {
 				life.Alive = overlay.Alive{Node: n.Name, Instance: a.Instance, Address: n.Address, Since: when(a.Since)}
 			}
-			return nodeValue{n, life}, nodeKey{overlay.RemovalKey{Node: n.Name, ID: n.Token}}, err
+			return o.Metadata, nodeValue{n, life}, nodeKey{overlay.RemovalKey{Node: n.Name, ID: n.Token}}, err
 		}},
-		{Resource: s.blocks, read: func(raw json.RawMessage) (any, any, error) {
+		{Resource: s.blocks, read: func(raw json.RawMessage) (client.Meta, any, any, error) {
 			o, err := decode[blockObject](raw)
 			if err != nil {
-				return nil, nil, err
+				return client.Meta{}, nil, nil, err
 			}
 			b, err := o.block()
-			return b, b.Key(), err
+			return o.Metadata, b, b.Key(), err
 		}},
-		{Resource: s.removals, read: func(raw json.RawMessage) (any, any, error) {
+		{Resource: s.removals, read: func(raw json.RawMessage) (client.Meta, any, any, error) {
 			o, err := decode[removalObject](raw)
 			if err != nil {
-				return nil, nil, err
+				return client.Meta{}, nil, nil, err
 			}
 			r, err := o.removal()
-			return r, r.Key(), err
+			return o.Metadata, r, r.Key(), err
 		}},
 	}
 }
@@ -102,14 +102,19 @@ type message struct {
 
 // message is what there is to say of an object.
 func (of *source) message(kind int, raw json.RawMessage) (message, error) {
-	var o client.Object
-	if err := json.Unmarshal(raw, &o); err != nil {
-		return message{}, err
-	}
-	m := message{of: of, kind: kind, name: o.Metadata.Name, version: o.Metadata.Version}
+	m := message{of: of, kind: kind}
+	var meta client.Meta
 	if kind == put {
-		m.value, m.key, m.err = of.read(raw)
+		meta, m.value, m.key, m.err = of.read(raw)
 	}
+	if meta.Name == "" { // nobody can use it, or needs to
+		var o client.Object
+		if err := json.Unmarshal(raw, &o); err != nil {
+			return m, err
+		}
+		meta = o.Metadata
+	}
+	m.name, m.version = meta.Name, meta.Version
 	return m, nil
 }
 
@@ -175,6 +180,7 @@ func (s *Store) follow(ctx context.Context, of *source, out chan<- message) {
 			return
 		}
 		if client.IsGone(err) {
+			h.Least = version
 			s.o.Log.Info("changes were missed: reading everything anew", "resource", of.Plural, "because", err)
 			version = ""
 		}

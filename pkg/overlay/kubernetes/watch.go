@@ -66,12 +66,13 @@ type collector struct {
 	own     bool  // it is the overlay, of which the registration is a part; not names
 
 	incarnation string
-	breaks      int64 // of the store, at the start
-	told        bool  // the full update
-	away        bool  // fn has been told
-	back        bool  // it is to be told that this is over
-	unproven    bool  // the watches were interrupted
-	missing     bool  // the server did not know a resource any more
+	base        string // version at the start
+	breaks      int64  // of the store, at the start
+	told        bool   // the full update
+	away        bool   // fn has been told
+	back        bool   // it is to be told that this is over
+	unproven    bool   // the watches were interrupted
+	missing     bool   // the server did not know a resource any more
 	pending     map[pendingKey]message
 	since, last time.Time // the first of pending; when changes were last told
 
@@ -167,6 +168,10 @@ func (c *collector) run(ctx context.Context) error {
 func (c *collector) identify(ctx context.Context) error {
 	for failures := 0; ; failures++ {
 		uid, _, err := c.s.definition(ctx)
+		if err == nil {
+			// What comes from the server's cache may be of a moment before.
+			_, c.base, err = c.s.readLease(ctx, lockName)
+		}
 		if err == nil || client.IsForbidden(err) { // a person's rights may be for the objects alone
 			c.incarnation = uid
 			return nil
@@ -220,7 +225,8 @@ func (c *collector) complete() bool {
 }
 
 // version is the latest one of all sources.
-func (c *collector) version() (v string) {
+func (c *collector) version() string {
+	v := c.base
 	for _, of := range c.sources {
 		v = later(v, of.version)
 	}
@@ -364,7 +370,11 @@ func (c *collector) flush() {
 		}
 		c.put(&u, k.name, m.value)
 	}
-	clear(c.pending)
+	if c.told {
+		clear(c.pending)
+	} else { // it will not be as large again
+		c.pending = map[pendingKey]message{}
+	}
 	if c.own {
 		u.History.Revision, _ = strconv.ParseInt(c.version(), 10, 64)
 	}

@@ -32,7 +32,7 @@ func (s Selection) query() url.Values {
 	return q
 }
 
-// page is how many objects the server gives in one answer.
+// page is how many objects the server gives in one answer that it reads from its etcd.
 const page = 500
 
 // List calls fn with each object, as the server has them now, and returns the resource
@@ -41,7 +41,7 @@ func (c *Client) List(ctx context.Context, r Resource, s Selection, fn func(json
 	q := s.query()
 	q.Set("limit", strconv.Itoa(page))
 	for {
-		next, at, err := c.page(ctx, r.Path()+"?"+q.Encode(), fn)
+		next, at, err := c.page(ctx, r.Path()+"?"+q.Encode(), "", fn)
 		if err != nil {
 			return "", fmt.Errorf("list %s: %w", r.Plural, err)
 		}
@@ -52,30 +52,86 @@ func (c *Client) List(ctx context.Context, r Resource, s Selection, fn func(json
 	}
 }
 
-func (c *Client) page(ctx context.Context, path string, fn func(json.RawMessage) error) (next, version string, err error) {
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+// errStale: the server's cache is behind what has been told.
+var errStale = errors.New("the API server's cache is behind")
+
+// listCached is [Client.List] from the server's cache, which may be some moments behind, but
+// not behind a version. An etcd that is asked by thousands of clients at once, after the API
+// server was started anew, would do that server's work 20 times.
+func (c *Client) listCached(ctx context.Context, r Resource, s Selection, least string, fn func(json.RawMessage) error) (version string, err error) {
+	q := s.query()
+	q.Set("resourceVersion", "0")
+	_, at, err := c.page(ctx, r.Path()+"?"+q.Encode(), least, fn)
+	if errors.Is(err, errStale) {
+		return c.List(ctx, r, s, fn)
+	}
+	if err != nil {
+		return "", fmt.Errorf("list %s: %w", r.Plural, err)
+	}
+	return at, nil
+}
+
+// page reads one answer, an object after the other. It is [errStale] before the first one
+// when the answer is older than a version.
+func (c *Client) page(ctx context.Context, path, least string, fn func(json.RawMessage) error) (next, version string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 6*c.timeout) // there may be many
 	defer cancel()
 	body, err := c.ask(ctx, http.MethodGet, path, "", nil)
 	if err != nil {
 		return "", "", err
 	}
 	defer body.Close()
-	var list struct {
-		Metadata struct {
-			Version  string `json:"resourceVersion"`
-			Continue string `json:"continue"`
-		} `json:"metadata"`
-		Items []json.RawMessage `json:"items"`
+	var meta struct {
+		Version  string `json:"resourceVersion"`
+		Continue string `json:"continue"`
 	}
-	if err := json.NewDecoder(body).Decode(&list); err != nil {
-		return "", "", c.sentence(err)
+	list := json.NewDecoder(body)
+	word := func() string {
+		t, _ := list.Token()
+		text, _ := t.(string)
+		return text
 	}
-	for _, item := range list.Items {
-		if err := fn(item); err != nil {
-			return "", "", err
+	if t, err := list.Token(); err != nil || t != json.Delim('{') {
+		return "", "", c.sentence(errors.Join(err, errors.New("the answer is no list")))
+	}
+	for list.More() {
+		switch word() {
+		case "metadata":
+			err = list.Decode(&meta)
+			if err == nil && Later(least, meta.Version) {
+				return "", "", errStale
+			}
+		case "items":
+			err = each(list, fn)
+		default:
+			err = list.Decode(new(json.RawMessage))
+		}
+		if err != nil {
+			return "", "", c.sentence(err)
 		}
 	}
-	return list.Metadata.Continue, list.Metadata.Version, nil
+	if _, err := list.Token(); err != nil {
+		return "", "", c.sentence(err)
+	}
+	return meta.Continue, meta.Version, nil
+}
+
+// each calls fn with each object of a list in JSON, or null.
+func each(list *json.Decoder, fn func(json.RawMessage) error) error {
+	if t, err := list.Token(); err != nil || t == nil {
+		return err
+	}
+	for list.More() {
+		var item json.RawMessage
+		if err := list.Decode(&item); err != nil {
+			return err
+		}
+		if err := fn(item); err != nil {
+			return err
+		}
+	}
+	_, err := list.Token()
+	return err
 }
 
 // Kinds of events.
@@ -88,6 +144,8 @@ const (
 // Handler is told of the objects of a resource. An error of it ends the Follow, and is
 // returned.
 type Handler struct {
+	// Least is a version that the first objects are not to be older than; empty: any.
+	Least string
 	// Item is an object that there is, at first.
 	Item func(json.RawMessage) error
 	// Synced says that those were all, as of a resource version.
@@ -113,7 +171,7 @@ const watchTime = 5 * time.Minute
 // without the objects; an error of [IsGone] says that this cannot be done any more.
 //
 // The first objects come by the watch itself (KEP-3157) where the server does that, from
-// its cache in constant memory; otherwise by a list in pages.
+// its cache in constant memory; otherwise by a list from there.
 func (c *Client) Follow(ctx context.Context, r Resource, s Selection, version string, h Handler) error {
 	err := c.follow(ctx, r, s, version, h)
 	if err != nil && ctx.Err() == nil && !errors.Is(err, ErrEnded) {
@@ -135,7 +193,7 @@ func (c *Client) follow(ctx context.Context, r Resource, s Selection, version st
 		}
 		c.listsOnly.Store(true)
 	}
-	at, err := c.List(ctx, r, s, h.Item)
+	at, err := c.listCached(ctx, r, s, h.Least, h.Item)
 	if err != nil {
 		return err
 	}

@@ -36,6 +36,8 @@ func TestClient(t *testing.T) {
 	c, ctx := connect(t, s, "admin", s.Token), t.Context()
 	t.Run("requests", func(t *testing.T) { requests(t, c, connect(t, s, "guest", "guest-token")) })
 	t.Run("follow", func(t *testing.T) { follow(t, c, s) })
+	must(t, s.Define(Group))
+	t.Run("definitions", func(t *testing.T) { definitions(t, s, c) })
 	s.Kill()
 	err = c.Get(ctx, "/readyz", nil)
 	if err == nil || !strings.Contains(err.Error(), "cannot be reached") && !strings.Contains(err.Error(), "connection is lost") {

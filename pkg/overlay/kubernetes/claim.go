@@ -31,11 +31,8 @@ func (s *Store) Claim(ctx context.Context, b overlay.Block) error {
 }
 
 func (s *Store) claim(ctx context.Context, b overlay.Block) error {
-	node, err := s.claimant(ctx, b)
+	node, err := s.mayClaim(ctx, b)
 	if err != nil {
-		return err
-	}
-	if err := s.claimable(ctx, b); err != nil {
 		return err
 	}
 	o := s.blockObject(b, node)
@@ -47,12 +44,9 @@ func (s *Store) claim(ctx context.Context, b overlay.Block) error {
 	if err != nil {
 		return err
 	}
-	now, err := s.claimant(ctx, b)
+	now, err := s.mayClaim(ctx, b)
 	if err == nil && now.Metadata.UID != node.Metadata.UID {
 		err = errRaced
-	}
-	if err == nil {
-		err = s.claimable(ctx, b)
 	}
 	if err == nil {
 		return nil
@@ -61,6 +55,17 @@ func (s *Store) claim(ctx context.Context, b overlay.Block) error {
 		return fmt.Errorf("%w; give the block back: %w", err, undo)
 	}
 	return err
+}
+
+// mayClaim is the node that claims; an error where it, or the network, is not there.
+func (s *Store) mayClaim(ctx context.Context, b overlay.Block) (*nodeObject, error) {
+	network := make(chan error, 1)
+	go func() { network <- s.claimable(ctx, b) }()
+	node, err := s.claimant(ctx, b)
+	if of := <-network; err == nil {
+		err = of
+	}
+	return node, err
 }
 
 // renew has a block that is there say what it shall, if it is the node's own.

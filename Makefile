@@ -16,9 +16,9 @@ LDFLAGS := -s -w -X github.com/berth-cni/berth/pkg/cni.Version=$(VERSION)
 # What the tests and the demo run, in Debian's packages.
 DEMO_PACKAGES := iproute2 nftables iptables conntrack curl iputils-ping procps
 TEST_PACKAGES := $(DEMO_PACKAGES) strace containerd runc podman conmon busybox-static \
-	etcd-server etcd-client ethtool redis-server dnsmasq-base
+	etcd-server etcd-client ethtool redis-server dnsmasq-base bind9-dnsutils
 BENCH_PACKAGES := $(TEST_PACKAGES) dnsperf aardvark-dns
-KUBERNETES_PACKAGES := $(TEST_PACKAGES) bind9-dnsutils netcat-openbsd
+KUBERNETES_PACKAGES := $(TEST_PACKAGES) netcat-openbsd
 KERNEL_PACKAGES := $(TEST_PACKAGES) user-mode-linux qemu-system-x86 kmod
 
 .PHONY: build image manifest demo demo-overlay test unit integration test-kernels test-kubernetes bench fresh lint install clean test-deps demo-deps

@@ -125,6 +125,14 @@ func work(t *testing.T, admin *client.Client, s *store.Store, n overlay.Node, b 
 	must(t, s.Withdraw(ctx))
 	must(t, s.Register(context.WithoutCancel(ctx), n, "boot", true, overlaytest.NotLost(t)))
 	tell(t, admin, s.Client(), n.Name)
+	for _, why := range []string{"no block", ""} {
+		must(t, s.Report(ctx, why))
+		var o nodeObject
+		must(t, admin.Get(ctx, nodeObjects.Path(n.Name), &o))
+		if got, want := condition(&o, "Ready"), map[string]string{"": "True ", "no block": "False "}[why]; !strings.HasPrefix(got, want) {
+			t.Errorf("condition Ready is %q, want %q", got, want)
+		}
+	}
 	f.Wait(t, "the block", func(st *overlay.State) bool { return st.Blocks[b.Key()].Used })
 }
 

@@ -20,6 +20,11 @@ func (c *Config) tellNode(ctx context.Context, part overlayagent.Statuser) error
 		return nil
 	}
 	n := node.Node{Client: c.Kubernetes, Name: c.Node, Patience: patience, Log: c.Log, Ready: func() string { return c.podsWait(part.Status()) }}
+	if r, ok := c.Store.(interface {
+		Report(ctx context.Context, why string) error
+	}); ok {
+		n.Report = r.Report
+	}
 	n.Run(ctx)
 	return nil
 }

@@ -56,6 +56,7 @@ type Store struct {
 	mu          sync.Mutex
 	current     *registration
 	mark        mark
+	reported    report
 	orders      map[overlay.RemovalKey]context.CancelFunc // to be written down
 	size        atomic.Int64                              // nodes that there are
 	breaks      atomic.Int64                              // of the history, that were seen

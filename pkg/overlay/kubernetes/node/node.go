@@ -25,6 +25,8 @@ type Node struct {
 	// Ready says why no pod could be attached to the network; empty: one can. It is called
 	// every second at most.
 	Ready func() string
+	// Report, if it is given, is told what Ready says, again and again.
+	Report func(ctx context.Context, why string) error
 	// Patience is for how long no pod could be attached before an event says so: an agent
 	// takes a while to start.
 	Patience time.Duration
@@ -79,6 +81,11 @@ func (n *Node) Run(ctx context.Context) {
 	for ctx.Err() == nil {
 		why := n.Ready()
 		n.events.see(ctx, why, time.Now())
+		if n.Report != nil {
+			if err := n.Report(ctx, why); err != nil {
+				n.Log.Debug("report on the node's network", "error", err)
+			}
+		}
 		pause := tick
 		switch {
 		case why != "":

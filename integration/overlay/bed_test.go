@@ -59,6 +59,7 @@ type bed struct {
 	underlay6 bool
 	firewall  string
 	networks  []string
+	routed    map[*cluster.Host]bool // whose containers are attached without a bridge
 }
 
 // options are those of a bed.
@@ -78,7 +79,7 @@ func newBed(t testing.TB, hosts int, o options) *bed {
 	c, err := cluster.New(cluster.Options{MTU: o.mtu})
 	must(t, err)
 	t.Cleanup(c.Close)
-	b := &bed{Cluster: c, t: t, agents: map[*cluster.Host]*cluster.Agent{}, user: o.user, underlay6: o.underlay6, firewall: o.firewall}
+	b := &bed{Cluster: c, t: t, agents: map[*cluster.Host]*cluster.Agent{}, routed: map[*cluster.Host]bool{}, user: o.user, underlay6: o.underlay6, firewall: o.firewall}
 	b.bin, err = sandbox.Binaries()
 	must(t, err)
 	if o.api {
@@ -246,8 +247,12 @@ func (b *bed) definition(h *cluster.Host, network string) (n model.Network) {
 // network is a conflist on a host, as `berth network conflist` prints it.
 func (b *bed) network(h *cluster.Host, name string) *sandbox.Network {
 	b.t.Helper()
+	mode := "bridge"
+	if b.routed[h] {
+		mode = "routed"
+	}
 	list := fmt.Sprintf(`{"cniVersion": "1.1.0", "name": %q, "plugins": [
-		{"type": "vxlan-overlay", "firewallBackend": %q, "capabilities": {"portMappings": true, "ips": true, "mac": true}}]}`, name, cmp.Or(b.firewall, "auto"))
+		{"type": "vxlan-overlay", "mode": %q, "firewallBackend": %q, "capabilities": {"portMappings": true, "ips": true, "mac": true}}]}`, name, mode, cmp.Or(b.firewall, "auto"))
 	n, err := h.Network(list, b.bin)
 	must(b.t, err)
 	return n

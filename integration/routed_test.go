@@ -17,7 +17,7 @@ const routed = `{"type": "bridge", "mode": "routed", "isDefaultGateway": true, "
 func (b *bed) hostEnd(r result) string {
 	b.t.Helper()
 	for _, i := range r.Interfaces {
-		if i.Sandbox == "" {
+		if i.Sandbox == "" && strings.HasPrefix(i.Name, "veth") {
 			return i.Name
 		}
 	}

@@ -92,7 +92,7 @@ func (r *Rules) containerElements(a *attach.Attachment) ([]nftnl.Element, error)
 			all = append(all, nftnl.Element{Set: hidden, Key: ip.AsSlice(), Comment: hash})
 		}
 	}
-	if spoofOf(a) != nil {
+	if s := spoofOf(a); s != nil && !s.Loose {
 		all = append(all, r.heldElements(a)...)
 	}
 	forwards, err := forwards(a)

@@ -22,6 +22,7 @@ type Held struct {
 	Addresses []netip.Addr
 	Ports     []attach.Port
 	Spoof     bool // its senders are checked
+	Echo      bool // what it sends to many does not come back to it
 
 	senders  []nftnl.Element         // of [Spoof]
 	elements []nftnl.Element         // of nftables

@@ -30,6 +30,12 @@ import (
 // container to its addresses, and the table knows them as those of one that may be on others.
 type Spoof struct {
 	Group uint32 `json:"group,omitempty"` // as that of [Rules]
+	// Echo keeps what the container sends to many (broadcast, multicast) from coming back to
+	// it by a port that sends frames back where they came from (hairpin mode): it would take
+	// its own IPv6 duplicate address detection for that of another.
+	Echo bool `json:"echo,omitempty"`
+	// Loose says that the container is not held to its addresses: there is only Echo.
+	Loose bool `json:"loose,omitempty"`
 }
 
 // Kind implements [attach.Step].
@@ -49,6 +55,9 @@ func (s *Spoof) Add(ctx context.Context, a *attach.Adding) error {
 			return nil // nor do others hold it
 		}
 		err = fmt.Errorf("the kernel has no nftables of family bridge (CONFIG_NF_TABLES_BRIDGE): %w", err)
+	}
+	if err != nil && s.Loose {
+		return fmt.Errorf("keep from %s what it sends to many: %w", a.Key, err)
 	}
 	if err != nil {
 		return fmt.Errorf("hold %s to its own addresses: %w", a.Key, err)
@@ -120,6 +129,12 @@ func (s *Spoof) elements(a *attach.Attachment) ([]nftnl.Element, error) {
 	also := alsoElements(a)
 	if s.Group != 0 {
 		return also, nil
+	}
+	if s.Echo {
+		also = append(also, nftnl.Element{Set: spoofEcho, Key: nftnl.Join(port, port), Comment: hash})
+	}
+	if s.Loose {
+		return also[len(also)-1:], nil
 	}
 	all := append([]nftnl.Element{
 		{Set: spoofPorts, Key: port, Comment: hash},
@@ -257,7 +272,12 @@ func (l *heldList) spoof() error {
 		for _, e := range all {
 			if attach.IsHash(e.Comment) {
 				h := l.of(e.Comment, NFTables)
-				h.Spoof, h.senders = true, append(h.senders, e)
+				h.senders = append(h.senders, e)
+				if set.Name == spoofEcho {
+					h.Echo = true
+				} else {
+					h.Spoof = true
+				}
 			}
 		}
 	}

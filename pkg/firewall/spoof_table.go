@@ -33,12 +33,13 @@ const (
 	// container, by a number, and that to all of its addresses.
 	spoofContainers        = "containers"
 	spoofAlso4, spoofAlso6 = "also4", "also6"
+	spoofEcho              = "echo" // ports that send frames back, each with itself
 )
 
 // checked is the chain of what may be spoofed. The number at its end is the version of
 // the table, as that of publish is.
 const (
-	checked      = "checked_3"
+	checked      = "checked_4"
 	checkedUsers = 13 + 1 // its rules, and the jump to it
 	checkedIPv6  = "checked_ipv6"
 )
@@ -57,6 +58,7 @@ func spoofSets() []nftnl.Set {
 		{Name: spoofContainers, Key: name, Data: mark, IsMap: true, Seen: nftnl.HostOrderMap()},
 		{Name: spoofAlso4, Key: nftables.MustConcatSetType(mark, ip4)},
 		{Name: spoofAlso6, Key: nftables.MustConcatSetType(mark, ip6)},
+		{Name: spoofEcho, Key: nftables.MustConcatSetType(name, name)},
 	}
 }
 
@@ -135,9 +137,21 @@ func spoofChains() []nftnl.Chain {
 			rule(etherType(unix.ETH_P_IP), in(spoofOwn4, iif, etherSource, saddr4), accept()),                                      // meta protocol ip iifname . ether saddr . ip saddr @own4 accept
 			rule(etherType(unix.ETH_P_IPV6), notTransport(unix.IPPROTO_ICMPV6), in(spoofOwn6, iif, etherSource, saddr6), accept()), // meta protocol ip6 meta l4proto != ipv6-icmp iifname . ether saddr . ip6 saddr @own6 accept
 			rule(notIn(spoofPorts, iif), accept()), // iifname != @ports accept
-			rule(jump(checked)),                    // jump checked_3
+			rule(jump(checked)),                    // jump checked_4
+		},
+	}, {
+		Name: "forward", Kind: nftables.ChainTypeFilter,
+		Hook: nftables.ChainHookForward, Priority: nftables.ChainPriorityRef(-200),
+		Rules: [][]expr.Any{
+			rule(sentTo(unix.PACKET_BROADCAST), in(spoofEcho, iif, oif), drop()), // meta pkttype broadcast iifname . oifname @echo drop
+			rule(sentTo(unix.PACKET_MULTICAST), in(spoofEcho, iif, oif), drop()), // meta pkttype multicast iifname . oifname @echo drop
 		},
 	}}
+}
+
+// sentTo matches frames to all, or to a group (PACKET_*, linux/if_packet.h).
+func sentTo(many byte) []expr.Any {
+	return compare(&expr.Meta{Key: expr.MetaKeyPKTTYPE, Register: register32}, expr.CmpOpEq, []byte{many})
 }
 
 // etherType matches the protocol of a frame, behind a tag that the kernel took off

@@ -77,7 +77,7 @@ func (v *Veth) reconfigurePort(c *iface.Conn, a *attach.Attachment) error {
 func (v *Veth) portOptions(a *attach.Attachment) []uint16 {
 	bridged := (v.NoICC || len(a.Ports) > 0) && filtersBridged(a)
 	var options []uint16
-	if v.Hairpin || bridged && len(a.Ports) > 0 {
+	if v.Hairpin || v.Reflect || bridged && len(a.Ports) > 0 {
 		options = append(options, unix.IFLA_BRPORT_MODE)
 	}
 	if v.Isolated || v.NoICC && !bridged {

@@ -27,6 +27,10 @@ type Veth struct {
 	MTU    int    `json:"mtu,omitempty"` // bytes; 0: the bridge's
 	// Hairpin lets the bridge send a frame back to the port that it came from.
 	Hairpin bool `json:"hairpin,omitempty"`
+	// Reflect is Hairpin for what the host's firewall translates back to the container where
+	// the bridge's frames pass it (br_netfilter): published ports, and what others translate,
+	// as kube-proxy a service. Frames to many are kept back ([firewall.Spoof]).
+	Reflect bool `json:"reflect,omitempty"`
 	// Isolated keeps isolated ports of the bridge from each other (kernel 4.18).
 	Isolated bool `json:"isolated,omitempty"`
 	// NoICC is Isolated where the bridge's frames do not pass the IP firewall; where

@@ -129,9 +129,7 @@ func (b *builder) behindBridge(a *attach.Attachment, x link.Found, r *cni.Reques
 	}
 	a.Steps = append([]attach.Step{&allow.Forward{Bridge: bridgeOf(a), Group: x.Group, Names: asks}}, a.Steps...)
 	a.Steps = append(a.Steps, rules)
-	if held := b.held[a.Hash()]; held != nil && held.Spoof || conf != nil && conf.IPSpoofCheck {
-		a.Steps = append(a.Steps, &firewall.Spoof{Group: x.Group})
-	}
+	a.Steps = b.senders(a, x, conf)
 	if !asks {
 		return plugin
 	}
@@ -148,6 +146,24 @@ func (b *builder) behindBridge(a *attach.Attachment, x link.Found, r *cni.Reques
 	// It asks for names, and has none that anybody knows.
 	a.Steps = append(a.Steps, &names.Register{Bridge: by, Internal: rules.Internal, Subnets: subnets})
 	return plugin
+}
+
+// senders appends the step that looks at what the container sends.
+func (b *builder) senders(a *attach.Attachment, x link.Found, conf *bridged.Conf) []attach.Step {
+	held := b.held[a.Hash()]
+	holds := held != nil && held.Spoof || conf != nil && conf.IPSpoofCheck
+	reflects := held != nil && held.Echo
+	for _, s := range a.Steps {
+		if v, ok := s.(*link.Veth); ok && reflects {
+			v.Reflect, v.Hairpin = true, false
+		}
+	}
+	step := bridged.Senders(holds, reflects)
+	if step == nil {
+		return a.Steps
+	}
+	step.(*firewall.Spoof).Group = x.Group
+	return append(a.Steps, step)
 }
 
 // overlaid gives the steps what is the overlay network's.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/cni"
+	"github.com/berth-cni/berth/pkg/cni/bridged"
 	"github.com/berth-cni/berth/pkg/firewall"
 	"github.com/berth-cni/berth/pkg/firewall/allow"
 	"github.com/berth-cni/berth/pkg/link"
@@ -37,6 +38,7 @@ func (c *config) Plan(r *cni.Request) ([]attach.Step, error) {
 		return c.routed(r, rules), nil
 	}
 	gateway := c.gateway(r)
+	reflects := gateway && c.Reflects()
 	isolated4, isolated6 := policy.Modes.Isolated()
 	complete := &link.Gateway{Gateway: gateway, Isolated4: isolated4, Isolated6: isolated6, DefaultRoute: c.IsDefaultGateway && !c.Internal, NoDefault: c.Internal || r.KeepsDefaultRoute()}
 	steps := r.Addressed(r.IPAM, complete,
@@ -45,14 +47,11 @@ func (c *config) Plan(r *cni.Request) ([]attach.Step, error) {
 		&link.Forwarding{Gateway: gateway},
 		&link.Bridge{Name: c.Bridge, MTU: c.MTU, Gateway: gateway, NoIPv6: isolated6, ForceAddress: c.ForceAddress,
 			Promisc: c.PromiscMode, VLANs: c.filtersVLANs(), GatewayVLAN: c.VLAN, KeepDefaults: c.PreserveDefaultVLAN},
-		&link.Veth{Bridge: c.Bridge, MTU: c.MTU, Hairpin: c.HairpinMode, Isolated: c.PortIsolation,
+		&link.Veth{Bridge: c.Bridge, MTU: c.MTU, Hairpin: c.HairpinMode, Reflect: reflects, Isolated: c.PortIsolation,
 			NoICC: policy.NoICC, MACSpoofCheck: c.MACSpoofCheck, VLAN: c.VLAN, Trunk: c.trunk,
 			KeepDefaults: c.PreserveDefaultVLAN, DAD: c.EnableDAD, AcceptRA: r.AcceptRA(r.IPAM), Down: c.DisableContainerInterface})
 	steps = slices.Concat([]attach.Step{c.network(r)}, steps, []attach.Step{rules, &firewall.Hairpin{Backend: rules.Backend, Bridge: c.Bridge}})
-	if c.IPSpoofCheck {
-		steps = append(steps, &firewall.Spoof{})
-	}
-	return append(steps, c.names(r)), nil
+	return append(steps, bridged.Senders(c.IPSpoofCheck, reflects), c.names(r)), nil
 }
 
 // routed are the steps for a network without a bridge.

@@ -82,7 +82,7 @@ func TestPlan(t *testing.T) {
 		t.Errorf("routes %v", conf.Routes)
 	}
 	p, err = plan(t, `{"name": "blue", "ipspoofchk": false}`, blue())
-	if err != nil || step[*firewall.Spoof](p) != nil {
+	if s := step[*firewall.Spoof](p); err != nil || s == nil || !s.Loose || !s.Echo || !step[*link.Veth](p).Reflect {
 		t.Errorf("ipspoofchk off: %v, %v", p, err)
 	}
 	internal := blue()

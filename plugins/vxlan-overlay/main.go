@@ -50,6 +50,7 @@ func (c *config) Plan(r *cni.Request) ([]attach.Step, error) {
 	if c.Routed() {
 		return c.routed(r, network, rules, local, blocks), nil
 	}
+	reflects := c.Reflects()
 	steps := []attach.Step{
 		network,
 		r.Addresses(blocks),
@@ -58,15 +59,12 @@ func (c *config) Plan(r *cni.Request) ([]attach.Step, error) {
 		&allow.Forward{Bridge: n.Bridge(), Tunnel: n.Device(), Names: r.WantsNames()},
 		&link.Forwarding{Gateway: true},
 		&link.Bridge{Name: n.Bridge(), MTU: local.MTU, FollowMTU: true, Gateway: true, MoreAddresses: true, Promisc: c.PromiscMode},
-		&link.Veth{Bridge: n.Bridge(), MTU: local.MTU, Hairpin: c.HairpinMode, Isolated: c.PortIsolation,
+		&link.Veth{Bridge: n.Bridge(), MTU: local.MTU, Hairpin: c.HairpinMode, Reflect: reflects, Isolated: c.PortIsolation,
 			NoICC: n.NoICC, MACSpoofCheck: c.MACSpoofCheck, DAD: c.EnableDAD, AcceptRA: r.AcceptRA(blocks)},
 		rules,
 		&firewall.Hairpin{Backend: rules.Backend, Bridge: n.Bridge()},
 	}
-	if c.holds(r) {
-		steps = append(steps, &firewall.Spoof{})
-	}
-	return confined(n, append(steps, r.Names(n.Bridge(), n.Internal, n.Subnets))), nil
+	return confined(n, append(steps, bridged.Senders(c.holds(r), reflects), r.Names(n.Bridge(), n.Internal, n.Subnets))), nil
 }
 
 // routed are the steps for a host that has no bridge of the network: on others it may have one.

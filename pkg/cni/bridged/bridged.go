@@ -64,6 +64,19 @@ func (c *Conf) Rules(r *cni.Request, hostIf string, p Policy) (*firewall.Rules, 
 	return rules, err
 }
 
+// Reflects tells whether ports of the bridge send back what the host translates, in frames
+// to one container alone ([link.Veth]). A bridge that is promiscuous would take them twice.
+func (c *Conf) Reflects() bool { return !c.PromiscMode && !c.HairpinMode && firewall.SpoofStatus() == nil }
+
+// Senders is the step that looks at what the container sends, if any does: one that is held
+// to its addresses, or that a port sends frames back to.
+func Senders(holds, reflects bool) attach.Step {
+	if !holds && !reflects {
+		return nil
+	}
+	return &firewall.Spoof{Echo: reflects, Loose: !holds}
+}
+
 // Settings are the words of which the firewall keeps something for the network.
 func (c *Conf) Settings(p Policy) []string {
 	var words []string

@@ -36,7 +36,8 @@ func (b *bed) macsHold(c *sandbox.Container, text string) bool {
 
 var (
 	linkShown = regexp.MustCompile(`[<,](?:UP|PROMISC)\b|\bmtu \d+ q|(?:macvlan|vlan|bridge) |mode (?:bridge|vepa|private|passthru)|bcqueuelen \d+|vlan_filtering \d|link/ether 02:aa:\S+`)
-	portShown = regexp.MustCompile(`(hairpin|isolated|learning|flood) (on|off)`)
+	portShown = regexp.MustCompile(`(isolated|learning|flood) (on|off)`)
+	hairpin   = regexp.MustCompile(`hairpin (on|off)`)
 )
 
 // lookInside notes what the container has.
@@ -72,6 +73,7 @@ func (b *bed) lookOutside(s *sights, bridge string) {
 		out, err := b.Output("bridge", strings.Fields(args)...)
 		must(b.t, err)
 		if args == "-d link" {
+			s.note("hairpin", "%q", hairpin.FindAllString(out, -1))
 			out = strings.Join(portShown.FindAllString(out, -1), " ")
 		}
 		s.note("bridge "+args, "%s", leveled(out))

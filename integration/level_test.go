@@ -27,6 +27,7 @@ type level struct {
 // Why ours are other.
 const (
 	noRA     = "a neighbour's router advertisements stay out (docs/bridge.md, acceptRA)"
+	reflects = "what others translate for the container itself comes back to it with br_netfilter, too (docs/bridge.md)"
 	announce = "ours announces the addresses itself, when they are usable"
 )
 
@@ -41,7 +42,7 @@ const (
 )
 
 // everywhere is what differs in every container with an interface of its own.
-var everywhere = map[string]string{"accept_ra": noRA, "autoconf": noRA, "arp_notify": announce, "ndisc_notify": announce}
+var everywhere = map[string]string{"accept_ra": noRA, "autoconf": noRA, "arp_notify": announce, "ndisc_notify": announce, "hairpin": reflects}
 
 // sights are what was seen, in order.
 type sights struct{ names, values []string }

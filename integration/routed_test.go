@@ -242,7 +242,8 @@ func TestRoutedNames(t *testing.T) {
 func TestRoutedAndBack(t *testing.T) {
 	t.Parallel()
 	plain := with(strings.Replace(bridge, `"ipMasq": true, `, "", 1), `"isDefaultGateway": true, "ipMasq": true`)
-	for _, modes := range [][2]string{{plain, routed}, {routed, plain}} {
+	bare := with(routed, `"bridge": "berth0"`)
+	for _, modes := range [][2]string{{plain, bare}, {bare, plain}} {
 		b := newBed(t)
 		before, now := b.network(modes[0]), b.network(modes[1])
 		old, young := b.container("old"), b.container("young")
@@ -257,6 +258,10 @@ func TestRoutedAndBack(t *testing.T) {
 			must(t, now.Check(c, ports[c]))
 		}
 		ends := [2]string{b.hostEnd(r1), b.hostEnd(r2)}
+		b.answers(old, youngAddr+":80", young, oldAddr)
+		b.answers(young, oldAddr+":80", old, youngAddr)
+		b.answers(old, first6(r2)+":80", young, "")
+		b.answers(young, first6(r1)+":80", old, "")
 		b.answers(b, oldAddr+":80", old, "")
 		b.answers(b, youngAddr+":80", young, "")
 		b.answers(b, first6(r1)+":80", old, "")
@@ -267,6 +272,9 @@ func TestRoutedAndBack(t *testing.T) {
 		}
 		if out, err := b.Output("ip", "-br", "link", "show", "type", "veth"); err != nil || strings.Contains(out, ends[0]) || strings.Contains(out, ends[1]) {
 			t.Errorf("left: %s, %v", out, err)
+		}
+		if out, err := b.Output("ip", "-6", "neigh", "show", "proxy"); err != nil || out != "" {
+			t.Errorf("the bridge answers still for %s, %v", out, err)
 		}
 	}
 }
@@ -332,7 +340,7 @@ func TestRoutedSeen(t *testing.T) {
 		args []string
 		want string
 	}{{[]string{"ps"}, addr}, {[]string{"inspect", "c1"}, veth}, {[]string{"network", "inspect", "demo"}, `mode=routed`}, {[]string{"graph"}, veth}, {[]string{"doctor"}, ""}} {
-		if out := berth(seen.args...); !strings.Contains(out, seen.want) || strings.Contains(out, "cni0") {
+		if out := berth(seen.args...); !strings.Contains(out, seen.want) || strings.Contains(out, "bridge cni0") || strings.Contains(out, "cni0 is missing") {
 			t.Errorf("berth %v does not show %s:\n%s", seen.args, seen.want, out)
 		}
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -36,17 +37,30 @@ var otherModes = []struct{ name, plugin string }{
 		"ranges": [[{"subnet": "192.0.2.0/24", "rangeStart": "192.0.2.100", "gateway": "` + sandbox.OutsideAddr4 + `"}]],
 		"routes": [{"dst": "0.0.0.0/0"}]}}`},
 	{bridgeMode, `{"type": "bridge", "bridge": "ofbridge", "isDefaultGateway": true, "ipMasq": true, "ipam": {"subnet": "10.41.0.0/16"}}`},
+	{routedMode, `{"type": "bridge", "mode": "routed", "isDefaultGateway": true, "ipMasq": true, "ipam": {"subnet": "10.44.0.0/16"}}`},
 	{overlayMode, `{"type": "vxlan-overlay"}`},
+	{routedOverlayMode, `{"type": "vxlan-overlay", "mode": "routed"}`},
 	{namesMode, `{"type": "bridge", "bridge": "ofnames", "isDefaultGateway": true, "ipMasq": true, "names": true, "ipam": {"subnet": "10.43.0.0/16"}}`},
 }
 
-const bridgeMode, overlayMode, namesMode = "bridge", "vxlan-overlay", "bridge with names"
+const (
+	bridgeMode, overlayMode, namesMode = "bridge", "vxlan-overlay", "bridge with names"
+	routedMode, routedOverlayMode      = "bridge routed", "vxlan-overlay routed"
+)
 
 // overlayNetwork is what an agent would have written: an ADD needs no more.
-var overlayNetwork = overlay.Local{Node: "a", MTU: 1450,
-	Network: overlay.Network{Name: "of-" + overlayMode, ID: "1", VNI: 4097, Port: overlay.DefaultPort,
-		Subnets: []netip.Prefix{netip.MustParsePrefix("10.42.0.0/16")}, NodePrefix: []int{24}},
-	Blocks: []netip.Prefix{netip.MustParsePrefix("10.42.3.0/24")}}
+func overlayNetwork(mode string, vni int, second byte) *overlay.Local {
+	prefix := func(third byte, bits int) netip.Prefix {
+		return netip.PrefixFrom(netip.AddrFrom4([4]byte{10, second, third, 0}), bits)
+	}
+	return &overlay.Local{Node: "a", MTU: 1450,
+		Network: overlay.Network{Name: networkOf(mode), ID: "1", VNI: vni, Port: overlay.DefaultPort,
+			Subnets: []netip.Prefix{prefix(0, 16)}, NodePrefix: []int{24}},
+		Blocks: []netip.Prefix{prefix(3, 24)}}
+}
+
+// networkOf is the name of a mode's network.
+func networkOf(mode string) string { return "of-" + strings.ReplaceAll(mode, " ", "-") }
 
 // racer is one of the modes on the host of all.
 type racer struct {
@@ -130,14 +144,18 @@ func modeRacers(h *sandbox.Host, berth, noop *contestant) ([]*racer, error) {
 	if err := attachOwner(h, berth); err != nil {
 		return nil, err
 	}
-	if err := h.Do(func() error { return overlayNetwork.Write(overlay.DefaultDataDir) }); err != nil {
+	err := h.Do(func() error {
+		return errors.Join(overlayNetwork(overlayMode, 4097, 42).Write(overlay.DefaultDataDir),
+			overlayNetwork(routedOverlayMode, 4098, 45).Write(overlay.DefaultDataDir))
+	})
+	if err != nil {
 		return nil, err
 	}
 	racers := []*racer{{contestant: contestant{conflist: noop.conflist, dirs: noop.dirs}}}
 	racers[0].Name = noopName
 	for _, m := range otherModes {
 		r := &racer{contestant: contestant{dirs: berth.dirs,
-			conflist: fmt.Sprintf(`{"cniVersion": "1.0.0", "name": "of-%s", "plugins": [%s]}`, strings.ReplaceAll(m.name, " ", "-"), m.plugin)}}
+			conflist: fmt.Sprintf(`{"cniVersion": "1.0.0", "name": %q, "plugins": [%s]}`, networkOf(m.name), m.plugin)}}
 		r.Name = m.name
 		racers = append(racers, r)
 	}
@@ -236,6 +254,8 @@ func (r report) modeTargets() []target {
 	}
 	bare := add[macvlanFloorName]
 	return append(all,
+		target{"bridge routed ADD / bridge ADD", add[routedMode] / add[bridgeMode], true, 1.2},
+		target{"vxlan-overlay routed ADD / vxlan-overlay ADD", add[routedOverlayMode] / add[overlayMode], true, 1.2},
 		target{"vxlan-overlay ADD / bridge ADD", add[overlayMode] / add[bridgeMode], true, 1.2},
 		target{"ADD with names - ADD without, ms", add[namesMode] - add[bridgeMode], true, 0.5},
 		target{"macvlan ADD / its floor", add["macvlan"] / bare, true, 4},

@@ -27,6 +27,7 @@ func options() []option {
 	both, bridged, onMaster := []string{Bridge, Macvlan}, []string{Bridge}, []string{Macvlan}
 	return []option{
 		{[]string{"mtu", "com.docker.network.driver.mtu"}, both, "BYTES", number(func(c *Conf) *int { return &c.MTU }, 68, 65535)},
+		{[]string{"mode"}, bridged, "bridge|routed", word(func(c *Conf) *string { return &c.Mode }, "bridge", "routed")},
 		{[]string{"firewallBackend"}, bridged, "auto|nftables|iptables", word(func(c *Conf) *string { return &c.FirewallBackend }, "auto", "nftables", "iptables")},
 		{[]string{"bridge", "com.docker.network.bridge.name"}, bridged, "NAME", ifName(func(c *Conf) *string { return &c.Bridge })},
 		{[]string{"icc", "com.docker.network.bridge.enable_icc"}, bridged, "true|false", func(c *Conf, s string) error {

@@ -177,6 +177,9 @@ func (p *plan) bridge() {
 // findBridge names the bridge. One that is there already must be asked for.
 func (p *plan) findBridge() {
 	asked := p.conf.Bridge != ""
+	if p.conf.Mode == "routed" && !asked {
+		return
+	}
 	if !asked {
 		p.conf.Bridge = BridgeName(p.Name)
 	}

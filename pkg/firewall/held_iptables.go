@@ -107,6 +107,7 @@ func not(words []string, flag string) bool {
 // addText reads a rule that [Rules.containerTexts] wrote.
 func (l *heldList) addText(hash string, x xtables.Rule, v6 bool) {
 	h := l.of(hash, IPTables)
+	h.Backend = IPTables // that [Spoof] has elements of it does not tell
 	h.texts[v6] = append(h.texts[v6], x)
 	switch x.Chain {
 	case chainHairpin:

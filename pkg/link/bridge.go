@@ -62,6 +62,9 @@ func (b *Bridge) Add(ctx context.Context, a *attach.Adding) error {
 	}
 	defer c.Close()
 	found, err := b.ready(ctx, c, a)
+	if err == nil {
+		err = b.besideRouted(ctx, c, a)
+	}
 	for _, d := range found {
 		a.Interfaces = append(a.Interfaces, attach.Interface{Name: d.Name, MAC: d.MAC.String(), MTU: d.MTU, Index: d.Index})
 	}

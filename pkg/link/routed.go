@@ -26,7 +26,10 @@ type Routed struct {
 	iface.Expectable
 
 	// Group is the interface group of the network's host's ends ([attach.Group]).
-	Group    uint32 `json:"group"`
+	Group uint32 `json:"group"`
+	// Beside is the bridge that containers of the network may be on, which had one when they
+	// were added; empty: there are none.
+	Beside   string `json:"beside,omitempty"`
 	MTU      int    `json:"mtu,omitempty"`      // bytes; 0: that of the way out
 	DAD      bool   `json:"dad,omitempty"`      // IPv6 duplicate address detection
 	AcceptRA bool   `json:"acceptRA,omitempty"` // the container takes router advertisements
@@ -119,7 +122,10 @@ func (r *Routed) bringUp(c *iface.Conn, ns *netns.Namespace, a *attach.Adding, l
 	if err := c.AwaitUp(a.HostIfName()); err != nil {
 		return err
 	}
-	return r.route(c, index, a.Attachment)
+	if err := r.route(c, index, a.Attachment); err != nil {
+		return err
+	}
+	return r.beside(c, a.Attachment)
 }
 
 // hostEnd gives the host's end its settings and addresses, and has it up.
@@ -151,7 +157,9 @@ func (r *Routed) hostEnd(c *iface.Conn, a *attach.Adding) (index int, err error)
 }
 
 // Del deletes the host's end, and so both, and the routes.
-func (r *Routed) Del(_ context.Context, a *attach.Attachment) error { return Delete(a.HostIfName()) }
+func (r *Routed) Del(_ context.Context, a *attach.Attachment) error {
+	return errors.Join(r.alone(a), Delete(a.HostIfName()))
+}
 
 // Check tells whether both ends are up, with their addresses and routes.
 func (r *Routed) Check(_ context.Context, a *attach.Attachment) error {
@@ -216,5 +224,8 @@ func (r *Routed) Repair(_ context.Context, a *attach.Adding) error {
 	if err := r.restoreLinkLocal(c, host.Index, a.Attachment); err != nil {
 		return err
 	}
-	return r.route(c, host.Index, a.Attachment)
+	if err := r.route(c, host.Index, a.Attachment); err != nil {
+		return err
+	}
+	return r.beside(c, a.Attachment)
 }

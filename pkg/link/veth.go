@@ -115,6 +115,9 @@ func (v *Veth) Check(_ context.Context, a *attach.Attachment) error {
 	if host.Flags&unix.IFF_UP == 0 {
 		return fmt.Errorf("interface %s is down", host.Name)
 	}
+	if v.Reflect && !host.Port.Hairpin {
+		return fmt.Errorf("interface %s is not in hairpin mode", host.Name)
+	}
 	if v.OnlyThere() {
 		return nil
 	}
@@ -150,6 +153,8 @@ func (v *Veth) Repair(_ context.Context, a *attach.Adding) error {
 		if err := c.Send(rtnl.SetLink(host.Index, 0).Uint32(unix.IFLA_MASTER, uint32(bridge))); err != nil {
 			return fmt.Errorf("make %s a port of bridge %s: %w", host.Name, v.Bridge, err)
 		}
+	}
+	if host.Master != bridge || v.Reflect && !host.Port.Hairpin {
 		if err := v.configurePort(c, a.Attachment); err != nil {
 			return fmt.Errorf("veth %s: %w", host.Name, err)
 		}

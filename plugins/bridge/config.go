@@ -75,9 +75,6 @@ func (c *config) validateRouted(r *cni.Request) {
 	if c.DisableContainerInterface {
 		r.Refuse("disableContainerInterface", true, noPorts)
 	}
-	if c.Bridge != defaultBridge {
-		r.Warn("bridge", c.Bridge, "has no meaning: mode routed makes no bridge")
-	}
 }
 
 func (c *config) readTrunk(r *cni.Request) {

@@ -56,7 +56,7 @@ func (c *config) Plan(r *cni.Request) ([]attach.Step, error) {
 
 // routed are the steps for a network without a bridge.
 func (c *config) routed(r *cni.Request, rules *firewall.Rules) []attach.Step {
-	before, behind := c.RoutedSteps(r, rules, link.Routed{MTU: c.MTU, AcceptRA: r.AcceptRA(r.IPAM)}, c.IPSpoofCheck)
+	before, behind := c.RoutedSteps(r, rules, link.Routed{Beside: c.Bridge, MTU: c.MTU, AcceptRA: r.AcceptRA(r.IPAM)}, c.IPSpoofCheck)
 	complete := &link.Gateway{Gateway: true, Routed: true, DefaultRoute: c.IsDefaultGateway && !c.Internal, NoDefault: c.Internal || r.KeepsDefaultRoute()}
 	steps := r.Addressed(r.IPAM, complete, append([]attach.Step{c.Ports(r, rules, r.IPAM, true)}, before...)...)
 	steps = slices.Concat([]attach.Step{c.network(r)}, steps, behind)

@@ -71,7 +71,7 @@ func (c *config) Plan(r *cni.Request) ([]attach.Step, error) {
 func (c *config) routed(r *cni.Request, network *attach.Network, rules *firewall.Rules, local *overlay.Local, blocks *ipam.Config) []attach.Step {
 	n := &local.Network
 	network.Link = ""
-	before, behind := c.RoutedSteps(r, rules, link.Routed{MTU: local.MTU, AcceptRA: r.AcceptRA(blocks)}, c.holds(r))
+	before, behind := c.RoutedSteps(r, rules, link.Routed{Beside: n.Bridge(), MTU: local.MTU, AcceptRA: r.AcceptRA(blocks)}, c.holds(r))
 	steps := []attach.Step{
 		network,
 		r.Addresses(blocks),

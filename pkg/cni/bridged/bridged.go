@@ -66,7 +66,9 @@ func (c *Conf) Rules(r *cni.Request, hostIf string, p Policy) (*firewall.Rules, 
 
 // Reflects tells whether ports of the bridge send back what the host translates, in frames
 // to one container alone ([link.Veth]). A bridge that is promiscuous would take them twice.
-func (c *Conf) Reflects() bool { return !c.PromiscMode && !c.HairpinMode && firewall.SpoofStatus() == nil }
+func (c *Conf) Reflects() bool {
+	return !c.PromiscMode && !c.HairpinMode && firewall.SpoofStatus() == nil
+}
 
 // Senders is the step that looks at what the container sends, if any does: one that is held
 // to its addresses, or that a port sends frames back to.

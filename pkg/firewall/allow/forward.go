@@ -176,7 +176,7 @@ func (f *Forward) Check(ctx context.Context, _ *attach.Attachment) error {
 // Status implements [attach.Statuser]: whether the programs are there that the other
 // firewalls have to be told with.
 func (f *Forward) Status(ctx context.Context, _ *attach.Store, _ string) error {
-	missing, err := f.missing(ctx, nil)
+	missing, err := f.missing(ctx, []string{f.Bridge})
 	for _, m := range missing {
 		if _, bad := m.program(); bad != nil {
 			err = errors.Join(err, fmt.Errorf("%s: %w", m.what, bad))

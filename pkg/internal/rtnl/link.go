@@ -171,6 +171,7 @@ func SetLink(index int, flags uint32) *netlink.Request {
 // Numbers of linux/ip.h: the per-device IPv4 settings that route netlink can set
 // (IFLA_INET_CONF), saving a walk through /proc/sys.
 const (
+	ProxyARP      = 3
 	RPFilter      = 8
 	ArpNotify     = 22
 	RouteLocalnet = 26

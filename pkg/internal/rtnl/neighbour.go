@@ -74,3 +74,15 @@ func ParseNeighbour(m netlink.Message) (n Neighbour, ok bool) {
 func isNeighbour(m netlink.Message) bool {
 	return (m.Kind == unix.RTM_NEWNEIGH || m.Kind == unix.RTM_DELNEIGH) && len(m.Body) >= unix.SizeofNdMsg
 }
+
+// AnswerFor is the request that has a link answer neighbor discovery for an address that is
+// reached by another one, and AnswerNot the one that ends it.
+func AnswerFor(index int, addr netip.Addr) *netlink.Request {
+	return netlink.NewRequest(unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|unix.NLM_F_REPLACE,
+		Ndmsg(Family(addr), index, unix.NUD_PERMANENT, unix.NTF_PROXY)).Addr(unix.NDA_DST, addr)
+}
+
+// AnswerNot undoes [AnswerFor].
+func AnswerNot(index int, addr netip.Addr) *netlink.Request {
+	return netlink.NewRequest(unix.RTM_DELNEIGH, 0, Ndmsg(Family(addr), index, 0, unix.NTF_PROXY)).Addr(unix.NDA_DST, addr)
+}

@@ -38,6 +38,9 @@ type Confined struct {
 // confinedPrefix is what the names of such tables begin with.
 const confinedPrefix = "berth_confined_"
 
+// OwnTable tells our tables by their names.
+func OwnTable(name string) bool { return name == TableName || strings.HasPrefix(name, confinedPrefix) }
+
 // Kind implements [attach.Step].
 func (*Confined) Kind() string { return "confined" }
 

@@ -7,7 +7,9 @@ import (
 	"slices"
 
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/firewall/conntrack"
 	"github.com/berth-cni/berth/pkg/internal/nftnl"
+	"golang.org/x/sys/unix"
 )
 
 // networkElements are what the network's rules ask for. unwanted are the
@@ -148,6 +150,19 @@ func forwards(a *attach.Attachment) ([]forward, error) {
 		}
 	}
 	return all, nil
+}
+
+// staleFlows are those of the attachment's ports whose protocol has no end of
+// its own that the kernel sees.
+func staleFlows(a *attach.Attachment, gone bool) []conntrack.Flows {
+	forwards, _ := forwards(a)
+	var all []conntrack.Flows
+	for _, f := range forwards {
+		if f.proto != unix.IPPROTO_TCP {
+			all = append(all, conntrack.Flows{Protocol: f.protocol, Number: f.proto, Host: f.host, HostPort: f.hostPort, To: f.to.Addr(), Gone: gone})
+		}
+	}
+	return all
 }
 
 func unknownProtocol(p attach.Port) error {

@@ -3,6 +3,7 @@ package firewall
 import (
 	"net/netip"
 
+	"github.com/berth-cni/berth/pkg/firewall/conntrack"
 	"github.com/berth-cni/berth/pkg/internal/nftnl"
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -152,9 +153,9 @@ func guardChains() []nftnl.Chain {
 		Rules: [][]expr.Any{
 			rule(notTransport(unix.IPPROTO_UDP), accept()),   // meta l4proto != udp accept
 			rule(udp(), notIn(tunnelPorts, dport), accept()), // udp dport != @tunnels accept
-			rule(masked(&expr.Ct{Key: expr.CtKeySTATUS, Register: register32}, nftnl.Host(statusSNAT), expr.CmpOpEq, nftnl.Host(0)), accept()), // ct status ! snat accept
-			rule(compare(iifKind.load(register32), expr.CmpOpEq, nftnl.Name("vxlan")), accept()),                                               // meta iifkind "vxlan" accept
-			rule(compare(iifIndex.load(register32), expr.CmpOpNeq, nftnl.Host(0)), counted(Injected), drop()),                                  // iif != 0 counter name "injected" drop
+			rule(masked(&expr.Ct{Key: expr.CtKeySTATUS, Register: register32}, nftnl.Host(conntrack.StatusSNAT), expr.CmpOpEq, nftnl.Host(0)), accept()), // ct status ! snat accept
+			rule(compare(iifKind.load(register32), expr.CmpOpEq, nftnl.Name("vxlan")), accept()),                                                         // meta iifkind "vxlan" accept
+			rule(compare(iifIndex.load(register32), expr.CmpOpNeq, nftnl.Host(0)), counted(Injected), drop()),                                            // iif != 0 counter name "injected" drop
 		},
 	}}
 }

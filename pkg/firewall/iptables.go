@@ -8,6 +8,7 @@ import (
 	"os/exec"
 
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/firewall/conntrack"
 	"github.com/berth-cni/berth/pkg/internal/nftnl"
 	"github.com/berth-cni/berth/pkg/internal/xtables"
 	"github.com/coreos/go-iptables/iptables"
@@ -263,7 +264,7 @@ func clearChains() error {
 	return nil
 }
 
-// forgetFlows is [socket.forget] with a socket of its own.
+// forgetFlows is [conntrack.Forget] with a socket of its own.
 func forgetFlows(a *attach.Attachment, gone bool) error {
 	all := staleFlows(a, gone)
 	if len(all) == 0 {
@@ -273,7 +274,7 @@ func forgetFlows(a *attach.Attachment, gone bool) error {
 	if err != nil {
 		return err
 	}
-	return s.forget(all)
+	return conntrack.Forget(s.Socket, all)
 }
 
 // ensureChains makes our chains and the jumps to them. A jump that is there

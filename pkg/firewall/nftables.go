@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/firewall/conntrack"
 	"github.com/berth-cni/berth/pkg/internal/netlink"
 	"github.com/berth-cni/berth/pkg/internal/nftnl"
 	"golang.org/x/sys/unix"
@@ -36,7 +37,7 @@ func (nft) add(ctx context.Context, r *Rules, a *attach.Adding) error {
 	}
 	err = s.Put(append(wanted, elements...), func(replace bool) error { return s.Restore(recordElements(ctx, a.All), replace) })
 	if err == nil {
-		err = s.forget(staleFlows(a.Attachment, false))
+		err = conntrack.Forget(s.Socket, staleFlows(a.Attachment, false))
 	}
 	if err != nil {
 		if undo := s.Remove(elements); undo != nil {
@@ -80,7 +81,7 @@ func (nft) del(_ context.Context, r *Rules, a *attach.Attachment) error {
 	if err := s.Remove(elements); err != nil {
 		return err
 	}
-	return s.forget(staleFlows(a, true))
+	return conntrack.Forget(s.Socket, staleFlows(a, true))
 }
 
 func (nft) check(_ context.Context, r *Rules, a *attach.Attachment) error {

@@ -23,7 +23,7 @@ func Reset(_ context.Context, dry bool) (removed []string, err error) {
 	for family, word := range map[uint8]string{unix.NFPROTO_INET: "inet", unix.NFPROTO_BRIDGE: "bridge"} {
 		tables, err := nftnl.List(s, nftnl.Question(nftnl.GetTable, family), func(m netlink.Message) (string, bool) {
 			name := netlink.Text(m.Find(nftnl.HeaderLen, unix.NFTA_TABLE_NAME))
-			return name, mine(name)
+			return name, OwnTable(name)
 		})
 		if err != nil {
 			errs = append(errs, fmt.Errorf("list nftables tables of %s: %w", word, err))

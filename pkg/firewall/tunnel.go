@@ -46,7 +46,7 @@ type records = func(context.Context) ([]*attach.Attachment, error)
 //
 // VXLAN packets to the port and VNI of a tunnel are dropped unless a peer sent
 // them, with a sender inside from one of its blocks. From a flush of the host's firewall until the next SyncTunnels they are
-// accepted: the agent, which [Watch] wakes, is away for less than a second, and a
+// accepted: the agent, which package watch wakes, is away for less than a second, and a
 // filter that a container's ADD restored without the peers would cut the host off.
 //
 // That filter is nftables' with either backend. iptables has no match for a VNI

@@ -9,6 +9,7 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/firewall"
+	"github.com/berth-cni/berth/pkg/firewall/watch"
 	"github.com/berth-cni/berth/pkg/link"
 	"golang.org/x/sys/unix"
 )
@@ -65,7 +66,7 @@ const (
 
 // Run keeps until the context ends. What cannot be watched is compared at each tick.
 func (k *Keeper) Run(ctx context.Context) error {
-	rules, err := firewall.Watch(ctx)
+	rules, err := watch.Rules(ctx)
 	if err != nil {
 		k.Log.Warn("watch the firewall; it is compared now and then", "error", err)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/firewall"
 	"github.com/berth-cni/berth/pkg/firewall/allow"
+	"github.com/berth-cni/berth/pkg/firewall/watch"
 	"github.com/berth-cni/berth/pkg/overlay"
 	"github.com/berth-cni/berth/pkg/overlay/probe"
 	"github.com/berth-cni/berth/pkg/overlay/vxlan"
@@ -146,7 +147,7 @@ func (f *hostFirewall) change(err error) {
 
 // watchFirewall has the firewall put back as soon as somebody flushed it.
 func (a *Agent) watchFirewall(ctx context.Context) {
-	changes, err := firewall.Watch(ctx)
+	changes, err := watch.Rules(ctx)
 	if err != nil {
 		a.Log.Warn("watch the firewall; it is compared now and then", "error", err)
 		return

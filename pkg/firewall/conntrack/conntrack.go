@@ -1,4 +1,6 @@
-package firewall
+// Package conntrack has the kernel forget tracked connections that a published port's coming or
+// going makes stale.
+package conntrack
 
 import (
 	"bytes"
@@ -6,7 +8,6 @@ import (
 	"net/netip"
 	"slices"
 
-	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/internal/netlink"
 	"github.com/berth-cni/berth/pkg/internal/nftnl"
 	"golang.org/x/sys/unix"
@@ -33,38 +34,30 @@ const (
 
 	filterIPSrc, filterIPDst         = 1 << 0, 1 << 1
 	filterProtoNum, filterProtoDPort = 1 << 3, 1 << 5
-
-	statusSNAT = 1 << 4 // IPS_SRC_NAT
 )
 
-// flows are the tracked connections that a published port's coming or going
-// makes stale.
-type flows struct {
-	forward
-	// gone: those that lead to the container. Otherwise those that came before
-	// it, of which connections with a translated source are not: they left
-	// through the host to the same port elsewhere.
-	gone bool
+// StatusSNAT is IPS_SRC_NAT (linux/netfilter/nf_conntrack_common.h): the connection's source
+// was translated.
+const StatusSNAT = 1 << 4
+
+// Flows are the tracked connections of a published port of one address family.
+type Flows struct {
+	Protocol string
+	Number   uint8      // the protocol's, in the IP header
+	Host     netip.Addr // unspecified for all of the family
+	HostPort uint16
+	To       netip.Addr // the container's
+	// Gone: those that lead to the container. Otherwise those that came before it, of which
+	// connections with a translated source are not: they left through the host to the same
+	// port elsewhere.
+	Gone bool
 }
 
-// staleFlows are those of the attachment's ports whose protocol has no end of
-// its own that the kernel sees.
-func staleFlows(a *attach.Attachment, gone bool) []flows {
-	forwards, _ := forwards(a)
-	var all []flows
-	for _, f := range forwards {
-		if f.proto != unix.IPPROTO_TCP {
-			all = append(all, flows{f, gone})
-		}
-	}
-	return all
-}
-
-// forget has the kernel forget flows: it goes through its table once for each,
+// Forget has the kernel forget flows: it goes through its table once for each,
 // and nothing is listed (kernel 6.8; older ones have it listed to us).
-func (s *socket) forget(all []flows) error {
+func Forget(s *nftnl.Socket, all []Flows) error {
 	var reqs []*netlink.Request
-	var listed []flows
+	var listed []Flows
 	for _, f := range all {
 		if f.filterable() {
 			reqs = append(reqs, f.deletion())
@@ -73,7 +66,7 @@ func (s *socket) forget(all []flows) error {
 		}
 	}
 	if len(reqs) == 0 {
-		return s.forgetListed(listed)
+		return forgetListed(s, listed)
 	}
 	err := s.Do(reqs...)
 	refused := netlink.Refusals(err)
@@ -83,31 +76,31 @@ func (s *socket) forget(all []flows) error {
 	for _, e := range refused {
 		switch e.Errno {
 		case unix.ENOENT, unix.EINVAL, unix.EOPNOTSUPP: // took it for the name of one flow
-			return s.forgetListed(all)
+			return forgetListed(s, all)
 		default:
-			return fmt.Errorf("forget flows to %s port %d: %w", all[0].protocol, all[0].hostPort, e)
+			return fmt.Errorf("forget flows to %s port %d: %w", all[0].Protocol, all[0].HostPort, e)
 		}
 	}
-	return s.forgetListed(listed)
+	return forgetListed(s, listed)
 }
 
 // filterable tells whether the kernel's filter takes the right flows. It compares
 // IPv6 addresses the wrong way round: those that differ match
 // (ctnetlink_filter_match_tuple in net/netfilter/nf_conntrack_netlink.c, seen with 6.18).
-func (f flows) filterable() bool {
-	return f.host.Is4() || f.host.IsUnspecified() && !f.gone
+func (f Flows) filterable() bool {
+	return f.Host.Is4() || f.Host.IsUnspecified() && !f.Gone
 }
 
-func (f flows) family() uint8 {
-	if f.host.Is6() {
+func (f Flows) family() uint8 {
+	if f.Host.Is6() {
 		return unix.AF_INET6
 	}
 	return unix.AF_INET
 }
 
 // addresses are the attributes with the source and the destination.
-func (f flows) addresses() (src, dst uint16) {
-	if f.host.Is6() {
+func (f Flows) addresses() (src, dst uint16) {
+	if f.Host.Is6() {
 		return ctaIPv6Src, ctaIPv6Dst
 	}
 	return ctaIPv4Src, ctaIPv4Dst
@@ -116,34 +109,34 @@ func (f flows) addresses() (src, dst uint16) {
 // deletion is the request that deletes what matches. The original direction is always
 // part of it: a kernel that does not know the filter must never take the message for
 // one that deletes everything.
-func (f flows) deletion() *netlink.Request {
+func (f Flows) deletion() *netlink.Request {
 	src, dst := f.addresses()
 	const useFamily = 1 // the message's version
 	r := netlink.NewRequest(ctDelete, 0, nftnl.Header(f.family(), useFamily, 0))
 	orig, reply := uint32(filterProtoNum|filterProtoDPort), uint32(0)
 	r.Nest(ctaTupleOrig, func() {
-		if !f.host.IsUnspecified() {
+		if !f.Host.IsUnspecified() {
 			orig |= filterIPDst
-			r.Nest(ctaTupleIP, func() { r.Addr(dst, f.host) })
+			r.Nest(ctaTupleIP, func() { r.Addr(dst, f.Host) })
 		}
-		r.Nest(ctaTupleProto, func() { r.Uint8(ctaProtoNum, f.proto).Bytes(ctaProtoDstPort, nftnl.Port(f.hostPort)) })
+		r.Nest(ctaTupleProto, func() { r.Uint8(ctaProtoNum, f.Number).Bytes(ctaProtoDstPort, nftnl.Port(f.HostPort)) })
 	})
-	if f.gone {
+	if f.Gone {
 		reply = filterIPSrc
 		r.Nest(ctaTupleReply, func() {
-			r.Nest(ctaTupleIP, func() { r.Addr(src, f.to.Addr()) })
+			r.Nest(ctaTupleIP, func() { r.Addr(src, f.To) })
 		})
 	} else {
-		r.Bytes(ctaStatus, nftnl.Number(0)).Bytes(ctaStatusMask, nftnl.Number(statusSNAT))
+		r.Bytes(ctaStatus, nftnl.Number(0)).Bytes(ctaStatusMask, nftnl.Number(StatusSNAT))
 	}
 	return r.Nest(ctaFilter, func() { r.Uint32(ctaFilterOrig, orig).Uint32(ctaFilterReply, reply) })
 }
 
-// forgetListed is forget for what the kernel's deletion has no right filter for.
-func (s *socket) forgetListed(all []flows) error {
+// forgetListed is Forget for what the kernel's deletion has no right filter for.
+func forgetListed(s *nftnl.Socket, all []Flows) error {
 	for _, f := range all {
 		family := f.family()
-		stale, err := nftnl.List(s.Socket, nftnl.Question(ctGet, family), func(m netlink.Message) (*netlink.Request, bool) {
+		stale, err := nftnl.List(s, nftnl.Question(ctGet, family), func(m netlink.Message) (*netlink.Request, bool) {
 			// What names a flow is what the kernel tells of it.
 			return nftnl.Request(ctDelete, 0, family).Raw(m.Body[min(nftnl.HeaderLen, len(m.Body)):]), f.matches(m)
 		})
@@ -153,26 +146,26 @@ func (s *socket) forgetListed(all []flows) error {
 		refused := netlink.Refusals(err)
 		alive := func(e *netlink.Error) bool { return e.Errno != unix.ENOENT } // else it ended meanwhile
 		if err != nil && refused == nil || slices.ContainsFunc(refused, alive) {
-			return fmt.Errorf("forget flows to %s port %d: %w", f.protocol, f.hostPort, err)
+			return fmt.Errorf("forget flows to %s port %d: %w", f.Protocol, f.HostPort, err)
 		}
 	}
 	return nil
 }
 
 // matches tells whether a flow of a list is one of these.
-func (f flows) matches(m netlink.Message) bool {
+func (f Flows) matches(m netlink.Message) bool {
 	src, dst := f.addresses()
 	value := func(path ...uint16) []byte { return m.Find(nftnl.HeaderLen, path...) }
 	addr := func(path ...uint16) netip.Addr { return netlink.Addr(value(path...)) }
-	if netlink.Uint8(value(ctaTupleOrig, ctaTupleProto, ctaProtoNum)) != f.proto ||
-		!bytes.Equal(value(ctaTupleOrig, ctaTupleProto, ctaProtoDstPort), nftnl.Port(f.hostPort)) {
+	if netlink.Uint8(value(ctaTupleOrig, ctaTupleProto, ctaProtoNum)) != f.Number ||
+		!bytes.Equal(value(ctaTupleOrig, ctaTupleProto, ctaProtoDstPort), nftnl.Port(f.HostPort)) {
 		return false
 	}
-	if !f.host.IsUnspecified() && addr(ctaTupleOrig, ctaTupleIP, dst) != f.host {
+	if !f.Host.IsUnspecified() && addr(ctaTupleOrig, ctaTupleIP, dst) != f.Host {
 		return false
 	}
-	if f.gone {
-		return addr(ctaTupleReply, ctaTupleIP, src) == f.to.Addr()
+	if f.Gone {
+		return addr(ctaTupleReply, ctaTupleIP, src) == f.To
 	}
 	return addr(ctaTupleReply, ctaTupleIP, dst) == addr(ctaTupleOrig, ctaTupleIP, src) // not translated
 }

@@ -1,12 +1,13 @@
-package firewall
+// Package watch tells of damage to the host's firewall.
+package watch
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"iter"
-	"strings"
 
+	"github.com/berth-cni/berth/pkg/firewall"
 	"github.com/berth-cni/berth/pkg/firewall/allow"
 	"github.com/berth-cni/berth/pkg/internal/netlink"
 	"github.com/berth-cni/berth/pkg/internal/nftnl"
@@ -14,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Watch tells of damage to the firewall of the calling thread's network namespace:
+// Rules tells of damage to the firewall of the calling thread's network namespace:
 // the channel has a value after somebody deleted our nftables table, or a chain, a
 // rule or a set of it; and after another firewall may have begun to drop what [allow.VXLAN]
 // and [allow.Forward] allow: firewalld's table came or went, the policy of iptables' FORWARD
@@ -23,10 +24,10 @@ import (
 //
 // The kernel does not tell of changes to iptables in its form from before nftables.
 //
-// Elements that come and go, those of every container and of [SyncTunnels] itself,
+// Elements that come and go, those of every container and of [firewall.SyncTunnels] itself,
 // wake nobody: the kernel drops their messages before they reach the socket. So
 // somebody who deletes elements is found by the next SyncTunnels only.
-func Watch(ctx context.Context) (<-chan struct{}, error) {
+func Rules(ctx context.Context) (<-chan struct{}, error) {
 	l, err := netlink.Listen(unix.NETLINK_NETFILTER, 0, noElements(), unix.NFNLGRP_NFTABLES)
 	if err != nil {
 		return nil, fmt.Errorf("watch nftables: %w", err)
@@ -55,7 +56,7 @@ func Watch(ctx context.Context) (<-chan struct{}, error) {
 // watched are the built-in chains that [allow.VXLAN] and [allow.Forward] are about.
 var watched = map[string]bool{"INPUT": true, "FORWARD": true}
 
-// damage tells whether one of the messages is about what [Watch] looks for.
+// damage tells whether one of the messages is about what [Rules] looks for.
 func damage(all iter.Seq[netlink.Message]) bool {
 	for m := range all {
 		if damages(m) {
@@ -74,15 +75,12 @@ func damages(m netlink.Message) bool {
 	case nftnl.NewChain:
 		return name == "filter" && watched[text(unix.NFTA_CHAIN_NAME)]
 	case nftnl.DelRule:
-		return mine(name) || name == allow.FirewalldTable || name == "filter" && watched[text(unix.NFTA_RULE_CHAIN)]
+		return firewall.OwnTable(name) || name == allow.FirewalldTable || name == "filter" && watched[text(unix.NFTA_RULE_CHAIN)]
 	case nftnl.DelTable, nftnl.DelChain, nftnl.DelSet:
-		return mine(name) || name == allow.FirewalldTable
+		return firewall.OwnTable(name) || name == allow.FirewalldTable
 	}
 	return false
 }
-
-// mine tells our tables by their names.
-func mine(table string) bool { return table == TableName || strings.HasPrefix(table, confinedPrefix) }
 
 // noElements drops what begins with a change of elements or tells of a generation.
 // The kernel puts messages of one transaction into one buffer, in their order

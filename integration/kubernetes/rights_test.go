@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -80,10 +81,13 @@ var (
 // taints are others' of each Node.
 var taints = []map[string]string{{"key": "team", "value": "a", "effect": "NoSchedule"}}
 
+// podCIDRs are what each Node has.
+var podCIDRs = []string{"10.42.7.0/24", "fd00:42:0:7::/64"}
+
 // onNode is the token of an agent's pod on a Node, which it makes.
 func (s *APIServer) onNode(t testing.TB, namespace, node string) string {
 	t.Helper()
-	_, err := s.Call(http.MethodPost, "/api/v1/nodes", map[string]any{"metadata": map[string]string{"name": node}, "spec": map[string]any{"taints": append(taints, map[string]string{"key": kubenode.Taint, "effect": "NoSchedule"})}})
+	_, err := s.Call(http.MethodPost, "/api/v1/nodes", map[string]any{"metadata": map[string]string{"name": node}, "spec": map[string]any{"podCIDR": podCIDRs[0], "podCIDRs": podCIDRs, "taints": append(taints, map[string]string{"key": kubenode.Taint, "effect": "NoSchedule"})}})
 	must(t, err)
 	must(t, connect(t, s, "cloud", s.Token).Patch(t.Context(), client.Nodes.Path(node, "status"), client.StrategicMerge, map[string]any{"status": map[string]any{"conditions": []map[string]string{
 		{"type": "NetworkUnavailable", "status": "True"}, {"type": "Ready", "status": "True"}}}}, nil))
@@ -120,8 +124,10 @@ func work(t *testing.T, admin *client.Client, s *store.Store, n overlay.Node, b 
 	name.Addresses = []netip.Addr{b.Prefix.Addr().Next()}
 	must(t, s.PublishNames(ctx, []overlay.Name{name}, nil))
 	must(t, s.PublishNames(ctx, nil, []overlay.NameKey{name.NameKey}))
-	_, err := s.Given(ctx, n.Name)
-	must(t, err)
+	given, err := s.Given(ctx, n.Name)
+	if err != nil || fmt.Sprint(given) != fmt.Sprint(podCIDRs) {
+		t.Errorf("the Node gives %v, %v; want %v", given, err, podCIDRs)
+	}
 	must(t, s.Withdraw(ctx))
 	must(t, s.Register(context.WithoutCancel(ctx), n, "boot", true, overlaytest.NotLost(t)))
 	tell(t, admin, s.Client(), n.Name)

@@ -65,55 +65,6 @@ func (s *Store) Register(ctx context.Context, node overlay.Node, instance string
 	return nil
 }
 
-// Withdraw is of [overlay.Control]. The server's word for it is worth waiting for: it
-// returns the error when it does not answer.
-func (s *Store) Withdraw(ctx context.Context) error {
-	unlock, err := s.lockRegistration(ctx)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	r := s.take()
-	if r == nil {
-		return nil
-	}
-	ctx, cancel := s.bound(ctx)
-	defer cancel()
-	err = again(ctx, func() error { return r.release(ctx) })
-	if err == nil {
-		// The UID is a condition.
-		err = s.c.Patch(ctx, s.nodes.Path(r.node.Name), client.Merge, map[string]any{
-			"metadata": map[string]any{"uid": r.object.Metadata.UID},
-			"status":   map[string]any{"agent": nil, "missing": nil, "left": moment(time.Now())},
-		}, nil)
-	}
-	if err != nil && !client.IsConflict(err) && !client.IsNotFound(err) { // another's by now
-		return fmt.Errorf("withdraw node %q: %w", r.node.Name, err)
-	}
-	return nil
-}
-
-// release leaves the lease to run out, and with it the names: the node's containers live on,
-// and an agent that starts again takes the names over before anybody misses them.
-func (r *registration) release(ctx context.Context) error {
-	s, l := r.s, r.lease
-	l.Spec.Holder, l.Spec.Renewed = "", microTime{s.c.Now()}
-	err := s.putLease(ctx, &l)
-	if !client.IsConflict(err) {
-		return err
-	}
-	// A renewal whose answer was not waited for.
-	var there lease
-	if failed := s.c.Get(ctx, s.leases.Path(r.node.Name), &there); failed != nil {
-		return failed
-	}
-	if there.Spec.Holder != r.instance {
-		return err
-	}
-	r.lease = there
-	return errRaced
-}
-
 func (s *Store) lockRegistration(ctx context.Context) (unlock func(), err error) {
 	if s.ctx.Err() != nil {
 		return nil, errClosed
@@ -160,40 +111,6 @@ func (s *Store) poke() {
 		}
 	}
 }
-
-// otherError: another instance holds the node's lease.
-type otherError struct {
-	lease lease
-	node  nodeObject
-}
-
-func (e *otherError) Error() string {
-	return fmt.Sprintf("instance %q is alive since %s", clip(e.lease.Spec.Holder), e.lease.Spec.Acquired.Format(time.RFC3339))
-}
-
-// conflict is about a life that is another host's.
-func (e *otherError) conflict() error {
-	return &overlay.ConflictError{Node: e.node.Metadata.Name, Address: e.node.Spec.Address, Since: e.lease.Spec.Acquired.UTC(), Cloned: true}
-}
-
-// otherLife is a life of the node that another instance leads: this host's own before it
-// booted, whose lease runs out, or that of a host with a copy of this one's disk.
-type otherLife struct {
-	seen  *otherError // nil: none
-	first time.Time   // by our clock, when its lease was first as it is
-}
-
-// still tells whether the lease is what it was at the last look, and for how long.
-func (o *otherLife) still(l *lease) time.Duration {
-	if o.seen == nil || o.seen.lease.Metadata.UID != l.Metadata.UID || o.seen.lease.Metadata.Version != l.Metadata.Version {
-		o.first = time.Now()
-	}
-	return time.Since(o.first)
-}
-
-// left tells whether it was ended before its time. Only a host that lives does that, as its
-// agent stops, so the name is not ours for that.
-func (o *otherLife) left(now time.Time) bool { return o.seen != nil && now.Before(o.seen.lease.ends()) }
 
 // insist claims the name until it is had, or cannot be had.
 func (r *registration) insist(ctx context.Context) error {

@@ -71,17 +71,34 @@ func (nft) del(_ context.Context, r *Rules, a *attach.Attachment) error {
 	if err != nil {
 		return nil // Add refused it
 	}
-	if r.Own || r.Group != 0 {
-		elements = append(elements, r.ofInterface()...)
-	}
 	s, err := dial()
 	if err != nil {
 		return err
+	}
+	if r.Own || r.Group != 0 {
+		elements = append(elements, s.present(r.ofInterface())...)
 	}
 	if err := s.Remove(elements); err != nil {
 		return err
 	}
 	return conntrack.Forget(s.Socket, staleFlows(a, true))
+}
+
+// present are those of the elements that are there. A transaction that the kernel refuses for
+// one that is not waits until no packet is in the table (nf_tables_abort in
+// net/netfilter/nf_tables_api.c): to ask costs less. What cannot be asked counts as there.
+func (s *socket) present(all []nftnl.Element) []nftnl.Element {
+	there, err := s.Have(all)
+	if err != nil {
+		return all
+	}
+	var found []nftnl.Element
+	for i, e := range all {
+		if there[i] {
+			found = append(found, e)
+		}
+	}
+	return found
 }
 
 func (nft) check(_ context.Context, r *Rules, a *attach.Attachment) error {

@@ -225,11 +225,15 @@ func (b *bed) netfilterOnBridges(t *testing.T, on bool) {
 		must(t, n.Script("sysctl -qw net.bridge.bridge-nf-call-iptables="+value+" net.bridge.bridge-nf-call-ip6tables="+value))
 	}
 	b.netfilter = on
-	// The agents see that by and by.
+	// The agents see that by and by: then neighbours see each other's own addresses, where
+	// that can be.
 	for k, from := range b.a {
-		for i := range from.Addrs {
+		for i, own := range from.Addrs {
 			must(t, Until(func() error {
-				_, err := from.Ask("tcp", at(b.toB[k].Addrs[i], 80))
+				got, err := from.Ask("tcp", at(b.toB[k].Addrs[i], 80))
+				if err == nil && on && got != b.b[k].Name+" "+own.String() {
+					err = fmt.Errorf("%s asks a neighbour by its Service, and is seen as %q", from.Name, got)
+				}
 				return err
 			}))
 		}

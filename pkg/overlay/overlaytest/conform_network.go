@@ -111,10 +111,9 @@ func removeNetwork(t *testing.T, b Backend) {
 	_, err = s.CreateNetwork(ctx, Net("blue2", "10.43.0.0/16"))
 	check(t, err)
 	a := Node("a", 0)
-	check(t, s.Register(ctx, a, "boot", false, NotLost(t)))
-	for i := range 300 { // more than one transaction takes
-		check(t, s.Claim(ctx, BlockOf("blue", fmt.Sprintf("10.42.%d.0/24", i%256), a)))
-	}
+	check(t, s.Register(t.Context(), a, "boot", false, NotLost(t)))
+	claimMany(t, s, a, 300) // more than one transaction takes
+	ctx = limited(t)
 	check(t, s.Claim(ctx, BlockOf("blue2", "10.43.0.0/24", a)))
 	used := BlockOf("blue", "10.42.7.0/24", a)
 	used.Used = true
@@ -124,10 +123,31 @@ func removeNetwork(t *testing.T, b Backend) {
 	if len(inUse.By) != 1 || inUse.By[0] != "a" {
 		t.Errorf("in use by %v, want a", inUse.By)
 	}
-	check(t, s.RemoveNetwork(ctx, "blue", true))
+	check(t, s.RemoveNetwork(limited(t), "blue", true))
 	f.Wait(t, "the other network's block alone", func(st *overlay.State) bool { return len(st.Networks) == 1 && len(st.Blocks) == 1 })
-	check(t, s.RemoveNetwork(ctx, "blue2", false)) // not used: a block alone is no reason
+	check(t, s.RemoveNetwork(limited(t), "blue2", false)) // not used: a block alone is no reason
 	f.Wait(t, "nothing", func(st *overlay.State) bool { return len(st.Networks) == 0 && len(st.Blocks) == 0 })
-	wantErr(t, s.Claim(ctx, used), overlay.ErrNotFound)
+	wantErr(t, s.Claim(limited(t), used), overlay.ErrNotFound)
 	f.WaitSame(t, s)
+}
+
+// claimMany claims blocks of blue, n of them or all that there are, some at a time.
+func claimMany(t *testing.T, s overlay.Store, a overlay.Node, n int) {
+	t.Helper()
+	var wg sync.WaitGroup
+	numbers := make(chan int)
+	for range 4 {
+		wg.Go(func() {
+			for i := range numbers {
+				if err := s.Claim(limited(t), BlockOf("blue", fmt.Sprintf("10.42.%d.0/24", i%256), a)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	for i := range n {
+		numbers <- i
+	}
+	close(numbers)
+	wg.Wait()
 }

@@ -3,7 +3,6 @@ package overlaytest
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/netip"
 	"testing"
 	"time"
@@ -148,13 +147,12 @@ func removeNode(t *testing.T, b Backend) {
 	}
 	a, other := Node("a", 0), Node("b", 1)
 	lost := make(chan error, 1)
-	check(t, s.Register(ctx, a, "boot1", false, func(err error) { lost <- err }))
+	check(t, s.Register(t.Context(), a, "boot1", false, func(err error) { lost <- err }))
 	otherStore := b.Open(t)
-	check(t, otherStore.Register(ctx, other, "boot9", false, NotLost(t)))
+	check(t, otherStore.Register(t.Context(), other, "boot9", false, NotLost(t)))
 	check(t, otherStore.Claim(ctx, BlockOf("blue", "10.42.200.0/24", other)))
-	for i := range 130 {
-		check(t, s.Claim(ctx, BlockOf("blue", fmt.Sprintf("10.42.%d.0/24", i), a)))
-	}
+	claimMany(t, s, a, 130)
+	ctx = limited(t)
 	check(t, s.Claim(ctx, BlockOf("red", "10.43.0.0/24", a)))
 	wantAs[*overlay.InUseError](t, admin.RemoveNode(ctx, "a", false))
 	select {
@@ -162,7 +160,7 @@ func removeNode(t *testing.T, b Backend) {
 		t.Fatalf("lost before it was: %v", err)
 	default:
 	}
-	check(t, admin.RemoveNode(ctx, "a", true))
+	check(t, admin.RemoveNode(limited(t), "a", true))
 	select {
 	case err := <-lost:
 		wantErr(t, err, overlay.ErrRemoved)

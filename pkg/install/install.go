@@ -185,11 +185,9 @@ func (p *Plugins) sync(s plugin) (installed bool, err error) {
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return false, err
 	}
-	if err := replace(s, path); err != nil {
-		return false, err
-	}
-	p.seen[s.name], err = stampOf(path)
-	return true, err
+	// What is there since is looked at the next time: somebody may have changed it already.
+	err = replace(s, path)
+	return err == nil, err
 }
 
 // Installed are the names in a folder of files that are Berth's by their second name, and

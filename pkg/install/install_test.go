@@ -62,6 +62,9 @@ func TestSync(t *testing.T) {
 	if want := []string{"berth-ipam", "berth-bridge", "berth-vxlan-overlay"}; err != nil || !slices.Equal(done, want) || !p.Ready() {
 		t.Fatalf("%v, %v, ready %v; want %v", done, err, p.Ready(), want)
 	}
+	if len(p.seen) > 0 {
+		t.Errorf("taken for right before it was read: %v", p.seen)
+	}
 	if got := read(t, to, "bridge"); got != "another suite's" {
 		t.Errorf("the other suite's bridge is now %q", got)
 	}

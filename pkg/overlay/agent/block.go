@@ -159,7 +159,7 @@ func given(ctx context.Context, s overlay.Store, node string, def *overlay.Netwo
 		case i < 0:
 			err = errors.Join(err, fmt.Errorf("this node gets no block of %s: its Node's spec.podCIDRs are %v", s, all))
 		case !def.Contains(all[i]):
-			err = errors.Join(err, fmt.Errorf("this node gets %s of Kubernetes, which is no block of the network: those of %s have %d bits (nodePrefix)",
+			err = errors.Join(err, fmt.Errorf("this node is given %s, which is no block of the network: those of %s have %d bits (nodePrefix)",
 				all[i], s, def.NodePrefix[slices.Index(def.Subnets, s)]))
 		default:
 			blocks = append(blocks, all[i])

@@ -32,7 +32,7 @@ func TestGivenBlocks(t *testing.T) {
 	}
 	h.store.put(overlay.Update{Networks: []overlay.Network{n}})
 	h.start()
-	h.until("it says what is missing", says("gives this node no block of 10.42.0.0/16: its Node's spec.podCIDRs are []"))
+	h.until("it says what is missing", says("this node gets no block of 10.42.0.0/16: its Node's spec.podCIDRs are []"))
 	give("10.42.7.0/25", "fd00:42:0:7::/64")
 	h.until("it says what is wrong", says("10.42.7.0/25, which is no block of the network"))
 	give("10.99.7.0/24", "fd00:42:0:7::/64", "10.42.7.0/24")

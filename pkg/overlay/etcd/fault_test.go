@@ -33,7 +33,9 @@ func check(t testing.TB, err error) {
 // retry goes on until the store, which was away, does it.
 func retry(t testing.TB, fn func() error) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+	// A connection that was being made as its server went away may hang for 20 s, which
+	// gRPC gives it.
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
 		err := fn()
 		if err == nil {
 			return

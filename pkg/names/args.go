@@ -109,14 +109,18 @@ func (c *collector) add(name string) {
 	}
 }
 
+// relative is a name as people write it: without the dot behind, by which a resolver's
+// search list is told to leave it alone.
+func relative(name string) string { return strings.TrimSuffix(name, ".") }
+
 // wanted adds names that a person asked for.
 func (c *collector) wanted(key string, names ...string) {
 	for _, name := range names {
-		if err := Valid(name); err != nil {
+		if err := Valid(relative(name)); err != nil {
 			c.problems = append(c.problems, fmt.Errorf("%s: %q: %w", key, name, err))
 			continue
 		}
-		c.add(name)
+		c.add(relative(name))
 	}
 }
 
@@ -125,8 +129,8 @@ func (c *collector) runtimes(what, name string) {
 	if name == "" {
 		return
 	}
-	if err := Valid(name); err != nil {
-		c.Left = append(c.Left, fmt.Sprintf("%s %q is no name in DNS: %v", what, name, err))
+	if name = relative(name); Valid(name) != nil {
+		c.Left = append(c.Left, fmt.Sprintf("%s %q is no name in DNS: %v", what, name, Valid(name)))
 		return
 	}
 	c.add(name)
@@ -147,6 +151,7 @@ func (c *collector) link(s string) {
 	if !both {
 		alias = target
 	}
+	alias = relative(alias)
 	if target == "" {
 		c.problems = append(c.problems, fmt.Errorf("args.cni.links: %q: want CONTAINER:ALIAS", s))
 		return

@@ -40,8 +40,12 @@ const TTL = 5
 // SocketName is the agent's socket in the state folder.
 const SocketName = "agent.sock"
 
-// maxLabel is the longest label of a name in DNS, in bytes (RFC 1035, 2.3.4).
-const maxLabel = 63
+// What a name and a label of one may have in DNS, in bytes (RFC 1035, 2.3.4). On the wire
+// a name has two more: the length of the first label and the root's.
+const (
+	maxName  = 253
+	maxLabel = 63
+)
 
 // Entry is what the agent knows of one attachment.
 type Entry struct {
@@ -49,8 +53,8 @@ type Entry struct {
 	// Bridge is the host's interface by which the container's queries come in; empty
 	// for a container of another host.
 	Bridge string `json:"bridge,omitempty"`
-	// Names are single labels in lower case, the container's own first. Without one
-	// the container asks, and is not found.
+	// Names are in lower case, the container's own first, some with dots
+	// (www.shop.example). Without one the container asks, and is not found.
 	Names     []string     `json:"names,omitempty"`
 	Addresses []netip.Addr `json:"addresses,omitempty"`
 	// Subnets are the network's: addresses in them that nobody has are not looked up
@@ -65,23 +69,44 @@ type Entry struct {
 	Upstreams []netip.Addr `json:"upstreams,omitempty"`
 }
 
-// Valid tells what is wrong with a name of a container: it is one label of a DNS name
-// (RFC 1123, 2.1), in which an underscore is let pass, as people know it of Docker
-// (my_app_1). Case does not matter.
+// Valid tells what is wrong with a name of a container: it is a DNS name of labels
+// (RFC 1123, 2.1) with dots between, in which an underscore is let pass, as people know it
+// of Docker (my_app_1). Case does not matter.
 func Valid(name string) error {
 	switch {
 	case name == "":
 		return errors.New("want a name")
-	case strings.EqualFold(name, "localhost"):
-		return errors.New("every host has that name itself (RFC 6761)")
-	case len(name) > maxLabel:
-		return fmt.Errorf("want at most %d characters", maxLabel)
-	case name[0] == '-' || name[len(name)-1] == '-':
-		return errors.New("want no hyphen at the start or the end")
+	case len(name) > maxName:
+		return fmt.Errorf("want at most %d characters", maxName)
 	}
-	for i := range len(name) {
-		if c := name[i]; !letterOrDigit(c) && c != '-' && c != '_' {
-			return errors.New("want one label of a DNS name: letters, digits, - and _")
+	last := ""
+	for label := range strings.SplitSeq(name, ".") {
+		if err := validLabel(label); err != nil {
+			return err
+		}
+		last = label
+	}
+	if strings.EqualFold(last, "localhost") {
+		return errors.New("every host has that name itself (RFC 6761)")
+	}
+	if _, err := netip.ParseAddr(name); err == nil {
+		return errors.New("want a name, not an address")
+	}
+	return nil
+}
+
+func validLabel(label string) error {
+	switch {
+	case label == "":
+		return errors.New("want a label on each side of a dot")
+	case len(label) > maxLabel:
+		return fmt.Errorf("want at most %d characters in a label", maxLabel)
+	case label[0] == '-' || label[len(label)-1] == '-':
+		return errors.New("want no hyphen at the start or the end of a label")
+	}
+	for i := range len(label) {
+		if c := label[i]; !letterOrDigit(c) && c != '-' && c != '_' {
+			return errors.New("want a DNS name: labels of letters, digits, - and _, with dots between")
 		}
 	}
 	return nil
@@ -93,12 +118,12 @@ func Valid(name string) error {
 // The domain hides the Internet's of the same name from the network's containers, as
 // none of its names is asked for elsewhere: a network "dev" has no go.dev.
 func Domain(network string) string {
-	const most = 253 - maxLabel - 1 // with a container's name in front (RFC 1035, 2.3.4)
+	const most = maxName - maxLabel - 1 // with a container's name in front
 	if len(network) > most {
 		return ""
 	}
 	for label := range strings.SplitSeq(network, ".") {
-		if Valid(label) != nil {
+		if validLabel(label) != nil || strings.EqualFold(label, "localhost") {
 			return ""
 		}
 	}

@@ -9,12 +9,14 @@ import (
 )
 
 func TestValid(t *testing.T) {
-	for _, name := range []string{"web", "Web", "a", "0", "my_app_1", "_srv", "a-b", "0123456789ab", strings.Repeat("x", 63)} {
+	for _, name := range []string{"web", "Web", "a", "0", "my_app_1", "_srv", "a-b", "0123456789ab", strings.Repeat("x", 63), "my.app", "www.Shop.example", "a.b.c.d.e.f", "10.0.0",
+		"localhost.example", strings.Repeat("x.", 126) + "x"} {
 		if err := Valid(name); err != nil {
 			t.Errorf("%q: %v", name, err)
 		}
 	}
-	for _, name := range []string{"", "-a", "a-", "a.b", "a b", "a\x00", "ä", "a/b", "*", strings.Repeat("x", 64), "."} {
+	for _, name := range []string{"", "-a", "a-", "a b", "a\x00", "ä", "a/b", "*", "*.example", strings.Repeat("x", 64), ".", ".a", "a.", "a..b",
+		"a.-b", "a.b-", "localhost", "x.LocalHost", "10.0.0.1", "a." + strings.Repeat("x", 64), strings.Repeat("x.", 127) + "x"} {
 		if err := Valid(name); err == nil {
 			t.Errorf("%q passes", name)
 		}
@@ -22,7 +24,7 @@ func TestValid(t *testing.T) {
 }
 
 func TestDomain(t *testing.T) {
-	for network, want := range map[string]string{"Simon_network": "simon_network", "back.end": "back.end", "a..b": "", "a.": "", "a.-b": "",
+	for network, want := range map[string]string{"Simon_network": "simon_network", "back.end": "back.end", "a..b": "", "a.": "", "a.-b": "", "localhost": "", "x.localhost": "",
 		strings.Repeat("x", 64): "", strings.Repeat("x.", 100): ""} {
 		if got := Domain(network); got != want {
 			t.Errorf("%s: got %q, want %q", network, got, want)
@@ -48,15 +50,17 @@ func TestFromArgs(t *testing.T) {
 		{what: "of podman", source: Source{Container: id, Network: "net", Aliases: json.RawMessage(`{"net":["a1"],"other":["a2"]}`)}, names: "a1 0123456789ab"},
 		{what: "of nerdctl", source: Source{Container: id, Args: map[string]string{"NERDCTL_CNI_DHCP_HOSTNAME": "nerd"}}, names: "nerd 0123456789ab"},
 		{what: "nothing asked", source: Source{Container: "c", Aliases: json.RawMessage(`null`), CNI: json.RawMessage(`null`)}, names: "c"},
-		{what: "names of runtimes", source: Source{Container: "a.b", Args: map[string]string{"K8S_POD_NAME": "pod.with.dots"}}, left: `K8S_POD_NAME "pod.with.dots"`},
+		{what: "names of runtimes", source: Source{Container: "a b", Args: map[string]string{"K8S_POD_NAME": "pod*"}}, left: `K8S_POD_NAME "pod*"`},
+		{what: "dots", source: Source{Container: "a.b", Args: map[string]string{"K8S_POD_NAME": "My.App"}, Aliases: json.RawMessage(`["www.Shop.example.", "www.shop.example"]`)},
+			names: "my.app www.shop.example a.b"},
 		{what: "underscores", source: Source{Container: id, Args: map[string]string{"K8S_POD_NAME": "my_app_1"}}, names: "my_app_1 0123456789ab"},
-		{what: "links", source: Source{Container: "c", CNI: json.RawMessage(`{"links":["db:Database","cache","a.b:dots"]}`)}, names: "c",
-			links: map[string]string{"database": "db", "db": "db", "cache": "cache", "dots": "a.b"}},
+		{what: "links", source: Source{Container: "c", CNI: json.RawMessage(`{"links":["db:Database","cache","a.b:dots","db:db.example."]}`)}, names: "c",
+			links: map[string]string{"database": "db", "db": "db", "cache": "cache", "dots": "a.b", "a.b": "a.b", "db.example": "db"}},
 		{what: "a link's alias before a name", source: Source{Container: "c", CNI: json.RawMessage(`{"links":["x:db","db:y"]}`)}, names: "c",
 			links: map[string]string{"db": "x", "x": "x", "y": "db"}},
 		{what: "bad names", source: Source{Container: "c", Aliases: json.RawMessage(`["ok","not ok","-x"]`),
-			CNI: json.RawMessage(`{"aliases":["a.b"],"links":["db:no good",":x","a.b"],"labels":[{"key":"berth.name","value":"!"}]}`)},
-			problem: `runtimeConfig.aliases: "not ok"|runtimeConfig.aliases: "-x"|args.cni.aliases: "a.b"|args.cni.links: "db:no good"|args.cni.links: ":x"|args.cni.links: "a.b"|args.cni.labels berth.name: "!"`},
+			CNI: json.RawMessage(`{"aliases":["a..b"],"links":["db:no good",":x","a.-b"],"labels":[{"key":"berth.name","value":"!"}]}`)},
+			problem: `runtimeConfig.aliases: "not ok"|runtimeConfig.aliases: "-x"|args.cni.aliases: "a..b"|args.cni.links: "db:no good"|args.cni.links: ":x"|args.cni.links: "a.-b"|args.cni.labels berth.name: "!"`},
 		{what: "a bad capability", source: Source{Container: "c", Aliases: json.RawMessage(`7`)}, problem: "runtimeConfig.aliases: 7: want a list"},
 		{what: "bad args", source: Source{Container: "c", CNI: json.RawMessage(`{"links":"x"}`)}, problem: `args.cni.links: "x": want a list of strings`},
 	} {

@@ -123,8 +123,8 @@ func TestRegister(t *testing.T) {
 		t.Errorf("Check of other names: %v", err)
 	}
 	bad := *r
-	bad.Names = []string{"a.b"}
-	if err := bad.Add(t.Context(), &attach.Adding{Attachment: attachment("d", "10.1.0.3/24")}); err == nil || !strings.Contains(err.Error(), "a.b") {
+	bad.Names = []string{"a..b"}
+	if err := bad.Add(t.Context(), &attach.Adding{Attachment: attachment("d", "10.1.0.3/24")}); err == nil || !strings.Contains(err.Error(), "a..b") {
 		t.Errorf("Add of a bad name: %v", err)
 	}
 	info, err := os.Stat(filepath.Join(dir, names.SocketName))

@@ -31,7 +31,7 @@ func TestNameValidate(t *testing.T) {
 		`ifname: "sixteen-bytes16`: func(n *Name) { n.IfName = "sixteen-bytes16x" },
 		"names: 0":                 func(n *Name) { n.Names = nil },
 		"names: 65":                func(n *Name) { n.Names = make([]string, maxNames+1) },
-		`names: "a.b"`:             func(n *Name) { n.Names[1] = "a.b" },
+		`names: "a..b"`:            func(n *Name) { n.Names[1] = "a..b" },
 		`names: "WEB": want lower`: func(n *Name) { n.Names[1] = "WEB" },
 		`names: "web": want each`:  func(n *Name) { n.Names[1] = "web" },
 		`names: "-x"`:              func(n *Name) { n.Names[1] = "-x" },

@@ -18,6 +18,7 @@ type answer struct {
 	edns  bool
 	do    bool
 	rcode int
+	zone  int // where the name of the zone begins in the question, for the SOA; 0: the root
 }
 
 // start begins the answer to a query in its own buffer, which has room for limit
@@ -81,6 +82,29 @@ func (a *answer) minimal() {
 	}
 }
 
+// soa adds what says how long a name or type that is not there may be believed not to be
+// (RFC 2308, 3). The names are RFC 6303's (3).
+func (a *answer) soa() bool {
+	const mail = "\x06nobody\x07invalid\x00"
+	owner := []byte{0xc0, byte(a.zone)}
+	if a.zone == 0 {
+		owner = owner[1:] // the root
+	} else if a.zone > 0xff {
+		owner[0] |= byte(a.zone >> 8)
+	}
+	size := len(owner) + len(mail) + 5*4
+	if !a.room(len(owner) + 10 + size) {
+		a.flags &^= flagTC // it can be left out
+		return false
+	}
+	a.msg = append(append(a.msg, owner...), 0, typeSOA, 0, classIN, 0, 0, 0, names.TTL, 0, byte(size))
+	a.msg = append(append(a.msg, owner...), mail...)
+	for _, n := range [...]uint32{1, 3600, 1200, 604800, names.TTL} { // serial, refresh, retry, expire, minimum
+		a.msg = binary.BigEndian.AppendUint32(a.msg, n)
+	}
+	return true
+}
+
 // finish writes the header and EDNS, and returns the message.
 func (a *answer) finish() []byte {
 	flags := binary.BigEndian.Uint16(a.msg[2:])
@@ -89,7 +113,11 @@ func (a *answer) finish() []byte {
 	if len(a.msg) > headerLen {
 		questions = 1
 	}
-	additional := uint16(0)
+	authority, additional := uint16(0), uint16(0)
+	lacks := a.rcode == rcodeNXDomain || a.rcode == 0 && a.count == 0 && a.flags&(flagAA|flagTC) == flagAA
+	if lacks && questions == 1 && a.soa() {
+		authority = 1
+	}
 	if a.edns {
 		a.msg = appendOPT(a.msg, a.rcode>>4, a.do)
 		additional = 1
@@ -97,7 +125,7 @@ func (a *answer) finish() []byte {
 	binary.BigEndian.PutUint16(a.msg[2:], flags)
 	binary.BigEndian.PutUint16(a.msg[4:], questions)
 	binary.BigEndian.PutUint16(a.msg[6:], uint16(a.count))
-	binary.BigEndian.PutUint16(a.msg[8:], 0)
+	binary.BigEndian.PutUint16(a.msg[8:], authority)
 	binary.BigEndian.PutUint16(a.msg[10:], additional)
 	return a.msg
 }

@@ -19,6 +19,8 @@ import (
 type Directory struct {
 	mu         sync.RWMutex
 	networks   map[string]*network
+	suffixes   map[string][]*network // by suffix; those without one are not here
+	subnets    map[netip.Prefix]int  // of all networks, by how many members
 	members    map[owned]*member
 	clients    map[client]*member
 	containers map[string][]*member // of this host, in the order of their interfaces
@@ -43,7 +45,7 @@ type client struct {
 type member struct {
 	names.Entry
 	network *network
-	links   map[string]string // by the alias in wire form, without the root's zero
+	links   map[string]string // by the alias's [wireKey]
 	forward forwarding
 }
 
@@ -56,7 +58,7 @@ type forwarding struct {
 // network is the names of a network.
 type network struct {
 	suffix  string               // wire form of the network's name; empty when it is none
-	names   map[string][]*member // by label in wire form, without the root's zero
+	names   map[string][]*member // by [wireKey]
 	addrs   map[netip.Addr]*member
 	subnets map[netip.Prefix]int // by how many members
 	members int
@@ -64,7 +66,7 @@ type network struct {
 
 // NewDirectory returns an empty directory.
 func NewDirectory() *Directory {
-	return &Directory{networks: map[string]*network{}, members: map[owned]*member{}, clients: map[client]*member{},
+	return &Directory{networks: map[string]*network{}, suffixes: map[string][]*network{}, subnets: map[netip.Prefix]int{}, members: map[owned]*member{}, clients: map[client]*member{},
 		containers: map[string][]*member{}, nodes: map[string]map[attach.Key]bool{}, bridges: map[string]int{},
 		changed: func(attach.Key) {}}
 }
@@ -178,6 +180,9 @@ func (d *Directory) put(node string, e names.Entry) {
 	m := newMember(e, d.network(e.Network))
 	d.members[o] = m
 	m.network.join(m)
+	for _, s := range m.Subnets {
+		d.subnets[s]++
+	}
 	if node != "" {
 		if d.nodes[node] == nil {
 			d.nodes[node] = map[attach.Key]bool{}
@@ -202,7 +207,12 @@ func (d *Directory) delete(o owned) {
 	}
 	delete(d.members, o)
 	if m.network.leave(m); m.network.members == 0 {
-		delete(d.networks, m.Network)
+		d.forget(m.Network)
+	}
+	for _, s := range m.Subnets {
+		if d.subnets[s]--; d.subnets[s] == 0 {
+			delete(d.subnets, s)
+		}
 	}
 	if o.node != "" {
 		if delete(d.nodes[o.node], o.key); len(d.nodes[o.node]) == 0 {
@@ -241,8 +251,20 @@ func (d *Directory) network(name string) *network {
 		n = &network{suffix: wireName(names.Domain(name)), names: map[string][]*member{},
 			addrs: map[netip.Addr]*member{}, subnets: map[netip.Prefix]int{}}
 		d.networks[name] = n
+		if n.suffix != "" {
+			d.suffixes[n.suffix] = append(d.suffixes[n.suffix], n)
+		}
 	}
 	return n
+}
+
+func (d *Directory) forget(name string) {
+	n := d.networks[name]
+	delete(d.networks, name)
+	d.suffixes[n.suffix] = without(d.suffixes[n.suffix], n)
+	if len(d.suffixes[n.suffix]) == 0 {
+		delete(d.suffixes, n.suffix)
+	}
 }
 
 func newMember(e names.Entry, n *network) *member {
@@ -253,7 +275,7 @@ func newMember(e names.Entry, n *network) *member {
 		if m.links == nil {
 			m.links = map[string]string{}
 		}
-		m.links[wireLabel(alias)] = target
+		m.links[wireKey(alias)] = target
 	}
 	return m
 }
@@ -261,8 +283,8 @@ func newMember(e names.Entry, n *network) *member {
 func (n *network) join(m *member) {
 	n.members++
 	for _, name := range m.Names {
-		label := wireLabel(name)
-		n.names[label] = append(n.names[label], m)
+		key := wireKey(name)
+		n.names[key] = append(n.names[key], m)
 	}
 	for _, addr := range m.Addresses {
 		if held := n.addrs[addr]; held == nil || held.Bridge == "" || m.Bridge != "" { // this host knows its own
@@ -277,9 +299,9 @@ func (n *network) join(m *member) {
 func (n *network) leave(m *member) {
 	n.members--
 	for _, name := range m.Names {
-		label := wireLabel(name)
-		if n.names[label] = without(n.names[label], m); len(n.names[label]) == 0 {
-			delete(n.names, label)
+		key := wireKey(name)
+		if n.names[key] = without(n.names[key], m); len(n.names[key]) == 0 {
+			delete(n.names, key)
 		}
 	}
 	for _, addr := range m.Addresses {
@@ -294,7 +316,7 @@ func (n *network) leave(m *member) {
 	}
 }
 
-// without returns the list without m, in memory of its own: a reader may have the old.
-func without(list []*member, m *member) []*member {
-	return slices.DeleteFunc(slices.Clone(list), func(x *member) bool { return x == m })
+// without returns the list without one, in memory of its own: a reader may have the old.
+func without[T comparable](list []T, one T) []T {
+	return slices.DeleteFunc(slices.Clone(list), func(x T) bool { return x == one })
 }

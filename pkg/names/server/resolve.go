@@ -29,11 +29,12 @@ const localhost = "\x09localhost\x00"
 // resolve answers a client's query if the directory can, or says who is to.
 //
 // What is certainly a name of a network, known or not, is answered here and never
-// sent upstream (CVE-2025-8283: an outsider answered for the containers' names):
-// single labels, everything under the name of one of the client's networks, the
-// reverse of addresses in their subnets. Docker and aardvark forward a single label
-// that they do not know, and tell the outside what the inside is called. Forwarded
-// are those that a validating resolver asks of top level domains.
+// sent upstream (CVE-2025-8283: an outsider answered for the containers' names): names
+// that a container of the client's networks has, with dots or without; single labels;
+// everything under the name of one of the networks; the reverse of addresses in their
+// subnets ([Directory.stays] has those that are not the client's). Docker and aardvark
+// forward a single label that they do not know, and tell the outside what the inside is
+// called. Forwarded are those that a validating resolver asks of top level domains.
 func (d *Directory) resolve(from client, q *query, a *answer) (verdict, elsewhere) {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
@@ -42,21 +43,21 @@ func (d *Directory) resolve(from client, q *query, a *answer) (verdict, elsewher
 		return refused, elsewhere{}
 	}
 	name := q.name()
-	if _, ok := cutSuffix(name, localhost); ok {
+	if rest, ok := cutSuffix(name, localhost); ok {
+		a.zone = headerLen + len(rest)
 		a.loopback(q.qtype) // RFC 6761, 6.3
 		return answered, elsewhere{}
 	}
-	if q.labels == 1 {
-		label := name[:len(name)-1]
-		if target, ok := m.links[string(label)]; ok {
-			return d.link(m, target, q, a)
-		}
-		if found := d.find(m, label); found != nil {
-			a.members(found, q.qtype)
-			return answered, elsewhere{}
-		}
+	key := name[:len(name)-1]
+	if target, ok := m.links[string(key)]; ok {
+		return d.link(m, target, q, a)
 	}
-	if d.inNetworks(m, q, a) {
+	if found := d.find(m, key); found != nil {
+		a.members(found, q.qtype)
+		return answered, elsewhere{}
+	}
+	f := d.forwarding(m)
+	if d.inNetworks(m, q, a) || d.stays(q, a, len(f.upstreams) > 0) {
 		return answered, elsewhere{}
 	}
 	infrastructure := q.qtype == typeNS || q.qtype == typeSOA || q.qtype == typeDS || q.qtype == typeDNSKEY
@@ -64,7 +65,6 @@ func (d *Directory) resolve(from client, q *query, a *answer) (verdict, elsewher
 		a.rcode = rcodeNXDomain
 		return answered, elsewhere{}
 	}
-	f := d.forwarding(m)
 	switch {
 	case !f.allowed: // CVE-2024-29018: an internal network's way out
 		// NXDOMAIN and not REFUSED, for which musl's resolver would wait until its time
@@ -93,13 +93,13 @@ func (d *Directory) seen(m *member, fn func(*network) bool) bool {
 	return false
 }
 
-// find returns who has the label in the first network that knows it.
-func (d *Directory) find(m *member, label []byte) []*member {
-	if found := m.network.names[string(label)]; found != nil {
+// find returns who has the name, a [wireKey], in the first network that knows it.
+func (d *Directory) find(m *member, key []byte) []*member {
+	if found := m.network.names[string(key)]; found != nil {
 		return found
 	}
 	for _, other := range d.containers[m.Container] {
-		if found := other.network.names[string(label)]; found != nil {
+		if found := other.network.names[string(key)]; found != nil {
 			return found
 		}
 	}
@@ -118,12 +118,9 @@ func (d *Directory) inNetworks(m *member, q *query, a *answer) bool {
 		if !d.seen(m, func(n *network) bool { return n.suffix == string(rest) }) {
 			continue
 		}
+		a.zone = headerLen + at
 		if at == 0 {
 			return true // the network itself: it exists and has no records
-		}
-		if at != 1+int(name[0]) {
-			a.rcode = rcodeNXDomain // names of containers are single labels
-			return true
 		}
 		d.seen(m, func(n *network) bool {
 			found := n.names[string(name[:at])]
@@ -149,11 +146,11 @@ func (d *Directory) pointer(m *member, addr netip.Addr, q *query, a *answer) boo
 		}
 		switch q.qtype {
 		case typePTR:
-			if n.suffix != "" {
-				a.pointer(wireLabel(holder.Names[0]) + n.suffix)
-			} else {
-				a.pointer(wireLabel(holder.Names[0]) + "\x00")
+			full := wireKey(holder.Names[0]) + n.suffix
+			if n.suffix == "" || len(full) > maxName {
+				full = wireName(holder.Names[0])
 			}
+			a.pointer(full)
 		case typeANY:
 			a.minimal()
 		}
@@ -179,7 +176,7 @@ func (d *Directory) pointer(m *member, addr netip.Addr, q *query, a *answer) boo
 func (d *Directory) link(m *member, target string, q *query, a *answer) (verdict, elsewhere) {
 	var found []*member
 	if names.Valid(target) == nil {
-		found = d.find(m, []byte(wireLabel(target)))
+		found = d.find(m, []byte(wireKey(target)))
 	}
 	var networks []string
 	d.seen(m, func(n *network) bool {

@@ -211,7 +211,7 @@ func TestBug(t *testing.T) {
 	l := newLab(t, Config{})
 	d := l.directory
 	d.mu.Lock()
-	d.networks["simon_network"].names[wireLabel("bug")] = []*member{nil}
+	d.networks["simon_network"].names[wireKey("bug")] = []*member{nil}
 	d.mu.Unlock()
 	conn := l.db.dial(t, "udp", gateway("10.1.0.1"))
 	conn.SetDeadline(time.Now().Add(100 * time.Millisecond))

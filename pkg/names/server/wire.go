@@ -5,27 +5,34 @@ import (
 	"strings"
 )
 
-// wireLabel is a label's wire form: its length and its letters, in lower case.
-func wireLabel(label string) string { return string(rune(len(label))) + strings.ToLower(label) }
-
-// wireName is the wire form of a dotted name in lower case, with the root's zero.
-// Empty when DNS cannot carry it.
-func wireName(dotted string) string {
+// wireKey is the wire form of a dotted name in lower case, without the root's zero: by
+// it names are found. Empty when DNS cannot carry it.
+func wireKey(dotted string) string {
 	var b strings.Builder
 	for label := range strings.SplitSeq(dotted, ".") {
 		if label == "" || len(label) > maxLabel {
 			return ""
 		}
-		b.WriteString(wireLabel(label))
+		b.WriteByte(byte(len(label)))
+		b.WriteString(strings.ToLower(label))
 	}
-	b.WriteByte(0)
-	if b.Len() > maxName {
+	if b.Len()+1 > maxName {
 		return ""
 	}
 	return b.String()
 }
 
+// wireName is the whole wire form; empty when DNS cannot carry it.
+func wireName(dotted string) string {
+	key := wireKey(dotted)
+	if key == "" {
+		return ""
+	}
+	return key + "\x00"
+}
+
 const (
+	arpa  = "\x04arpa\x00"
 	arpa4 = "\x07in-addr\x04arpa\x00"
 	arpa6 = "\x03ip6\x04arpa\x00"
 )

@@ -30,7 +30,7 @@ var badNames = map[string]string{
 	"blue/a/null:eth0":                     `null`,
 	"blue/a/no-names:eth0":                 `{"addresses":["10.42.0.1"]}`,
 	"blue/a/no-addresses:eth0":             `{"names":["x"]}`,
-	"blue/a/two-labels:eth0":               `{"names":["x.y"],"addresses":["10.42.0.1"]}`,
+	"blue/a/empty-label:eth0":              `{"names":["x..y"],"addresses":["10.42.0.1"]}`,
 	"blue/a/upper-case:eth0":               `{"names":["X"],"addresses":["10.42.0.1"]}`,
 	"blue/a/twice:eth0":                    `{"names":["x","x"],"addresses":["10.42.0.1"]}`,
 	"blue/a/terminal:eth0":                 `{"names":["\u001b[31m"],"addresses":["10.42.0.1"]}`,

@@ -18,7 +18,7 @@ DEMO_PACKAGES := iproute2 nftables iptables conntrack curl iputils-ping procps
 TEST_PACKAGES := $(DEMO_PACKAGES) strace containerd runc podman conmon busybox-static \
 	etcd-server etcd-client ethtool redis-server dnsmasq-base bind9-dnsutils
 BENCH_PACKAGES := $(TEST_PACKAGES) dnsperf aardvark-dns
-KUBERNETES_PACKAGES := $(TEST_PACKAGES) netcat-openbsd
+KUBERNETES_PACKAGES := $(TEST_PACKAGES) netcat-openbsd wget
 KERNEL_PACKAGES := $(TEST_PACKAGES) user-mode-linux qemu-system-x86 kmod
 
 .PHONY: build image manifest demo demo-overlay test unit integration test-kernels test-kubernetes bench fresh lint install clean test-deps demo-deps

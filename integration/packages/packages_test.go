@@ -23,7 +23,7 @@ var debian = map[string]string{
 	"iptables": "iptables", "iptables-nft": "iptables", "iptables-legacy": "iptables", "iptables-save": "iptables", "iptables-legacy-save": "iptables", "iptables-nft-save": "iptables",
 	"ip6tables": "iptables", "ip6tables-nft": "iptables", "ip6tables-legacy": "iptables", "ip6tables-save": "iptables", "ip6tables-legacy-save": "iptables", "ip6tables-nft-save": "iptables",
 	"linux.uml": "user-mode-linux", "qemu-system-x86_64": "qemu-system-x86", "depmod": "kmod", "modprobe": "kmod",
-	"kill": "procps", "sysctl": "procps", "dig": "bind9-dnsutils", "nc.openbsd": "netcat-openbsd",
+	"kill": "procps", "sysctl": "procps", "dig": "bind9-dnsutils", "nc.openbsd": "netcat-openbsd", "wget": "wget",
 	// Every Debian has these.
 	"bash": "bash", "sh": "dash", "dpkg-query": "dpkg", "dpkg-deb": "dpkg", "apt-cache": "apt", "apt-get": "apt", "apt-config": "apt", "grep": "grep", "getent": "libc-bin", "ldd": "libc-bin", "tar": "tar", "mount": "mount", "umount": "mount",
 	"nsenter": "util-linux", "unshare": "util-linux", "flock": "util-linux", "setsid": "util-linux", "find": "findutils", "xargs": "findutils", "sed": "sed", "hostname": "hostname",

@@ -25,7 +25,7 @@ const (
 // tools are what Kubernetes' own tests run in their images beside agnhost, which upstream
 // has from another distribution. Their nc knows -v, -t and -u; a shell that is busybox's
 // would run busybox's nc.
-var tools = []string{"bash", "curl", "dig", "getent", "ip", "iptables", "conntrack", "ss", "nc.openbsd"}
+var tools = []string{"bash", "curl", "dig", "getent", "ip", "iptables", "conntrack", "ss", "nc.openbsd", "wget"}
 
 // buildServer builds integration/runtimes/server into a folder.
 func buildServer(dir string) (string, error) {

@@ -37,7 +37,9 @@ func sources() map[string]source {
 		// Sends packets that connection tracking does not take for valid.
 		"regression-issue-74839": {"programs", kubernetes, kubernetes + "/test/images/regression-issue-74839", false, link},
 		"e2e.test":               {"programs", kubernetes, ".", true, link},
-		"coredns":                {"coredns", "github.com/coredns/coredns", ".", false, ""},
+		// Runs several of e2e.test side by side.
+		"ginkgo":  {"programs", kubernetes, "github.com/onsi/ginkgo/v2/ginkgo", false, ""},
+		"coredns": {"coredns", "github.com/coredns/coredns", ".", false, ""},
 	}
 	for _, name := range []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet", "kubectl"} {
 		all[name] = source{"programs", kubernetes, kubernetes + "/cmd/" + name, false, link}

@@ -22,10 +22,14 @@ invalidRegistry: localhost/none
 `
 
 // E2E runs those of Kubernetes' own networking tests whose names match focus and not skip
-// (regular expressions), and returns the folder of its report, junit_01.xml, which lasts as
-// long as the cluster. What it writes goes to log.
+// (regular expressions), three at a time, which mostly wait, and returns the folder of its
+// report, junit_01.xml, which lasts as long as the cluster. What it writes goes to log.
 func (c *Cluster) E2E(focus, skip, log string) (report string, err error) {
 	program, err := kubernetes.Program("e2e.test")
+	if err != nil {
+		return "", err
+	}
+	ginkgo, err := kubernetes.Program("ginkgo")
 	if err != nil {
 		return "", err
 	}
@@ -37,14 +41,12 @@ func (c *Cluster) E2E(focus, skip, log string) (report string, err error) {
 	if err := os.MkdirAll(report, 0o755); err != nil {
 		return "", err
 	}
-	out, err := c.Nodes[0].Host.Output("env", "KUBE_TEST_REPO_LIST="+list, program,
-		"-test.timeout=0", "-ginkgo.timeout=90m", "-ginkgo.no-color", "-ginkgo.focus="+focus, "-ginkgo.skip="+skip,
+	_, err = c.Nodes[0].Host.Output("sh", "-c", `log=$1; shift; exec "$@" >"$log" 2>&1`, "sh", log, "env", "KUBE_TEST_REPO_LIST="+list,
+		ginkgo, "--procs=3", "--timeout=90m", "--no-color", "--focus="+focus, "--skip="+skip, program, "--",
 		"--provider=skeleton", "--kubeconfig="+c.config, "--kubectl-path="+c.kubectl, "--report-dir="+report, "--disable-log-dump")
-	if werr := os.WriteFile(log, []byte(out), 0o644); werr != nil {
-		return report, werr
-	}
 	if err != nil {
-		return report, fmt.Errorf("tests of Kubernetes: %s: the log is %s", lastLine(out), log)
+		text, _ := os.ReadFile(log)
+		return report, fmt.Errorf("tests of Kubernetes: %s: the log is %s", lastLine(string(text)), log)
 	}
 	return report, nil
 }

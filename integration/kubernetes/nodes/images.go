@@ -58,7 +58,7 @@ func writeImages(path, server string) error {
 	}
 	root := oci.Root{
 		Dirs: []string{"bin", "dev", "etc", "proc", "sys", "run", "tmp", "root", "home", "var", "uploads", "usr/bin", "usr/sbin", "mnt"},
-		Files: map[string]string{"bin/busybox": busybox, "server": server, "agnhost": agnhost,
+		Files: map[string]string{"bin/busybox": busybox, "server": server, "agnhost": agnhost, "coredns": coredns,
 			"localhost.crt": filepath.Join(source, agnhostPath, "porter/localhost.crt"), "localhost.key": filepath.Join(source, agnhostPath, "porter/localhost.key")},
 		Links: map[string]string{"agnhost-2": "agnhost"},
 		Texts: map[string]string{"etc/passwd": "root:x:0:0:root:/root:/bin/sh\n", "etc/group": "root:x:0:\n"},

@@ -43,7 +43,7 @@ test: unit integration
 
 unit: test-deps
 	go vet ./...
-	go test -count=1 ./...
+	$(MAKE) -C integration unit
 
 integration: build test-deps
 	$(MAKE) -C integration test

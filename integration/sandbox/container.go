@@ -104,7 +104,17 @@ func serve(do func(func() error) error, id, address string) (stop func(), err er
 			conn.Close()
 		}
 	}()
-	return func() { l.Close() }, nil
+	return func() { release(l) }, nil
+}
+
+// release closes a listener so that its address is free at once: a process that another
+// goroutine is about to start has a copy of the socket until its exec, and closing ours
+// leaves that one listening.
+func release(l net.Listener) {
+	if c, err := l.(*net.TCPListener).SyscallConn(); err == nil {
+		_ = c.Control(func(fd uintptr) { _ = unix.Shutdown(int(fd), unix.SHUT_RDWR) })
+	}
+	l.Close()
 }
 
 // Ask dials a TCP address from the container and returns what a [Container.Serve]

@@ -3,6 +3,7 @@ package main
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/cni"
@@ -33,6 +34,12 @@ func uplink(t *testing.T) {
 		if err := nstest.Run(f[0], f[1:]...); err != nil {
 			t.Fatal(err)
 		}
+	}
+	for range 1000 { // the kernel tells of the carrier later
+		if out, err := nstest.Output("ip", "-br", "link", "show", "type", "veth"); err != nil || strings.Count(out, " UP ") == 2 {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
 	}
 }
 

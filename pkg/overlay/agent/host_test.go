@@ -93,13 +93,13 @@ func (h *host) start() {
 // until waits for something to be so.
 func (h *host) until(what string, is func() bool) {
 	h.t.Helper()
-	for range 100 {
+	for range 600 { // a busy machine
 		if is() {
 			return
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-	h.t.Fatalf("not after 5 s: %s; status %+v", what, h.agent.Status())
+	h.t.Fatalf("not after 30 s: %s; status %+v", what, h.agent.Status())
 }
 
 func (h *host) local(network string) *overlay.Local {

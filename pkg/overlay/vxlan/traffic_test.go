@@ -12,8 +12,7 @@ import (
 	"github.com/berth-cni/berth/pkg/nstest"
 )
 
-// ping sends a few packets, with the biggest payload that fits the MTU, not to be
-// split.
+// ping sends a packet with the biggest payload that fits the MTU, not to be split.
 func ping(t *testing.T, from, to node, mtu int) {
 	t.Helper()
 	nstest.In(t, from.path, func() {
@@ -22,12 +21,15 @@ func ping(t *testing.T, from, to node, mtu int) {
 			if a.Is6() {
 				header = 48
 			}
-			cmd := fmt.Sprintf("ping -n -q -c 2 -i 0.02 -W 1 -M do -s %d %s", mtu-header, a)
-			f := strings.Fields(cmd)
-			if out, err := nstest.Output(f[0], f[1:]...); err != nil {
+			f := strings.Fields(fmt.Sprintf("ping -n -q -c 1 -W 1 -M do -s %d %s", mtu-header, a))
+			var err error
+			for range 10 { // a busy machine may take its time
+				if _, err = nstest.Output(f[0], f[1:]...); err == nil {
+					break
+				}
+			}
+			if err != nil {
 				t.Errorf("from %s: %v", from.name(), err)
-			} else if !strings.Contains(out, " 0% packet loss") {
-				t.Errorf("from %s: %s: %s", from.name(), cmd, out)
 			}
 		}
 	})
@@ -52,7 +54,7 @@ func transfer(t *testing.T, from, to node, addr netip.Addr) {
 			return
 		}
 		defer conn.Close()
-		_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
+		_ = conn.SetDeadline(time.Now().Add(30 * time.Second))
 		n, _ := io.Copy(io.Discard, conn)
 		got <- n
 	}()
@@ -63,7 +65,7 @@ func transfer(t *testing.T, from, to node, addr netip.Addr) {
 			l.Close()
 			return
 		}
-		_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
+		_ = conn.SetDeadline(time.Now().Add(30 * time.Second))
 		if _, err := conn.Write(make([]byte, size)); err != nil {
 			t.Error(err)
 		}

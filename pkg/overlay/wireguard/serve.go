@@ -2,10 +2,14 @@ package wireguard
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log"
 	"net"
+	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 	"golang.zx2c4.com/wireguard/conn"
@@ -44,16 +48,19 @@ func serve(ctx context.Context, name string, mtu int, report io.WriteCloser, log
 		t.Close()
 		return fmt.Errorf("open socket of device %s: %w", name, err)
 	}
+	defer socket.Close()
 	// Nothing of the protocol: what goes wrong with a peer is for others to find out.
 	d := device.NewDevice(checksummed{t}, conn.NewDefaultBind(), &device.Logger{Verbosef: device.DiscardLogf, Errorf: log.Printf})
 	defer d.Close()
-	l, err := ipc.UAPIListen(name, socket)
+	l, err := net.FileListener(socket)
 	if err != nil {
 		return fmt.Errorf("listen on socket of device %s: %w", name, err)
 	}
+	l.(*net.UnixListener).SetUnlinkOnClose(true)
 	defer l.Close()
-	ended := make(chan error, 1)
+	ended := make(chan error, 2)
 	go accept(l, d, ended)
+	go watch(ctx, socketPath(name), ended)
 	if _, err := io.WriteString(report, ready); err != nil {
 		return err
 	}
@@ -85,6 +92,24 @@ func setQueue(name string, packets uint32) error {
 	}
 	defer unix.Close(fd)
 	return unix.IoctlIfreq(fd, unix.SIOCSIFTXQLEN, r)
+}
+
+// watch tells when the socket is deleted. It looks, once a second, as inotify may not be to
+// be had: a user has 128 instances (fs.inotify.max_user_instances), and a node's other
+// programs may have taken them all.
+func watch(ctx context.Context, path string, ended chan<- error) {
+	for tick := time.NewTicker(time.Second); ; {
+		select {
+		case <-ctx.Done():
+			tick.Stop()
+			return
+		case <-tick.C:
+		}
+		if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+			ended <- err
+			return
+		}
+	}
 }
 
 func accept(l net.Listener, d *device.Device, ended chan<- error) {

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -25,12 +26,18 @@ type response struct {
 	msg     []byte
 	rcode   int  // with the upper bits that EDNS carries
 	cut     bool // it is not all that there is
-	ttls    []int
+	records []place
 	got     time.Time
 	expires time.Time // zero: not to be kept
 }
 
-var errOtherQuestion = errors.New("an answer to another question")
+// place is where a record's TTL is in a message, and where the record ends.
+type place struct{ ttl, end int }
+
+var (
+	errOtherQuestion = errors.New("an answer to another question")
+	errMangled       = errors.New("an answer with EDNS where records are")
+)
 
 // newResponse checks an upstream's answer to a query, and makes it a response. The
 // message is written anew: nothing of a broken one goes on to a client.
@@ -48,6 +55,10 @@ func newResponse(q *dns.Msg, raw []byte, now time.Time) (*response, *dns.Msg, er
 	if !bare && (len(m.Question) != 1 || !sameQuestion(m.Question[0], q.Question[0])) {
 		return nil, nil, errOtherQuestion
 	}
+	isEDNS := func(rr dns.RR) bool { return rr.Header().Rrtype == dns.TypeOPT }
+	if slices.ContainsFunc(m.Answer, isEDNS) || slices.ContainsFunc(m.Ns, isEDNS) {
+		return nil, nil, errMangled
+	}
 	r := &response{rcode: m.Rcode, cut: m.Truncated, got: now}
 	if life := lifetime(m); life > 0 && !m.Truncated {
 		r.expires = now.Add(life)
@@ -59,7 +70,7 @@ func newResponse(q *dns.Msg, raw []byte, now time.Time) (*response, *dns.Msg, er
 	if len(r.msg) > cacheLargest {
 		r.expires = time.Time{}
 	}
-	r.ttls, err = findTTLs(r.msg)
+	r.records, err = findRecords(r.msg)
 	return r, m, err
 }
 
@@ -102,57 +113,71 @@ func lifetime(m *dns.Msg) time.Duration {
 	return 0
 }
 
-// findTTLs returns where the TTLs of a message's records are.
-func findTTLs(msg []byte) ([]int, error) {
-	var ttls []int
+// findRecords returns where a message's records are.
+func findRecords(msg []byte) ([]place, error) {
+	var all []place
 	at, ok := skipName(msg, headerLen)
 	at += 4
-	records := int(binary.BigEndian.Uint16(msg[6:])) + int(binary.BigEndian.Uint16(msg[8:])) + int(binary.BigEndian.Uint16(msg[10:]))
-	for range records {
+	for range count(msg, inAnswer) + count(msg, inAuthority) + count(msg, inAdditional) {
 		var rr record
 		if !ok {
 			break
 		}
 		if rr, ok = readRecord(msg, at); ok {
-			ttls = append(ttls, rr.data-6)
+			all = append(all, place{rr.data - 6, rr.end})
 			at = rr.end
 		}
 	}
 	if !ok {
 		return nil, errors.New("a message that was written here cannot be read")
 	}
-	return ttls, nil
+	return all, nil
 }
 
-// write writes the response over the query that it answers. One that was cut, or is
-// longer than limit, is cut to the question, with the bit that has the client come by TCP.
+// Where a header counts records.
+const inAnswer, inAuthority, inAdditional = 6, 8, 10
+
+func count(msg []byte, section int) int { return int(binary.BigEndian.Uint16(msg[section:])) }
+
+// write writes the response over the query that it answers. Of one that is longer than
+// limit as many records as fit are written, with the bit that has the client come by TCP
+// if it can; what is only additional may be left out without (RFC 2181, 9).
 func (r *response) write(q *query, msg []byte, limit int, now time.Time) []byte {
 	id, question := binary.BigEndian.Uint16(msg), q.end
-	optional := 0
 	if q.edns {
-		optional = optLen
+		limit -= optLen
 	}
-	if r.cut || len(r.msg)+optional > limit {
-		a := q.start(msg, limit)
-		a.flags, a.rcode = flagTC, r.rcode
-		return a.finish()
+	end, fit := question, 0
+	for fit < len(r.records) && r.records[fit].end <= limit {
+		end = r.records[fit].end
+		fit++
 	}
 	var asked [maxName + 4]byte
 	letters := asked[:copy(asked[:], msg[headerLen:question])]
 	flags := binary.BigEndian.Uint16(msg[2:])
-	out := append(msg[:0], r.msg...)
+	out := append(msg[:0], r.msg[:end]...)
 	copy(out[headerLen:], letters)
 	binary.BigEndian.PutUint16(out, id)
 	own := binary.BigEndian.Uint16(out[2:]) &^ (flagAA | flagRD | flagCD | flagTC)
+	if r.cut || fit < count(out, inAnswer)+count(out, inAuthority) {
+		own |= flagTC
+	}
 	binary.BigEndian.PutUint16(out[2:], own|flagQR|flagRA|flags&(flagRD|flagCD))
+	if fit < len(r.records) {
+		for left, section := fit, inAnswer; section <= inAdditional; section += 2 {
+			n := min(left, count(out, section))
+			binary.BigEndian.PutUint16(out[section:], uint16(n))
+			left -= n
+		}
+	}
 	age := uint32(max(now.Sub(r.got), 0) / time.Second)
-	for _, at := range r.ttls {
-		ttl := binary.BigEndian.Uint32(out[at:])
-		binary.BigEndian.PutUint32(out[at:], ttl-min(ttl, age))
+	for _, rr := range r.records[:fit] {
+		ttl := binary.BigEndian.Uint32(out[rr.ttl:])
+		binary.BigEndian.PutUint32(out[rr.ttl:], ttl-min(ttl, age))
 	}
 	if q.edns {
 		out = appendOPT(out, r.rcode>>4, q.do)
-		binary.BigEndian.PutUint16(out[10:], binary.BigEndian.Uint16(out[10:])+1)
+		binary.BigEndian.PutUint16(out[inAdditional:], uint16(count(out, inAdditional)+1))
 	}
 	return out
 }

@@ -144,7 +144,8 @@ func (f *forwarder) ask(ctx context.Context, fl *flight) (r *response) {
 }
 
 // upstream is the query as the upstreams get it: nothing of the client's but the
-// question and what it says of DNSSEC.
+// question and what it says of DNSSEC. EDNS is used if the client uses it: who asks
+// without gets what it would get of the server itself.
 func (q *query) upstream() (*dns.Msg, error) {
 	name, _, err := dns.UnpackDomainName(q.name(), 0)
 	if err != nil {
@@ -153,6 +154,8 @@ func (q *query) upstream() (*dns.Msg, error) {
 	m := &dns.Msg{Question: []dns.Question{{Name: name, Qtype: q.qtype, Qclass: q.qclass}}}
 	m.RecursionDesired = true
 	m.AuthenticatedData, m.CheckingDisabled = q.flags&flagAD != 0, q.flags&flagCD != 0
-	m.SetEdns0(maxPayload, q.do)
+	if q.edns {
+		m.SetEdns0(maxPayload, q.do)
+	}
 	return m, nil
 }

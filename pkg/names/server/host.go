@@ -50,15 +50,24 @@ func (r *resolvers) of(upstreams []netip.Addr) *group {
 	defer r.mu.Unlock()
 	g := r.groups[string(key)]
 	if g == nil {
-		g = r.group(upstreams)
+		g = r.group(upstreams, nil)
 		r.groups[string(key)] = g
 	}
 	return g
 }
 
 // group makes a group of all but ourselves. The caller has the lock.
-func (r *resolvers) group(addrs []netip.Addr) *group {
-	var to []netip.AddrPort
+func (r *resolvers) group(servers, behind []netip.Addr) *group {
+	return newGroup(r.others(servers), r.others(behind), func(a netip.AddrPort) *upstream {
+		if r.known[a] == nil {
+			r.known[a] = &upstream{addr: a}
+		}
+		return r.known[a]
+	})
+}
+
+// others are the servers that are not ourselves.
+func (r *resolvers) others(addrs []netip.Addr) (to []netip.AddrPort) {
 	for _, a := range addrs {
 		if r.isOwn(a) {
 			r.log.Warn("an upstream resolver is this agent itself: it is not asked", "address", a)
@@ -66,12 +75,7 @@ func (r *resolvers) group(addrs []netip.Addr) *group {
 		}
 		to = append(to, netip.AddrPortFrom(a, dnsPort))
 	}
-	return newGroup(to, func(a netip.AddrPort) *upstream {
-		if r.known[a] == nil {
-			r.known[a] = &upstream{addr: a}
-		}
-		return r.known[a]
-	})
+	return to
 }
 
 // isOwn reports whether the address is one of a bridge on which we answer (aardvark-dns
@@ -105,12 +109,12 @@ func (r *resolvers) load(bridges bool) bool {
 		return false
 	}
 	r.read = [2][]byte{first, second}
-	servers, err := hostServers(r.file, r.resolved)
+	servers, behind, err := hostServers(r.file, r.resolved)
 	if err != nil {
 		r.log.Warn("the host has no resolvers for what is no container's name", "error", err)
 	}
 	clear(r.groups)
-	g := r.group(servers)
+	g := r.group(servers, behind)
 	if old := r.host.Swap(g); old == nil || old.key != g.key {
 		r.log.Info("upstream resolvers of the host", "servers", g.key)
 	}

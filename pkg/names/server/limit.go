@@ -34,17 +34,17 @@ type budget struct {
 	time     time.Time
 }
 
-// place is what a query gets.
-type place int
+// room is what a query gets.
+type room int
 
 const (
-	taken   place = iota // one that has to be given back
-	failing              // none, which the client is told
-	ignored              // none, and it has been told often enough
+	taken   room = iota // one that has to be given back
+	failing             // none, which the client is told
+	ignored             // none, and it has been told often enough
 )
 
 // take takes a place for a client's query; give gives it back.
-func (l *limiter) take(c client, now time.Time) place {
+func (l *limiter) take(c client, now time.Time) room {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	b := l.clients[c]

@@ -163,7 +163,7 @@ func text(r *dns.Msg) string {
 }
 
 // start runs a server until the test ends.
-func start(t testing.TB, c Config) *Server {
+func start(t testing.TB, c Config, before ...func(*Server)) *Server {
 	t.Helper()
 	if c.StateDir == "" {
 		c.StateDir = t.TempDir()
@@ -172,6 +172,9 @@ func start(t testing.TB, c Config) *Server {
 		c.ResolvConf = resolvConfWith(t)
 	}
 	s := New(c)
+	for _, fn := range before {
+		fn(s)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- s.Run(ctx) }()

@@ -3,7 +3,9 @@ package server
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"os"
 	"slices"
@@ -39,26 +41,22 @@ func nameservers(data []byte) []netip.Addr {
 	return all
 }
 
-// hostServers returns the host's servers. systemd-resolved's stub is replaced by the
-// servers behind it: it would be one more on the way, and one who answers this host's
-// own names.
-func hostServers(path, resolved string) ([]netip.Addr, error) {
+// hostServers returns the host's servers. Without any, the resolver is the host's own
+// (resolv.conf(5)). systemd-resolved's stub is asked itself, since it knows which server
+// is to be asked about which domain; behind it are the servers for when it does not run.
+func hostServers(path, resolved string) (servers, behind []netip.Addr, err error) {
 	data, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("read the host's resolvers: %w", err)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, fmt.Errorf("read the host's resolvers: %w", err)
 	}
-	servers := nameservers(data)
+	if servers = nameservers(data); len(servers) == 0 {
+		servers = []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1})}
+	}
 	stub := func(a netip.Addr) bool { return slices.Contains(resolvedStub, a) }
-	if !slices.ContainsFunc(servers, stub) {
-		return servers, nil
+	if slices.ContainsFunc(servers, stub) {
+		if data, err := os.ReadFile(resolved); err == nil {
+			behind = slices.DeleteFunc(nameservers(data), func(a netip.Addr) bool { return stub(a) || slices.Contains(servers, a) })
+		}
 	}
-	var behind []netip.Addr
-	if data, err := os.ReadFile(resolved); err == nil {
-		behind = slices.DeleteFunc(nameservers(data), stub)
-	}
-	if len(behind) == 0 {
-		return servers, nil
-	}
-	all := append(behind, slices.DeleteFunc(servers, stub)...)
-	return all, nil
+	return servers, behind, nil
 }

@@ -20,17 +20,19 @@ func addrs(all ...string) []netip.Addr {
 func TestHostServers(t *testing.T) {
 	for _, c := range []struct {
 		name, file, resolved string
-		want                 []netip.Addr
+		want, behind         []netip.Addr
 	}{
 		{"plain", "# one\nnameserver 192.0.2.1\nnameserver\t2001:db8::1 # two\n;nameserver 1.1.1.1\nnameserver 192.0.2.1\noptions ndots:2\n", "",
-			addrs("192.0.2.1", "2001:db8::1")},
-		{"zone", "nameserver fe80::1%eth0\n", "", addrs("fe80::1%eth0")}, // aardvark-dns #535
-		{"rubbish", "nameserver\nnameserver dns.example\nnameserver 300.1.1.1\nnameservers 192.0.2.1\n\x00\xff\n", "", nil},
-		{"stub", "nameserver 127.0.0.53\n", "nameserver 192.0.2.1\nnameserver 192.0.2.2\n", addrs("192.0.2.1", "192.0.2.2")},
-		{"stub and another", "nameserver 127.0.0.53\nnameserver 192.0.2.9\n", "nameserver 192.0.2.1\n", addrs("192.0.2.1", "192.0.2.9")},
-		{"only a stub", "nameserver 127.0.0.53\n", "", addrs("127.0.0.53")},
-		{"stub of itself", "nameserver 127.0.0.53\n", "nameserver 127.0.0.53\n", addrs("127.0.0.53")},
-		{"a server of the host's own", "nameserver 127.0.0.1\n", "nameserver 192.0.2.1\n", addrs("127.0.0.1")},
+			addrs("192.0.2.1", "2001:db8::1"), nil},
+		{"zone", "nameserver fe80::1%eth0\n", "", addrs("fe80::1%eth0"), nil},                                                                   // aardvark-dns #535
+		{"rubbish", "nameserver\nnameserver dns.example\nnameserver 300.1.1.1\nnameservers 192.0.2.1\n\x00\xff\n", "", addrs("127.0.0.1"), nil}, // resolv.conf(5)
+		{"no line", "search example\n", "nameserver 192.0.2.1\n", addrs("127.0.0.1"), nil},
+		{"no file", "", "", addrs("127.0.0.1"), nil},
+		{"stub", "nameserver 127.0.0.53\n", "nameserver 192.0.2.1\nnameserver 192.0.2.2\n", addrs("127.0.0.53"), addrs("192.0.2.1", "192.0.2.2")},
+		{"stub and another", "nameserver 127.0.0.53\nnameserver 192.0.2.9\n", "nameserver 192.0.2.1\nnameserver 192.0.2.9\n", addrs("127.0.0.53", "192.0.2.9"), addrs("192.0.2.1")},
+		{"only a stub", "nameserver 127.0.0.53\n", "", addrs("127.0.0.53"), nil},
+		{"stub of itself", "nameserver 127.0.0.53\n", "nameserver 127.0.0.53\n", addrs("127.0.0.53"), nil},
+		{"a server of the host's own", "nameserver 127.0.0.1\n", "nameserver 192.0.2.1\n", addrs("127.0.0.1"), nil},
 	} {
 		dir := t.TempDir()
 		file, resolved := filepath.Join(dir, "a"), filepath.Join(dir, "b")
@@ -39,13 +41,13 @@ func TestHostServers(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		got, err := hostServers(file, resolved)
-		if err != nil || !slices.Equal(got, c.want) {
-			t.Errorf("%s: got %v, %v, want %v", c.name, got, err, c.want)
+		got, behind, err := hostServers(file, resolved)
+		if err != nil || !slices.Equal(got, c.want) || !slices.Equal(behind, c.behind) {
+			t.Errorf("%s: got %v, %v, %v, want %v, %v", c.name, got, behind, err, c.want, c.behind)
 		}
 	}
-	if _, err := hostServers(filepath.Join(t.TempDir(), "none"), ""); err == nil {
-		t.Error("no error without a file")
+	if _, _, err := hostServers(t.TempDir(), ""); err == nil {
+		t.Error("no error of a folder")
 	}
 }
 

@@ -3,9 +3,7 @@ package server
 import (
 	"context"
 	"encoding/binary"
-	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/netip"
 	"sync"
@@ -15,32 +13,56 @@ import (
 )
 
 const (
-	tryTime   = 1500 * time.Millisecond
 	totalTime = 4500 * time.Millisecond // less than the 5 s that glibc waits
+	tryTime   = 1500 * time.Millisecond // after it a query is sent once more, and its server is a suspect
+	tcpTime   = 1500 * time.Millisecond // for an answer that was cut off
+
+	// soon is how long a server has for itself before the next one is asked beside it.
+	soon = 300 * time.Millisecond
+	// plainAfter is when a query is sent again without EDNS to a server that has not
+	// answered one with it yet.
+	plainAfter = 500 * time.Millisecond
 
 	// A server that did not answer is asked last for a while, and then tried with a
 	// copy of somebody's query before it is trusted again.
 	suspectTime = 10 * time.Second
 
-	// foreignMost is how many packets that are no answer to the query are read while
-	// waiting for the one that is.
-	foreignMost = 16
+	// How long it is remembered that a server has no EDNS, or no TCP.
+	withoutEDNS = 10 * time.Minute
+	withoutTCP  = 30 * time.Second
 )
 
-// upstream is a resolver, with what is known of its health. It is shared by all who
-// ask it.
+// upstream is a resolver, with what is known of it. It is shared by all who ask it.
 type upstream struct {
 	addr netip.AddrPort
 
 	mu      sync.Mutex
 	suspect time.Time // until when; zero: it answers
 	probing bool
+	slow    bool // its last answer took more than soon
+	edns    edns
+	plain   time.Time // until when it is asked without EDNS
+	noTCP   time.Time // until when it is not asked by TCP
 }
+
+// edns is what is known of a server's EDNS.
+type edns int
+
+const (
+	ednsUnknown edns = iota
+	ednsGood
+)
 
 func (u *upstream) healthy() bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return u.suspect.IsZero()
+}
+
+func (u *upstream) isSlow() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.slow
 }
 
 func (u *upstream) failed(now time.Time) {
@@ -49,10 +71,11 @@ func (u *upstream) failed(now time.Time) {
 	u.suspect, u.probing = now.Add(suspectTime), false
 }
 
-func (u *upstream) works() {
+// works notes an answer, and how long it took.
+func (u *upstream) works(took time.Duration) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.suspect, u.probing = time.Time{}, false
+	u.suspect, u.probing, u.slow = time.Time{}, false, took > soon
 }
 
 // due reports whether a suspect is to be tried again, to one caller.
@@ -66,6 +89,42 @@ func (u *upstream) due(now time.Time) bool {
 	return true
 }
 
+// ability tells whether to ask with EDNS, and whether the server has answered so.
+func (u *upstream) ability(now time.Time) (plain, good bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return now.Before(u.plain), u.edns == ednsGood
+}
+
+func (u *upstream) ednsWorks() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.edns, u.plain = ednsGood, time.Time{}
+}
+
+// ednsFails notes that a query was answered without EDNS, and with it not. Of a server
+// that has answered with EDNS before it takes a second time: a packet may be lost.
+func (u *upstream) ednsFails(now time.Time) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.edns != ednsGood {
+		u.plain = now.Add(withoutEDNS)
+	}
+	u.edns = ednsUnknown
+}
+
+func (u *upstream) hasTCP(now time.Time) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return !now.Before(u.noTCP)
+}
+
+func (u *upstream) tcpFails(now time.Time) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.noTCP = now.Add(withoutTCP)
+}
+
 // exchanger asks upstreams. turn lets few at a time open a socket: a thousand who
 // are all woken by one timeout would keep the processors from who answers for the
 // containers.
@@ -75,78 +134,59 @@ type exchanger struct {
 
 func newExchanger() *exchanger { return &exchanger{make(chan struct{}, 2)} }
 
-// ask sends a query to one server, by UDP from a port of its own (RFC 5452, 4.5), by
-// TCP when the answer was cut off, without EDNS when the server does not know it.
+// ask sends a query to one server, by UDP ([talk]), and by TCP when the answer was cut
+// off. Where the server has no TCP, what was left of the answer is the answer: the client
+// hears that there is more.
 func (x *exchanger) ask(ctx context.Context, u *upstream, q *dns.Msg) (*response, error) {
-	r, m, err := x.once(ctx, "udp", u, q)
-	if err == nil && m.Rcode == dns.RcodeFormatError && q.IsEdns0() != nil {
-		plain := *q
-		plain.Extra = nil
-		q = &plain
-		r, m, err = x.once(ctx, "udp", u, q)
+	got, err := x.udp(ctx, u, q)
+	if err != nil || !got.cut || !u.hasTCP(time.Now()) {
+		return got.response, err
 	}
-	if err == nil && m.Truncated {
-		if whole, _, err := x.once(ctx, "tcp", u, q); err == nil {
-			return whole, nil
-		} // else the client hears that there is more, and may try itself
+	limited, cancel := context.WithTimeout(ctx, tcpTime)
+	defer cancel()
+	whole, err := x.tcp(limited, u, got.asked)
+	if err == nil && whole.rcode == got.rcode {
+		return whole, nil
 	}
+	if ctx.Err() == nil {
+		u.tcpFails(time.Now())
+	}
+	return got.response, nil
+}
+
+// tcp asks by TCP what was answered by UDP with a part.
+func (x *exchanger) tcp(ctx context.Context, u *upstream, q *dns.Msg) (*response, error) {
+	raw, err := q.Pack()
+	if err != nil {
+		return nil, err
+	}
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", u.addr.String())
+	if err != nil {
+		return nil, err
+	}
+	deadline, _ := ctx.Deadline()
+	framed := append(binary.BigEndian.AppendUint16(nil, uint16(len(raw))), raw...)
+	if conn, err = written(conn, deadline, framed); err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	if raw, err = readFramed(conn); err != nil {
+		return nil, err
+	}
+	r, _, err := newResponse(q, raw, time.Now())
 	return r, err
 }
 
-func (x *exchanger) once(ctx context.Context, network string, u *upstream, asked *dns.Msg) (*response, *dns.Msg, error) {
-	q := *asked
-	q.Id = uint16(rand.Uint32()) // ChaCha8, seeded by the kernel
-	raw, err := q.Pack()
-	if err != nil {
-		return nil, nil, err
-	}
-	conn, err := x.send(ctx, network, u, raw)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer conn.Close()
-	read := readPacket
-	if network == "tcp" {
-		read = readFramed
-	}
-	for range foreignMost {
-		raw, err := read(conn)
-		if err != nil {
-			return nil, nil, err
-		}
-		r, m, err := newResponse(&q, raw, time.Now())
-		if err == nil {
-			return r, m, nil
-		}
-		if network == "tcp" {
-			return nil, nil, err
-		}
-	}
-	return nil, nil, fmt.Errorf("%s sends what was not asked for", u.addr)
-}
-
-// send opens a socket and sends the query, when it is its turn.
-func (x *exchanger) send(ctx context.Context, network string, u *upstream, raw []byte) (net.Conn, error) {
-	deadline, _ := ctx.Deadline()
-	if network == "tcp" { // takes as long as the other side likes
-		conn, err := (&net.Dialer{}).DialContext(ctx, network, u.addr.String())
-		if err != nil {
-			return nil, err
-		}
-		framed := append(binary.BigEndian.AppendUint16(nil, uint16(len(raw))), raw...)
-		return written(conn, deadline, framed)
-	}
+// dial opens a socket to a server, from a port of its own (RFC 5452, 4.5), when it is its
+// turn.
+func (x *exchanger) dial(ctx context.Context, u *upstream) (net.Conn, error) {
 	select {
 	case x.turn <- struct{}{}:
 		defer func() { <-x.turn }()
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
-	conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(u.addr))
-	if err != nil {
-		return nil, err
-	}
-	return written(conn, deadline, raw)
+	return net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(u.addr))
 }
 
 // written writes to a connection, and closes it on an error.

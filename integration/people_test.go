@@ -108,7 +108,7 @@ func TestPeople(t *testing.T) {
 	if got := b.does("network prune --force"); !strings.Contains(got, "No network is unused") {
 		t.Errorf("prune: %s", got)
 	}
-	if out := strings.Join(strings.Fields(b.does("network inspect my-bridge")), " "); !strings.Contains(out, "test2 eth1 172.18.0.99 8088->80/tcp test2,db") {
+	if out := strings.Join(strings.Fields(b.does("network inspect --format table my-bridge")), " "); !strings.Contains(out, "test2 eth1 172.18.0.99 8088->80/tcp test2,db") {
 		t.Errorf("inspect: %q", out)
 	}
 
@@ -136,7 +136,7 @@ func TestPeople(t *testing.T) {
 	b.does("network rm my-bridge")
 	one.leave()
 	b.does("network prune --force")
-	if out := b.does("network ls -q"); out != "host\nnone\n" {
+	if out := b.does("network ls --format {{.Name}}"); out != "host\nnone\n" {
 		t.Errorf("left: %q", out)
 	}
 	b.onlyWhatStays(before)

@@ -339,7 +339,7 @@ func TestRoutedSeen(t *testing.T) {
 	for _, seen := range []struct {
 		args []string
 		want string
-	}{{[]string{"ps"}, addr}, {[]string{"inspect", "c1"}, veth}, {[]string{"network", "inspect", "demo"}, `mode=routed`}, {[]string{"graph"}, veth}, {[]string{"doctor"}, ""}} {
+	}{{[]string{"ps"}, addr}, {[]string{"inspect", "c1"}, veth}, {[]string{"network", "inspect", "--format", "table", "demo"}, `mode=routed`}, {[]string{"graph"}, veth}, {[]string{"doctor"}, ""}} {
 		if out := berth(seen.args...); !strings.Contains(out, seen.want) || strings.Contains(out, "bridge cni0") || strings.Contains(out, "cni0 is missing") {
 			t.Errorf("berth %v does not show %s:\n%s", seen.args, seen.want, out)
 		}

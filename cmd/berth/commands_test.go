@@ -47,7 +47,8 @@ func TestNetworks(t *testing.T) {
 	golden(t, "networks.txt", transcript(t, example(),
 		"network ls",
 		"network ls --format json",
-		"network inspect green",
+		"network inspect --format table green",
+		"network inspect -v green",
 		"network inspect --format json blue",
 		"network inspect red",
 		create+"--subnet 10.45.0.0/16 --vni 9 red",
@@ -58,12 +59,12 @@ func TestNetworks(t *testing.T) {
 		create+"-o encrypted= -o com.docker.network.driver.mtu=1400 --subnet 10.49.0.0/16 hidden",
 		"network create --encrypted --subnet 10.49.0.0/16 hidden",
 		create+"--ignore --encrypted --subnet 10.99.0.0/16 secret",
-		"network inspect secret",
+		"network inspect --format table secret",
 		"network conflist secret",
 		create+"--subnet 172.20.4.0/24 grey",
 		create+"--subnet 10.42.0.1/16 --mtu 3 a/b",
 		create+"--node-prefix 40 --subnet 10.47.0.0/16 grey",
-		"network inspect pink",
+		"network inspect --format table pink",
 		"network conflist pink",
 		"network conflist grey",
 		"network rm blue pink grey",
@@ -143,7 +144,7 @@ func TestUntrusted(t *testing.T) {
 	n := m.state.Networks["green"]
 	n.Labels = map[string]string{"a": "\x1b[2Jgone", "b": "rouge et d'or"}
 	m.state.Apply(overlay.Update{Networks: []overlay.Network{n}})
-	_, out, _ := berth(t, m, "network", "inspect", "green")
+	_, out, _ := berth(t, m, "network", "inspect", "--format", "table", "green")
 	if strings.Contains(out, "\x1b") || !strings.Contains(out, `"a=\x1b[2Jgone"`) || !strings.Contains(out, "b=rouge et d'or\n") {
 		t.Errorf("%q", out)
 	}
@@ -153,7 +154,7 @@ func TestUntrusted(t *testing.T) {
 func TestStoreAwayWarns(t *testing.T) {
 	m := example()
 	m.err = errors.New("connection refused")
-	code, out, errs := berth(t, m, "network", "ls", "-q")
+	code, out, errs := berth(t, m, "network", "ls", "--format", "{{.Name}}")
 	if code != 0 || out != "host\nnone\n" || !strings.Contains(errs, "warning: the networks that span hosts are not known: read etcd at http://127.0.0.1:2379: connection refused") {
 		t.Errorf("%d, %q, %q", code, out, errs)
 	}
@@ -170,7 +171,7 @@ func TestEmptyStore(t *testing.T) {
 			t.Fatal(errs)
 		}
 	}
-	for _, c := range []string{"network ls --format json", "node ls --format json"} {
+	for _, c := range []string{"node ls --format json"} {
 		var all []any
 		if _, out, _ := berth(t, m, strings.Fields(c)...); json.Unmarshal([]byte(out), &all) != nil || all == nil {
 			t.Errorf("berth %s: %q, want an empty list", c, out)

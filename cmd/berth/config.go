@@ -43,6 +43,19 @@ func (s *settings) load(c *cobra.Command) error {
 	return s.check(func(name string) bool { return flags.Lookup(name) != nil })
 }
 
+// checkStateDir refuses a folder of records that somebody names and that is not there: it would
+// look like a host without containers. The agent makes it.
+func (s *settings) checkStateDir(c *cobra.Command) error {
+	f := c.Flags().Lookup("state-dir")
+	if f == nil || !f.Changed || c.Name() == "agent" {
+		return nil
+	}
+	if _, err := os.Stat(s.stateDir); err != nil {
+		return usageError{fmt.Errorf("--state-dir: %w", err)}
+	}
+	return nil
+}
+
 // apply sets flags from a file in YAML: a mapping from names of flags to values, a
 // list where the flag takes several. All that is wrong is in the error, each with
 // its line, key and value, and what is allowed.

@@ -63,6 +63,10 @@ chain, since nobody would undo what those make.
 
 // connect attaches the container, and shows what it was given.
 func (p *program) connect(ctx context.Context, w *connection, network, word string) error {
+	network, err := p.networkName(ctx, network)
+	if err != nil {
+		return err
+	}
 	a, err := connect.Connect(ctx, p.connectConfig(), w.Options, network, word)
 	if err != nil {
 		return err

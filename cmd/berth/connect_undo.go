@@ -24,7 +24,11 @@ container without a network of its own (the modes host and container-share) is r
 		Example: "  berth network disconnect my-bridge web",
 		Args:    arguments(cobra.ExactArgs(2)),
 		RunE: func(c *cobra.Command, args []string) error {
-			return connect.Disconnect(c.Context(), p.connectConfig(), args[0], args[1], force)
+			network, err := p.networkName(c.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			return connect.Disconnect(c.Context(), p.connectConfig(), network, args[1], force)
 		},
 	}
 	addShort(c.Flags(), onOff(&force), "force", "f", "it is no error when there is nothing to detach")

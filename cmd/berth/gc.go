@@ -40,9 +40,13 @@ to be seen.
   berth gc blue`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(c *cobra.Command, args []string) error {
-			o.Networks, o.ConfDir, o.Now = args, netDirOf(c), p.now
+			names, err := p.knownNetworks(c, args)
+			if err != nil {
+				return err
+			}
+			o.Networks, o.ConfDir, o.Now = names, netDirOf(c), p.now
 			report := func(e host.Event) { fmt.Fprintln(p.out, e) }
-			err := host.Collect(c.Context(), p.hostStore(), o, report)
+			err = host.Collect(c.Context(), p.hostStore(), o, report)
 			if len(args) > 0 {
 				return err
 			}
@@ -53,7 +57,7 @@ to be seen.
 	addFlag(c.Flags(), onOff(&yes), "yes", "do not ask before what the reference plugins left is removed")
 	addFlag(c.Flags(), onOff(&o.Unused), "networks", "bridges of networks without a configuration and without containers, too")
 	c.Flags().SortFlags = false
-	addFlag(c.Flags(), text(&p.settings.netDir, "folder", netDirOf(c), nil), "net-dir", "the CNI configurations of this host")
+	p.settings.netDirFlag(c)
 	p.settings.recordsFlag(c.Flags())
 	return c
 }

@@ -41,9 +41,18 @@ the firewall, it runs iptables-save.
 	}
 	flags := c.Flags()
 	addFlag(flags, oneOf(&o.kind, "any", inspect.KindContainer, inspect.KindNetwork), "type", "what the words name")
-	addFlag(flags, o.shape.value(formatJSON), "format", "how to write")
+	addShort(flags, o.shape.value(formatJSON), "format", "f", "how to write")
+	p.settings.netDirFlag(c)
 	p.settings.hostFlags(flags)
 	return c
+}
+
+// write writes JSON for people, unless a template was asked for.
+func (o *inspectOptions) write(w io.Writer, all []any) error {
+	if o.shape.each != nil {
+		return writeTemplate(w, &o.shape, all)
+	}
+	return writeJSON(w, all)
 }
 
 type inspectOptions struct {
@@ -61,9 +70,13 @@ func (p *program) inspect(ctx context.Context, o *inspectOptions, words []string
 	if err != nil {
 		return err
 	}
+	names, err := networkNames(ctx, p.networks().Local, words)
+	if err != nil {
+		return err
+	}
 	all := []any{}
 	var errs []error
-	for _, word := range words {
+	for k, word := range words {
 		found := len(all)
 		if o.kind != inspect.KindNetwork {
 			id, err := inspect.Find(i.Records, word)
@@ -76,7 +89,7 @@ func (p *program) inspect(ctx context.Context, o *inspectOptions, words []string
 			}
 		}
 		if o.kind != inspect.KindContainer {
-			if n := i.Network(word); n != nil {
+			if n := i.Network(names[k]); n != nil {
 				all = append(all, n)
 			}
 		}
@@ -88,6 +101,6 @@ func (p *program) inspect(ctx context.Context, o *inspectOptions, words []string
 			errs = append(errs, fmt.Errorf("%s: this host has no such %s", host.Printable(word), what))
 		}
 	}
-	err = writeShape(p.out, &o.shape, all, func(io.Writer) {})
+	err = o.write(p.out, all)
 	return errors.Join(append(errs, err)...)
 }

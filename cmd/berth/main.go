@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -89,8 +90,10 @@ it is the name of a flag of 'berth agent'. A flag wins over the file.
   berth ps
   berth graph
   berth doctor`,
-		Version:           cni.Version,
-		PersistentPreRunE: func(c *cobra.Command, _ []string) error { return p.settings.load(c) },
+		Version: cni.Version,
+		PersistentPreRunE: func(c *cobra.Command, _ []string) error {
+			return cmp.Or(p.settings.load(c), p.settings.checkStateDir(c))
+		},
 
 		SilenceUsage:  true,
 		SilenceErrors: true,

@@ -39,8 +39,11 @@ const (
 	driverBridge  = conflist.Bridge
 	driverMacvlan = conflist.Macvlan
 	driverOverlay = conflist.Overlay
+	driverNone    = conflist.None
 
-	dockersOverlay = "overlay" // what Docker calls that
+	// What Docker calls the last two.
+	dockersOverlay = "overlay"
+	dockersNull    = "null"
 )
 
 // networks is where this host's networks are, and the store of those that span hosts
@@ -60,11 +63,15 @@ func (p *program) netDir() conflist.Dir { return conflist.Dir(p.settings.netDir)
 type shownNetwork interface {
 	line() *networkLine
 	table(io.Writer)
+	// listed and inspected are what templates and JSON show of it.
+	listed(wholeID bool) any
+	inspected(verbose bool) any
 }
 
 // networkLine is what a list shows of a network, and filters look at.
 type networkLine struct {
 	name, driver, on  string
+	id, scope         string
 	subnets, options  []string
 	labels            map[string]string
 	containers        int

@@ -1,20 +1,16 @@
 package main
 
 import (
-	"errors"
+	"context"
 	"fmt"
 	"io"
 	"slices"
-	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 )
 
 func (p *program) networkListCommand() *cobra.Command {
-	var filter networkFilter
-	var how shape
-	var quiet bool
+	o := listOptions{shape: shape{thing: "NETWORK"}}
 	c := &cobra.Command{
 		Use:     "ls [flags]",
 		Aliases: []string{"list"},
@@ -24,109 +20,64 @@ named. A store that does not answer is a warning.
 
 Filters of one key are alternatives, those of several keys must all fit:
   name=TEXT                  with this text in its name
-  driver=NAME                bridge, macvlan, vxlan-overlay, host, none, or another's
+  id=TEXT                    with this text in its ID
+  driver=NAME                bridge, macvlan, ipvlan, overlay, host, null, or another's
+  scope=local|global         of this host, or one that spans hosts
+  type=custom|builtin        that somebody made, or that is there by itself
   label=KEY, label=KEY=VALUE with this label
   dangling=true|false        without containers on this host, or with some
 
-A template of Go is written for each network, with the fields .Name .Driver .Scope
-.Subnets .Labels .Created .Internal .Isolate .NoICC .GatewayModeIPv4 .GatewayModeIPv6 .MTU
-.Containers.
+A template of Go is written for each network, after a head if it begins with "table", with
+Docker's fields .ID .Name .Driver .Scope .CreatedAt .IPv4 .IPv6 .Internal .Labels .Label,
+and .Subnets .Created .Isolate .NoICC .GatewayModeIPv4 .GatewayModeIPv6 .MTU .Containers.
+JSON is a line for each, as Docker writes it.
 
 ` + exitCodes,
 		Example: `  berth network ls
-  berth network ls --filter driver=bridge --filter label=team=web
-  berth network ls --format '{{.Name}} {{len .Containers}}'
-  berth network ls --format json | jq -r '.[].name'`,
+  berth network ls -f driver=bridge -f label=team=web
+  berth network ls --format 'table {{.Name}}\t{{.Driver}}\t{{len .Containers}}'
+  berth network ls --format json | jq -r .Name
+  berth network rm $(berth network ls -q -f label=team=web)`,
 		Args: arguments(cobra.NoArgs),
-		RunE: func(c *cobra.Command, _ []string) error {
-			n, err := p.networks().All(c.Context())
-			if err != nil {
-				return err
-			}
-			all := slices.DeleteFunc(shown(n), func(v shownNetwork) bool { return !filter.fits(v.line()) })
-			if quiet {
-				for _, v := range all {
-					fmt.Fprintln(p.out, v.line().name)
-				}
-				return nil
-			}
-			return writeShape(p.out, &how, all, func(w io.Writer) {
-				row(w, "NAME", "DRIVER", "SUBNETS", "ON", "CONTAINERS", "OPTIONS")
-				for _, v := range all {
-					l := v.line()
-					row(w, l.name, l.driver, list(l.subnets), l.on, l.containers, list(l.options))
-				}
-			})
-		},
+		RunE: func(c *cobra.Command, _ []string) error { return p.listNetworks(c.Context(), &o) },
 	}
 	f := c.Flags()
 	f.SortFlags = false
-	addFlag(f, filter.value(), "filter", "only those that fit: name=, driver=, label=, dangling=")
-	addFlag(f, how.value(), "format", "how to write")
-	addShort(f, onOff(&quiet), "quiet", "q", "the names only")
+	addShort(f, o.filter.value(), "filter", "f", "only those that fit: name=, id=, driver=, scope=, type=, label=, dangling=")
+	addFlag(f, o.shape.value(), "format", "how to write")
+	addFlag(f, onOff(&o.whole), "no-trunc", "IDs as a whole")
+	addShort(f, onOff(&o.quiet), "quiet", "q", "the IDs only")
 	p.settings.storeFlags(f)
 	return c
 }
 
-// networkFilter is the flag --filter of ls: for each key what is wanted.
-type networkFilter struct{ name, driver, label, dangling []string }
-
-func (n *networkFilter) value() *value {
-	return &value{kind: "key=value", get: func() string { return "" }, set: func(s string) error {
-		key, want, _ := strings.Cut(s, "=")
-		to := map[string]*[]string{"name": &n.name, "driver": &n.driver, "label": &n.label, "dangling": &n.dangling}[key]
-		if to == nil || want == "" || key == "dangling" && want != "true" && want != "false" {
-			return errors.New("want name=TEXT, driver=NAME, label=KEY, label=KEY=VALUE or dangling=true|false")
-		}
-		*to = append(*to, want)
-		return nil
-	}}
+type listOptions struct {
+	filter       networkFilter
+	shape        shape
+	quiet, whole bool
 }
 
-func (n *networkFilter) fits(l *networkLine) bool {
-	anyOf := func(wanted []string, fits func(string) bool) bool {
-		return len(wanted) == 0 || slices.ContainsFunc(wanted, fits)
+func (p *program) listNetworks(ctx context.Context, o *listOptions) error {
+	n, err := p.networks().All(ctx)
+	if err != nil {
+		return err
 	}
-	return anyOf(n.name, func(s string) bool { return strings.Contains(l.name, s) }) &&
-		anyOf(n.driver, func(s string) bool { return l.driver == s }) &&
-		anyOf(n.label, func(s string) bool { return labelFits(l.labels, s) }) &&
-		anyOf(n.dangling, func(s string) bool { return (s == "true") == (l.containers == 0) })
-}
-
-// pruneFilter is the flag --filter of prune. All that is given must fit.
-type pruneFilter struct {
-	until         time.Time // made before
-	label, labels []string  // wanted, and not wanted
-}
-
-func (f *pruneFilter) value(now func() time.Time) *value {
-	return &value{kind: "key=value", get: func() string { return "" }, set: func(s string) error {
-		key, want, _ := strings.Cut(s, "=")
-		switch {
-		case want == "":
-		case key == "until":
-			if d, err := time.ParseDuration(want); err == nil && d >= 0 {
-				f.until = now().Add(-d)
-				return nil
-			}
-			t, err := time.Parse(time.RFC3339, want)
-			if err == nil {
-				f.until = t
-				return nil
-			}
-		case key == "label":
-			f.label = append(f.label, want)
-			return nil
-		case key == "label!":
-			f.labels = append(f.labels, want)
-			return nil
+	all := slices.DeleteFunc(shown(n), func(v shownNetwork) bool { return !o.filter.fits(v.line()) })
+	if o.quiet {
+		for _, v := range all {
+			fmt.Fprintln(p.out, shownID(v.line().id, o.whole))
 		}
-		return errors.New("want until=24h, until=2026-01-02T15:04:05Z, label=KEY, label=KEY=VALUE, label!=KEY or label!=KEY=VALUE")
-	}}
-}
-
-func (f *pruneFilter) fits(created time.Time, labels map[string]string) bool {
-	return (f.until.IsZero() || created.Before(f.until)) &&
-		!slices.ContainsFunc(f.label, func(s string) bool { return !labelFits(labels, s) }) &&
-		!slices.ContainsFunc(f.labels, func(s string) bool { return labelFits(labels, s) })
+		return nil
+	}
+	lines := []any{}
+	for _, v := range all {
+		lines = append(lines, v.listed(o.whole))
+	}
+	return writeShape(p.out, &o.shape, lines, func(w io.Writer) {
+		row(w, "NETWORK ID", "NAME", "DRIVER", "SCOPE", "SUBNETS", "ON", "CONTAINERS", "OPTIONS")
+		for _, v := range all {
+			l := v.line()
+			row(w, shownID(l.id, o.whole), l.name, l.driver, l.scope, list(l.subnets), l.on, l.containers, list(l.options))
+		}
+	})
 }

@@ -16,8 +16,8 @@ type overlayNetworkView struct{ *network.OverlayView }
 
 func (v overlayNetworkView) table(w io.Writer) {
 	row(w, "name:", v.Name)
+	row(w, "id:", short12(v.docker().ID))
 	row(w, "driver:", v.Driver)
-	row(w, "id:", host.Printable(v.ID))
 	row(w, "created:", stamp(v.Created))
 	for i, s := range v.Subnets {
 		row(w, "subnet:", fmt.Sprintf("%s in blocks of /%d", s, v.NodePrefix[i]))
@@ -46,7 +46,7 @@ func (v overlayNetworkView) table(w io.Writer) {
 }
 
 func (v overlayNetworkView) line() *networkLine {
-	l := &networkLine{name: v.Name, driver: v.Driver, on: fmt.Sprintf("vni %d, %d nodes", v.VNI, len(v.Nodes)),
+	l := &networkLine{name: v.Name, driver: v.Driver, on: fmt.Sprintf("vni %d, %d nodes", v.VNI, len(v.Nodes)), id: v.docker().ID, scope: v.Scope,
 		options: v.Options(), labels: v.Labels, containers: containers(v.Containers)}
 	for _, s := range v.Subnets {
 		l.subnets = append(l.subnets, s.String())

@@ -15,7 +15,7 @@ import (
 func (p *program) networkRemoveCommand() *cobra.Command {
 	var force bool
 	c := &cobra.Command{
-		Use:     "rm [flags] NAME...",
+		Use:     "rm [flags] NETWORK...",
 		Aliases: []string{"remove"},
 		Short:   "Remove networks",
 		Long: `Remove networks. Of one of this host goes its conflist, its bridge, what the firewall
@@ -36,9 +36,13 @@ One that cannot be removed does not keep the others.
 		Example: "  berth network rm my-bridge\n  berth network rm --force blue green",
 		Args:    arguments(cobra.MinimumNArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
+			names, err := networkNames(c.Context(), p.networks().All, args)
+			if err != nil {
+				return err
+			}
 			var errs []error
 			var others []string
-			for _, name := range args {
+			for _, name := range names {
 				switch here, err := p.networks().Remove(c.Context(), name, force); {
 				case err != nil:
 					errs = append(errs, err)
@@ -53,7 +57,7 @@ One that cannot be removed does not keep the others.
 	}
 	f := c.Flags()
 	f.SortFlags = false
-	addFlag(f, onOff(&force), "force", "a conflist that somebody else wrote; a network that hosts use")
+	addShort(f, onOff(&force), "force", "f", "a conflist that somebody else wrote; a network that hosts use; no error when there is none")
 	p.settings.storeFlags(f)
 	return c
 }
@@ -66,18 +70,30 @@ func (p *program) removeElsewhere(ctx context.Context, names []string, force boo
 	if p.settings.named {
 		return p.removeAll(ctx, names, func(ctx context.Context, s overlay.Store, name string) error {
 			err := s.RemoveNetwork(ctx, name, force)
-			return p.buryLost(ctx, s, err, func(from *overlay.State) (r overlay.Removal, ok bool) {
+			err = p.buryLost(ctx, s, err, func(from *overlay.State) (r overlay.Removal, ok bool) {
 				n, ok := from.Networks[name]
 				return overlay.Removal{Network: name, ID: n.ID, Forced: force}, ok
 			})
+			if force && errors.Is(err, overlay.ErrNotFound) {
+				return absentError{err}
+			}
+			return err
 		})
 	}
 	var errs []error
 	for _, name := range names {
-		errs = append(errs, p.noNetwork(name))
+		err := p.noNetwork(name)
+		if errors.As(err, new(absentError)) && force {
+			p.warn(err)
+			continue
+		}
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }
+
+// absentError: what is to be removed is not there, which is no error to one who forces it.
+type absentError struct{ error }
 
 // buryLost has hosts forget what the store has lost: it is not found there, but this host
 // remembers it.
@@ -106,7 +122,12 @@ func (p *program) removeAll(ctx context.Context, names []string, remove func(con
 	return p.withStore(func(s overlay.Store) error {
 		var errs []error
 		for _, name := range names {
-			if err := p.ask(ctx, func(ctx context.Context) error { return remove(ctx, s, name) }); err != nil {
+			err := p.ask(ctx, func(ctx context.Context) error { return remove(ctx, s, name) })
+			if errors.As(err, new(absentError)) {
+				p.warn(err)
+				continue
+			}
+			if err != nil {
 				errs = append(errs, err)
 				continue
 			}

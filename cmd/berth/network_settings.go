@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/berth-cni/berth/pkg/conflist"
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
 
@@ -25,6 +26,11 @@ func (s *settings) netFlags(f *pflag.FlagSet) {
 	}
 	addFlag(f, text(&s.netDir, "folder", dir, nil), "net-dir", "the CNI configurations of this host")
 	addFlag(f, text(&s.binDir, "folder", pluginDir(), nil), "bin-dir", "the CNI plugins of this host")
+}
+
+// netDirFlag is the one of them that says where the networks are.
+func (s *settings) netDirFlag(c *cobra.Command) {
+	addFlag(c.Flags(), text(&s.netDir, "folder", netDirOf(c), nil), "net-dir", "the CNI configurations of this host")
 }
 
 // poolFlag is what makes networks without a subnet.

@@ -32,7 +32,7 @@ func newDesk(t *testing.T, config string) *desk {
 	t.Helper()
 	root := t.TempDir()
 	p := &desk{t, filepath.Join(root, "net.d"), filepath.Join(root, "state"), filepath.Join(root, "agent.yaml")}
-	if err := os.WriteFile(p.config, []byte(config), 0o600); err != nil {
+	if err := errors.Join(os.WriteFile(p.config, []byte(config), 0o600), os.Mkdir(p.state, 0o700)); err != nil {
 		t.Fatal(err)
 	}
 	t.Setenv("BERTH_DATA_DIR", filepath.Join(root, "data"))
@@ -129,12 +129,18 @@ func TestHostNetworks(t *testing.T) {
 		"network create none",
 		"network create",
 		"network ls",
+		"network ls --no-trunc -f type=custom -f name=hand",
+		"network ls --format 'table {{.Name}}\\t{{.Driver}}\\t{{.CreatedAt}}' -f scope=local",
+		"network ls --format '{{.ID}} {{.Label \"team\"}} {{.Labels}} {{.Internal}} {{.IPv6}}' -f name=full",
 		"network ls -q --filter driver=bridge --filter label=team=web --filter label=nope",
 		"network ls -q --filter dangling=false",
 		"network ls --filter name=pl --format json",
 		"network ls --format '{{.Name}}: {{.Driver}} {{join .Versions \"+\"}}' --filter name=hand",
 		"network inspect hand",
+		"network inspect --format table hand",
 		"network inspect --format json full",
+		"network inspect -f '{{.Name}} {{.Options}} {{range .IPAM.Config}}{{.Subnet}} {{end}}{{.Link}}' -v full",
+		"network inspect -v lan",
 		"network inspect hand nope lan",
 		"network rm hand nope none",
 		"network connect hand web",
@@ -148,6 +154,9 @@ func TestHostNetworks(t *testing.T) {
 		"network disconnect hand web",
 		"network rm hand",
 		"network rm --force hand",
+		"network rm -f nope",
+		"gc nosuch",
+		"reload nosuch",
 		"network prune",
 		"network prune --dry-run --filter until=24h",
 		"network prune --dry-run --filter until=2026-03-02T00:00:00Z --filter label!=team",
@@ -167,7 +176,7 @@ func TestOverlayFile(t *testing.T) {
 	nstest.Host(t)
 	p := newDesk(t, "")
 	p.file("blue.conflist", `{"name": "blue", "plugins": [{"type": "vxlan-overlay"}]}`)
-	if code, out, errs := p.run("network", "ls", "--filter", "name=blue", "--format", "{{.Driver}} {{.Scope}}"); code != 0 || out != "vxlan-overlay hosts\n" {
+	if code, out, errs := p.run("network", "ls", "--filter", "name=blue", "--format", "{{.Driver}} {{.Scope}}"); code != 0 || out != "vxlan-overlay global\n" {
 		t.Errorf("%d, %q, %q", code, out, errs)
 	}
 	if code, _, errs := p.run("network", "rm", "blue"); code != exitFailed || !strings.Contains(errs, "network blue: spans hosts") {

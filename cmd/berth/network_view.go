@@ -15,7 +15,7 @@ import (
 type hostNetworkView struct{ *network.View }
 
 func (v hostNetworkView) line() *networkLine {
-	l := &networkLine{name: v.Name, driver: v.Driver, on: orDash(v.Link), options: v.Options(), labels: v.Labels,
+	l := &networkLine{name: v.Name, driver: v.Driver, on: orDash(v.Link), id: v.docker().ID, scope: v.Scope, options: v.Options(), labels: v.Labels,
 		containers: containers(v.Containers), predefined: v.Predefined, berth: v.Berth}
 	for _, s := range v.Subnets {
 		l.subnets = append(l.subnets, s.String())
@@ -34,6 +34,7 @@ func containers(all []inspect.Attachment) int {
 
 func (v hostNetworkView) table(w io.Writer) {
 	row(w, "name:", v.Name)
+	row(w, "id:", short12(v.docker().ID))
 	row(w, "driver:", v.Driver)
 	if v.File != "" {
 		row(w, "file:", host.Printable(v.File))

@@ -16,6 +16,7 @@ type format struct{ word string }
 const (
 	formatTable = "table"
 	formatJSON  = "json"
+	formatAuto  = "auto" // a table at a terminal, else JSON
 )
 
 func (f *format) flag(flags *pflag.FlagSet) {

@@ -10,33 +10,63 @@ import (
 )
 
 // psFilter is the flag --filter of ps: for each key what is wanted.
-type psFilter struct{ network, name []string }
+type psFilter map[string][]string
+
+// psKeys tell of each key whether an attachment has what is wanted.
+func psKeys() map[string]func(*inspect.Attachment, string) bool {
+	return map[string]func(*inspect.Attachment, string) bool{
+		"network": func(v *inspect.Attachment, want string) bool { return v.Network == want },
+		"id":      func(v *inspect.Attachment, want string) bool { return strings.HasPrefix(v.Container, want) },
+		"status":  func(v *inspect.Attachment, want string) bool { return containerState(v) == want },
+		"name": func(v *inspect.Attachment, want string) bool {
+			return strings.Contains(v.Name, want) || strings.HasPrefix(v.Container, want) ||
+				slices.ContainsFunc(v.Names, func(name string) bool { return strings.Contains(name, want) })
+		},
+	}
+}
+
+// Docker's states; those that no attachment can be in are taken, too.
+const (
+	stateRunning  = "running"
+	stateExited   = "exited"
+	stateRemoving = "removing"
+)
+
+// containerState is the state of an attachment's container in Docker's words, as far as it is to be seen
+// here: whether its namespace is.
+func containerState(v *inspect.Attachment) string {
+	switch {
+	case v.Removing:
+		return stateRemoving
+	case v.Namespace == inspect.NamespaceGone:
+		return stateExited
+	}
+	return stateRunning
+}
 
 // value is the flag, one pair for each time that it is given.
 func (f *psFilter) value() pflag.Value {
-	return &value{kind: "key=value", get: func() string { return "" }, set: f.set}
-}
-
-func (f *psFilter) set(s string) error {
-	key, want, ok := strings.Cut(s, "=")
-	switch {
-	case ok && want != "" && key == "network":
-		f.network = append(f.network, want)
-	case ok && want != "" && key == "name":
-		f.name = append(f.name, want)
-	default:
-		return errors.New("want network=NAME or name=TEXT")
-	}
-	return nil
+	states := []string{stateRunning, stateExited, stateRemoving, "created", "restarting", "paused", "dead"}
+	return &value{kind: "key=value", get: func() string { return "" }, set: func(s string) error {
+		key, want, _ := strings.Cut(s, "=")
+		if want == "" || psKeys()[key] == nil || key == "status" && !slices.Contains(states, want) {
+			return errors.New("want network=NAME, name=TEXT, id=START or status=running|exited|removing")
+		}
+		if *f == nil {
+			*f = psFilter{}
+		}
+		(*f)[key] = append((*f)[key], want)
+		return nil
+	}}
 }
 
 // fits tells whether an attachment is wanted.
-func (f *psFilter) fits(v *inspect.Attachment) bool {
-	if len(f.network) > 0 && !slices.Contains(f.network, v.Network) {
-		return false
+func (f psFilter) fits(v *inspect.Attachment) bool {
+	for key, wanted := range f {
+		has := psKeys()[key]
+		if !slices.ContainsFunc(wanted, func(want string) bool { return has(v, want) }) {
+			return false
+		}
 	}
-	return len(f.name) == 0 || slices.ContainsFunc(f.name, func(text string) bool {
-		return strings.Contains(v.Name, text) || strings.HasPrefix(v.Container, text) ||
-			slices.ContainsFunc(v.Names, func(name string) bool { return strings.Contains(name, text) })
-	})
+	return true
 }

@@ -114,10 +114,11 @@ func TestPs(t *testing.T) {
 	dir := stateOf(t, nil, people()...)
 	in := func(c string) string { return c + " --state-dir " + dir }
 	text := transcript(t, nil,
-		in("ps"), in("ps --wide"), in("ps -q"), in("ps --format json --filter network=green"),
+		in("ps"), in("ps --wide"), in("ps -q"), in("ps -q -n 1"), in("ps -a --no-trunc -f status=running"), in("ps -a -f status=exited -f id=a68da --format {{.ID}}:{{.State}}:{{.Status}}"),
+		in("ps --format json --filter network=green"),
 		in("ps --format {{.Name}}:{{.Addresses}}:{{.Ports}} --filter name=api"),
 		in("ps --filter network=none --filter network=host"), in("ps --filter network=blue --filter name=nginx -q"),
-		"ps --state-dir /run/nowhere", "ps --filter color=red", "ps --format yaml", in("ps --format {{.Nope}}"), "ps web")
+		"ps --state-dir /run/nowhere", "ps -f status=well", "ps --filter color=red", "ps --format yaml", in("ps --format {{.Nope}}"), "ps web")
 	if strings.Contains(text, "\x1b") {
 		t.Errorf("%q", text)
 	}

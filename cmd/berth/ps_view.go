@@ -1,9 +1,67 @@
 package main
 
 import (
+	"cmp"
+	"slices"
+
 	"github.com/berth-cni/berth/pkg/host"
 	"github.com/berth-cni/berth/pkg/inspect"
 )
+
+// psLine is an attachment as templates and JSON show it: with the fields that 'docker ps' has
+// for templates, as far as there is something for them here.
+type psLine struct {
+	*inspect.Attachment
+	whole bool // the ID
+}
+
+// ID is that of the container.
+func (v psLine) ID() string { return shownID(v.Container, v.whole) }
+
+// State is the container's.
+func (v psLine) State() string { return containerState(v.Attachment) }
+
+// Status is the state, and of one that runs since when.
+func (v psLine) Status() string {
+	switch v.State() {
+	case stateRemoving:
+		return "Removal In Progress"
+	case stateExited:
+		return "Exited"
+	}
+	return "Up " + v.Age
+}
+
+// CreatedAt is when the attachment was made.
+func (v psLine) CreatedAt() string { return v.Created.UTC().String() }
+
+// RunningFor is how long ago that was.
+func (v psLine) RunningFor() string { return v.Age + " ago" }
+
+// Networks is the one of the attachment.
+func (v psLine) Networks() string { return v.Network }
+
+func shownID(id string, whole bool) string {
+	if whole {
+		return id
+	}
+	return short12(id)
+}
+
+// last are the n attachments that were made last, in the order in which they were.
+func last(all []inspect.Attachment, n int) []inspect.Attachment {
+	if n < 0 || n >= len(all) {
+		return all
+	}
+	latest := slices.Clone(all)
+	slices.SortStableFunc(latest, func(a, b inspect.Attachment) int { return cmp.Compare(b.Created.UnixNano(), a.Created.UnixNano()) })
+	latest = latest[:n]
+	return slices.DeleteFunc(slices.Clone(all), func(a inspect.Attachment) bool {
+		return !slices.ContainsFunc(latest, func(l inspect.Attachment) bool {
+			return l.Container == a.Container && l.Network == a.Network && l.Interface == a.Interface
+		})
+	})
+}
 
 // cells are what a table shows of an attachment.
 func cells(v *inspect.Attachment, wide bool) []any {

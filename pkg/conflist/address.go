@@ -115,6 +115,19 @@ func (r *Range) limit(part netip.Prefix) {
 	}
 }
 
+// Part is the smallest prefix that a range is in, and whether [Spec.IPRanges] with it makes
+// that range.
+func (r Range) Part() (part netip.Prefix, exactly bool) {
+	bits := r.Start.BitLen()
+	for part = netip.PrefixFrom(r.Start, bits); bits > 0 && !part.Contains(r.End); {
+		bits--
+		part = netip.PrefixFrom(r.Start, bits).Masked()
+	}
+	again := Range{Subnet: r.Subnet}
+	again.limit(part)
+	return part, again.Start == r.Start && again.End == r.End
+}
+
 func (p *plan) rangeOf(a netip.Addr) *Range {
 	for i := range p.ranges {
 		if p.ranges[i].Subnet.Contains(a) {

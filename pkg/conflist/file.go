@@ -113,7 +113,10 @@ func decode(data []byte) (*File, error) {
 		Berth    *Mark             `json:"berth"`
 		Plugins  []json.RawMessage `json:"plugins"`
 	}
-	if err := (*schema.Table)(nil).Decode("", data, &list); err != nil {
+	var syntax *schema.SyntaxError
+	if err := (*schema.Table)(nil).Decode("", data, &list); errors.As(err, &syntax) {
+		return nil, fmt.Errorf("is no CNI configuration: %s", syntax.Where)
+	} else if err != nil {
 		return nil, fmt.Errorf("is no CNI configuration: %w", err)
 	}
 	f := &File{Name: list.Name, Versions: list.Versions, Mark: list.Berth, Data: data}

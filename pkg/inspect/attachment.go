@@ -38,6 +38,9 @@ type Attachment struct {
 	Removing bool `json:"removing,omitempty"`
 }
 
+// NamespaceGone is what [Attachment.Namespace] says of a namespace that has ended.
+var NamespaceGone = host.Gone.String()
+
 // Port is a port as people write it.
 type Port attach.Port
 
@@ -68,12 +71,12 @@ func Attachments(records []*attach.Attachment, fits func(*Attachment) bool, link
 		for _, port := range a.Ports {
 			v.Ports = append(v.Ports, Port(port))
 		}
-		if !fits(&v) {
-			continue
-		}
 		if links != nil {
 			what, _ := host.StateOf(a, links, now)
 			v.Namespace = what.String()
+		}
+		if !fits(&v) {
+			continue
 		}
 		all = append(all, v)
 	}

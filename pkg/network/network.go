@@ -81,6 +81,14 @@ func (n *Networks) On(network string) []*attach.Attachment {
 	return all
 }
 
+// Remembers tells whether the host has had containers on a network, or has some of it still,
+// whose conflist may be gone.
+func (n *Networks) Remembers(network string) bool {
+	_, err := overlay.ReadLocal(n.host.DataDir, network)
+	return err == nil || len(n.On(network)) > 0 ||
+		slices.ContainsFunc(n.Known, func(k attach.Network) bool { return k.Name == network })
+}
+
 // containersOf are the containers of attachments as people call them, each once.
 func containersOf(all []*attach.Attachment) []string {
 	var ids, called []string

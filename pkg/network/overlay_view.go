@@ -39,7 +39,7 @@ func OverlayViews(s *overlay.State) []OverlayView {
 	conflicts := s.Conflicts()
 	all := []OverlayView{}
 	for _, name := range slices.Sorted(maps.Keys(s.Networks)) {
-		v := OverlayView{Network: s.Networks[name], Driver: conflist.Overlay, Scope: ScopeHosts, Nodes: []NodeShare{}}
+		v := OverlayView{Network: s.Networks[name], Driver: conflist.Overlay, Scope: ScopeGlobal, Nodes: []NodeShare{}}
 		if err := conflicts[name]; err != nil {
 			v.Problem = err.Error()
 		}

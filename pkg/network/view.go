@@ -13,10 +13,10 @@ import (
 	"github.com/berth-cni/berth/pkg/overlay"
 )
 
-// Scopes of networks.
+// Scopes of networks, in Docker's words.
 const (
-	ScopeHost  = "host"
-	ScopeHosts = "hosts"
+	ScopeLocal  = "local"  // of this host
+	ScopeGlobal = "global" // spans hosts
 )
 
 // View is a network of this host as it is shown.
@@ -47,6 +47,7 @@ type View struct {
 	Containers []inspect.Attachment `json:"containers,omitempty"`
 
 	mode string
+	id   string // as Docker has one
 }
 
 // Range is a subnet with what of it is given out.
@@ -63,7 +64,7 @@ type Range struct {
 func (n *Networks) View(f *conflist.File) *View {
 	c := &f.Plugins[0].Conf
 	v := &View{
-		Name: f.Name, Driver: f.Driver(), Scope: ScopeHost, Predefined: conflist.Predefined(f.Name), Berth: f.Mark != nil,
+		Name: f.Name, Driver: f.Driver(), Scope: ScopeLocal, Predefined: conflist.Predefined(f.Name), Berth: f.Mark != nil,
 		File: f.Path, Versions: f.Versions, Link: f.Link(), MTU: c.MTU, Internal: c.Internal, Isolate: c.Isolate, NoICC: c.NoICC(),
 		Names: c.Names, GatewayModeIPv4: c.GatewayModeIPv4, GatewayModeIPv6: c.GatewayModeIPv6, IPSpoofCheck: c.IPSpoofCheck, Containers: n.ContainersOn(f.Name), mode: c.Mode,
 	}
@@ -77,8 +78,12 @@ func (n *Networks) View(f *conflist.File) *View {
 	for _, r := range c.Subnets() {
 		v.addRange(r, aux, n)
 	}
-	if v.Driver == conflist.Overlay {
+	v.id = networkID(v.Name)
+	switch {
+	case v.Driver == conflist.Overlay:
 		v.addOverlay(n.host.DataDir)
+	case !v.Created.IsZero():
+		v.id = networkID(v.Name, v.Created.Format(time.RFC3339))
 	}
 	return v
 }
@@ -107,9 +112,10 @@ func (v *View) addOverlay(dataDir string) {
 	if dataDir == "" {
 		dataDir = overlay.DataDir()
 	}
-	v.Scope = ScopeHosts
+	v.Scope = ScopeGlobal
 	if local, err := overlay.ReadLocal(dataDir, v.Name); err == nil {
 		v.Subnets, v.Link, v.MTU, v.Created = local.Network.Subnets, local.Network.Bridge(), local.MTU, local.Network.Created
+		v.id = networkID(v.Name, local.Network.ID)
 	}
 }
 
@@ -161,5 +167,5 @@ func (n *Networks) ContainersOn(network string) []inspect.Attachment {
 
 // Predefined is the view of a network that is there without a file: host, none.
 func (n *Networks) Predefined(name string) *View {
-	return &View{Name: name, Driver: name, Scope: ScopeHost, Predefined: true, Containers: n.ContainersOn(name)}
+	return &View{Name: name, Driver: name, Scope: ScopeLocal, Predefined: true, Containers: n.ContainersOn(name), id: networkID(name)}
 }

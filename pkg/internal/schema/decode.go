@@ -18,6 +18,14 @@ func (e *TypeError) Error() string {
 // ErrSyntax: the text is no JSON.
 var ErrSyntax = errors.New("is no JSON")
 
+// SyntaxError is an [ErrSyntax], with the path of the text and where it stops being JSON.
+type SyntaxError struct{ Path, Where string }
+
+func (e *SyntaxError) Error() string { return fmt.Sprintf("%s: %v: %s", e.Path, ErrSyntax, e.Where) }
+
+// Unwrap has errors.Is find [ErrSyntax].
+func (e *SyntaxError) Unwrap() error { return ErrSyntax }
+
 // Decode is [Key.Decode] of an object.
 func (t *Table) Decode(path string, raw []byte, v any) error {
 	k := Key{Kind: Object, Of: t}
@@ -36,7 +44,7 @@ func (k *Key) Decode(path string, raw []byte, v any) error {
 	if errors.As(err, &syntax) {
 		before := string(raw[:min(int(syntax.Offset), len(raw))])
 		line := 1 + strings.Count(before, "\n")
-		return fmt.Errorf("%s: %w: %v (line %d, character %d)", named(path), ErrSyntax, syntax, line, len(before)-strings.LastIndexByte(before, '\n')-1)
+		return &SyntaxError{named(path), fmt.Sprintf("%v (line %d, character %d)", syntax, line, len(before)-strings.LastIndexByte(before, '\n')-1)}
 	}
 	var mistyped *json.UnmarshalTypeError
 	if !errors.As(err, &mistyped) {

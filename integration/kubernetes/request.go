@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -82,6 +83,37 @@ type StatusError struct {
 
 func (e *StatusError) Error() string {
 	return fmt.Sprintf("%s %s: %d: %s", e.Method, e.Path, e.Code, e.Body)
+}
+
+// Requests is how many of each kind of an agent's the API server has answered since it
+// started, by verb and resource: of our own group, leases, and Nodes, names and definitions.
+// A watch counts when it ends, too.
+func (s *APIServer) Requests() (map[string]int, error) {
+	text, err := s.Call(http.MethodGet, "/metrics", nil)
+	if err != nil {
+		return nil, err
+	}
+	all := map[string]int{}
+	for line := range strings.Lines(string(text)) {
+		if !strings.HasPrefix(line, "apiserver_request_total{") {
+			continue
+		}
+		labels, value, _ := strings.Cut(strings.TrimSpace(line), "} ")
+		label := func(name string) string {
+			_, rest, _ := strings.Cut(labels, name+`="`)
+			value, _, _ := strings.Cut(rest, `"`)
+			return value
+		}
+		switch resource := label("resource"); {
+		case label("group") == Group, resource == "leases", resource == "nodes", resource == "configmaps", resource == "customresourcedefinitions":
+			n, err := strconv.ParseFloat(value, 64)
+			if err != nil {
+				return nil, fmt.Errorf("metrics of the API server: %q: %w", line, err)
+			}
+			all[label("verb")+" "+resource+" "+label("code")] += int(n)
+		}
+	}
+	return all, nil
 }
 
 // AccountToken is a token of a service account, which it makes where there is none; bound

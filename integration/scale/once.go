@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -19,7 +21,8 @@ type onceResult struct {
 	took          time.Duration // until the last one's container was reached by all that ask
 	// Each from the start of the host's own agent.
 	ready, attached, answered times
-	cpu                       time.Duration // of all agents
+	agents, api, etcd         effort
+	requests                  map[string]int // that the API server was asked, by verb and resource
 }
 
 // oncePatience is how long a host may take until something is wrong.
@@ -69,7 +72,7 @@ func measureAtOnce(p plan) (r *onceResult, err error) {
 		}
 		c.samples = append(c.samples, box)
 	}
-	return c.joinAtOnce(c.Hosts[p.Sample:], flags)
+	return c.joinAtOnce(s, c.Hosts[p.Sample:], flags)
 }
 
 // prepare gives an API server what the store needs, and returns the flags of agents.
@@ -84,8 +87,16 @@ func prepare(s *kubernetes.APIServer) ([]string, error) {
 	return cluster.OnKubernetes(config), err
 }
 
-func (c *crowd) joinAtOnce(hosts []*cluster.Host, flags []string) (*onceResult, error) {
+func (c *crowd) joinAtOnce(s *kubernetes.APIServer, hosts []*cluster.Host, flags []string) (*onceResult, error) {
 	r := &onceResult{hosts: len(hosts), asking: len(c.samples)}
+	before, err := c.efforts(s)
+	if err != nil {
+		return nil, err
+	}
+	asked, err := s.Requests()
+	if err != nil {
+		return nil, err
+	}
 	start := time.Now()
 	var all sync.WaitGroup
 	var mu sync.Mutex
@@ -107,9 +118,36 @@ func (c *crowd) joinAtOnce(hosts []*cluster.Host, flags []string) (*onceResult, 
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
-	var err error
-	r.cpu, err = c.cpu()
+	after, err := c.efforts(s)
+	if err != nil {
+		return nil, err
+	}
+	r.agents, r.api, r.etcd = after[0].since(before[0]), after[1].since(before[1]), after[2].since(before[2])
+	r.requests, err = s.Requests()
+	for what, n := range asked {
+		r.requests[what] -= n
+	}
 	return r, err
+}
+
+// efforts are those of all agents together, of the API server, and of its etcd.
+func (c *crowd) efforts(s *kubernetes.APIServer) (all [3]effort, err error) {
+	for i, pids := range [][]int{nil, {s.Process.Pid}, {s.Etcd.Pid}} {
+		if i == 0 {
+			for _, a := range c.agents {
+				pids = append(pids, a.Pid)
+			}
+		}
+		for _, pid := range pids {
+			e, err := effortOf(pid)
+			if err != nil {
+				return all, err
+			}
+			all[i].user += e.user
+			all[i].system += e.system
+		}
+	}
+	return all, nil
 }
 
 // joinOne starts a host's agent, adds a container as soon as that can be, and waits until
@@ -122,8 +160,11 @@ func (c *crowd) joinOne(h *cluster.Host, i int, flags []string, r *onceResult, m
 	if err != nil {
 		return nil, err
 	}
-	if err := cluster.Until(oncePatience, func() error { return a.Probe("readyz") }); err != nil {
-		return nil, fmt.Errorf("%w\n%s", err, a.Tail())
+	for a.Probe("readyz") != nil { // which costs the agent something, too
+		if time.Since(start) > oncePatience {
+			return nil, fmt.Errorf("not ready after %v: %w\n%s", oncePatience, a.Probe("readyz"), a.Tail())
+		}
+		time.Sleep(100 * time.Millisecond)
 	}
 	ready := time.Since(start)
 	_, addrs, err := attach(h, fmt.Sprint("first", i))
@@ -149,5 +190,17 @@ func (r *onceResult) print(w io.Writer) {
 	row(w, "  ms from its agent's start: it is ready", r.ready.String())
 	row(w, "  ... its first container is attached", r.attached.String())
 	row(w, fmt.Sprintf("  ... %d other hosts have reached that", r.asking), r.answered.String())
-	row(w, "  all, s; all agents' CPU, s", fmt.Sprintf("%.1f; %.1f", r.took.Seconds(), r.cpu.Seconds()))
+	row(w, "  until all are, s", fmt.Sprintf("%.1f", r.took.Seconds()))
+	for _, of := range []struct {
+		name string
+		effort
+	}{{"all agents", r.agents}, {"the API server", r.api}, {"its etcd", r.etcd}} {
+		row(w, "  CPU of "+of.name+", s: user + system", fmt.Sprintf("%.1f + %.1f", of.user.Seconds(), of.system.Seconds()))
+	}
+	sum := 0
+	for _, what := range slices.Sorted(maps.Keys(r.requests)) {
+		sum += r.requests[what]
+		row(w, "    "+what, fmt.Sprintf("%d", r.requests[what]))
+	}
+	row(w, "  requests for each host", fmt.Sprintf("%.1f", float64(sum)/float64(r.hosts)))
 }

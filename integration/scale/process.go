@@ -23,6 +23,34 @@ func cpu(pid int) (time.Duration, error) {
 	return time.Duration(t.Nano()), nil
 }
 
+// effort is what a process has computed since its start.
+type effort struct{ user, system time.Duration }
+
+// effortOf reads utime and stime of proc_pid_stat(5), in ticks of 10 ms.
+func effortOf(pid int) (effort, error) {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return effort{}, err
+	}
+	_, rest, _ := strings.Cut(string(data), ") ") // the name may have blanks
+	var user, system int64
+	fields := strings.Fields(rest)
+	if len(fields) < 13 {
+		return effort{}, fmt.Errorf("/proc/%d/stat: %q has too few fields", pid, data)
+	}
+	for i, into := range []*int64{&user, &system} {
+		if *into, err = strconv.ParseInt(fields[11+i], 10, 64); err != nil {
+			return effort{}, fmt.Errorf("/proc/%d/stat: %w", pid, err)
+		}
+	}
+	const tick = 10 * time.Millisecond
+	return effort{time.Duration(user) * tick, time.Duration(system) * tick}, nil
+}
+
+func (e effort) since(before effort) effort {
+	return effort{e.user - before.user, e.system - before.system}
+}
+
 // memory is what a process holds: resident, and its part of what it shares, in bytes,
 // and its open files.
 type memory struct {

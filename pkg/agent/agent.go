@@ -13,7 +13,6 @@ import (
 	"net"
 	"os"
 	"runtime"
-	"runtime/debug"
 	"sync"
 	"time"
 
@@ -28,10 +27,6 @@ import (
 	"github.com/berth-cni/berth/pkg/overlay/roster"
 	"github.com/coreos/go-systemd/v22/daemon"
 )
-
-// gcPercent keeps the heap at 1.5 times of what lives on it: the agent has much
-// memory and few changes. The environment's GOGC wins.
-const gcPercent = 50
 
 // overlayPart is the agent's part in overlay networks.
 type overlayPart interface {
@@ -78,7 +73,7 @@ type Config struct {
 // another one answers for the host's containers.
 func Run(ctx context.Context, c Config) error {
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
+		defer tuneGC()()
 	}
 	if os.Getenv("GOMAXPROCS") == "" {
 		runtime.GOMAXPROCS(server.Processors())

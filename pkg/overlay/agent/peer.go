@@ -3,6 +3,7 @@ package agent
 import (
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/berth-cni/berth/pkg/overlay"
 	"github.com/berth-cni/berth/pkg/overlay/vxlan"
@@ -31,14 +32,22 @@ func (a *Agent) touched(u overlay.Update) pairs {
 		}
 	}
 	for _, n := range u.Nodes {
-		node(n.Name)
+		was, known := a.state.Nodes[n.Name]
+		was.Seen, was.Since, n.Seen, n.Since = time.Time{}, time.Time{}, time.Time{}, time.Time{}
+		if !known || was != n { // else it was seen again, which is no news for the kernel
+			node(n.Name)
+		}
 	}
 	for _, name := range u.GoneNodes {
 		node(name)
 	}
 	for _, b := range u.Blocks {
+		was, ok := a.state.Blocks[b.Key()]
+		if ok && was.Node == b.Node && was.Token == b.Token {
+			continue // it is used by now, or not any more
+		}
 		p[pair{b.Network, b.Node}] = true
-		if was, ok := a.state.Blocks[b.Key()]; ok { // whose it was: the watch tells the last of several events
+		if ok { // whose it was: the watch tells the last of several events
 			p[pair{b.Network, was.Node}] = true
 		}
 	}

@@ -154,11 +154,28 @@ func (p *probes) close() {
 	}
 }
 
+// probesLatest is for how long the probes wait for the host to be ready.
+const probesLatest = 30 * time.Second
+
+// settle waits until the host is ready: before that it has more urgent things to do than to
+// look for black holes, above all where many hosts come at the same time.
+func (a *Agent) settle(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, probesLatest)
+	defer cancel()
+	for ready := false; !ready; {
+		if !a.do(ctx, func() { ready = a.notReady() == "" }) {
+			return
+		}
+		sleep(ctx, jitter(time.Second))
+	}
+}
+
 // probe asks peers in their turn until the context ends.
 func (a *Agent) probe(ctx context.Context) {
 	if !a.Probe {
 		return
 	}
+	a.settle(ctx)
 	var prober probe.Prober
 	a.probes.schedule.Run(ctx, func(ctx context.Context, t target) bool {
 		var ask probe.Target

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/berth-cni/berth/pkg/firewall"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -17,6 +18,16 @@ import (
 // use.
 type Statuser interface {
 	Status() Status
+}
+
+// counted is the status with the firewall's counters. Those are read from the kernel, and
+// are for who asks for all there is: not for a probe of readiness.
+func counted(a Statuser) Status {
+	s := a.Status()
+	if s.Overlay {
+		s.Dropped, _ = firewall.Dropped() // none where the kernel does not say
+	}
+	return s
 }
 
 // handler answers questions about the agent. Nothing on it changes anything.
@@ -41,7 +52,7 @@ func handler(a Statuser, version string, more ...prometheus.Collector) http.Hand
 		e := json.NewEncoder(w)
 		e.SetIndent("", "  ")
 		e.SetEscapeHTML(false)
-		_ = e.Encode(a.Status()) // the client has gone
+		_ = e.Encode(counted(a)) // the client has gone
 	})
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	return mux

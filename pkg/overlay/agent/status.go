@@ -8,8 +8,6 @@ import (
 	"net/netip"
 	"slices"
 	"time"
-
-	"github.com/berth-cni/berth/pkg/firewall"
 )
 
 // Status is what an agent says of itself and of the overlay on its host.
@@ -25,7 +23,8 @@ type Status struct {
 	Bad      []BadStatus     `json:"bad,omitempty"`
 	// Counters count since the agent's start.
 	Counters map[string]uint64 `json:"counters"`
-	// Dropped are the packets that nobody may send, by [firewall.Dropped]'s reasons.
+	// Dropped are the packets that nobody may send, by the reasons of [firewall.Dropped];
+	// whoever asks by HTTP is told.
 	Dropped map[string]uint64 `json:"dropped,omitempty"`
 }
 
@@ -138,11 +137,6 @@ func (a *Agent) status() Status {
 	for key, err := range a.state.Bad {
 		s.Bad = append(s.Bad, BadStatus{key, err.Error()})
 	}
-	dropped, err := firewall.Dropped()
-	if err != nil {
-		a.Log.Debug("read the firewall's counters", "error", err)
-	}
-	s.Dropped = dropped
 	slices.SortFunc(s.Bad, func(a, b BadStatus) int { return cmp.Compare(a.Key, b.Key) })
 	s.Why = a.notReady()
 	s.Ready = s.Why == ""

@@ -15,8 +15,8 @@ import (
 // for a network that does not exist.
 //
 // The API has no transactions over several objects. To create the block's object is to have
-// it; that the node and the network were there is looked at before, and once more behind
-// it: a block that came after their removal is taken back by who claimed it.
+// it; that the node and the network are there is looked at behind it: a block that came
+// after their removal is taken back by who claimed it.
 func (s *Store) Claim(ctx context.Context, b overlay.Block) error {
 	err := b.Validate()
 	if err == nil {
@@ -31,7 +31,10 @@ func (s *Store) Claim(ctx context.Context, b overlay.Block) error {
 }
 
 func (s *Store) claim(ctx context.Context, b overlay.Block) error {
-	node, err := s.mayClaim(ctx, b)
+	if done, err := s.reclaim(ctx, b); done || err != nil {
+		return err
+	}
+	node, err := s.owner(ctx, b)
 	if err != nil {
 		return err
 	}
@@ -39,6 +42,9 @@ func (s *Store) claim(ctx context.Context, b overlay.Block) error {
 	path := s.blocks.Path(o.Metadata.Name)
 	err = s.c.Create(ctx, s.blocks.Path(), o, &o)
 	if client.IsExists(err) {
+		if _, err := s.mayClaim(ctx, b); err != nil {
+			return err
+		}
 		return s.renew(ctx, o)
 	}
 	if err != nil {
@@ -49,12 +55,51 @@ func (s *Store) claim(ctx context.Context, b overlay.Block) error {
 		err = errRaced
 	}
 	if err == nil {
+		s.claimed(&o)
 		return nil
 	}
 	if undo := s.c.Delete(context.WithoutCancel(ctx), path, o.Metadata.UID, ""); undo != nil && !client.IsNotFound(undo) && !client.IsConflict(undo) {
 		return fmt.Errorf("%w; give the block back: %w", err, undo)
 	}
 	return err
+}
+
+// owner is the node that claims: the one that is registered, whose claim is looked at behind
+// it alone, or another one.
+func (s *Store) owner(ctx context.Context, b overlay.Block) (*nodeObject, error) {
+	if r := s.registered(); r != nil && r.node.Name == b.Node && r.node.Token == b.Token {
+		return r.owner(), nil
+	}
+	return s.mayClaim(ctx, b)
+}
+
+// claimed notes a block as it was last written.
+func (s *Store) claimed(o *blockObject) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.claims[o.Metadata.Name] = *o
+}
+
+// reclaim writes what is new of a block that was claimed before, if nobody else has written
+// it since.
+func (s *Store) reclaim(ctx context.Context, b overlay.Block) (done bool, err error) {
+	s.mu.Lock()
+	o, ok := s.claims[blockName(b.Prefix)]
+	delete(s.claims, o.Metadata.Name)
+	s.mu.Unlock()
+	want := s.blockObject(b, nil)
+	if !ok || o.Spec != want.Spec || o.Status == want.Status {
+		return false, nil
+	}
+	o.Status, o.Metadata.Managed = want.Status, client.Unmanaged
+	err = s.c.Replace(ctx, s.blocks.Path(o.Metadata.Name), o, &o)
+	if client.IsConflict(err) || client.IsNotFound(err) {
+		return false, nil
+	}
+	if err == nil {
+		s.claimed(&o)
+	}
+	return err == nil, err
 }
 
 // mayClaim is the node that claims; an error where it, or the network, is not there.
@@ -81,11 +126,17 @@ func (s *Store) renew(ctx context.Context, o blockObject) error {
 	case there.Metadata.Deleted != nil || there.Spec.Node != o.Spec.Node || there.Spec.Network != o.Spec.Network:
 		return fmt.Errorf("%w: %q's, of network %q", overlay.ErrTaken, clip(there.Spec.Node), clip(there.Spec.Network))
 	case there.Spec == o.Spec && there.Status == o.Status:
+		s.claimed(&there)
 		return nil
 	}
 	// One of an earlier life of the node, before it was removed, is nobody's.
 	o.Metadata.UID, o.Metadata.Version = there.Metadata.UID, there.Metadata.Version
-	return raced(s.c.Replace(ctx, path, o, nil))
+	o.Metadata.Managed = client.Unmanaged
+	if err := s.c.Replace(ctx, path, o, &o); err != nil {
+		return raced(err)
+	}
+	s.claimed(&o)
+	return nil
 }
 
 // claimant is the node that claims.

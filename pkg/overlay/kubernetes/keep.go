@@ -12,7 +12,7 @@ import (
 
 // keep keeps the registration up until its context ends or the name is lost. Whoever takes
 // the name away deletes the lease, or takes it; a Watch pokes for what happens to the
-// node's object, and when the server is back.
+// node's object, and rouses when the server is back.
 func (r *registration) keep(ctx context.Context) {
 	stop := context.AfterFunc(r.s.ctx, r.cancel)
 	defer stop()
@@ -34,7 +34,7 @@ func (r *registration) keep(ctx context.Context) {
 // hold returns when the name is lost, or the context ends: always with an error.
 func (r *registration) hold(ctx context.Context) error {
 	for {
-		poked, err := r.rest(ctx, jitter(r.s.beat()))
+		poked, err := r.rest(ctx, jitter(r.s.beat()), nil)
 		if err != nil {
 			return err
 		}
@@ -68,14 +68,16 @@ func (r *registration) renew(ctx context.Context) error {
 	}
 }
 
-// rest reports whether it was poked before the time was over.
-func (r *registration) rest(ctx context.Context, d time.Duration) (poked bool, err error) {
+// rest reports whether it was poked before the time was over. It ends when it is roused,
+// too.
+func (r *registration) rest(ctx context.Context, d time.Duration, roused <-chan struct{}) (poked bool, err error) {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-t.C:
 	case <-r.poked:
 		poked = true
+	case <-roused:
 	case <-ctx.Done():
 	}
 	return poked, ctx.Err()
@@ -84,7 +86,7 @@ func (r *registration) rest(ctx context.Context, d time.Duration) (poked bool, e
 // sleep is [sleep], and returns early when a Watch has found the server again: a host
 // whose registration waits for longer than its watch would count as dead meanwhile.
 func (r *registration) sleep(ctx context.Context, d time.Duration) error {
-	_, err := r.rest(ctx, d)
+	_, err := r.rest(ctx, d, r.roused)
 	return err
 }
 

@@ -117,7 +117,8 @@ func (c *collector) judgeAll(all sweep) {
 	}
 	var u overlay.Update
 	for name, n := range c.lives {
-		if n.changed.After(all.started) {
+		_, has := c.leases[name]
+		if n.changed.After(all.started) || !has && time.Since(n.changed) < c.s.o.TTL { // it comes behind the object
 			continue
 		}
 		n.dead, n.renewed = c.expired(name)

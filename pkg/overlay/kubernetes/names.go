@@ -191,7 +191,7 @@ func (s *Store) publish(ctx context.Context, r *registration, network string, ch
 	owner := r.owner()
 	w := nameMap{Object: client.Object{APIVersion: "v1", Kind: "ConfigMap", Metadata: client.Meta{
 		Name: name, Namespace: s.o.Namespace, UID: m.Metadata.UID, Version: m.Metadata.Version,
-		Labels: map[string]string{s.networkLabel(): network}, Owners: s.owned(owner)}}, Data: map[string]string{namesData: string(text)}}
+		Labels: map[string]string{s.networkLabel(): network}, Owners: s.owned(owner), Managed: client.Unmanaged}}, Data: map[string]string{namesData: string(text)}}
 	if m.Metadata.UID != "" {
 		err = s.c.Replace(ctx, s.maps.Path(name), w, &w)
 	} else {

@@ -25,6 +25,7 @@ type registration struct {
 
 	gone   atomic.Bool   // the name was lost
 	poked  chan struct{} // look whether all is as it was
+	roused chan struct{} // the server answers: try again what has failed
 	cancel context.CancelFunc
 	done   chan struct{} // closed when nothing is kept up any more
 }
@@ -46,7 +47,7 @@ func (s *Store) Register(ctx context.Context, node overlay.Node, instance string
 	}
 	defer unlock()
 	r := &registration{s: s, node: node, instance: instance, since: time.Now().UTC().Truncate(time.Second), lost: lost,
-		poked: make(chan struct{}, 1), done: make(chan struct{})}
+		poked: make(chan struct{}, 1), roused: make(chan struct{}, 1), done: make(chan struct{})}
 	if old := s.take(); old != nil && old.node.Name == node.Name && old.instance == instance {
 		r.since, r.had = old.since, true
 	}
@@ -105,10 +106,21 @@ func (s *Store) registered() *registration {
 // poke has the registration look at its objects: somebody else may have written them.
 func (s *Store) poke() {
 	if r := s.registered(); r != nil {
-		select {
-		case r.poked <- struct{}{}:
-		default:
-		}
+		nudge(r.poked)
+	}
+}
+
+// rouse has the registration try again what has failed: the server answers.
+func (s *Store) rouse() {
+	if r := s.registered(); r != nil {
+		nudge(r.roused)
+	}
+}
+
+func nudge(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default: // it will anyway
 	}
 }
 
@@ -160,17 +172,29 @@ func final(err error) bool {
 // claim has the node's object and its lease say what they shall; nothing is written when
 // they do. The name comes first, so that who loses it writes nothing.
 func (r *registration) claim(ctx context.Context) error {
-	if err := r.name(ctx); err != nil {
+	var there lease
+	err := r.s.c.Get(ctx, r.s.leases.Path(r.node.Name), &there)
+	if err != nil && !client.IsNotFound(err) {
 		return err
 	}
-	if err := r.live(ctx); err != nil {
+	if err := r.name(ctx, &there); err != nil {
+		return err
+	}
+	if err := r.live(ctx, there); err != nil {
 		return err
 	}
 	return r.announce(ctx)
 }
 
-// name has the node's object be ours.
-func (r *registration) name(ctx context.Context) error {
+// free tells whether a lease may be taken: it is not there, is ours already, or has run out,
+// by the holder's times or since it was not renewed for as long by ours.
+func (r *registration) free(l *lease) bool {
+	holder := l.Spec.Holder
+	return holder == "" || holder == r.instance || r.s.c.Now().After(l.ends()) || r.other.still(l) > l.duration()
+}
+
+// name has the node's object be ours; l is its lease.
+func (r *registration) name(ctx context.Context, l *lease) error {
 	s := r.s
 	switch removed, err := s.isRemoved(ctx, r.node.Name, r.node.Token); {
 	case err != nil:
@@ -182,7 +206,7 @@ func (r *registration) name(ctx context.Context) error {
 	err := s.c.Get(ctx, s.nodes.Path(r.node.Name), &o)
 	switch {
 	case client.IsNotFound(err):
-		return r.create(ctx)
+		return r.create(ctx, r.free(l))
 	case err != nil:
 		return err
 	case o.Metadata.Deleted != nil: // a finalizer of somebody's holds it
@@ -205,7 +229,9 @@ func (r *registration) name(ctx context.Context) error {
 	return &overlay.ConflictError{Node: r.node.Name, Address: o.Spec.Address, Since: when(o.Status.Since)}
 }
 
-func (r *registration) create(ctx context.Context) error {
+// create makes the node's object. One that lives says so from the start: all others are told
+// of each time that it is written.
+func (r *registration) create(ctx context.Context, lives bool) error {
 	owners, err := r.owners(ctx)
 	if err != nil {
 		return err
@@ -216,6 +242,9 @@ func (r *registration) create(ctx context.Context) error {
 	}
 	o := r.s.nodeObject(&n)
 	o.Metadata.Owners = owners
+	if lives {
+		o.Status.Agent = &agentLife{r.instance, moment(r.since)}
+	}
 	if err := r.s.c.Create(ctx, r.s.nodes.Path(), o, &o); err != nil {
 		return raced(err)
 	}
@@ -253,30 +282,20 @@ func (r *registration) owners(ctx context.Context) ([]client.Owner, error) {
 	return []client.Owner{{APIVersion: "v1", Kind: "Node", Name: node.Metadata.Name, UID: node.Metadata.UID}}, nil
 }
 
-// live takes the node's lease.
-func (r *registration) live(ctx context.Context) error {
-	s, name := r.s, r.node.Name
-	l := s.lease(name, r.instance)
-	var there lease
-	err := s.c.Get(ctx, s.leases.Path(name), &there)
-	switch {
-	case client.IsNotFound(err):
-		if !r.had && r.other.left(s.c.Now()) {
-			return r.other.seen.conflict()
-		}
-	case err != nil:
-		return err
-	default:
+// live takes the node's lease, which was there as it was read, or not.
+func (r *registration) live(ctx context.Context, there lease) error {
+	s, holder := r.s, there.Spec.Holder
+	l := s.lease(r.node.Name, r.instance)
+	if there.Metadata.Version != "" {
 		s.older(r.mark(), &there)
-		holder, now := there.Spec.Holder, s.c.Now()
-		// By the holder's times it has run out, or by ours it was not renewed for as long.
-		over := now.After(there.ends()) || r.other.still(&there) > there.duration()
-		if holder != "" && holder != r.instance && !over {
-			return &otherError{lease: there, node: r.object}
-		}
-		if holder == "" && !r.had && r.other.left(now) {
-			return r.other.seen.conflict()
-		}
+	}
+	if !r.free(&there) {
+		return &otherError{lease: there, node: r.object}
+	}
+	if holder == "" && !r.had && r.other.left(s.c.Now()) {
+		return r.other.seen.conflict()
+	}
+	if there.Metadata.Version != "" {
 		l.Metadata.UID, l.Metadata.Version = there.Metadata.UID, there.Metadata.Version
 		if holder == r.instance {
 			l.Spec.Acquired = there.Spec.Acquired
@@ -319,7 +338,7 @@ func (r *registration) announce(ctx context.Context) error {
 		return s
 	}
 	err := r.s.c.Patch(ctx, r.s.nodes.Path(r.node.Name), client.Merge, map[string]any{
-		"metadata": map[string]any{"uid": o.Metadata.UID, "resourceVersion": o.Metadata.Version},
+		"metadata": map[string]any{"uid": o.Metadata.UID, "resourceVersion": o.Metadata.Version, "managedFields": client.Unmanaged},
 		"spec":     map[string]any{"address": want.Address, "mtu": want.MTU, "publicKey": text(want.PublicKey), "nextPublicKey": text(want.NextKey)},
 		"status":   map[string]any{"agent": agentLife{r.instance, moment(r.since)}, "left": nil, "seen": moment(time.Now())},
 	}, &o)

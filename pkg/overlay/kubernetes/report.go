@@ -10,11 +10,18 @@ import (
 )
 
 // report is what the node's object was last told of its network.
-type report struct{ uid, why string }
+type report struct {
+	uid, why string
+	at       time.Time
+}
+
+// sameWhy is for how long another reason of the same condition is not written: all hosts are
+// told of it.
+const sameWhy = time.Minute
 
 // Report has the registered node's object say in its condition Ready whether containers can
-// be attached on it: why is the reason that they cannot, or empty. It is written when it has
-// changed.
+// be attached on it: why is the reason that they cannot, or empty. It is written when that
+// has changed, and another reason once a minute.
 func (s *Store) Report(ctx context.Context, why string) error {
 	r := s.registered()
 	if r == nil {
@@ -22,11 +29,11 @@ func (s *Store) Report(ctx context.Context, why string) error {
 	}
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
-	now := report{r.owner().Metadata.UID, why}
+	now := report{r.owner().Metadata.UID, why, time.Now()}
 	s.mu.Lock()
 	was := s.reported
 	s.mu.Unlock()
-	if was == now {
+	if was.uid == now.uid && (was.why == why || (was.why == "") == (why == "") && now.at.Sub(was.at) < sameWhy) {
 		return nil
 	}
 	status, reason, message := "True", "ContainersCanBeAttached", ""
@@ -34,7 +41,7 @@ func (s *Store) Report(ctx context.Context, why string) error {
 		status, reason, message = "False", "ContainersCannotBeAttached", clip(why)
 	}
 	err := s.c.Patch(ctx, s.nodes.Path(r.node.Name), client.Merge, map[string]any{
-		"metadata": map[string]any{"uid": now.uid},
+		"metadata": map[string]any{"uid": now.uid, "managedFields": client.Unmanaged},
 		"status":   map[string]any{"conditions": []map[string]any{{"type": "Ready", "status": status, "reason": reason, "message": message, "lastTransitionTime": moment(time.Now())}}},
 	}, nil)
 	if err != nil {

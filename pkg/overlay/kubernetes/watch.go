@@ -269,7 +269,7 @@ func (c *collector) take(m message) error {
 			c.away, c.back, c.grace = false, true, time.Now().Add(c.s.o.TTL)
 		}
 		if c.own && c.unproven {
-			c.s.poke()
+			c.s.rouse()
 		}
 	case ended:
 		of.runs, c.unproven = false, c.unproven || c.told && c.own
@@ -390,7 +390,7 @@ func (c *collector) flush() {
 		c.s.size.Store(int64(len(c.lives)))
 	}
 	c.fn(u)
-	if u.Full && c.own {
-		c.s.poke()
+	if r := c.s.registered(); u.Full && c.own && r != nil && c.lives[r.node.Name] == nil {
+		c.s.poke() // what it was is not there; what is not as it was, has been looked after
 	}
 }

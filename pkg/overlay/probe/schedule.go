@@ -22,6 +22,10 @@ const (
 	lateness = 50
 	// firstBackoff is how soon a peer is asked again that has just failed.
 	firstBackoff = time.Second
+	// starved is how many ticks in a row pass without a probe when the process has got them
+	// late: the machine has no time for what it has to do, and what a probe would find is
+	// that.
+	starved = 4
 	// welcomeRate bounds how many hosts a second ask one that all have just learned of.
 	welcomeRate = 200
 )
@@ -29,7 +33,7 @@ const (
 // Schedule says which target is next. With N targets and a rate of R a second, it
 // starts at most R probes a second in all, a second's worth at once, and asks every
 // target at least once in max(15 s, 1.25 N/R), within 2 % and a second, whatever the
-// others do. New and failing ones are asked sooner, the latter with a backoff that
+// others do, on a machine that has time for it. New and failing ones are asked sooner, the latter with a backoff that
 // doubles from 1 s. K names a target, say a struct of network, node and family. For
 // concurrent use.
 type Schedule[K comparable] struct {
@@ -124,15 +128,21 @@ func (s *Schedule[K]) Run(ctx context.Context, probe func(context.Context, K) bo
 	defer running.Wait()
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
+	late := 0 // ticks in a row
 	for ctx.Err() == nil {
-		if e, _ := s.next(time.Now()); e != nil {
-			running.Go(func() { s.done(e, probe(ctx, e.key), time.Now()) })
-			continue
+		if late == 0 {
+			if e, _ := s.next(time.Now()); e != nil {
+				running.Go(func() { s.done(e, probe(ctx, e.key), time.Now()) })
+				continue
+			}
 		}
 		select {
 		case <-ctx.Done():
 		case <-s.wake:
-		case <-ticker.C:
+		case at := <-ticker.C:
+			if late++; late > starved || time.Since(at) < tick/4 {
+				late = 0
+			}
 		}
 	}
 }

@@ -64,7 +64,15 @@ type Meta struct {
 	Annotations map[string]string `json:"annotations,omitempty"`
 	Owners      []Owner           `json:"ownerReferences,omitempty"`
 	Finalizers  []string          `json:"finalizers,omitempty"`
+	// Managed is who has written which fields, which is half of a small object. What is
+	// written with [Unmanaged] says it no more, nor after later writes, but for those of
+	// `kubectl apply --server-side`.
+	Managed []struct{} `json:"managedFields,omitempty"`
 }
+
+// Unmanaged takes away what an object says of who has written its fields (the API server
+// takes one empty entry for that).
+var Unmanaged = []struct{}{{}}
 
 // Owner is who an object goes with.
 type Owner struct {

@@ -35,6 +35,11 @@ func (e *events) see(ctx context.Context, why string, now time.Time) {
 	}
 }
 
+// lasts tells whether the network has been unusable for a while.
+func (e *events) lasts(now time.Time) bool {
+	return e.why != "" && (e.told || now.Sub(e.since) >= e.node.Patience)
+}
+
 // event is one of events.k8s.io/v1.
 type event struct {
 	client.Object

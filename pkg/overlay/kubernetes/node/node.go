@@ -25,10 +25,11 @@ type Node struct {
 	// Ready says why no pod could be attached to the network; empty: one can. It is called
 	// every second at most.
 	Ready func() string
-	// Report, if it is given, is told what Ready says, again and again.
+	// Report, if it is given, is told what Ready says, again and again; what keeps pods from
+	// being attached only when it has done so for Patience.
 	Report func(ctx context.Context, why string) error
-	// Patience is for how long no pod could be attached before an event says so: an agent
-	// takes a while to start.
+	// Patience is for how long no pod could be attached before an event and Report say so:
+	// an agent takes a while to start.
 	Patience time.Duration
 	Log      *slog.Logger
 
@@ -81,7 +82,7 @@ func (n *Node) Run(ctx context.Context) {
 	for ctx.Err() == nil {
 		why := n.Ready()
 		n.events.see(ctx, why, time.Now())
-		if n.Report != nil {
+		if n.Report != nil && (why == "" || n.events.lasts(time.Now())) {
 			if err := n.Report(ctx, why); err != nil {
 				n.Log.Debug("report on the node's network", "error", err)
 			}

@@ -142,6 +142,31 @@ func TestPeople(t *testing.T) {
 	b.onlyWhatStays(before)
 }
 
+// TestPeopleDocker: what Docker's connect takes.
+func TestPeopleDocker(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	b.endAgent()
+	b.does("network create front")
+	b.does("network create back --opt com.docker.network.bridge.host_binding_ipv4=127.0.0.1")
+	one, two := b.named(b.file("front"), "one"), b.named(b.file("back"), "two")
+	b.fails("network connect back one --link two:db", "--alias db")
+	b.fails("network connect back one --link one", "one is not on the network")
+	b.fails("network connect back one --gw-priority 1", "its default route stays")
+	b.fails("network connect back one --driver-opt com.docker.network.endpoint.ifname=eth0", "has one of that name")
+	id := strings.TrimSpace(b.does("network ls -q -f name=back"))
+	b.does("network connect " + id + " one --link two --gw-priority -1 --driver-opt com.docker.network.endpoint.ifname=web0 --ip 172.18.0.77 -p 8099:80")
+	if got := inside(t, one.Container, "ip", "-br", "-4", "address", "show", "web0"); !strings.Contains(got, "172.18.0.77/16") {
+		t.Errorf("web0: %s", got)
+	}
+	if got := b.does("ps -f network=back -f name=one --format {{.Ports}}"); got != "[127.0.0.1:8099->80/tcp]\n" {
+		t.Errorf("published %q", got)
+	}
+	one.leave()
+	two.leave()
+	b.does("network rm " + id + " front")
+}
+
 // TestPeopleTake: a container that a person named by the path of its namespace has no
 // runtime that would end the connection; its record is found when it has gone.
 func TestPeopleTake(t *testing.T) {

@@ -4,9 +4,12 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math"
 	"path/filepath"
+	"strings"
 
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/conflist"
 	"github.com/berth-cni/berth/pkg/connect"
 	"github.com/berth-cni/berth/pkg/inspect"
 	"github.com/spf13/cobra"
@@ -55,10 +58,30 @@ chain, since nobody would undo what those make.
 	f.SortFlags = false
 	addFlag(f, addresses(&w.IPs), "ip", "the address it is to have, again for the other family")
 	addFlag(f, texts(&w.Aliases, "name"), "alias", "another name that it has on the network, again for more")
+	addFlag(f, addresses(&w.IPs), "ip6", "the same, of IPv6")
+	addFlag(f, texts(&w.Links, "container:alias"), "link", "a container that it is to find, which all on a network with names do; refused where it has no such name")
+	addFlag(f, number(&w.Priority, "number", math.MinInt32, math.MaxInt32), "gw-priority", "above 0: its default route, where it has none yet; below: never")
+	addFlag(f, endpointOption(&w.IfName), "driver-opt", "an option of the endpoint: "+conflist.IfNameOption+"=NAME names the interface")
+	addFlag(f, refusing(noLinkLocal), "link-local-ip", "refused: "+noLinkLocal)
+	f.Lookup("link-local-ip").Hidden = true
 	addShort(f, publish(&w.Ports), "publish", "p", "a port of this host that leads to one of the container, again for more")
 	addFlag(f, text(&w.MAC, "mac", "", nil), "mac", "the MAC that it is to have")
 	addFlag(f, w.shape.value(), "format", "how to write")
 	return c
+}
+
+const noLinkLocal = "the kernel gives interfaces their link-local addresses"
+
+// endpointOption is Docker's --driver-opt, of which one is known here.
+func endpointOption(ifName *string) pflag.Value {
+	return &value{kind: "key=value", get: func() string { return "" }, set: func(s string) error {
+		key, name, _ := strings.Cut(s, "=")
+		if key != conflist.IfNameOption || name == "" {
+			return fmt.Errorf("want %s=NAME, the one that there is", conflist.IfNameOption)
+		}
+		*ifName = name
+		return nil
+	}}
 }
 
 // connect attaches the container, and shows what it was given.

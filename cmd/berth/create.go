@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -25,6 +26,7 @@ type createFlags struct {
 	noIsolate bool
 	install   bool
 	ignore    bool
+	docker    dockerFlags
 
 	modeIPv4, modeIPv6 string
 }
@@ -46,6 +48,8 @@ with the first container. Its options, of which Docker's words are taken, too:
 --driver macvlan gives containers an address on the network that an interface of the
 host is on, as if they were machines there. Options:
   ` + strings.Join(conflist.OptionWords(conflist.Macvlan), "\n  ") + `
+
+--driver none is one of this host that leaves containers alone in their namespaces.
 
 Without --subnet it gets the first of --address-pools that overlaps neither another
 network nor a route of this host; with --ipv6 also a random one of fd00::/8, unless the
@@ -74,12 +78,13 @@ network does not change once it is made.
       --node-prefix 25,64 --mtu 1400 --isolate --label team=web green`,
 		Args: arguments(cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
-			if w.driver == dockersOverlay {
-				w.driver = driverOverlay
-			}
+			w.driver = cmp.Or(drivers[w.driver], w.driver)
 			w.overlay.Name, w.spec.Name, w.spec.Driver = args[0], args[0], w.driver
 			if err := w.check(c.Flags()); err != nil {
 				return usageError{err}
+			}
+			if w.docker.attachable {
+				p.warn(errors.New("--attachable: changes nothing: containers can be connected to every network"))
 			}
 			if w.driver == driverOverlay {
 				return p.createOverlay(c.Context(), w)
@@ -97,7 +102,7 @@ func (w *createFlags) flags(f *pflag.FlagSet) {
 	f.SortFlags = false
 	s, o := &w.spec, &w.overlay
 	modes := []string{"nat", "nat-unprotected", "routed", "isolated"}
-	addShort(f, oneOf(&w.driver, driverBridge, driverMacvlan, driverOverlay, dockersOverlay), "driver", "d", "what kind of network; overlay is vxlan-overlay")
+	addShort(f, oneOf(&w.driver, driverBridge, driverMacvlan, driverOverlay, driverNone, dockersOverlay, dockersNull), "driver", "d", "what kind of network; overlay is vxlan-overlay, and null none")
 	addFlag(f, prefixes(&s.Subnets), "subnet", "addresses of the network; twice for IPv4 and IPv6")
 	addFlag(f, addresses(&s.Gateways), "gateway", "gateway of a subnet (default its first address)")
 	addFlag(f, prefixes(&s.IPRanges), "ip-range", "give containers addresses of this part of a subnet only")
@@ -120,6 +125,7 @@ func (w *createFlags) flags(f *pflag.FlagSet) {
 	addFlag(f, onOff(&o.Encrypted), "encrypted", "encrypt between hosts: WireGuard in VXLAN's place")
 	addFlag(f, onOff(&w.ignore), "ignore", "when there is a network of the name, leave it as it is")
 	addFlag(f, onOff(&o.PodCIDRs), "pod-cidrs", "hosts' blocks are what Kubernetes gives their Nodes, spec.podCIDRs, with --store kubernetes")
+	w.docker.flags(f)
 	addFlag(f, onOff(&w.install), "install", "write the conflist for this host's runtimes, too (the other drivers always do)")
 }
 
@@ -127,6 +133,7 @@ func (w *createFlags) flags(f *pflag.FlagSet) {
 var (
 	overlayFlags = []string{"node-prefix", "vni", "udp-port", "encrypted", "pod-cidrs", "install"}
 	hereFlags    = []string{"gateway", "ip-range", "aux-address", "no-isolate", "dns"}
+	addressFlags = []string{"subnet", "ipv6", "ipv4", "internal", "isolate", "no-icc", "no-names", "mtu", "opt"}
 	bridgeFlags  = []string{"gateway-mode-ipv4", "gateway-mode-ipv6"}
 )
 
@@ -151,6 +158,10 @@ func (w *createFlags) check(f *pflag.FlagSet) error {
 		refuse(bridgeFlags, driverBridge)
 		refuse([]string{"no-names"}, "bridge or vxlan-overlay")
 	}
+	if w.driver == driverNone {
+		refuse(slices.Concat(bridgeFlags, hereFlags, addressFlags), "bridge or macvlan")
+	}
+	errs = append(errs, w.docker.check(w, f))
 	if w.isolate && w.noIsolate {
 		errs = append(errs, errors.New("--no-isolate: cannot be together with --isolate"))
 	}

@@ -75,7 +75,7 @@ on every node. A network does not change once it is made.
 
 ` + exitCodes
 	c.Example = "  kubectl berth network create --subnet 10.60.0.0/16 blue\n  kubectl berth network create --encrypted --ipv6 green"
-	for _, name := range slices.Concat([]string{"driver", "install", "address-pools"}, hereFlags, bridgeFlags) {
+	for _, name := range slices.Concat([]string{"driver", "install", "address-pools", "ipv4", "attachable", "scope", "ipam-driver"}, hereFlags, bridgeFlags) {
 		c.Flags().Lookup(name).Hidden = true
 	}
 	c.PreRunE = func(*cobra.Command, []string) error {

@@ -20,10 +20,17 @@ func (p *plan) findSubnets() {
 		}
 		p.subnets = append(p.subnets, s)
 	}
-	if len(p.Subnets) == 0 {
+	has4 := slices.ContainsFunc(p.Subnets, func(s netip.Prefix) bool { return s.Addr().Is4() })
+	has6 := slices.ContainsFunc(p.Subnets, func(s netip.Prefix) bool { return s.Addr().Is6() })
+	switch {
+	case p.IPv4 == nil && len(p.Subnets) == 0, p.IPv4 != nil && *p.IPv4 && !has4:
 		p.fromPools(false)
+	case p.IPv4 != nil && !*p.IPv4 && has4:
+		p.refuse("--ipv4=false: cannot be together with --subnet of IPv4")
+	case p.IPv4 != nil && !*p.IPv4 && !has6 && !p.IPv6:
+		p.refuse("--ipv4=false: want --ipv6, or --subnet of IPv6")
 	}
-	if p.IPv6 && !slices.ContainsFunc(p.Subnets, func(s netip.Prefix) bool { return s.Addr().Is6() }) {
+	if p.IPv6 && !has6 {
 		p.fromPools(true)
 	}
 }

@@ -29,6 +29,8 @@ type Conf struct {
 	GatewayModeIPv4 firewall.GatewayMode `json:"gatewayModeIPv4,omitempty"`
 	GatewayModeIPv6 firewall.GatewayMode `json:"gatewayModeIPv6,omitempty"`
 
+	HostBindingIPv4 string `json:"hostBindingIPv4,omitempty"`
+
 	ForceAddress    bool `json:"forceAddress,omitempty"`
 	HairpinMode     bool `json:"hairpinMode,omitempty"`
 	PromiscMode     bool `json:"promiscMode,omitempty"`

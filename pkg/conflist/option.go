@@ -18,7 +18,7 @@ import (
 type option struct {
 	words   []string // ours first
 	drivers []string
-	want    string
+	want    string // empty: it is not shown
 	set     func(*Conf, string) error
 }
 
@@ -44,6 +44,17 @@ func options() []option {
 		}},
 		{[]string{"gatewayModeIPv4", "com.docker.network.bridge.gateway_mode_ipv4"}, bridged, modeWords, mode(func(c *Conf) *firewall.GatewayMode { return &c.GatewayModeIPv4 })},
 		{[]string{"gatewayModeIPv6", "com.docker.network.bridge.gateway_mode_ipv6"}, bridged, modeWords, mode(func(c *Conf) *firewall.GatewayMode { return &c.GatewayModeIPv6 })},
+		{[]string{"hostBindingIPv4", "com.docker.network.bridge.host_binding_ipv4"}, bridged, "ADDRESS", func(c *Conf, s string) error {
+			a, err := netip.ParseAddr(s)
+			if c.HostBindingIPv4 = s; err != nil || !a.Is4() || a.IsMulticast() {
+				return fmt.Errorf("want an IPv4 address of this host")
+			}
+			return nil
+		}},
+		{[]string{"com.docker.network.bridge.inhibit_ipv4"}, bridged, "", off("want --internal --gateway-mode-ipv4 isolated, which has no address on the bridge")},
+		{[]string{"com.docker.network.container_iface_prefix"}, bridged, "", func(*Conf, string) error {
+			return fmt.Errorf("the runtime names interfaces; 'berth network connect --driver-opt %s=NAME' takes another name", IfNameOption)
+		}},
 		{[]string{"hairpinMode"}, bridged, "true|false", boolean(func(c *Conf) *bool { return &c.HairpinMode })},
 		{[]string{"promiscMode"}, bridged, "true|false", boolean(func(c *Conf) *bool { return &c.PromiscMode })},
 		{[]string{"portIsolation"}, bridged, "true|false", boolean(func(c *Conf) *bool { return &c.PortIsolation })},
@@ -63,6 +74,20 @@ func options() []option {
 		{[]string{"bcqueuelen"}, onMaster, "NUMBER", number(func(c *Conf) *int { return &c.BcQueueLen }, 0, 1<<31-1)},
 		{[]string{"enabledad"}, both, "true|false", boolean(func(c *Conf) *bool { return &c.EnableDAD })},
 		{[]string{"acceptRA"}, both, "true|false", boolean(func(c *Conf) *bool { return &c.AcceptRA })},
+	}
+}
+
+// IfNameOption is Docker's option of connecting that names the interface.
+const IfNameOption = "com.docker.network.endpoint.ifname"
+
+// off is an option that can be false only.
+func off(why string) func(*Conf, string) error {
+	return func(c *Conf, s string) error {
+		on := false
+		if err := boolean(func(*Conf) *bool { return &on })(c, s); err != nil || !on {
+			return err
+		}
+		return fmt.Errorf("%s", why)
 	}
 }
 
@@ -119,7 +144,7 @@ func ifName(of func(*Conf) *string) func(*Conf, string) error {
 func OptionWords(driver string) []string {
 	var all []string
 	for _, o := range options() {
-		if slices.Contains(o.drivers, driver) {
+		if slices.Contains(o.drivers, driver) && o.want != "" {
 			all = append(all, o.words[0]+"="+o.want)
 		}
 	}

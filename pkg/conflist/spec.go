@@ -20,11 +20,12 @@ import (
 // Spec is what a person asks for: a network of one host. Zero values are Docker's
 // defaults.
 type Spec struct {
-	Name, Driver string // [Bridge] or [Macvlan]
+	Name, Driver string // [Bridge], [Macvlan] or [None]
 	Subnets      []netip.Prefix
 	Gateways     []netip.Addr
 	IPRanges     []netip.Prefix
 	Aux          []string // NAME=ADDRESS
+	IPv4         *bool    // an IPv4 subnet, if none is in Subnets, or none at all; nil: if there is no subnet at all
 	IPv6         bool     // an IPv6 subnet, if none is in Subnets
 	Internal     bool
 	Isolate      *bool // nil: a bridge's, unless it is internal
@@ -106,6 +107,9 @@ func (p *plan) conflict(format string, args ...any) {
 func (s *Spec) Plan(host *Known) (*Conflist, error) {
 	p := &plan{Spec: s, host: host, conf: Conf{Type: s.Driver}, mark: Mark{Created: host.Now.UTC().Truncate(time.Second), Driver: s.Driver, Labels: s.Labels}}
 	p.checkName()
+	if s.Driver == None {
+		return p.conflist()
+	}
 	switch s.Driver {
 	case Bridge:
 		p.bridge()
@@ -123,10 +127,15 @@ func (s *Spec) Plan(host *Known) (*Conflist, error) {
 	if len(p.errs) == 0 {
 		p.addresses()
 	}
+	return p.conflist()
+}
+
+// conflist is what has been planned, unless something is wrong with it.
+func (p *plan) conflist() (*Conflist, error) {
 	if len(p.errs) > 0 {
 		return nil, errors.Join(p.errs...)
 	}
-	return &Conflist{"1.0.0", []string{"1.0.0", "1.1.0"}, s.Name, p.mark, []Conf{p.conf}}, nil
+	return &Conflist{"1.0.0", []string{"1.0.0", "1.1.0"}, p.Name, p.mark, []Conf{p.conf}}, nil
 }
 
 func (p *plan) checkName() {

@@ -57,7 +57,7 @@ func (c *Config) add(ctx context.Context, o *Options, f *conflist.File, to *cont
 // args are CNI_ARGS.
 func (o *Options) args(to *container) [][2]string {
 	how := cni.Connected
-	if to.noWayOut() {
+	if to.noWayOut() && o.Priority >= 0 {
 		how = cni.ConnectedRoute
 	}
 	args := [][2]string{{"IgnoreUnknown", "1"}, {cni.ArgConnected, how}}

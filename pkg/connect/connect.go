@@ -28,6 +28,14 @@ type Options struct {
 	Aliases []string
 	Ports   []attach.Port
 	MAC     string
+	// IfName is the interface's name in the container; empty: the next ethN that is free.
+	IfName string
+	// Links are containers that it is to find, each CONTAINER or CONTAINER:ALIAS. On a network
+	// with names all find each other: what has no such name is refused.
+	Links []string
+	// Priority asks for the container's default route when it is above 0, and for none when
+	// it is below; at 0 the network's becomes that of a container without one.
+	Priority int
 }
 
 // Connect attaches a container to a network, as its next interface ethN that is free,
@@ -62,7 +70,13 @@ func (c *Config) connect(ctx context.Context, o *Options, network, word string) 
 	if err := to.connectable(network); err != nil {
 		return nil, err
 	}
-	name, err := to.freeName()
+	if err := o.linked(n.On(network)); err != nil {
+		return nil, err
+	}
+	if o.Priority > 0 && !to.noWayOut() {
+		return nil, errDefaultRoute
+	}
+	name, err := to.ifName(o.IfName)
 	if err != nil {
 		return nil, err
 	}

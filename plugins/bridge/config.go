@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"slices"
 
 	"github.com/berth-cni/berth/pkg/cni"
@@ -21,6 +22,7 @@ type config struct {
 	VLANTrunk                 json.RawMessage `json:"vlanTrunk"` // []vlanRange
 	PreserveDefaultVLAN       bool            `json:"preserveDefaultVlan"`
 	DisableContainerInterface bool            `json:"disableContainerInterface"`
+	HostBindingIPv4           string          `json:"hostBindingIPv4"`
 
 	trunk []int // VLANTrunk, sorted
 }
@@ -48,6 +50,7 @@ func (c *config) validate(r *cni.Request) {
 		r.Refuse("disableContainerInterface", true, "cannot be together with ipam")
 	}
 	c.readTrunk(r)
+	c.bindPorts(r)
 	if c.Routed() {
 		c.validateRouted(r)
 	}
@@ -74,6 +77,23 @@ func (c *config) validateRouted(r *cni.Request) {
 	}
 	if c.DisableContainerInterface {
 		r.Refuse("disableContainerInterface", true, noPorts)
+	}
+}
+
+// bindPorts publishes the ports for which nobody has said an address of the host on the
+// network's own.
+func (c *config) bindPorts(r *cni.Request) {
+	if c.HostBindingIPv4 == "" {
+		return
+	}
+	if a, err := netip.ParseAddr(c.HostBindingIPv4); err != nil || !a.Is4() || a.IsMulticast() {
+		r.Refuse("hostBindingIPv4", c.HostBindingIPv4, "want an IPv4 address of this host")
+		return
+	}
+	for i := range c.Runtime.PortMappings {
+		if m := &c.Runtime.PortMappings[i]; m.HostIP == "" {
+			m.HostIP = c.HostBindingIPv4
+		}
 	}
 }
 

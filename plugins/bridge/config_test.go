@@ -7,6 +7,7 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/cni"
+	"github.com/berth-cni/berth/pkg/firewall/publish"
 	"github.com/berth-cni/berth/pkg/link"
 )
 
@@ -39,8 +40,9 @@ func problems(conf string) error {
 
 func TestRefused(t *testing.T) {
 	for conf, want := range map[string][]string{
-		`{"bridge": "a/b"}`: {`bridge: "a/b"`, "15 characters"},
-		`{"mtu": 20}`:       {"mtu: 20: want 68"},
+		`{"bridge": "a/b"}`:          {`bridge: "a/b"`, "15 characters"},
+		`{"mtu": 20}`:                {"mtu: 20: want 68"},
+		`{"hostBindingIPv4": "::1"}`: {`hostBindingIPv4: "::1": want an IPv4 address`},
 		`{"mtu": 1279, "ipam": {"subnet": "fd00::/64"}}`: {"mtu: 1279: want at least 1280"},
 		`{"vlan": 4095}`: {"vlan: 4095", "4094"},
 		`{"vlanTrunk": [{"id": 0}, {"minID": 5}]}`:                                                                               {"vlanTrunk[0].id: 0", "vlanTrunk[1]", "both or none"},
@@ -142,5 +144,22 @@ func TestAcceptRA(t *testing.T) {
 		if v := step[*link.Veth](steps); v.AcceptRA != want {
 			t.Errorf("%s: acceptRA %t, want %t", conf, v.AcceptRA, want)
 		}
+	}
+}
+
+// TestHostBinding: a port without an address of the host is published on the network's, any
+// other where it is to be.
+func TestHostBinding(t *testing.T) {
+	steps, err := plan(`{"hostBindingIPv4": "127.0.0.1", "isGateway": true, "ipam": {"ranges": [[{"subnet": "10.1.0.0/24"}], [{"subnet": "fd00:1::/64"}]]},
+		"runtimeConfig": {"portMappings": [{"hostPort": 80, "containerPort": 80}, {"hostPort": 81, "containerPort": 81, "hostIP": "192.0.2.1"}]}}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, p := range step[*publish.Ports](steps).Ports {
+		got = append(got, p.HostIP.String())
+	}
+	if text := strings.Join(got, " "); text != "127.0.0.1 192.0.2.1" {
+		t.Errorf("published on %s", text)
 	}
 }

@@ -66,7 +66,7 @@ var bridged = []Key{
 var bridge = []Key{
 	{Name: "bridge", Kind: String}, {Name: "isGateway", Kind: Bool}, {Name: "forceAddress", Kind: Bool}, {Name: "mtu", Kind: Number},
 	{Name: "vlan", Kind: Number, Guards: true}, {Name: "vlanTrunk", Kind: Objects, Of: vlanRange}, {Name: "preserveDefaultVlan", Kind: Bool},
-	{Name: "disableContainerInterface", Kind: Bool},
+	{Name: "disableContainerInterface", Kind: Bool}, {Name: "hostBindingIPv4", Kind: String, Guards: true},
 }
 
 var vlanRange = &Table{Keys: [][]Key{{{Name: "id", Kind: Number}, {Name: "minID", Kind: Number}, {Name: "maxID", Kind: Number}}}}

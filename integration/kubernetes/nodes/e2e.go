@@ -43,7 +43,8 @@ func (c *Cluster) E2E(focus, skip, log string) (report string, err error) {
 	}
 	_, err = c.Nodes[0].Host.Output("sh", "-c", `log=$1; shift; exec "$@" >"$log" 2>&1`, "sh", log, "env", "KUBE_TEST_REPO_LIST="+list,
 		ginkgo, "--procs=3", "--timeout=90m", "--no-color", "--focus="+focus, "--skip="+skip, program, "--",
-		"--provider=skeleton", "--kubeconfig="+c.config, "--kubectl-path="+c.kubectl, "--report-dir="+report, "--disable-log-dump")
+		"--provider=skeleton", "--kubeconfig="+c.config, "--kubectl-path="+c.kubectl, "--report-dir="+report, "--disable-log-dump",
+		fmt.Sprint("--num-nodes=", len(c.Nodes))) // only one of the three would count them
 	if err != nil {
 		text, _ := os.ReadFile(log)
 		return report, fmt.Errorf("tests of Kubernetes: %s: the log is %s", lastLine(string(text)), log)

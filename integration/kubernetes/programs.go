@@ -39,6 +39,7 @@ func sources() map[string]source {
 		"e2e.test":               {"programs", kubernetes, ".", true, link},
 		// Runs several of e2e.test side by side.
 		"ginkgo":  {"programs", kubernetes, "github.com/onsi/ginkgo/v2/ginkgo", false, ""},
+		"helm":    {"../manifest", "helm.sh/helm/v4", "helm.sh/helm/v4/cmd/helm", false, ""},
 		"coredns": {"coredns", "github.com/coredns/coredns", ".", false, ""},
 	}
 	for _, name := range []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet", "kubectl"} {

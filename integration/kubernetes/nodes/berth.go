@@ -27,9 +27,10 @@ func BerthImage() (string, error) {
 	return path, nil
 }
 
-// BerthManifest is deploy/berth.yaml with the cluster's two families for its one, and with
-// pods attached by a mode: bridge or routed.
-func BerthManifest(mode string) (string, error) {
+// BerthManifest is deploy/berth.yaml with the cluster's two families for its one, with pods
+// attached by a mode, bridge or routed, and with more flags of the network. The bridges'
+// frames pass the packet filter as [Options] has it: the agents leave that alone.
+func BerthManifest(mode string, flags ...string) (string, error) {
 	bin, err := sandbox.Binaries()
 	if err != nil {
 		return "", err
@@ -46,7 +47,11 @@ func BerthManifest(mode string) (string, error) {
 		return "", fmt.Errorf("deploy/berth.yaml has no %q", own)
 	}
 	indent := text[strings.LastIndexByte(text[:i], '\n')+1 : i]
-	text = strings.Replace(text, own, own+indent+subnet+Pods6+"\n", 1)
+	more := indent + subnet + Pods6 + "\n"
+	for _, f := range flags {
+		more += indent + "- " + f + "\n"
+	}
+	text = strings.Replace(text, own, own+more, 1)
 	key := regexp.MustCompile(`(?m)^( +mode: )(bridge|routed)$`)
 	if len(key.FindAllString(text, -1)) != 1 {
 		return "", fmt.Errorf("deploy/berth.yaml has not one line %s", key)

@@ -27,14 +27,23 @@ func must(t testing.TB, err error) {
 }
 
 // newCluster is a cluster of two nodes with Berth, as deploy/berth.yaml has it, and pods
-// attached by a mode.
-func newCluster(t *testing.T, mode string, o Options) *Cluster {
+// attached by a mode. Flags are more of the network's.
+func newCluster(t *testing.T, mode string, o Options, flags ...string) *Cluster {
 	t.Helper()
 	image, err := BerthImage()
 	must(t, err)
-	manifest, err := BerthManifest(mode)
+	manifest, err := BerthManifest(mode, flags...)
 	must(t, err)
 	o.Nodes, o.Images = 2, append(o.Images, image)
+	c := bare(t, o)
+	must(t, c.Berth(manifest))
+	must(t, c.DNS())
+	return c
+}
+
+// bare is a cluster without a network.
+func bare(t *testing.T, o Options) *Cluster {
+	t.Helper()
 	c, err := New(o)
 	must(t, err)
 	t.Cleanup(func() {
@@ -42,7 +51,5 @@ func newCluster(t *testing.T, mode string, o Options) *Cluster {
 			t.Error(err)
 		}
 	})
-	must(t, c.Berth(manifest))
-	must(t, c.DNS())
 	return c
 }

@@ -135,6 +135,11 @@ func (n *Node) Ask(network, address string) (string, error) {
 	return n.ask(n.cluster.server, "ask", network, address)
 }
 
+// AskFrom asks a server from one of the node's addresses.
+func (n *Node) AskFrom(from netip.Addr, network, address string) (string, error) {
+	return n.ask(n.cluster.server, "ask", network, address, from.String())
+}
+
 // AskOutside asks a server from the machine outside.
 func (c *Cluster) AskOutside(network, address string) (string, error) {
 	out, err := c.Outside.Output(c.server, "ask", network, address)

@@ -24,7 +24,8 @@ const hostPort = 8080
 func newBed(t *testing.T, c *Cluster) *bed {
 	t.Helper()
 	b := &bed{Cluster: c}
-	ports := []Port{{hostPort, "", 80, "TCP"}, {hostPort, "", 80, "UDP"}, {hostPort + 1, "::1", 80, "TCP"}}
+	ports := []Port{{hostPort, "", 80, "TCP"}, {hostPort, "", 80, "UDP"},
+		{hostPort + 1, "127.0.0.1", 80, "TCP"}, {hostPort + 1, "127.0.0.1", 80, "UDP"}, {hostPort + 1, "::1", 80, "TCP"}, {hostPort + 1, "::1", 80, "UDP"}}
 	service := func(name, label, value string, more object) *Service {
 		s, err := c.Service(name, label, value, more)
 		must(t, err)
@@ -265,6 +266,7 @@ func (b *bed) beside(t *testing.T) {
 				t.Run("services", func(t *testing.T) { b.each(t, b.services) })
 				t.Run("node ports", func(t *testing.T) { b.each(t, b.nodePorts) })
 				t.Run("host ports", func(t *testing.T) { b.each(t, b.hostPorts) })
+				t.Run("host ports of the node itself", func(t *testing.T) { b.each(t, b.ownPorts) })
 				t.Run("names", b.names)
 			})
 		}

@@ -4,7 +4,8 @@
 //	server pause                 waits for a signal
 //	server serve NAME PORT       answers every TCP connection and UDP datagram with
 //	                             "NAME ADDRESS", the address being the asker's
-//	server ask tcp|udp ADDRESS   prints such an answer; exit 1 after two seconds
+//	server ask tcp|udp ADDRESS [FROM]  prints such an answer, which it asks for from an
+//	                             address of its own; exit 1 after two seconds
 package main
 
 import (
@@ -30,12 +31,12 @@ func run(args []string) error {
 		return wait()
 	case len(args) == 3 && args[0] == "serve":
 		return serve(args[1], ":"+args[2])
-	case len(args) == 3 && args[0] == "ask":
-		answer, err := ask(args[1], args[2])
+	case (len(args) == 3 || len(args) == 4) && args[0] == "ask":
+		answer, err := ask(args[1], args[2], append(args[3:], "")[0])
 		fmt.Println(answer)
 		return err
 	}
-	return fmt.Errorf("%q: want pause, serve NAME PORT or ask NETWORK ADDRESS", args)
+	return fmt.Errorf("%q: want pause, serve NAME PORT or ask NETWORK ADDRESS [FROM]", args)
 }
 
 // wait waits for the signal by which runtimes end a container. The first process of
@@ -86,9 +87,16 @@ func ip(a net.Addr) netip.Addr {
 
 const patience = 2 * time.Second
 
-func ask(network, address string) (string, error) {
+func ask(network, address, from string) (string, error) {
 	deadline := time.Now().Add(patience)
-	conn, err := net.DialTimeout(network, address, patience)
+	d := net.Dialer{Deadline: deadline}
+	if from != "" {
+		d.LocalAddr = &net.TCPAddr{IP: net.ParseIP(from)}
+		if network == "udp" {
+			d.LocalAddr = &net.UDPAddr{IP: net.ParseIP(from)}
+		}
+	}
+	conn, err := d.Dial(network, address)
 	if err != nil {
 		return "", err
 	}

@@ -15,6 +15,7 @@ import (
 
 func (p *program) nodeResetCommand() *cobra.Command {
 	var r network.Reset
+	var definitions bool
 	c := &cobra.Command{
 		Use:   "reset [flags]",
 		Short: "Remove all that Berth has on this host",
@@ -29,17 +30,19 @@ attached, unless --force cuts them off. A second run removes what an error has l
 
 Left are conflists that somebody else wrote, what 'make install' has installed, and the
 forwarding of packets, which something else may need. On Kubernetes deploy/reset.yaml runs
-it on a node.
+it on a node, without the right to --definitions, which takes an administrator's --kubeconfig.
 
 ` + exitCodes,
 		Example: `  berth node reset --dry-run
-  berth node reset --force`,
+  berth node reset --force
+  berth node reset --store kubernetes --kubeconfig admin.conf --definitions`,
 		Args: arguments(cobra.NoArgs),
-		RunE: func(c *cobra.Command, _ []string) error { return p.reset(c.Context(), r) },
+		RunE: func(c *cobra.Command, _ []string) error { return p.reset(c.Context(), r, definitions) },
 	}
 	c.Flags().SortFlags = false
 	addFlag(c.Flags(), onOff(&r.DryRun), "dry-run", "only say what would be removed")
 	addFlag(c.Flags(), onOff(&r.Force), "force", "cut off the containers that are attached")
+	addFlag(c.Flags(), onOff(&definitions), "definitions", "once no node has Berth, delete its resource definitions from Kubernetes' API, and every network with them")
 	addFlag(c.Flags(), text(&r.BinDir, "folder", "/opt/cni/bin", nil), "install-bin", "where the agent has installed plugins")
 	addFlag(c.Flags(), text(&p.settings.netDir, "folder", netDirOf(c), nil), "net-dir", "the CNI configurations of this host")
 	p.settings.hostFlags(c.Flags())
@@ -47,28 +50,62 @@ it on a node.
 	return c
 }
 
-func (p *program) reset(ctx context.Context, r network.Reset) error {
+func (p *program) reset(ctx context.Context, r network.Reset, definitions bool) error {
 	r.Report = func(e host.Event) { fmt.Fprintln(p.out, e) }
+	if definitions && p.settings.store != "kubernetes" {
+		return usageError{errors.New("--definitions: Kubernetes' API alone has some: want --store kubernetes")}
+	}
 	id, err := overlay.ReadIdentity(cmp.Or(p.settings.dataDir, overlay.DataDir()))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		p.warn(fmt.Errorf("which node this host is: %w", err))
 	}
-	if err := p.networks().Reset(ctx, r); err != nil || !p.settings.named || id.Node == "" {
+	if err := p.networks().Reset(ctx, r); err != nil || !p.settings.named {
 		return err
+	}
+	if err := p.leaveStore(ctx, id.Node, r); err != nil || !definitions {
+		return err
+	}
+	return p.removeDefinitions(ctx, r)
+}
+
+// leaveStore gives the node and its blocks back.
+func (p *program) leaveStore(ctx context.Context, node string, r network.Reset) error {
+	if node == "" {
+		return nil
 	}
 	action := host.Surplus
 	if !r.DryRun {
 		action = host.Removed
 		err := p.withStore(func(s overlay.Store) error {
-			return p.ask(ctx, func(ctx context.Context) error { return s.RemoveNode(ctx, id.Node, true) })
+			return p.ask(ctx, func(ctx context.Context) error { return s.RemoveNode(ctx, node, true) })
 		})
 		if errors.Is(err, overlay.ErrNotFound) {
 			return nil
 		}
 		if err != nil {
-			return fmt.Errorf("give node %s and its blocks back ('berth node rm %s' does): %w", id.Node, id.Node, err)
+			return fmt.Errorf("give node %s and its blocks back ('berth node rm %s' does): %w", node, node, err)
 		}
 	}
-	r.Report(host.Event{Action: action, What: "node " + id.Node + " with its blocks, from " + p.settings.storeName()})
+	r.Report(host.Event{Action: action, What: "node " + node + " with its blocks, from " + p.settings.storeName()})
+	return nil
+}
+
+// removeDefinitions deletes what Berth has defined in Kubernetes' API.
+func (p *program) removeDefinitions(ctx context.Context, r network.Reset) error {
+	action := host.Surplus
+	if !r.DryRun {
+		action = host.Removed
+		err := p.withStore(func(s overlay.Store) error {
+			d, ok := s.(interface{ RemoveDefinitions(context.Context) error })
+			if !ok {
+				return fmt.Errorf("%s has no definitions", p.settings.storeName())
+			}
+			return p.ask(ctx, d.RemoveDefinitions)
+		})
+		if err != nil {
+			return fmt.Errorf("delete Berth's definitions from %s: %w", p.settings.storeName(), err)
+		}
+	}
+	r.Report(host.Event{Action: action, What: "Berth's definitions with every network, from " + p.settings.storeName()})
 	return nil
 }

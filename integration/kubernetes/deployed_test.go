@@ -15,6 +15,7 @@ import (
 	"github.com/berth-cni/berth/integration/cluster"
 	"github.com/berth-cni/berth/integration/sandbox"
 	store "github.com/berth-cni/berth/pkg/overlay/kubernetes"
+	"github.com/berth-cni/berth/pkg/overlay/kubernetes/client"
 	"go.yaml.in/yaml/v3"
 )
 
@@ -86,6 +87,9 @@ func TestDeployed(t *testing.T) {
 			t.Errorf("the agent lacks a right:\n%s", log)
 		}
 	}
+	admin, err := d.api.Kubeconfig("admin", d.api.Token)
+	must(t, err)
+	job, _ := d.workload("reset.yaml", "Job")
 	for i, h := range c.Hosts {
 		if out, err := d.run(h, "reset.yaml", "Job", nil); err == nil || !strings.Contains(err.Error(), "containers are attached") {
 			t.Errorf("reset with a pod: %s, %v", out, err)
@@ -99,6 +103,12 @@ func TestDeployed(t *testing.T) {
 		if err != nil || left != "loopback\n" {
 			t.Errorf("left on %s: %q, %v", h.Name, left, err)
 		}
+		if i > 0 {
+			continue
+		}
+		if out, err := d.definitions(admin); err == nil || !strings.Contains(err.Error(), c.Hosts[1].Name) {
+			t.Errorf("delete the definitions beside a node that has Berth: %s, %v", out, err)
+		}
 	}
 	for _, plural := range []string{"berthnodes", "berthblocks"} {
 		text, err := d.api.Call(http.MethodGet, "/apis/"+Group+"/v1/"+plural, nil)
@@ -106,6 +116,22 @@ func TestDeployed(t *testing.T) {
 			t.Errorf("%s: %s, %v", plural, text, err)
 		}
 	}
+	if out, err := d.definitions(d.account(job, "")); err == nil || !strings.Contains(err.Error(), "does not allow") {
+		t.Errorf("the Job may delete the definitions: %s, %v", out, err)
+	}
+	if out, err := d.definitions(admin); err != nil || !strings.Contains(out, "removed Berth's definitions") {
+		t.Errorf("delete the definitions: %s, %v", out, err)
+	}
+	await(t, "no definitions", func() bool {
+		text, err := d.api.Call(http.MethodGet, client.Definitions.Path(), nil)
+		must(t, err)
+		return !strings.Contains(string(text), Group)
+	})
+}
+
+// definitions has the first host reset once more, and the definitions deleted with it.
+func (d *deployed) definitions(kubeconfig string) (string, error) {
+	return d.Hosts[0].Berth("node", "reset", "--definitions", "--store", "kubernetes", "--kubeconfig", kubeconfig, "--install-bin", binDir)
 }
 
 // agents starts the agents of new nodes.

@@ -1,4 +1,5 @@
-// Coredns is CoreDNS with what a cluster's DNS needs and no cloud's SDK.
+// Coredns is CoreDNS with what a cluster's DNS and Kubernetes' tests of it need, and no cloud's
+// SDK.
 package main
 
 import (
@@ -8,7 +9,9 @@ import (
 	_ "github.com/coredns/coredns/plugin/errors"
 	_ "github.com/coredns/coredns/plugin/forward"
 	_ "github.com/coredns/coredns/plugin/health"
+	_ "github.com/coredns/coredns/plugin/hosts"
 	_ "github.com/coredns/coredns/plugin/kubernetes"
+	_ "github.com/coredns/coredns/plugin/log"
 	_ "github.com/coredns/coredns/plugin/loop"
 	_ "github.com/coredns/coredns/plugin/ready"
 	_ "github.com/coredns/coredns/plugin/reload"

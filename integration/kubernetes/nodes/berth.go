@@ -56,7 +56,11 @@ func BerthManifest(mode string, flags ...string) (string, error) {
 	if len(key.FindAllString(text, -1)) != 1 {
 		return "", fmt.Errorf("deploy/berth.yaml has not one line %s", key)
 	}
-	return key.ReplaceAllString(text, "${1}"+mode), nil
+	const changed = "berth.dev/config: " // the annotation by which another configuration has agents start anew
+	if strings.Count(text, changed) != 1 {
+		return "", fmt.Errorf("deploy/berth.yaml has not one line %s", changed)
+	}
+	return strings.Replace(key.ReplaceAllString(text, "${1}"+mode), changed, changed+mode+"-", 1), nil
 }
 
 // Berth deploys Berth by a manifest, and waits until the nodes are ready.

@@ -79,16 +79,18 @@ func (s *Service) port(network string) int {
 	return s.Port
 }
 
-// settled waits until kube-proxy on every node knows the Service that was made last.
+// settled waits until kube-proxy on every node knows who is behind each Service.
 func (b *bed) settled(t *testing.T) {
 	t.Helper()
 	for _, n := range b.Nodes {
-		for i := range b.sticky.Addrs {
-			for _, network := range []string{"tcp", "udp"} {
-				must(t, Until(func() error {
-					_, err := n.Ask(network, at(b.sticky.Addrs[i], 80))
-					return err
-				}))
+		for _, s := range slices.Concat(b.toA, b.toB, b.nodePort, b.local, []*Service{b.all, b.sticky}) {
+			for _, a := range s.Addrs {
+				for _, network := range []string{"tcp", "udp"} {
+					must(t, Until(func() error {
+						_, err := n.Ask(network, at(a, 80))
+						return err
+					}))
+				}
 			}
 		}
 	}

@@ -41,7 +41,7 @@ func (c *Cluster) E2E(focus, skip, log string) (report string, err error) {
 	if err := os.MkdirAll(report, 0o755); err != nil {
 		return "", err
 	}
-	_, err = c.Nodes[0].Host.Output("sh", "-c", `log=$1; shift; exec "$@" >"$log" 2>&1`, "sh", log, "env", "KUBE_TEST_REPO_LIST="+list,
+	_, err = c.Nodes[0].Host.Output("sh", "-c", `exec "$@" >"$0" 2>&1`, log, "env", "KUBE_TEST_REPO_LIST="+list,
 		ginkgo, "--procs=3", "--timeout=90m", "--no-color", "--focus="+focus, "--skip="+skip, program, "--",
 		"--provider=skeleton", "--kubeconfig="+c.config, "--kubectl-path="+c.kubectl, "--report-dir="+report, "--disable-log-dump",
 		fmt.Sprint("--num-nodes=", len(c.Nodes))) // only one of the three would count them

@@ -38,7 +38,7 @@ var debian = map[string]string{
 // without has the programs that need no package, and why.
 var without = map[string]string{
 	"go": "the README asks for it", "git": "the README asks for it", "make": "the README asks for it",
-	"berth":        "is built", "gotestsum": "is built",
+	"berth": "is built", "gotestsum": "is built",
 	"firewall-cmd": "asked where firewalld runs",
 	"kubectl":      "runs berth as its plugin, or is built",
 	"systemd-run":  "asked where systemd has booted the machine",

@@ -18,6 +18,7 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/cni"
+	"github.com/berth-cni/berth/pkg/firewall"
 	"github.com/berth-cni/berth/pkg/host"
 	"github.com/berth-cni/berth/pkg/install"
 	"github.com/berth-cni/berth/pkg/names/server"
@@ -82,7 +83,7 @@ func Run(ctx context.Context, c Config) error {
 		c.Plugins.Install()
 	}
 	keeper := &host.Keeper{Records: c.Records, ConfDir: c.NetDir, Log: c.Log}
-	names := server.New(server.Config{StateDir: c.StateDir, Records: c.Records, OnDemand: c.OnDemand, Log: c.Log})
+	names := server.New(server.Config{StateDir: c.StateDir, Records: c.Records, OnDemand: c.OnDemand, Redirect: firewall.MoveNames, Log: c.Log})
 	keeper.Names = names
 	part, err := c.overlayPart(names)
 	if err != nil {

@@ -93,14 +93,15 @@ func letThrough(d ruleset.Chain, bridge string) string {
 
 // checkInput is about the ports that this host's own programs answer on.
 func checkInput(f *facts) []Problem {
+	h := &f.Host
 	var found []Problem
 	for _, d := range f.Host.drops("input") {
 		for _, q := range f.Host.Questions {
-			if q.Err == nil || q.Server.Is4() && !d.V4() || q.Server.Is6() && !d.V6() || d.Accepts(q.Bridge, names.Port) {
+			if q.Err == nil || q.Server.Is4() && !d.V4() || q.Server.Is6() && !d.V6() || d.Accepts(q.Bridge, h.namesPort()) {
 				continue
 			}
-			found = append(found, Problem{fmt.Sprintf("%s drops what it does not accept, and no rule there names port %d or bridge %s", d, names.Port, q.Bridge),
-				"containers of network " + q.Network + " get no answer when they ask for names", openInput(d, "udp", names.Port, q.Bridge)})
+			found = append(found, Problem{fmt.Sprintf("%s drops what it does not accept, and no rule there names port %d or bridge %s", d, h.namesPort(), q.Bridge),
+				"containers of network " + q.Network + " get no answer when they ask for names", openInput(d, "udp", h.namesPort(), q.Bridge)})
 		}
 		for _, l := range f.Locals {
 			if len(l.Blocks) == 0 || d.Accepts("", l.Network.Port) {
@@ -308,6 +309,9 @@ func checkNames(f *facts) ([]Problem, error) {
 		return []Problem{{"no agent answers for the names of this host's containers", why + ", and find no others", mendReload + " starts one"}}, nil
 	case h.NamesErr != nil:
 		return []Problem{{host.Summary(h.NamesErr), why, "systemctl restart berth-agent"}}, nil
+	case h.NamesPort != "" && h.Names.Port != names.Port:
+		return []Problem{{fmt.Sprintf("%s has port %d: the agent answers for names on port %d", h.NamesPort, names.Port, h.Names.Port),
+			"containers get no answer where a firewall lets only the former through", "end it, or have it listen elsewhere, then: systemctl restart berth-agent"}}, nil
 	case h.NamesPort != "":
 		return []Problem{{fmt.Sprintf("%s has port %d, on which the agent answers for names", h.NamesPort, names.Port), why,
 			"end it, or have it listen elsewhere, then: " + mendReload}}, nil
@@ -319,10 +323,18 @@ func checkNames(f *facts) ([]Problem, error) {
 	for _, q := range h.Questions {
 		if _, deaf := h.Names.Deaf[q.Bridge]; q.Err != nil && !deaf {
 			found = append(found, Problem{fmt.Sprintf("network %s: container %s asked %s for %s: %v", q.Network, q.Container, q.Server, q.Name, q.Err),
-				why, mendReload + "; if it stays, a firewall on the way drops UDP port 53 or " + fmt.Sprint(names.Port)})
+				why, mendReload + "; if it stays, a firewall on the way drops UDP port 53 or " + fmt.Sprint(h.namesPort())})
 		}
 	}
 	return found, nil
+}
+
+// namesPort is where the agent answers for names.
+func (h *hostFacts) namesPort() int {
+	if h.Names == nil || h.Names.Port == 0 {
+		return names.Port
+	}
+	return h.Names.Port
 }
 
 func hasNames(a *attach.Attachment) bool {

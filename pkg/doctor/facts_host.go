@@ -48,7 +48,7 @@ type hostFacts struct {
 
 	Names     *names.Status // nil: the agent does not answer
 	NamesErr  error
-	NamesPort string // the process that has the agent's port, where it gives no answer
+	NamesPort string // the process that has the agent's port, where the agent has another one, or gives no answer
 	Questions []question
 }
 
@@ -138,7 +138,7 @@ func (h *hostFacts) lookAtNetworks(ctx context.Context, stateDir string) {
 	if h.NamesErr == nil {
 		h.Questions = askNames(living)
 		unheard := func(q question) bool { return q.Err != nil && !slices.Contains(h.Names.Bridges, q.Bridge) }
-		if slices.ContainsFunc(h.Questions, unheard) || len(h.Names.Deaf) > 0 {
+		if slices.ContainsFunc(h.Questions, unheard) || len(h.Names.Deaf) > 0 || h.Names.Port != names.Port {
 			h.NamesPort = whoListens(names.Port)
 		}
 	}

@@ -221,7 +221,7 @@ func TestForwardNames(t *testing.T) {
 			for _, program := range []string{"iptables-", "ip6tables-"} {
 				saved := run(t, program+flavour+"-save -t filter")
 				for _, proto := range []string{"udp", "tcp"} {
-					if n := strings.Count(saved, "-A INPUT -i br1 -p "+proto+" -m "+proto+" --dport 10053 "); n != 1 {
+					if n := strings.Count(saved, "-A INPUT -i br1 -p "+proto+" -m conntrack --ctstate DNAT --ctorigdstport 53 "); n != 1 {
 						t.Errorf("%s: %d rules for %s, want 1:\n%s", program, n, proto, saved)
 					}
 				}

@@ -99,12 +99,13 @@ func (r *Rules) networkTexts(v6 bool) (wanted, unwanted []xtables.Rule) {
 	if v6 {
 		other = " -m addrtype ! --dst-type LOCAL --limit-iface-in -m addrtype --dst-type UNICAST"
 	}
+	const gateway = " -m addrtype --dst-type LOCAL --limit-iface-in"
 	for _, m := range []struct {
 		on          bool
 		chain, spec string
 	}{
-		{r.Names, chainNames, "-i BRIDGE -p udp -m udp --dport 53 -j REDIRECT --to-ports " + strconv.Itoa(allow.NamesPort)},
-		{r.Names, chainNames, "-i BRIDGE -p tcp -m tcp --dport 53 -j REDIRECT --to-ports " + strconv.Itoa(allow.NamesPort)},
+		{r.Names, chainNames, "-i BRIDGE -p udp -m udp --dport 53" + gateway + " -j REDIRECT --to-ports " + strconv.Itoa(allow.NamesPort)},
+		{r.Names, chainNames, "-i BRIDGE -p tcp -m tcp --dport 53" + gateway + " -j REDIRECT --to-ports " + strconv.Itoa(allow.NamesPort)},
 		{r.Internal, chainForward, "-i BRIDGE ! -o BRIDGE -j DROP"},
 		{r.Internal, chainForward, "! -i BRIDGE -o BRIDGE -j DROP"},
 		{r.Internal, chainInput, "-i BRIDGE -m conntrack ! --ctstate RELATED,ESTABLISHED" + other + " -j DROP"},

@@ -138,13 +138,13 @@ func (nft) rebuild(ctx context.Context, all records) error {
 		return err
 	}
 	var guard []nftnl.Element
-	for _, set := range append(slices.Clone(guards), tunnelPorts) {
+	for _, set := range append(slices.Clone(guards), tunnelPorts, namesPorts) {
 		there, err := s.List(set)
 		if err != nil && !errors.Is(err, unix.ENOENT) {
 			return err
 		}
 		for _, e := range there {
-			guard = append(guard, nftnl.Element{Set: set, Key: e.Key, End: e.End, Lasting: true})
+			guard = append(guard, nftnl.Element{Set: set, Key: e.Key, Value: e.Value, End: e.End, Lasting: true})
 		}
 	}
 	return s.Restore(recordElements(ctx, all), true, guard...)

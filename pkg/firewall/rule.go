@@ -166,6 +166,12 @@ func toHost() []expr.Any {
 		expr.CmpOpEq, nftnl.Host(unix.RTN_LOCAL))
 }
 
+// toInterface matches what is sent to an address of the interface that it came in by.
+func toInterface() []expr.Any {
+	return compare(&expr.Fib{Register: register32, FlagDADDR: true, FlagIIF: true, ResultADDRTYPE: true},
+		expr.CmpOpEq, nftnl.Host(unix.RTN_LOCAL))
+}
+
 // toOtherInterface matches what is sent to an address that the interface it came
 // in by does not have.
 func toOtherInterface() []expr.Any {
@@ -188,6 +194,9 @@ func dnat(family uint32) []expr.Any {
 func redirect(port uint16) []expr.Any {
 	return []expr.Any{&expr.Immediate{Register: register32, Data: nftnl.Port(port)}, &expr.Redir{RegisterProtoMin: register32}}
 }
+
+// redirectBy does so with the port that lookup left in the registers.
+func redirectBy() []expr.Any { return []expr.Any{&expr.Redir{RegisterProtoMin: register32}} }
 
 func masquerade() []expr.Any { return []expr.Any{&expr.Masq{}} }
 

@@ -40,6 +40,8 @@ const (
 	isolated = "isolated" // interfaces of networks without traffic to others of this set
 	named    = "names"    // bridges of networks whose containers' questions for names are answered here
 
+	namesPorts = "names_ports" // where these are answered, by protocol, if not at [allow.NamesPort]
+
 	protected4, protected6 = "protected4", "protected6" // bridges of networks that only what is published is let into from outside
 	direct4, direct6       = "direct4", "direct6"       // those that are not translated: ICMP is let in
 	open4, open6           = "open4", "open6"           // what of theirs is published: container addresses with protocol and port
@@ -74,6 +76,7 @@ func sets() []nftnl.Set {
 		keys(own4, ip4, name), keys(own6, ip6, name),
 		{Name: masq4, Key: ip4}, {Name: masq6, Key: ip6}, {Name: routed4, Key: ip4}, {Name: routed6, Key: ip6},
 		ports(keys(ports4, proto, port), ip4), ports(keys(ports4IP, ip4, proto, port), ip4),
+		{Name: namesPorts, Key: proto, IsMap: true, Data: port},
 		ports(keys(ports6, proto, port), ip6), ports(keys(ports6IP, ip6, proto, port), ip6),
 	}, append(guardSets(), senderSets()...)...)
 }
@@ -82,7 +85,7 @@ func sets() []nftnl.Set {
 // version of the table: it is raised when a set or a rule changes, and has the next
 // ADD replace a table that another version made.
 const (
-	publish      = "publish_10"
+	publish      = "publish_11"
 	publishUsers = 5 + 2 // its rules, and the jumps to it
 )
 
@@ -111,13 +114,11 @@ func natChains() []nftnl.Chain {
 		// sent to a port that is published on 127.0.0.1: this host's own is, in output.
 		Name: "prerouting", Kind: nftables.ChainTypeNAT,
 		Hook: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityNATDest,
-		Rules: [][]expr.Any{
-			rule(transport(unix.IPPROTO_UDP), dns(), in(named, iif), toHost(), redirect(allow.NamesPort)), // udp dport 53 iifname @names fib daddr type local redirect to :10053
-			rule(transport(unix.IPPROTO_TCP), dns(), in(named, iif), toHost(), redirect(allow.NamesPort)), // tcp dport 53 iifname @names fib daddr type local redirect to :10053
-			rule(udp(), in(tunnelPorts, dport), verdict(expr.VerdictReturn)),                              // udp dport @tunnels return: not for a container that published the port before
-			rule(is4(), daddr4.prefix(loopback4, 1), verdict(expr.VerdictReturn)),                         // ip daddr 127.0.0.0/8 return
-			rule(toHost(), jump(publish)), // fib daddr type local jump publish
-		},
+		Rules: append(questions(), [][]expr.Any{
+			rule(udp(), in(tunnelPorts, dport), verdict(expr.VerdictReturn)),      // udp dport @tunnels return: not for a container that published the port before
+			rule(is4(), daddr4.prefix(loopback4, 1), verdict(expr.VerdictReturn)), // ip daddr 127.0.0.0/8 return
+			rule(toHost(), jump(publish)),                                         // fib daddr type local jump publish
+		}...),
 	}, {
 		Name: "output", Kind: nftables.ChainTypeNAT,
 		Hook: nftables.ChainHookOutput, Priority: nftables.ChainPriorityNATDest,
@@ -142,6 +143,25 @@ func natChains() []nftnl.Chain {
 			rule(is6(), in(routed6, saddr6), notIn(bridges, oif), notIn(overlay, oif), daddr6.notPrefix(multicast6, 1), masquerade()),
 		},
 	}}
+}
+
+// questions for names, to the network's gateway alone: the host's other addresses, and a
+// port 53 that a container publishes there, are asked by who means them. The gateway of a
+// network without a bridge is an address of many interfaces, of which the kernel takes one
+// (inet_dev_addr_type in net/ipv4/fib_frontend.c): there it is any address of the host's.
+func questions() (all [][]expr.Any) {
+	for _, proto := range []byte{unix.IPPROTO_UDP, unix.IPPROTO_TCP} {
+		asked := rule(transport(proto), dns(), in(named, iif))
+		for _, to := range [][]expr.Any{
+			toInterface(), // fib daddr . iif type local
+			rule(in(groups, iifGroup, iifGroup), toHost()), // iifgroup . iifgroup @groups fib daddr type local
+		} {
+			all = append(all,
+				rule(asked, to, lookup(namesPorts, true, l4proto), redirectBy()), // udp dport 53 iifname @names fib daddr . iif type local redirect to :meta l4proto map @names_ports
+				rule(asked, to, redirect(allow.NamesPort)))                       // udp dport 53 iifname @names fib daddr . iif type local redirect to :10053
+		}
+	}
+	return all
 }
 
 func filterChains() []nftnl.Chain {

@@ -43,7 +43,8 @@ type Reply struct {
 type Status struct {
 	Containers int      `json:"containers"` // attachments of this host
 	Elsewhere  int      `json:"elsewhere"`  // attachments of other hosts
-	Bridges    []string `json:"bridges"`    // where it listens
+	Port       int      `json:"port"`       // where it listens, [Port] unless somebody else has that
+	Bridges    []string `json:"bridges"`    // on which it listens
 	// Deaf are bridges where it should listen and cannot, each with the reason.
 	Deaf      map[string]string `json:"deaf,omitempty"`
 	Upstreams []string          `json:"upstreams"` // of the host

@@ -6,7 +6,7 @@
 //
 // On [Port] of the wildcard address, UDP and TCP, once for each bridge, by a socket
 // that is bound to that bridge (SO_BINDTODEVICE). The firewall redirects to it what
-// comes in by the bridge for port 53 of an address of this host. So nothing takes
+// comes in by the bridge for port 53 of an address of the bridge. So nothing takes
 // port 53 of the host: a DNS server that listens there, on the wildcard address or
 // on the bridge's own, goes on undisturbed; a port 53 that a container publishes is
 // another container's business, since the redirection is of packets of this bridge
@@ -26,7 +26,8 @@ import (
 	"github.com/berth-cni/berth/pkg/attach"
 )
 
-// Port is where the agent listens on each bridge, UDP and TCP.
+// Port is where the agent listens on each bridge, UDP and TCP. Where somebody else has it,
+// the agent takes another one, and has the redirection lead there.
 const Port = 10053
 
 // AnyInterface stands for the interface by which the queries of a container come in on a

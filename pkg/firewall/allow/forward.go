@@ -16,9 +16,9 @@ import (
 )
 
 // NamesPort is where the agent answers the containers' questions for names, UDP and
-// TCP. What containers of a network with names send to port 53 of an address of the
-// host is redirected to it, before published ports are looked at: a DNS server of the
-// host, or one that a container publishes, is in nobody's way.
+// TCP, unless somebody else has it. What containers of a network with names send to port 53
+// of their gateway is redirected to it, before published ports are looked at: a DNS server
+// of the host, or one that a container publishes, is in nobody's way.
 const NamesPort = 10053
 
 // Forward is the step that has the host's other firewalls let a bridge's traffic
@@ -275,7 +275,7 @@ func RulesThrough(ifName, chain string) (all []xtables.Rule) {
 	if chain == "INPUT" {
 		specs = nil
 		for _, proto := range []string{"udp", "tcp"} {
-			specs = append(specs, fmt.Sprintf("%s -p %s -m %s --dport %d", from, proto, proto, NamesPort))
+			specs = append(specs, fmt.Sprintf("%s -p %s -m conntrack --ctstate DNAT --ctorigdstport 53", from, proto)) // redirected, to whichever port
 		}
 	}
 	for _, spec := range specs {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -215,13 +216,29 @@ func (b box) first(t testing.TB, conn net.Conn, network string) string {
 	return r.Answer[0].String()
 }
 
-// TestStranger: who is no container of the network gets nothing.
-func TestStranger(t *testing.T) {
-	l := newLab(t, Config{})
+// TestSecondAddress: what a container asks from an address that it was not given is
+// answered as of one of its network, which has no links and no other network. Who comes
+// where there is no bridge has to have an address that is known.
+func TestSecondAddress(t *testing.T) {
+	u := newResolver(t, honest)
+	l := newLab(t, Config{ResolvConf: resolvConfWith(t, u.addr)})
 	br := l.listenersOf(t)[0]
-	stranger := container(t, br, "10.1.0.77/24")
-	if got := stranger.ask(t, "10.1.0.1", "web", dns.TypeA); got != "forwarded REFUSED" {
-		t.Errorf("got %q", got)
+	for _, addr := range []string{"10.1.0.77/24", "172.30.0.5/24"} {
+		second := container(t, br, addr)
+		run(t, "ip", "-n", filepath.Base(second.path), "route", "add", "default", "dev", "eth0")
+		for name, want := range map[string]string{"web": "NOERROR 10.1.0.11", "other": "NXDOMAIN", "example.test": outside} {
+			if got := second.ask(t, "10.1.0.1", name, dns.TypeA); got != want {
+				t.Errorf("from %s: %s is %q, want %q", addr, name, got, want)
+			}
+		}
+	}
+	d := NewDirectory()
+	d.Put(entry("net", "c", "eth0", names.AnyInterface, "me", "10.0.0.1/24"))
+	if m, known := d.asker(client{names.AnyInterface, addrs("10.0.0.2")[0]}); m != nil || known {
+		t.Errorf("who is not known is %+v", m)
+	}
+	if m, _ := d.asker(client{"br9", addrs("10.0.0.1")[0]}); m != nil {
+		t.Errorf("who comes by a bridge of nobody is %+v", m)
 	}
 }
 

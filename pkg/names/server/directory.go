@@ -25,7 +25,7 @@ type Directory struct {
 	clients    map[client]*member
 	containers map[string][]*member // of this host, in the order of their interfaces
 	nodes      map[string]map[attach.Key]bool
-	bridges    map[string]int // members of this host that ask by it
+	bridges    map[string]map[*network]int // by how many members of this host that ask by it
 	changed    func(attach.Key)
 }
 
@@ -62,12 +62,13 @@ type network struct {
 	addrs   map[netip.Addr]*member
 	subnets map[netip.Prefix]int // by how many members
 	members int
+	guest   *member // who asks from an address that no container was given; nil: nobody may
 }
 
 // NewDirectory returns an empty directory.
 func NewDirectory() *Directory {
 	return &Directory{networks: map[string]*network{}, suffixes: map[string][]*network{}, subnets: map[netip.Prefix]int{}, members: map[owned]*member{}, clients: map[client]*member{},
-		containers: map[string][]*member{}, nodes: map[string]map[attach.Key]bool{}, bridges: map[string]int{},
+		containers: map[string][]*member{}, nodes: map[string]map[attach.Key]bool{}, bridges: map[string]map[*network]int{},
 		changed: func(attach.Key) {}}
 }
 
@@ -194,7 +195,11 @@ func (d *Directory) put(node string, e names.Entry) {
 	for _, addr := range e.Addresses {
 		d.clients[client{e.Bridge, addr}] = m
 	}
-	d.bridges[e.Bridge]++
+	if d.bridges[e.Bridge] == nil {
+		d.bridges[e.Bridge] = map[*network]int{}
+	}
+	d.bridges[e.Bridge][m.network]++
+	m.network.guest = &member{network: m.network, forward: m.forward}
 	all := d.containers[e.Container]
 	at, _ := slices.BinarySearchFunc(all, e.IfName, func(m *member, name string) int { return strings.Compare(m.IfName, name) })
 	d.containers[e.Container] = slices.Insert(all, at, m)
@@ -226,7 +231,11 @@ func (d *Directory) delete(o owned) {
 			delete(d.clients, c)
 		}
 	}
-	if d.bridges[m.Bridge]--; d.bridges[m.Bridge] == 0 {
+	asking := d.bridges[m.Bridge]
+	if asking[m.network]--; asking[m.network] == 0 {
+		delete(asking, m.network)
+	}
+	if len(asking) == 0 {
 		delete(d.bridges, m.Bridge)
 	}
 	d.containers[m.Container] = without(d.containers[m.Container], m)
@@ -256,6 +265,27 @@ func (d *Directory) network(name string) *network {
 		}
 	}
 	return n
+}
+
+// asker is who asks from an address: the container that has it; else one that has another
+// address beside (keepalived's, one of a bridge inside of it), of which no more is known
+// than the network by whose bridge it comes. nil for who is of no network.
+func (d *Directory) asker(from client) (m *member, known bool) {
+	if m := d.clients[from]; m != nil {
+		return m, true
+	}
+	if from.bridge == names.AnyInterface { // by which anybody may come
+		return nil, false
+	}
+	for n := range d.bridges[from.bridge] {
+		m = n.guest
+		for s := range n.subnets {
+			if s.Contains(from.addr) {
+				return m, false
+			}
+		}
+	}
+	return m, false
 }
 
 func (d *Directory) forget(name string) {

@@ -36,6 +36,7 @@ type flight struct {
 // pending is a client's query that is answered later. msg is a copy of its own.
 type pending struct {
 	from  client
+	payer client // who has its place
 	q     query
 	msg   []byte
 	limit int
@@ -108,7 +109,7 @@ func (f *forwarder) fly(ctx context.Context, fl *flight) {
 	f.flightMu.Unlock()
 	now := time.Now()
 	for _, p := range waiters {
-		f.give(p.from)
+		f.give(p.payer)
 		f.tell(p, r, now)
 	}
 }

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"net/netip"
 	"slices"
 	"time"
 )
@@ -47,9 +48,13 @@ func (s *Server) handle(from client, msg []byte, stream bool, r replier) []byte 
 	if out := s.forwarder.cached(g, from, &q, msg, limit); out != nil {
 		return out
 	}
-	switch s.forwarder.take(from, time.Now()) {
+	payer := from
+	if e.guest {
+		payer.addr = netip.Addr{} // or one that takes ever new addresses would have all places
+	}
+	switch s.forwarder.take(payer, time.Now()) {
 	case taken:
-		s.forwarder.submit(s.ctx, g, &pending{from: from, q: q, msg: slices.Clone(msg), limit: limit, reply: r.later()})
+		s.forwarder.submit(s.ctx, g, &pending{from: from, payer: payer, q: q, msg: slices.Clone(msg), limit: limit, reply: r.later()})
 	case failing:
 		return q.fail(msg, limit, rcodeServFail)
 	}

@@ -47,7 +47,7 @@ func indexOf(name string) (int, error) {
 	return int(ifr.Uint32()), nil
 }
 
-// newListener listens on the bridge, by IPv6 too where the host has it. It listens on
+// newListener listens on the bridge, at the server's port, by IPv6 too where the host has it. It listens on
 // return.
 func (s *Server) newListener(bridge string, index int) (*listener, error) {
 	l := &listener{server: s, bridge: bridge, index: index, conns: map[*net.TCPConn]bool{}}
@@ -71,7 +71,7 @@ func (s *Server) newListener(bridge string, index int) (*listener, error) {
 }
 
 func (l *listener) open(family string) error {
-	addr := fmt.Sprintf(":%d", names.Port)
+	addr := fmt.Sprintf(":%d", l.server.port)
 	for i := range spread {
 		udp, err := l.config(i == 0).ListenPacket(context.Background(), "udp"+family, addr)
 		if err != nil {
@@ -150,7 +150,11 @@ func spreadBySource(fd int, offset uint32) error {
 // some thousand queries. With more a flood would keep others waiting.
 func receiveBuffer(fd int) error {
 	const size = 512 << 10 // bytes; the kernel doubles it, and counts its own part
-	return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, size)
+	err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, size)
+	if errors.Is(err, unix.EPERM) { // in a user namespace: as much as the host allows (net.core.rmem_max)
+		err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, size)
+	}
+	return err
 }
 
 func (l *listener) close() {

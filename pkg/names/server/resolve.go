@@ -22,6 +22,7 @@ type elsewhere struct {
 	upstreams []netip.Addr // empty: the host's
 	networks  []string     // of the client, for a link
 	target    string       // of the link
+	guest     bool         // the client has no name here
 }
 
 const localhost = "\x09localhost\x00"
@@ -38,7 +39,7 @@ const localhost = "\x09localhost\x00"
 func (d *Directory) resolve(from client, q *query, a *answer) (verdict, elsewhere) {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	m := d.clients[from]
+	m, known := d.asker(from)
 	if m == nil {
 		return refused, elsewhere{}
 	}
@@ -76,7 +77,7 @@ func (d *Directory) resolve(from client, q *query, a *answer) (verdict, elsewher
 		a.minimal()
 		return answered, elsewhere{}
 	}
-	return forwarded, elsewhere{upstreams: f.upstreams}
+	return forwarded, elsewhere{upstreams: f.upstreams, guest: !known}
 }
 
 // seen calls fn for each network that a client sees, the one that it asked by first,

@@ -9,6 +9,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -21,6 +22,7 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/names"
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -46,6 +48,10 @@ type Config struct {
 	// Linger (3 s if 0): one that starts again at once finds it.
 	OnDemand bool
 	Linger   time.Duration
+	// Redirect has what containers ask redirected to another port than [names.Port], or
+	// to that one again: it is called whenever it may have to be. nil: nobody can, and
+	// the port has to be free.
+	Redirect func(port uint16) error
 	Log      *slog.Logger
 }
 
@@ -61,6 +67,7 @@ type Server struct {
 	ready     chan struct{}
 
 	mu        sync.Mutex // of a change, from the listener to the directory
+	port      int        // where it listens
 	ctx       context.Context
 	listeners map[string]*listener
 	deaf      map[string]error // bridges without a listener
@@ -87,7 +94,7 @@ func New(c Config) *Server {
 	return &Server{
 		config: c, log: c.Log, directory: d, forwarder: newForwarder(c.Log), links: newLinks(c.Records, c.Log),
 		resolvers: newResolvers(c.ResolvConf, func() []string { _, _, b := d.counts(); return b }, c.Log),
-		ready:     make(chan struct{}), listeners: map[string]*listener{}, deaf: map[string]error{},
+		port:      names.Port, ready: make(chan struct{}), listeners: map[string]*listener{}, deaf: map[string]error{},
 	}
 }
 
@@ -112,6 +119,9 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	defer control.Close()
 	defer s.closeListeners()
+	if err := s.redirect(); err != nil { // to where one before this was
+		s.log.Warn("names may not be answered", "error", err)
+	}
 	if err := s.load(ctx); err != nil {
 		return err
 	}
@@ -205,6 +215,9 @@ func (s *Server) listen(bridge string) error {
 	if err == nil {
 		l, err = s.newListener(bridge, index)
 	}
+	if errors.Is(err, unix.EADDRINUSE) {
+		l, err = s.anotherPort(bridge, index)
+	}
 	if err != nil {
 		err = fmt.Errorf("answer DNS on %s: %w", bridge, err)
 		if s.deaf[bridge] == nil || s.deaf[bridge].Error() != err.Error() {
@@ -251,6 +264,11 @@ func (s *Server) sweep(control *net.UnixListener) (over bool) {
 		_ = s.listen(b) // it is told once
 	}
 	s.closeUnused()
+	if s.port != names.Port && len(s.listeners) > 0 { // somebody may have flushed the firewall
+		if err := s.redirect(); err != nil {
+			s.log.Warn("names are not answered", "error", err)
+		}
+	}
 	if s.changed {
 		s.changed = false
 		s.resolvers.load(true)
@@ -278,7 +296,7 @@ func (s *Server) follow(ctx context.Context) {
 func (s *Server) Status() *names.Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st := &names.Status{Bridges: slices.Sorted(maps.Keys(s.listeners))}
+	st := &names.Status{Port: s.port, Bridges: slices.Sorted(maps.Keys(s.listeners))}
 	st.Containers, st.Elsewhere, _ = s.directory.counts()
 	for name, err := range s.deaf {
 		if st.Deaf == nil {

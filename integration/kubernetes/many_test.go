@@ -47,7 +47,7 @@ func many(b *testing.B, n int) {
 	must(b, err)
 	_, err = control.Berth(append([]string{"network", "create", "--driver", "vxlan-overlay", "--subnet", "10.64.0.0/10", "--no-names", "blue"}, cluster.OnKubernetes(config)...)...)
 	must(b, err)
-	fill(b, s, n)
+	fill(b, s, Group, n)
 	before := cpu(b, s.Process.Pid)
 	agent, err := host.LaunchAgent(append(cluster.OnKubernetes(config), "--no-probe")...)
 	must(b, err)
@@ -137,7 +137,7 @@ func cpu(t testing.TB, pid int) time.Duration {
 func synthetic(i int) string { return fmt.Sprintf("peer-%05d", i) }
 
 // fill puts nodes with a block of blue each into the API.
-func fill(t testing.TB, s *APIServer, n int) {
+func fill(t testing.TB, s *APIServer, group string, n int) {
 	t.Helper()
 	var work sync.WaitGroup
 	next := make(chan int)
@@ -147,14 +147,23 @@ func fill(t testing.TB, s *APIServer, n int) {
 				name, token := synthetic(i), fmt.Sprintf("%026d", i)
 				p := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 64 + byte(i>>8), byte(i), 0}), 24)
 				now := time.Now().UTC().Format(time.RFC3339)
-				_, err := s.Call("POST", client.Resource{Group: Group, Version: "v1", Plural: "berthnodes"}.Path(), map[string]any{
-					"apiVersion": Group + "/v1", "kind": "BerthNode", "metadata": map[string]any{"name": name, "ownerReferences": []any{map[string]string{"apiVersion": "v1", "kind": "Node", "name": name, "uid": token}}},
+				_, err := s.Call("POST", client.Resource{Group: group, Version: "v1", Plural: "berthnodes"}.Path(), map[string]any{
+					"apiVersion": group + "/v1", "kind": "BerthNode", "metadata": map[string]any{"name": name, "ownerReferences": []any{map[string]string{"apiVersion": "v1", "kind": "Node", "name": name, "uid": token}}},
 					"spec":   map[string]any{"token": token, "address": fmt.Sprintf("198.18.%d.%d", i>>8, i&255), "mtu": 1500},
 					"status": map[string]any{"since": now, "seen": now, "agent": map[string]string{"instance": "01234567-89ab-cdef-0123-456789abcdef", "since": now}}})
 				if err == nil {
-					_, err = s.Call("POST", client.Resource{Group: Group, Version: "v1", Plural: "berthblocks"}.Path(), map[string]any{
-						"apiVersion": Group + "/v1", "kind": "BerthBlock", "metadata": map[string]any{"name": strings.Replace(p.String(), "/", "-", 1)},
+					_, err = s.Call("POST", client.Resource{Group: group, Version: "v1", Plural: "berthblocks"}.Path(), map[string]any{
+						"apiVersion": group + "/v1", "kind": "BerthBlock", "metadata": map[string]any{"name": strings.Replace(p.String(), "/", "-", 1)},
 						"spec": map[string]any{"network": "blue", "node": name, "prefix": p.String(), "token": token}, "status": map[string]bool{"used": true}})
+				}
+				// As an agent leaves them.
+				bare := map[string]any{"managedFields": []any{map[string]any{}}}
+				if err == nil {
+					_, err = s.Call("PATCH", client.Resource{Group: group, Version: "v1", Plural: "berthnodes"}.Path(name), map[string]any{"metadata": bare,
+						"status": map[string]any{"conditions": []any{map[string]string{"type": "Ready", "status": "True", "reason": "ContainersCanBeAttached", "message": "", "lastTransitionTime": now}}}})
+				}
+				if err == nil {
+					_, err = s.Call("PATCH", client.Resource{Group: group, Version: "v1", Plural: "berthblocks"}.Path(strings.Replace(p.String(), "/", "-", 1)), map[string]any{"metadata": bare})
 				}
 				if err != nil {
 					t.Error(err)
@@ -178,7 +187,7 @@ func BenchmarkSync(b *testing.B) {
 	must(b, s.Apply("/api/v1/namespaces/berth-system", "apiVersion: v1\nkind: Namespace\nmetadata: {name: berth-system}\n"))
 	_, err = openAs(b, s, "admin", s.Token).CreateNetwork(b.Context(), overlaytest.Net("blue", "10.64.0.0/10"))
 	must(b, err)
-	fill(b, s, 5000)
+	fill(b, s, Group, 5000)
 	config, err := s.Kubeconfig("bench", s.Token)
 	must(b, err)
 	before, server := cpu(b, os.Getpid()), cpu(b, s.Process.Pid)

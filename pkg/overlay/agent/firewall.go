@@ -24,7 +24,7 @@ type hostFirewall struct {
 	next    time.Time // of comparing
 	failed  bool      // the last comparison
 	why     string    // it has failed; empty: it has not
-	tidy    bool      // the other backend has been looked at
+	tidy    bool      // what the other backend left is, or is being, taken away
 }
 
 // share is the part of the time that comparing the firewall may take, one in so many,
@@ -71,22 +71,11 @@ func (f *hostFirewall) sync() {
 			ports = append(ports, port)
 		}
 	}
-	all := func(ctx context.Context) ([]*attach.Attachment, error) {
-		list, err := f.a.Records.List(ctx, "")
-		if errors.Is(err, attach.ErrUnreadable) {
-			err = nil // one that cannot be read does not keep the others' from being restored
-		}
-		return list, err
-	}
 	if f.a.Probe && len(ports) > 0 {
 		ports = append(ports, probe.Port)
 	}
-	err := errors.Join(firewall.SyncTunnels(f.a.ctx, f.backend, tunnels, all), allow.VXLAN(f.a.ctx, ports),
+	err := errors.Join(firewall.SyncTunnels(f.a.ctx, f.backend, tunnels, f.records), allow.VXLAN(f.a.ctx, ports),
 		firewall.SyncConfined(f.a.ctx, f.a.confined()))
-	if !f.tidy && f.backend == firewall.NFTables {
-		f.tidy = true // once: iptables is a program to run
-		err = errors.Join(err, firewall.ForgetIPTables(f.a.ctx, all))
-	}
 	if err != nil {
 		f.a.Log.Error("program the firewall", "error", err)
 	}
@@ -97,6 +86,29 @@ func (f *hostFirewall) sync() {
 	f.next = time.Now().Add(share * time.Since(start))
 }
 
+// records are those of all attachments.
+func (f *hostFirewall) records(ctx context.Context) ([]*attach.Attachment, error) {
+	list, err := f.a.Records.List(ctx, "")
+	if errors.Is(err, attach.ErrUnreadable) {
+		err = nil // one that cannot be read does not keep the others' from being restored
+	}
+	return list, err
+}
+
+// forget takes away what an agent left that used the other backend: once, beside the loop and
+// when the host is ready, since iptables is a program to run, some times.
+func (f *hostFirewall) forget() {
+	if f.tidy || f.backend != firewall.NFTables || !f.a.trusts() || f.a.notReady() != "" {
+		return
+	}
+	f.tidy = true
+	f.a.workers.Go(func() {
+		if err := firewall.ForgetIPTables(f.a.ctx, f.records); err != nil && f.a.ctx.Err() == nil {
+			f.a.Log.Error("program the firewall", "error", err)
+		}
+	})
+}
+
 // stop ends that other firewalls let a network's packets through, for which its containers'
 // ADDs have seen.
 func (f *hostFirewall) stop(def *overlay.Network) error {
@@ -105,6 +117,7 @@ func (f *hostFirewall) stop(def *overlay.Network) error {
 }
 
 func (f *hostFirewall) tick() {
+	f.forget()
 	if f.failed || time.Now().After(f.next) {
 		f.sync()
 	}

@@ -332,13 +332,9 @@ func TestBackend(t *testing.T) {
 	h.conf.FirewallBackend = "nftables"
 	h.start()
 	h.until("ready", func() bool { return h.agent.Status().Ready })
-	time.Sleep(500 * time.Millisecond)
+	h.until("nothing of the other backend is left", func() bool { return !strings.Contains(h.kernel("iptables-save"), "vxlan4097") })
 	h.store.remove(false)
 	h.until("gone", func() bool { return h.local("blue").Node == "" })
-	time.Sleep(500 * time.Millisecond)
-	if out := h.kernel("iptables-save"); strings.Contains(out, "vxlan4097") {
-		t.Errorf("of the other backend is left:\n%s", out)
-	}
 	h.stop()
 	run(t, "iptables -F")
 }

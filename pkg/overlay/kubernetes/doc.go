@@ -22,8 +22,10 @@
 // That it ended otherwise shows by its lease, which is read when somebody asks
 // ([Store.State], a Register in its place, node rm), and by each host for all others at a
 // rate that keeps what all ask for under 1 MB a second: for 100 hosts every 6 seconds, for
-// 5,000 every 4 hours. Nothing in the data plane hangs on it. A host that the cluster
-// removes goes at once.
+// 5,000 every 4 hours. Where that is more than a minute each host also looks after the
+// leases of two others, and says in its BerthNode which have run out, for all to look for
+// themselves. Nothing in the data plane hangs on it. A host that the cluster removes goes at
+// once.
 //
 // # What is an order
 //

@@ -16,6 +16,7 @@ type nodeLife struct {
 	overlay.Alive // without an instance no agent runs
 	left          time.Time
 	missing       []string
+	expired       []string // nodes whose leases it has seen to have run out
 	token         string
 	names         []overlay.Name
 }
@@ -65,7 +66,7 @@ const (
 
 // sweepEvery is how often leases are looked at: every node does it, for all nodes, so the
 // time grows with the square of their number. It is 6 s for 100, 2 minutes for 500, and
-// 4 hours for 5,000, where nearly all that is told of deaths is the Node's own.
+// 4 hours for 5,000, where neighbours tell of deaths (neighbours.go).
 func (c *collector) sweepEvery() time.Duration {
 	n := time.Duration(max(int64(len(c.lives)), c.s.size.Load()))
 	return max(c.s.beat(), n*n*sweepCost*time.Second/sweepRate)
@@ -96,8 +97,12 @@ func (c *collector) expired(node string) (bool, time.Time) {
 	case !ok:
 		return true, time.Time{}
 	}
-	// The renewal that did not come was due a beat later.
-	return c.s.c.Now().After(l.ends()), l.Spec.Renewed.Add(l.duration() / 3).UTC().Truncate(time.Second)
+	return c.s.c.Now().After(l.ends()), l.missed()
+}
+
+// missed is when the renewal that did not come was due: a beat after the last one.
+func (l *lease) missed() time.Time {
+	return l.Spec.Renewed.Add(l.duration() / 3).UTC().Truncate(time.Second)
 }
 
 // judgeAll takes a look at all leases.
@@ -125,7 +130,7 @@ func (c *collector) judgeAll(all sweep) {
 		c.tell(&u, name, n)
 	}
 	if len(u.Alive)+len(u.GoneAlive)+len(u.Missed)+len(u.GoneMissed)+len(u.Left)+len(u.Names)+len(u.GoneNames) > 0 {
-		c.fn(u)
+		c.say(u)
 	}
 }
 
@@ -136,6 +141,14 @@ func (c *collector) lead(u *overlay.Update, node string, life nodeLife) {
 	if n == nil {
 		n = &nodeState{}
 		c.lives[node] = n
+	}
+	if c.own && life.Instance != "" && (n.dead || life.Alive != n.Alive) {
+		c.s.tellVital(node, false)
+	}
+	for _, node := range life.expired {
+		if len(c.heard) < maxHeard && !slices.Contains(c.heard, node) {
+			c.heard = append(c.heard, node)
+		}
 	}
 	n.nodeLife, n.changed, n.dead = life, time.Now(), false
 	if u.Full {

@@ -59,6 +59,7 @@ type (
 		Left    *time.Time `json:"left,omitempty"`
 		Agent   *agentLife `json:"agent,omitempty"`
 		Missing []string   `json:"missing,omitempty"`
+		Expired []string   `json:"expired,omitempty"`
 	}
 	agentLife struct {
 		Instance string     `json:"instance"`

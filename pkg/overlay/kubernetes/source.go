@@ -66,7 +66,7 @@ func (s *Store) sources() []*source {
 				return client.Meta{}, nil, nil, err
 			}
 			n, err := o.node()
-			life := nodeLife{left: when(o.Status.Left), missing: o.Status.Missing, token: n.Token}
+			life := nodeLife{left: when(o.Status.Left), missing: o.Status.Missing, expired: o.Status.Expired, token: n.Token}
 			if a := o.Status.Agent; a != nil {
 				life.Alive = overlay.Alive{Node: n.Name, Instance: a.Instance, Address: n.Address, Since: when(a.Since)}
 			}

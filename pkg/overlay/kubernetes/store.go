@@ -58,6 +58,7 @@ type Store struct {
 	mark        mark
 	reported    report
 	orders      map[overlay.RemovalKey]context.CancelFunc // to be written down
+	followers   map[*collector]bool                       // of names
 	claims      map[string]blockObject                    // the node's, as they were last written, by name
 	size        atomic.Int64                              // nodes that there are
 	breaks      atomic.Int64                              // of the history, that were seen
@@ -94,7 +95,7 @@ func Open(o Options) (*Store, error) {
 		return client.Resource{Group: o.Group, Version: version, Plural: plural}
 	}
 	s := &Store{
-		o: o, c: c, registering: make(chan struct{}, 1), published: map[string]*nameMap{}, orders: map[overlay.RemovalKey]context.CancelFunc{}, claims: map[string]blockObject{},
+		o: o, c: c, registering: make(chan struct{}, 1), published: map[string]*nameMap{}, orders: map[overlay.RemovalKey]context.CancelFunc{}, claims: map[string]blockObject{}, followers: map[*collector]bool{},
 		networks: of("berthnetworks"), nodes: of("berthnodes"), blocks: of("berthblocks"), removals: of("berthremovals"),
 		leases: client.Leases.In(o.Namespace), maps: client.ConfigMaps.In(o.Namespace),
 	}

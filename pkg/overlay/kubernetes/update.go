@@ -87,7 +87,7 @@ func (s *Store) State(ctx context.Context) (*overlay.State, error) {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
 	state := overlay.NewState()
-	c := s.collector(state.Apply, s.sources())
+	c := s.collector(nil, s.sources())
 	for _, of := range c.sources {
 		version, err := s.c.List(ctx, of.Resource, of.selection, func(raw json.RawMessage) error {
 			m, err := of.message(put, raw)
@@ -107,5 +107,8 @@ func (s *Store) State(ctx context.Context) (*overlay.State, error) {
 		c.leases = all.leases
 	}
 	c.flush()
+	for _, u := range c.queue {
+		state.Apply(u)
+	}
 	return state, nil
 }

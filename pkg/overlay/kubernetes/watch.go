@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"strconv"
 	"sync"
 	"time"
 
@@ -61,6 +60,8 @@ func (s *Store) Watch(ctx context.Context, fn func(overlay.Update)) error {
 type collector struct {
 	s       *Store
 	fn      func(overlay.Update)
+	queue   []overlay.Update // for fn, which may take its time
+	busy    bool             // it has one
 	sources []*source
 	why     error // what was told before is of another history
 	own     bool  // it is the overlay, of which the registration is a part; not names
@@ -82,6 +83,27 @@ type collector struct {
 	swept   bool
 	grace   time.Time // leases count from then on: their holders could not renew them
 	removed map[overlay.RemovalKey]bool
+
+	// What its goroutines hand it, and whether they are at work.
+	messages   chan message
+	updates    chan overlay.Update // to fn
+	done       chan struct{}       // fn has done with one
+	proofs     chan error
+	leasesRead chan sweep
+	proving    bool
+	sweeping   bool
+	dues       *time.Timer // something is to be told
+
+	rounds   *time.Timer     // of the neighbours
+	looks    chan look       // what was found
+	looking  map[string]bool // nodes
+	found    map[string]bool // neighbours whose leases have run out
+	heard    []string        // of which others say so, to be looked at
+	doubting bool            // one of those is
+	// vitals are news of nodes for who follows names, by node whether it has died; under the
+	// store's lock.
+	vitals map[string]bool
+	vital  chan struct{} // there are some
 }
 
 func (s *Store) collector(fn func(overlay.Update), sources []*source) *collector {
@@ -89,7 +111,9 @@ func (s *Store) collector(fn func(overlay.Update), sources []*source) *collector
 		of.held, of.wake = map[string]held{}, make(chan struct{}, 1)
 	}
 	return &collector{s: s, fn: fn, sources: sources, lives: map[string]*nodeState{},
-		pending: map[pendingKey]message{}, removed: map[overlay.RemovalKey]bool{}}
+		pending: map[pendingKey]message{}, removed: map[overlay.RemovalKey]bool{},
+		messages: make(chan message, 256), proofs: make(chan error, 1), leasesRead: make(chan sweep, 1),
+		looks: make(chan look, 16), looking: map[string]bool{}, found: map[string]bool{}, vitals: map[string]bool{}, vital: make(chan struct{}, 1)}
 }
 
 type pendingKey struct {
@@ -112,55 +136,66 @@ func (c *collector) run(ctx context.Context) error {
 		}
 	}
 	c.breaks = c.s.breaks.Load()
-	messages := make(chan message, 256)
 	for _, of := range c.sources {
-		work.Go(func() { c.s.follow(ctx, of, messages) })
+		work.Go(func() { c.s.follow(ctx, of, c.messages) })
 	}
-	proofs, sweeps := make(chan error, 1), make(chan sweep, 1)
-	proving, sweeping := false, false
-	c.sweeps = time.NewTimer(time.Hour)
-	due := time.NewTimer(time.Hour)
+	c.start(&work)
+	defer close(c.updates)
+	c.sweeps, c.rounds, c.dues = time.NewTimer(time.Hour), time.NewTimer(c.s.o.TTL), time.NewTimer(time.Hour)
+	if !c.own {
+		defer c.s.followVitals(c)()
+	}
 	for {
-		if c.unproven && !proving && c.stand() {
-			proving = true
-			version, missing := c.version(), c.missing
-			work.Go(func() {
-				err := c.s.prove(ctx, version, c.breaks)
-				if err == nil && missing {
-					err = c.same(ctx)
-				}
-				proofs <- err
-			})
+		if c.unproven && !c.proving && c.stand() {
+			c.proving = true
+			prove := c.proof()
+			work.Go(func() { c.proofs <- prove(ctx) })
 		}
-		due.Stop()
+		c.dues.Stop()
 		if wait, ok := c.due(); ok {
-			due.Reset(wait)
+			c.dues.Reset(wait)
 		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case m := <-messages:
-			if err := c.take(m); err != nil {
-				return err
-			}
-		case err := <-proofs:
-			proving = false
-			if errors.Is(err, errBroken) {
-				return err
-			}
-			c.unproven, c.missing = err != nil, c.missing && err != nil
-		case <-due.C:
-			c.flush()
-		case <-c.sweeps.C:
-			if !sweeping {
-				sweeping = true
-				work.Go(func() { sweeps <- c.s.sweep(ctx) })
-			}
-		case all := <-sweeps:
-			sweeping = false
-			c.judgeAll(all)
+		c.tellNext()
+		if err := c.step(ctx, work.Go); err != nil {
+			return err
 		}
 	}
+}
+
+// step waits for whatever happens next.
+func (c *collector) step(ctx context.Context, work func(func())) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-c.done:
+		c.busy = false
+	case m := <-c.messages:
+		return c.take(m)
+	case err := <-c.proofs:
+		c.proving = false
+		if errors.Is(err, errBroken) {
+			return err
+		}
+		c.unproven, c.missing = err != nil, c.missing && err != nil
+	case <-c.dues.C:
+		c.flush()
+		c.hear(ctx, work)
+	case <-c.sweeps.C:
+		if !c.sweeping {
+			c.sweeping = true
+			work(func() { c.leasesRead <- c.s.sweep(ctx) })
+		}
+	case all := <-c.leasesRead:
+		c.sweeping = false
+		c.judgeAll(all)
+	case <-c.rounds.C:
+		c.watchNeighbours(ctx, work)
+	case k := <-c.looks:
+		c.judge(ctx, work, k)
+	case <-c.vital:
+		c.takeVitals()
+	}
+	return nil
 }
 
 // identify learns of which incarnation the store is: the UID of the definition of networks,
@@ -202,6 +237,18 @@ func (s *Store) definition(ctx context.Context) (uid string, going bool, err err
 	var o client.Object
 	err = s.c.Get(ctx, client.Definitions.Path(s.networks.Plural+"."+s.networks.Group), &o)
 	return o.Metadata.UID, o.Metadata.Deleted != nil, err
+}
+
+// proof is what proves that the history goes on from what has been told.
+func (c *collector) proof() func(context.Context) error {
+	version, missing, breaks := c.version(), c.missing, c.breaks
+	return func(ctx context.Context) error {
+		err := c.s.prove(ctx, version, breaks)
+		if err == nil && missing {
+			err = c.same(ctx)
+		}
+		return err
+	}
 }
 
 // stand tells whether all watches do.
@@ -322,75 +369,6 @@ func (c *collector) healthy() bool {
 func (c *collector) fail(err error) {
 	if !c.away {
 		c.away, c.back = true, false
-		c.fn(overlay.Update{Err: err})
-	}
-}
-
-// due is when something is to be told.
-func (c *collector) due() (time.Duration, bool) {
-	switch {
-	case !c.told:
-		return 0, c.complete() && c.swept && !c.away
-	case c.unproven || c.away:
-		return 0, false
-	case c.back || len(c.pending) >= burst:
-		return 0, true
-	case len(c.pending) == 0:
-		return 0, false
-	case c.since.Sub(c.last) > settleMost: // after a rest the first change is told at once
-		return 0, true
-	}
-	return max(0, min(settle, settleMost-time.Since(c.since))), true
-}
-
-// flush tells what has changed.
-func (c *collector) flush() {
-	u := overlay.Update{Full: !c.told}
-	for k, m := range c.pending {
-		was, had := k.of.held[k.name]
-		if m.kind == gone {
-			if delete(k.of.held, k.name); had {
-				c.drop(&u, k, was)
-			}
-			continue
-		}
-		k.of.held[k.name] = held{m.version, m.key, m.err != nil}
-		key := printable(k.of.Plural + "/" + k.name)
-		switch {
-		case m.err != nil:
-			u.Bad = append(u.Bad, badKey(k.of.Plural+"/"+k.name, m.err))
-			if had && !was.bad {
-				c.forget(&u, k.name, was.key)
-			}
-			continue
-		case was.bad:
-			u.GoneBad = append(u.GoneBad, key)
-		case had && was.key != m.key: // it is another one by now
-			c.deleted(k.name, was.key)
-		}
-		c.put(&u, k.name, m.value)
-	}
-	if c.told {
-		clear(c.pending)
-	} else { // it will not be as large again
-		c.pending = map[pendingKey]message{}
-	}
-	if c.own {
-		u.History.Revision, _ = strconv.ParseInt(c.version(), 10, 64)
-	}
-	if u.Full {
-		u.History.Incarnation, u.Broken, c.why = c.incarnation, c.why, nil
-		if c.incarnation == "" {
-			u.History = overlay.History{}
-		}
-		c.told = true
-	}
-	c.back, c.last = false, time.Now()
-	if c.own {
-		c.s.size.Store(int64(len(c.lives)))
-	}
-	c.fn(u)
-	if r := c.s.registered(); u.Full && c.own && r != nil && c.lives[r.node.Name] == nil {
-		c.s.poke() // what it was is not there; what is not as it was, has been looked after
+		c.say(overlay.Update{Err: err})
 	}
 }

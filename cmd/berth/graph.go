@@ -54,7 +54,7 @@ type graphOptions struct {
 }
 
 // graphMost containers of a network are about as many as a picture can show.
-const graphMost = 24
+const graphMost = 40
 
 func (p *program) graph(ctx context.Context, o *graphOptions) error {
 	in, err := graph.Look(ctx, graph.Config{Store: p.hostStore(), DataDir: p.settings.dataDir, Listen: p.settings.listen, Now: p.now(), Warn: p.warn})

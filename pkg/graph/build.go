@@ -8,6 +8,7 @@ import (
 	"unicode"
 
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/host"
 	"github.com/berth-cni/berth/pkg/link"
 	"github.com/berth-cni/berth/pkg/link/netns"
 )
@@ -27,6 +28,7 @@ func Build(in Input) *Graph {
 		for _, a := range n.records {
 			b.attachment(n, a)
 		}
+		b.foreign(n)
 	}
 	b.shares()
 	b.outside()
@@ -135,6 +137,29 @@ func (b *builder) attachment(n *network, a *attach.Attachment) {
 	b.edge(e)
 }
 
+// foreign adds the ports of a network's bridge that are nobody's: those of no record, but for
+// the VXLAN device.
+func (b *builder) foreign(n *network) {
+	if n.bridge == "" {
+		return
+	}
+	own := map[string]bool{}
+	for _, a := range n.records {
+		own[a.HostIfName()] = true
+	}
+	if n.overlay != nil {
+		own[n.overlay.Device] = true
+	}
+	for _, d := range b.Kernel.Ports(n.bridge) {
+		if own[d.Name] {
+			continue
+		}
+		id := "port:" + d.Name
+		b.node(Node{ID: id, Kind: Foreign, Title: clean(d.Name), Note: "not ours"})
+		b.edge(Edge{From: networkID(n.name), To: id, Way: Port})
+	}
+}
+
 // container adds the node of a record's container, once, and returns what people call
 // it.
 func (b *builder) container(a *attach.Attachment) string {
@@ -193,7 +218,7 @@ func (b *builder) sorted(all []*attach.Attachment) []*attach.Attachment {
 	slices.SortStableFunc(all, func(x, y *attach.Attachment) int {
 		mine, _ := b.Called(x)
 		theirs, _ := b.Called(y)
-		return cmp.Or(cmp.Compare(mine, theirs), cmp.Compare(x.Container, y.Container), cmp.Compare(x.IfName, y.IfName))
+		return cmp.Or(host.Natural(mine, theirs), cmp.Compare(x.Container, y.Container), cmp.Compare(x.IfName, y.IfName))
 	})
 	return all
 }

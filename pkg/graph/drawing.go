@@ -1,7 +1,6 @@
 package graph
 
 import (
-	"strings"
 	"unicode"
 )
 
@@ -66,19 +65,29 @@ func runeCells(r rune) int {
 	return 1
 }
 
-// cut is a text of at most so many cells.
+// cut is a text of at most so many cells: what is left out is in the middle, as names that
+// begin alike differ at their end.
 func cut(s string, most int) string {
 	if cells(s) <= most {
 		return s
 	}
-	var b strings.Builder
-	for _, r := range s {
-		if most -= runeCells(r); most < 1 {
+	all := []rune(s)
+	first, last, room := 0, len(all), most-1
+	for front := true; first < last; front = !front { // one from the front, one from the end
+		r := all[first]
+		if !front {
+			r = all[last-1]
+		}
+		if room -= runeCells(r); room < 0 {
 			break
 		}
-		b.WriteRune(r)
+		if front {
+			first++
+		} else {
+			last--
+		}
 	}
-	return b.String() + "…"
+	return string(all[:first]) + "…" + string(all[last:])
 }
 
 // text adds a text of at most so many cells.

@@ -22,6 +22,7 @@ const (
 	Uplink    Kind = "uplink"    // its interface of the default route
 	Network   Kind = "network"   // with its bridge, or macvlan's parent
 	Container Kind = "container" // its namespace
+	Foreign   Kind = "foreign"   // a port of a network's bridge that nobody has a record of
 	More      Kind = "more"      // containers of a network that are left out
 )
 
@@ -48,6 +49,7 @@ const (
 	Veth    Way = "veth"    // a pair of them: a bridge and a container
 	Shares  Way = "shares"  // the namespace of another container, or of the host
 	Without Way = "without" // a container without a network
+	Port    Way = "port"    // of a bridge, somebody else's
 )
 
 // Edge is a line of the picture, from the outer node to the inner one.

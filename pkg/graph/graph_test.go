@@ -256,7 +256,7 @@ func TestCells(t *testing.T) {
 		s    string
 		most int
 		want string
-	}{{"container", 9, "container"}, {"container", 5, "cont…"}, {"日本語", 5, "日本…"}} {
+	}{{"container", 9, "container"}, {"container", 5, "co…er"}, {"日本語", 5, "日…語"}} {
 		if got := cut(c.s, c.most); got != c.want || cells(got) > c.most {
 			t.Errorf("%q to %d: %q", c.s, c.most, got)
 		}

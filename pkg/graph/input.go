@@ -12,6 +12,8 @@ type Kernel interface {
 	Device(name string) (Device, bool)
 	// Uplink returns that of the default route; false when there is none.
 	Uplink() (Device, bool)
+	// Ports are the interfaces that are ports of a bridge.
+	Ports(bridge string) []Device
 	// Netns says what is wrong with the namespace of an attachment; empty: nothing.
 	Netns(*attach.Attachment) string
 }

@@ -3,6 +3,7 @@ package graph
 import (
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/berth-cni/berth/pkg/attach"
@@ -68,6 +69,21 @@ func (k *hostKernel) Uplink() (Device, bool) {
 		d.Gateways = append(d.Gateways, r.Gateway)
 	}
 	return d, ok
+}
+
+// Ports implements [Kernel].
+func (k *hostKernel) Ports(bridge string) (all []Device) {
+	b, ok := k.links[bridge]
+	if !ok {
+		return nil
+	}
+	for name, l := range k.links {
+		if l.Master == b.Index {
+			all = append(all, Device{Name: name, Up: l.Up, MTU: l.MTU})
+		}
+	}
+	slices.SortFunc(all, func(x, y Device) int { return host.Natural(x.Name, y.Name) })
+	return all
 }
 
 // Netns implements [Kernel].

@@ -134,14 +134,17 @@ func (l *layout) tile(n *Node, class string) *tile {
 	t := &tile{node: n, class: class, hue: -1}
 	size := normal
 	titleClass := "title"
-	if n.Kind == More {
+	if n.Kind == More || n.Kind == Foreign {
 		titleClass = "dim"
 		t.class = "fold"
 	}
 	t.rows = append(t.rows, textRow{text: n.Title, class: titleClass, size: size, note: n.Note})
 	for _, e := range l.index.to[n.ID] {
-		if n.Kind == Container {
+		switch n.Kind {
+		case Container:
 			t.ends(e)
+		case Foreign:
+			t.rows[0].edge = e
 		}
 	}
 	for _, e := range l.index.from[n.ID] {

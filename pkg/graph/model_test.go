@@ -19,6 +19,7 @@ type fixed struct {
 	devices map[string]Device
 	uplink  string
 	gone    map[string]string // container: what is wrong with its namespace
+	ports   map[string][]Device
 }
 
 func (f *fixed) Device(name string) (Device, bool) {
@@ -26,6 +27,7 @@ func (f *fixed) Device(name string) (Device, bool) {
 	return d, ok
 }
 func (f *fixed) Uplink() (Device, bool)            { return f.Device(f.uplink) }
+func (f *fixed) Ports(bridge string) []Device      { return f.ports[bridge] }
 func (f *fixed) Netns(a *attach.Attachment) string { return f.gone[a.Container] }
 
 // model is a host in the making.
@@ -35,7 +37,7 @@ type model struct {
 }
 
 func newModel() *model {
-	k := &fixed{map[string]Device{}, "eth0", map[string]string{}}
+	k := &fixed{map[string]Device{}, "eth0", map[string]string{}, map[string][]Device{}}
 	m := &model{Input{Host: "host-a", Kernel: k, Called: called}, k}
 	m.device("eth0", "192.0.2.1/24")
 	d := k.devices["eth0"]
@@ -95,6 +97,7 @@ func single() *model {
 func modes() *model {
 	m := single()
 	db := m.bridged("blue", "br-blue", []string{"db"}, "10.88.0.3/24")
+	m.kernel.ports["br-blue"] = []Device{{Name: db.HostIfName(), Up: true}, {Name: "tap7", Up: true}}
 	m.device("br-back", "172.20.0.1/16", "fd00:20::1/64")
 	again := m.bridged("back", "br-back", []string{"db", "database"}, "172.20.0.2/16", "fd00:20::2/64")
 	again.IfName = "eth1"

@@ -10,6 +10,7 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/firewall"
+	"github.com/berth-cni/berth/pkg/host"
 	"github.com/berth-cni/berth/pkg/link"
 	"github.com/berth-cni/berth/pkg/link/macvlan"
 	"github.com/berth-cni/berth/pkg/link/netns"
@@ -78,7 +79,7 @@ func (b *builder) networks() []*network {
 		all = append(all, n)
 	}
 	slices.SortFunc(all, func(x, y *network) int {
-		return cmp.Or(cmp.Compare(x.rank(), y.rank()), cmp.Compare(x.name, y.name))
+		return cmp.Or(cmp.Compare(x.rank(), y.rank()), host.Natural(x.name, y.name))
 	})
 	return all
 }

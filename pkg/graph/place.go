@@ -1,5 +1,7 @@
 package graph
 
+import "slices"
+
 // rows places the tiles from top to bottom: containers beside the network that is
 // their first, hosts below each other.
 func (l *layout) rows() {
@@ -110,9 +112,14 @@ func (l *layout) draw() {
 	}
 }
 
+// cutOff tells whether one of a container's interfaces is missing or down.
+func (l *layout) cutOff(t *tile) bool {
+	return t.node.Kind == Container && slices.ContainsFunc(l.index.to[t.node.ID], func(e *Edge) bool { return len(e.Bad) > 0 })
+}
+
 func (l *layout) drawTile(t *tile) {
 	class := t.class
-	if len(t.node.Bad) > 0 {
+	if len(t.node.Bad) > 0 || l.cutOff(t) {
 		class += " wrong"
 	}
 	l.boxes = append(l.boxes, box{t.x, t.y, t.w, t.h, class})

@@ -3,6 +3,7 @@ package graph
 import (
 	"bufio"
 	"io"
+	"slices"
 	"strings"
 )
 
@@ -72,14 +73,62 @@ type branch struct {
 }
 
 func (t *tree) branches(indent string, rows []branch) {
+	lines := make([][]string, len(rows))
+	for i, r := range rows {
+		lines[i] = t.text(r)
+	}
+	t.align(rows, lines)
 	for i, r := range rows {
 		knee, below := t.tee, indent+t.bar
 		if i == len(rows)-1 {
 			knee, below = t.end, indent+"   "
 		}
-		t.line(indent+knee, t.text(r))
+		t.line(indent+knee, lines[i])
 		t.branches(below, t.below(r))
 	}
+}
+
+// align has what the containers of a network are called, and where their pairs end, below
+// each other.
+func (t *tree) align(rows []branch, lines [][]string) {
+	noted := slices.ContainsFunc(rows, func(r branch) bool { return r.aligned() && r.node.Note != "" })
+	for i, r := range rows {
+		if noted && r.aligned() && r.node.Note == "" {
+			lines[i] = slices.Insert(lines[i], 1, "")
+		}
+	}
+	for column := range 2 {
+		widest := 0
+		for i, r := range rows {
+			if r.aligned() && len(lines[i]) > column+1 {
+				widest = max(widest, cells(plain(lines[i][column])))
+			}
+		}
+		for i, r := range rows {
+			if r.aligned() && len(lines[i]) > column+1 {
+				lines[i][column] += strings.Repeat(" ", widest-cells(plain(lines[i][column])))
+			}
+		}
+	}
+}
+
+// aligned tells whether a branch is the line of a container's interface.
+func (b *branch) aligned() bool {
+	return b.node.Kind == Container && b.edge != nil && b.edge.Way != Shares
+}
+
+// plain is a text without the colours of a terminal.
+func plain(s string) string {
+	var b strings.Builder
+	for rest := s; rest != ""; {
+		before, after, found := strings.Cut(rest, "\x1b[")
+		b.WriteString(before)
+		if !found {
+			break
+		}
+		_, rest, _ = strings.Cut(after, "m")
+	}
+	return b.String()
 }
 
 // below are the branches of a branch: the containers of a network and the hosts that
@@ -114,7 +163,7 @@ func (t *tree) text(b branch) []string {
 	parts := t.title(b.node)
 	e := b.edge
 	switch {
-	case b.node.Kind == More || b.node.Kind == Uplink:
+	case b.node.Kind == More || b.node.Kind == Uplink || b.node.Kind == Foreign:
 	case e == nil:
 	case e.Way == Tunnel:
 		parts = append([]string{t.tunnel}, parts...)
@@ -160,10 +209,10 @@ func (t *tree) title(n *Node) []string {
 	if n.Kind == Network {
 		pen = t.network
 	}
-	if n.Kind == More {
+	if n.Kind == More || n.Kind == Foreign {
 		pen = t.dim
 	}
-	parts := []string{t.paint(pen, n.Title)}
+	parts := []string{t.paint(pen, cut(n.Title, wideText))}
 	if n.Note != "" {
 		parts = append(parts, t.paint(t.dim, n.Note))
 	}

@@ -76,8 +76,13 @@ func (l *layout) inside() {
 		}
 		for _, e := range ends {
 			class := stroke
-			if e.tile.node.Kind == More {
+			switch {
+			case e.tile.node.Kind == More:
 				class += " dashed"
+			case e.tile.node.Kind == Foreign:
+				class = "wire"
+			case e.edge != nil && len(e.edge.Bad) > 0:
+				class = "broken dashed"
 			}
 			l.line(class, [2]int{x, e.y}, [2]int{e.tile.x, e.y})
 			if e.edge == nil {

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -26,6 +27,32 @@ func Some(all []string) string {
 		return fmt.Sprintf("%s and %d more", strings.Join(all[:most], ", "), more)
 	}
 	return strings.Join(all, ", ")
+}
+
+// Natural orders names as people count: web-2 before web-10.
+func Natural(a, b string) int {
+	digits := func(s string) int { return len(s) - len(strings.TrimLeft(s, "0123456789")) }
+	for x, y := a, b; x != "" && y != ""; {
+		i, j := digits(x), digits(y)
+		if i == 0 || j == 0 {
+			if x[0] != y[0] {
+				return cmp.Compare(x[0], y[0])
+			}
+			x, y = x[1:], y[1:]
+			continue
+		}
+		m, n := strings.TrimLeft(x[:i], "0"), strings.TrimLeft(y[:j], "0")
+		if c := cmp.Or(cmp.Compare(len(m), len(n)), strings.Compare(m, n)); c != 0 {
+			return c
+		}
+		x, y = x[i:], y[j:]
+		if x == "" || y == "" {
+			if c := cmp.Compare(len(x), len(y)); c != 0 {
+				return c
+			}
+		}
+	}
+	return cmp.Or(cmp.Compare(len(a), len(b)), strings.Compare(a, b))
 }
 
 // Age is a duration as people say it: its largest unit, or two.

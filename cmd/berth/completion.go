@@ -69,7 +69,7 @@ func (p *program) completeBoth(c *cobra.Command, args []string, word string) ([]
 // completeArguments has the commands that take networks or containers complete them.
 func (p *program) completeArguments(root *cobra.Command) {
 	for path, complete := range map[string]cobra.CompletionFunc{
-		"inspect": p.completeBoth, "reload": p.completeNetworks, "gc": p.completeNetworks,
+		"inspect": p.completeBoth, "port": p.completeContainers, "port add": p.completeContainers, "port rm": p.completeContainers, "reload": p.completeNetworks, "gc": p.completeNetworks,
 		"network inspect": p.completeNetworks, "network rm": p.completeNetworks, "network conflist": p.completeNetworks,
 		"network connect": p.completeNetworkThenContainer, "network disconnect": p.completeNetworkThenContainer,
 	} {

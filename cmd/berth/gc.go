@@ -57,7 +57,7 @@ to be seen.
 	addFlag(c.Flags(), onOff(&yes), "yes", "do not ask before what the reference plugins left is removed")
 	addFlag(c.Flags(), onOff(&o.Unused), "networks", "bridges of networks without a configuration and without containers, too")
 	c.Flags().SortFlags = false
-	p.settings.netDirFlag(c)
+	p.settings.netDirFlag(c.Flags())
 	p.settings.recordsFlag(c.Flags())
 	return c
 }

@@ -42,7 +42,7 @@ the firewall, it runs iptables-save.
 	flags := c.Flags()
 	addFlag(flags, oneOf(&o.kind, "any", inspect.KindContainer, inspect.KindNetwork), "type", "what the words name")
 	addShort(flags, o.shape.value(formatJSON), "format", "f", "how to write")
-	p.settings.netDirFlag(c)
+	p.settings.netDirFlag(c.Flags())
 	p.settings.hostFlags(flags)
 	return c
 }

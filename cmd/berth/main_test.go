@@ -161,7 +161,7 @@ func TestHelp(t *testing.T) {
 	t.Setenv("CNI_PATH", "")
 	t.Setenv(conflist.Env, "")
 	for _, c := range []string{"", "agent", "doctor", "network", "network create", "network ls", "network inspect", "network rm",
-		"network prune", "network connect", "network disconnect", "network conflist", "node", "node ls", "node inspect", "node rm", "node prune"} {
+		"port", "port add", "port rm", "network prune", "network connect", "network disconnect", "network conflist", "node", "node ls", "node inspect", "node rm", "node prune"} {
 		t.Run("berth "+c, func(t *testing.T) {
 			var out bytes.Buffer
 			if code := run(t.Context(), &program{out: &out, err: io.Discard}, append(strings.Fields(c), "--help")...); code != 0 {
@@ -203,6 +203,9 @@ func TestUsage(t *testing.T) {
 		{"network ls --filter colour=red", "want name=TEXT"},
 		{"network ls --format {{.Nope", "unclosed action"},
 		{"network prune --filter until=yesterday", "want until=24h"},
+		{"port add web 8080", "8080: "},
+		{"port rm web x", "x: "},
+		{"port add web", "requires at least 2 arg(s)"},
 		{"network connect blue", "accepts 2 arg(s), received 1"},
 		{"network connect --publish 80 blue web", "want [ADDRESS:]PORT:PORT"},
 		{"network create --driver vxlan-overlay --subnet 10.42.0.0 blue", "want a prefix such as"},

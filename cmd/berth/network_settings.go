@@ -1,13 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/berth-cni/berth/pkg/conflist"
-	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
 
@@ -20,17 +20,14 @@ type networkSettings struct {
 
 // netFlags are what every command needs that looks at the networks of this host.
 func (s *settings) netFlags(f *pflag.FlagSet) {
-	dir := os.Getenv(conflist.Env)
-	if dir == "" {
-		dir = conflist.Default
-	}
-	addFlag(f, text(&s.netDir, "folder", dir, nil), "net-dir", "the CNI configurations of this host")
+	s.netDirFlag(f)
 	addFlag(f, text(&s.binDir, "folder", pluginDir(), nil), "bin-dir", "the CNI plugins of this host")
 }
 
 // netDirFlag is the one of them that says where the networks are.
-func (s *settings) netDirFlag(c *cobra.Command) {
-	addFlag(c.Flags(), text(&s.netDir, "folder", netDirOf(c), nil), "net-dir", "the CNI configurations of this host")
+func (s *settings) netDirFlag(f *pflag.FlagSet) {
+	dir := cmp.Or(os.Getenv(conflist.Env), conflist.Default)
+	addFlag(f, text(&s.netDir, "folder", dir, nil), "net-dir", "the CNI configurations of this host")
 }
 
 // poolFlag is what makes networks without a subnet.

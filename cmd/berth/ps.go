@@ -75,7 +75,7 @@ with the fields .ID .Name .Container .Network .Interface .Addresses .Ports .Name
 	addShort(flags, number(&o.last, "number", -1, math.MaxInt32), "last", "n", "only so many, those that were made last; -1: all")
 	addFlag(flags, onOff(&o.whole), "no-trunc", "IDs as a whole")
 	addShort(flags, onOff(&o.quiet), "quiet", "q", "the containers' IDs only")
-	p.settings.netDirFlag(c)
+	p.settings.netDirFlag(c.Flags())
 	p.settings.recordsFlag(flags)
 	return c
 }

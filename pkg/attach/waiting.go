@@ -65,12 +65,16 @@ func (t *Tx) passOn(from *Attachment) (changed []Key, err error) {
 // is said by a CHECK, and done by a reload.
 func (s *Store) publish(ctx context.Context, all []Key) {
 	for _, k := range all {
-		_, _ = s.Reload(ctx, k, func(a *Attachment) []Step {
-			return slices.DeleteFunc(slices.Clone(a.Steps), func(st Step) bool {
-				_, shared := st.(Shared)
-				_, restorable := st.(Restorable)
-				return !shared && !restorable
-			})
-		})
+		_, _ = s.Reload(ctx, k, ofPorts)
 	}
+}
+
+// ofPorts are the steps of an attachment that may be added again at any time, and that know of its
+// ports: in the firewall, and on what containers share.
+func ofPorts(a *Attachment) []Step {
+	return slices.DeleteFunc(slices.Clone(a.Steps), func(st Step) bool {
+		_, shared := st.(Shared)
+		_, restorable := st.(Restorable)
+		return !shared && !restorable
+	})
 }

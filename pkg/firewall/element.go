@@ -165,6 +165,13 @@ func staleFlows(a *attach.Attachment, gone bool) []conntrack.Flows {
 	return all
 }
 
+// goneFlows are the stale flows of the ports that an attachment had, and has no more.
+func goneFlows(before, now *attach.Attachment) []conntrack.Flows {
+	gone := *before
+	gone.Ports = slices.DeleteFunc(slices.Clone(before.Ports), func(p attach.Port) bool { return slices.Contains(now.Ports, p) })
+	return staleFlows(&gone, true)
+}
+
 func unknownProtocol(p attach.Port) error {
 	return fmt.Errorf("publish %s: protocol %q is none of tcp, udp, sctp", p, p.Protocol)
 }

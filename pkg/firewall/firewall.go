@@ -69,6 +69,8 @@ const (
 type backend interface {
 	add(context.Context, *Rules, *attach.Adding) error
 	del(context.Context, *Rules, *attach.Attachment) error
+	// withdraw deletes what the attachment had, and by now has no more.
+	withdraw(ctx context.Context, had, has *Rules, before, now *attach.Attachment) error
 	check(context.Context, *Rules, *attach.Attachment) error
 	// removeNetwork drops what networks share no more.
 	removeNetwork(ctx context.Context, bridge string) error
@@ -141,6 +143,19 @@ func (r *Rules) Add(ctx context.Context, a *attach.Adding) error {
 		}
 		return b.add(ctx, now, a)
 	})
+}
+
+// Repair implements [attach.Repairer]: what is there stays, so that no packet misses it.
+func (r *Rules) Repair(ctx context.Context, a *attach.Adding) error { return r.Add(ctx, a) }
+
+// Withdraw deletes what an attachment had in the firewall, and by now has no more: ports that it
+// publishes no longer. Connections of TCP that have come by them go on.
+func Withdraw(ctx context.Context, before, now *attach.Attachment) error {
+	had, has := RulesOf(before), RulesOf(now)
+	if had == nil || has == nil {
+		return nil
+	}
+	return had.do(before.Key, "withdraw", func(b backend) error { return b.withdraw(ctx, had, has, before, now) })
 }
 
 // Del implements [attach.Step]. What is of the network stays, unless it is Own.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os/exec"
+	"slices"
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/firewall/conntrack"
@@ -107,6 +108,21 @@ func (ipt) del(_ context.Context, r *Rules, a *attach.Attachment) error {
 		errs = append(errs, err)
 	}
 	return errors.Join(append(errs, forgetFlows(a, true))...)
+}
+
+func (ipt) withdraw(_ context.Context, had, has *Rules, before, now *attach.Attachment) error {
+	var errs []error
+	for _, v6 := range families(before) {
+		t, err := open(v6)
+		if err == nil {
+			kept := has.containerTexts(now, v6)
+			err = xtables.DeleteRules(t, slices.DeleteFunc(had.containerTexts(before, v6), func(x xtables.Rule) bool {
+				return slices.ContainsFunc(kept, func(k xtables.Rule) bool { return k.String() == x.String() })
+			}))
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(append(errs, forget(goneFlows(before, now)))...)
 }
 
 func (ipt) check(_ context.Context, r *Rules, a *attach.Attachment) error {
@@ -265,8 +281,9 @@ func clearChains() error {
 }
 
 // forgetFlows is [conntrack.Forget] with a socket of its own.
-func forgetFlows(a *attach.Attachment, gone bool) error {
-	all := staleFlows(a, gone)
+func forgetFlows(a *attach.Attachment, gone bool) error { return forget(staleFlows(a, gone)) }
+
+func forget(all []conntrack.Flows) error {
 	if len(all) == 0 {
 		return nil
 	}

@@ -84,6 +84,28 @@ func (nft) del(_ context.Context, r *Rules, a *attach.Attachment) error {
 	return conntrack.Forget(s.Socket, staleFlows(a, true))
 }
 
+func (nft) withdraw(_ context.Context, had, has *Rules, before, now *attach.Attachment) error {
+	old, err := had.containerElements(before)
+	if err != nil {
+		return err
+	}
+	kept, err := has.containerElements(now)
+	if err != nil {
+		return err
+	}
+	s, err := dial()
+	if err != nil {
+		return err
+	}
+	old = slices.DeleteFunc(old, func(e nftnl.Element) bool {
+		return slices.ContainsFunc(kept, func(k nftnl.Element) bool { return k.Place() == e.Place() })
+	})
+	if err := s.Remove(old); err != nil {
+		return err
+	}
+	return conntrack.Forget(s.Socket, goneFlows(before, now))
+}
+
 // present are those of the elements that are there. A transaction that the kernel refuses for
 // one that is not waits until no packet is in the table (nf_tables_abort in
 // net/netfilter/nf_tables_api.c): to ask costs less. What cannot be asked counts as there.

@@ -69,7 +69,7 @@ func (v *Veth) Address(_ context.Context, a *attach.Adding) error {
 		return err
 	}
 	defer ns.Close()
-	if err = v.reconfigurePort(c, a.Attachment); err == nil {
+	if err = v.reconfigurePort(c, a.Attachment, addressless(a.Attachment)); err == nil {
 		err = v.bringUp(c, ns, a, true)
 	}
 	if err != nil {

@@ -50,11 +50,10 @@ func (v *Veth) configurePort(c *iface.Conn, a *attach.Attachment) error {
 	return nil
 }
 
-// reconfigurePort is configurePort's options again, by addresses that were not known.
-func (v *Veth) reconfigurePort(c *iface.Conn, a *attach.Attachment) error {
-	unknown := *a
-	unknown.Addresses = nil
-	before, now := v.portOptions(&unknown), v.portOptions(a)
+// reconfigurePort is configurePort's options again, for what is known of the attachment by now
+// and was not when it was as before.
+func (v *Veth) reconfigurePort(c *iface.Conn, a, was *attach.Attachment) error {
+	before, now := v.portOptions(was), v.portOptions(a)
 	if slices.Equal(before, now) {
 		return nil
 	}
@@ -67,6 +66,19 @@ func (v *Veth) reconfigurePort(c *iface.Conn, a *attach.Attachment) error {
 		return fmt.Errorf("set port options %v: %w", now, err)
 	}
 	return nil
+}
+
+// addressless and portless are the attachment without what may be known later.
+func addressless(a *attach.Attachment) *attach.Attachment {
+	before := *a
+	before.Addresses = nil
+	return &before
+}
+
+func portless(a *attach.Attachment) *attach.Attachment {
+	before := *a
+	before.Ports = nil
+	return &before
 }
 
 // portOptions returns the IFLA_BRPORT_* options to switch on.

@@ -158,6 +158,8 @@ func (v *Veth) Repair(_ context.Context, a *attach.Adding) error {
 		if err := v.configurePort(c, a.Attachment); err != nil {
 			return fmt.Errorf("veth %s: %w", host.Name, err)
 		}
+	} else if err := v.reconfigurePort(c, a.Attachment, portless(a.Attachment)); err != nil { // it publishes something by now
+		return fmt.Errorf("veth %s: %w", host.Name, err)
 	}
 	if err := c.Send(rtnl.SetLink(host.Index, unix.IFF_UP)); err != nil {
 		return fmt.Errorf("set %s up: %w", host.Name, err)

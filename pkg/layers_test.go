@@ -21,10 +21,13 @@ var layers = [][]string{
 	{"pkg/conflist", "pkg/install"},
 	{"pkg/host", "pkg/rebuild"},
 	{"pkg/inspect"},
-	{"pkg/network", "pkg/graph", "pkg/doctor", "pkg/agent"},
+	{"pkg/network", "pkg/graph", "pkg/doctor", "pkg/agent", "pkg/trace"},
 	{"pkg/connect"},
 	{"plugins", "cmd"},
 }
+
+// forTests are packages of tests alone.
+var forTests = []string{"pkg/nstest", "pkg/steptest"}
 
 // only says who may import a library: what speaks to the kernel or to a store is
 // in one place.
@@ -35,7 +38,7 @@ var only = map[string][]string{
 	"github.com/safchain/ethtool":            {"pkg/overlay/vxlan"},
 	"github.com/containernetworking/plugins": {}, // for tests alone
 	"os/exec":                                {"pkg/firewall", "pkg/internal/xtables", "pkg/ipam", "pkg/names", "pkg/connect", "cmd"},
-	"github.com/google/nftables":             {"pkg/firewall", "pkg/internal/nftnl"},
+	"github.com/google/nftables":             {"pkg/firewall", "pkg/internal/nftnl", "pkg/trace"},
 	"github.com/coreos/go-iptables":          {"pkg/firewall", "pkg/internal/xtables"},
 	"go.etcd.io/bbolt":                       {"pkg/attach"},
 	"go.etcd.io/etcd":                        {"pkg/overlay"},
@@ -95,6 +98,9 @@ func TestImportsGoDown(t *testing.T) {
 	for _, p := range list(t) {
 		path := strings.TrimPrefix(p.ImportPath, module)
 		mine := row(path)
+		if mine < 0 && within(path, "pkg") && path != "pkg" && !slices.Contains(forTests, path) {
+			t.Errorf("%s is in no layer", path)
+		}
 		for _, i := range p.Imports {
 			to, ours := strings.CutPrefix(i, module)
 			if theirs := row(to); ours && mine >= 0 && theirs >= mine && (theirs > mine || room(path) != room(to)) {

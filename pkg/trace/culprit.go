@@ -4,12 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os/exec"
 	"strings"
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/firewall"
+	"github.com/berth-cni/berth/pkg/firewall/ruleset"
 	"github.com/berth-cni/berth/pkg/internal/rtnl"
+	"github.com/berth-cni/berth/pkg/link/netns"
 	"github.com/berth-cni/berth/pkg/names"
 	"golang.org/x/sys/unix"
 )
@@ -25,33 +26,17 @@ func (f *flow) culprit(d *event, e *endpoint, p *passage) culprit {
 		c.mend = f.mend(d, e, p)
 		return c
 	}
-	text := ruleText(d, e)
+	text := ""
+	var ns *netns.Namespace
+	if e != nil {
+		ns = e.ns
+	}
+	_ = within(ns, func() error { text = ruleset.Text(familyName(d.family), d.table, d.chain, d.rule); return nil })
 	what := fmt.Sprintf("rule %d of %s drops it", d.rule, where)
 	if text != "" {
 		what += ": " + text
 	}
 	return culprit{what, f.mend(d, e, p)}
-}
-
-// ruleText is a rule as nft shows it; empty without the program.
-func ruleText(d *event, e *endpoint) (text string) {
-	var out []byte
-	do := func() (err error) {
-		out, err = exec.Command("nft", "-a", "list", "chain", familyName(d.family), d.table, d.chain).Output()
-		return err
-	}
-	if e != nil && e.ns != nil {
-		_ = e.ns.Do(do)
-	} else {
-		_ = do()
-	}
-	handle := fmt.Sprintf(" # handle %d", d.rule)
-	for line := range strings.Lines(string(out)) {
-		if line = strings.TrimSpace(line); strings.HasSuffix(line, handle) {
-			return strings.TrimSuffix(line, handle)
-		}
-	}
-	return ""
 }
 
 // mend is what to do about a rule.

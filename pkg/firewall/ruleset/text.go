@@ -1,0 +1,23 @@
+package ruleset
+
+import (
+	"fmt"
+	"os/exec"
+	"strings"
+)
+
+// Text is an nftables rule of the calling thread's network namespace as nft shows it, by its
+// handle; empty where the program nft is not there, or the rule no more.
+func Text(family, table, chain string, handle uint64) string {
+	out, err := exec.Command("nft", "-a", "list", "chain", family, table, chain).Output()
+	if err != nil {
+		return ""
+	}
+	mark := fmt.Sprintf(" # handle %d", handle)
+	for line := range strings.Lines(string(out)) {
+		if text, ok := strings.CutSuffix(strings.TrimSpace(line), mark); ok {
+			return text
+		}
+	}
+	return ""
+}

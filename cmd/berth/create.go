@@ -51,6 +51,9 @@ host is on, as if they were machines there. Options:
 
 --driver none is one of this host that leaves containers alone in their namespaces.
 
+A bridge network of the name bridge is Docker's predefined one: isolated as all are,
+without names, and not pruned. No host has it unless it is made.
+
 Without --subnet it gets the first of --address-pools that overlaps neither another
 network nor a route of this host; with --ipv6 also a random one of fd00::/8, unless the
 pools have one. One that spans hosts gets a /16 of 10.0.0.0/8.

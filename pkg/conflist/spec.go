@@ -140,7 +140,7 @@ func (p *plan) conflist() (*Conflist, error) {
 
 func (p *plan) checkName() {
 	switch err := overlay.ValidName(p.Name); {
-	case Predefined(p.Name):
+	case Predefined(p.Name) && (p.Name != Bridge || p.Driver != Bridge): // that one is made on request
 		p.refuse("name: %s: is predefined: want another", p.Name)
 	case err != nil:
 		p.refuse("name: %s: %w", p.Name, err)
@@ -162,7 +162,7 @@ func (p *plan) bridge() {
 	}
 	p.conf.IsGateway, p.conf.IsDefaultGateway = p.Internal, !p.Internal
 	p.conf.Isolate = p.Isolate == nil && !p.Internal || p.Isolate != nil && *p.Isolate
-	p.conf.Names, p.conf.IPSpoofCheck = !p.NoNames, p.host.NoSpoofCheck == nil
+	p.conf.Names, p.conf.IPSpoofCheck = !p.NoNames && p.Name != Bridge, p.host.NoSpoofCheck == nil // Docker's bridge has no names
 	p.setOptions()
 	if p.Internal && p.conf.IPMasq != nil && *p.conf.IPMasq {
 		p.refuse("--opt: ipMasq=true: cannot be together with --internal")

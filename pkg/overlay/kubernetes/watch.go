@@ -130,6 +130,8 @@ func (c *collector) run(ctx context.Context) error {
 	var work sync.WaitGroup
 	defer work.Wait()
 	defer cancel()
+	c.start(&work)
+	defer close(c.updates)
 	if c.own {
 		if err := c.identify(ctx); err != nil {
 			return err
@@ -139,8 +141,6 @@ func (c *collector) run(ctx context.Context) error {
 	for _, of := range c.sources {
 		work.Go(func() { c.s.follow(ctx, of, c.messages) })
 	}
-	c.start(&work)
-	defer close(c.updates)
 	c.sweeps, c.rounds, c.dues = time.NewTimer(time.Hour), time.NewTimer(c.s.o.TTL), time.NewTimer(time.Hour)
 	if !c.own {
 		defer c.s.followVitals(c)()
@@ -213,6 +213,7 @@ func (c *collector) identify(ctx context.Context) error {
 		}
 		if failures == 1 {
 			c.fail(err)
+			c.tellNext()
 		}
 		if err := sleep(ctx, asked(err, pause(failures))); err != nil {
 			return err

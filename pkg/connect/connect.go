@@ -87,7 +87,13 @@ func (c *Config) connect(ctx context.Context, o *Options, network, word string) 
 	if err := c.stillThere(ctx, to, k); err != nil {
 		return nil, err
 	}
-	return c.Networks.Store.Get(ctx, k)
+	a, err := c.Networks.Store.Get(ctx, k)
+	if err == nil && c.Networks.Warn != nil {
+		if why := unnamed(a, to.records); why != nil {
+			c.Networks.Warn(why)
+		}
+	}
+	return a, err
 }
 
 // stillThere undoes the connection if the container's runtime has ended the container

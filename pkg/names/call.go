@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 	"path/filepath"
 	"time"
 
@@ -24,6 +25,7 @@ const (
 	DoDel    = "del"    // forget the entry with that key
 	DoCheck  = "check"  // tell whether the entry is known as it is here
 	DoStatus = "status" // tell about itself
+	DoFind   = "find"   // tell who has the first of the names, or of the addresses
 )
 
 // Request is one message to the agent, in JSON, and [Reply] the one that comes back.
@@ -37,6 +39,7 @@ type Request struct {
 type Reply struct {
 	Error  string  `json:"error,omitempty"`
 	Status *Status `json:"status,omitempty"`
+	Found  []Entry `json:"found,omitempty"`
 }
 
 // Status is what an agent tells about its names.
@@ -63,12 +66,28 @@ const (
 // The socket is a blocking one with a timeout of the kernel's: in a process that
 // does this once, Go's poller would only cost.
 func Call(ctx context.Context, dir string, r Request) (*Status, error) {
+	reply, err := call(ctx, dir, r)
+	return reply.Status, err
+}
+
+// Find asks the agent who is called by a name, NAME or NAME.NETWORK with or without
+// [HostDomain] behind, or who has an address: containers of all networks, and of all hosts.
+func Find(ctx context.Context, dir, word string) ([]Entry, error) {
+	r := Request{Do: DoFind, Entry: Entry{Names: []string{word}}}
+	if addr, err := netip.ParseAddr(word); err == nil {
+		r.Entry = Entry{Addresses: []netip.Addr{addr.Unmap()}}
+	}
+	reply, err := call(ctx, dir, r)
+	return reply.Found, err
+}
+
+func call(ctx context.Context, dir string, r Request) (Reply, error) {
 	message, err := json.Marshal(r)
 	if err != nil {
-		return nil, err
+		return Reply{}, err
 	}
 	if len(message) > MaxMessage {
-		return nil, fmt.Errorf("the agent takes %d bytes at most, these names have %d", MaxMessage, len(message))
+		return Reply{}, fmt.Errorf("the agent takes %d bytes at most, these names have %d", MaxMessage, len(message))
 	}
 	deadline := time.Now().Add(callTime)
 	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
@@ -78,22 +97,22 @@ func Call(ctx context.Context, dir string, r Request) (*Status, error) {
 	data, err := exchange(path, message, deadline)
 	switch {
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ECONNREFUSED), errors.Is(err, unix.ECONNRESET), errors.Is(err, unix.EPIPE):
-		return nil, ErrNoAgent // the last two: it has just ended
+		return Reply{}, ErrNoAgent // the last two: it has just ended
 	case errors.Is(err, unix.EAGAIN):
-		return nil, fmt.Errorf("%w on %s", ErrSilent, path)
+		return Reply{}, fmt.Errorf("%w on %s", ErrSilent, path)
 	case err != nil:
-		return nil, fmt.Errorf("ask the agent on %s: %w", path, err)
+		return Reply{}, fmt.Errorf("ask the agent on %s: %w", path, err)
 	case string(data) == "{}":
-		return nil, nil
+		return Reply{}, nil
 	}
 	var reply Reply
 	if err := json.Unmarshal(data, &reply); err != nil {
-		return nil, fmt.Errorf("reply of the agent on %s: %w", path, err)
+		return Reply{}, fmt.Errorf("reply of the agent on %s: %w", path, err)
 	}
 	if reply.Error != "" {
-		return nil, errors.New(reply.Error)
+		return Reply{}, errors.New(reply.Error)
 	}
-	return reply.Status, nil
+	return reply, nil
 }
 
 // exchange sends one packet and returns the one that comes back. EAGAIN when the

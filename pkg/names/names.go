@@ -38,6 +38,9 @@ const AnyInterface = "*"
 // TTL is that of every answer about a container, in seconds.
 const TTL = 5
 
+// HostDomain is the domain that this host knows containers by, as NAME.NETWORK.berth.
+const HostDomain = "berth"
+
 // SocketName is the agent's socket in the state folder.
 const SocketName = "agent.sock"
 
@@ -61,6 +64,9 @@ type Entry struct {
 	// Subnets are the network's: addresses in them that nobody has are not looked up
 	// elsewhere.
 	Subnets []netip.Prefix `json:"subnets,omitempty"`
+	// Gateways are the host's addresses on the network, which host.docker.internal and the
+	// like stand for.
+	Gateways []netip.Addr `json:"gateways,omitempty"`
 	// Internal networks have nothing forwarded, unless they have Upstreams.
 	Internal bool `json:"internal,omitempty"`
 	// Links are names that this container alone sees, each with the container that it

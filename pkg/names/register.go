@@ -32,6 +32,9 @@ func (r *Register) Entry(a *attach.Attachment) Entry {
 		Internal: r.Internal, Links: r.Links, Upstreams: r.Upstreams}
 	for _, addr := range a.Addresses {
 		e.Addresses = append(e.Addresses, addr.Prefix.Addr())
+		if addr.Gateway.IsValid() {
+			e.Gateways = append(e.Gateways, addr.Gateway)
+		}
 		e.Subnets = append(e.Subnets[:len(e.Subnets):len(e.Subnets)], addr.Prefix.Masked())
 	}
 	return e

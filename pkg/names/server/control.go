@@ -75,7 +75,7 @@ func (s *Server) control(conn *net.UnixConn) {
 		return
 	}
 	if err == nil {
-		reply.Status, err = s.do(r)
+		reply, err = s.do(r)
 	}
 	if errors.Is(err, errEnded) {
 		return
@@ -104,18 +104,22 @@ func hungUp(conn *net.UnixConn) bool {
 	return gone || err != nil
 }
 
-func (s *Server) do(r names.Request) (*names.Status, error) {
+func (s *Server) do(r names.Request) (reply names.Reply, err error) {
 	switch r.Do {
 	case names.DoAdd:
-		return nil, s.add(r.Entry)
+		err = s.add(r.Entry)
 	case names.DoDel:
-		return nil, s.remove(r.Key)
+		err = s.remove(r.Key)
 	case names.DoCheck:
-		return nil, s.check(r.Entry)
+		err = s.check(r.Entry)
 	case names.DoStatus:
-		return s.Status(), nil
+		reply.Status = s.Status()
+	case names.DoFind:
+		reply.Found = s.directory.Find(r.Entry)
+	default:
+		err = fmt.Errorf("this agent does not know how to %q", r.Do)
 	}
-	return nil, fmt.Errorf("this agent does not know how to %q", r.Do)
+	return reply, err
 }
 
 // add takes a container, or nothing of it when its queries could not be answered.

@@ -89,6 +89,8 @@ func TestFlood(t *testing.T) {
 			a := newAsking(t, newResolver(t, how))
 			asker := container(t, a.br, "10.6.0.3/24")
 			put(t, a.Server, entry("net", "asker", "eth0", a.br, "asker", "10.6.0.3/24"))
+			a.ask(t, "10.6.0.1", "me", dns.TypeA) // each other's MACs: a lost ARP request is repeated after a second
+			asker.ask(t, "10.6.0.1", "me", dns.TypeA)
 			done := make(chan error, 1)
 			go func() {
 				_, err := a.client("flood", gateway("10.6.0.1"))

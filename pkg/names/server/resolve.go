@@ -57,6 +57,10 @@ func (d *Directory) resolve(from client, q *query, a *answer) (verdict, elsewher
 		a.members(found, q.qtype)
 		return answered, elsewhere{}
 	}
+	if hostNames[string(key)] {
+		d.host(m, q, a)
+		return answered, elsewhere{}
+	}
 	f := d.forwarding(m)
 	if d.inNetworks(m, q, a) || d.stays(q, a, len(f.upstreams) > 0) {
 		return answered, elsewhere{}
@@ -78,6 +82,31 @@ func (d *Directory) resolve(from client, q *query, a *answer) (verdict, elsewher
 		return answered, elsewhere{}
 	}
 	return forwarded, elsewhere{upstreams: f.upstreams, guest: !known}
+}
+
+// hostNames are what a container calls its host by, as Docker Desktop, podman and Berth
+// have it.
+var hostNames = map[string]bool{
+	wireKey("host.docker.internal"): true, wireKey("host.containers.internal"): true, wireKey("host.berth.internal"): true,
+}
+
+// host answers with the gateway of the first of the client's networks that has one.
+func (d *Directory) host(m *member, q *query, a *answer) {
+	gateways := m.Gateways
+	for _, other := range d.containers[m.Container] {
+		if len(gateways) == 0 {
+			gateways = other.Gateways
+		}
+	}
+	switch {
+	case len(gateways) == 0:
+		a.rcode = rcodeNXDomain
+	case q.qtype == typeANY:
+		a.minimal()
+	default:
+		var few [2]netip.Addr
+		a.addresses(family(few[:0], gateways, q.qtype))
+	}
 }
 
 // seen calls fn for each network that a client sees, the one that it asked by first,

@@ -32,6 +32,9 @@ const outsideNumber = 200
 type Options struct {
 	Nodes int    // how many
 	Proxy string // kube-proxy's mode: nftables or iptables; empty: it does not run
+	// VethsAreLocal has kube-proxy know pods by the names of their interfaces on the node,
+	// and not by their addresses.
+	VethsAreLocal bool
 	// BridgeNetfilter has bridges' frames pass the packet filter, as most of Kubernetes'
 	// nodes have it.
 	BridgeNetfilter bool

@@ -9,9 +9,10 @@ import (
 
 // TestPodCIDRs: where the controller manager gives each Node its share of the pods'
 // addresses, a network made with --pod-cidrs has pods of these, in both families, and they reach each
-// other and their Services.
+// other and their Services. Kube-proxy, which knows pods by their interfaces, keeps the
+// client's address.
 func TestPodCIDRs(t *testing.T) {
-	c := newCluster(t, "routed", Options{Proxy: "nftables", ControllerFlags: []string{
+	c := newCluster(t, "routed", Options{Proxy: "nftables", VethsAreLocal: true, ControllerFlags: []string{
 		"--allocate-node-cidrs=true", "--node-cidr-mask-size-ipv4=24", "--node-cidr-mask-size-ipv6=64"}}, "--pod-cidrs")
 	b := newBed(t, c)
 	b.settled(t)

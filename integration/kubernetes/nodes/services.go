@@ -183,16 +183,20 @@ func (n *Node) Proxy(mode string) error {
 	if err != nil {
 		return err
 	}
+	local := "clusterCIDR: " + Pods4 + "," + Pods6
+	if n.cluster.options.VethsAreLocal {
+		local = "detectLocalMode: InterfaceNamePrefix\ndetectLocal: {interfaceNamePrefix: veth}"
+	}
 	// The conntrack table's size is of the machine.
 	config, err := n.write("proxy.yaml", fmt.Sprintf(`apiVersion: kubeproxy.config.k8s.io/v1alpha1
 kind: KubeProxyConfiguration
 clientConnection: {kubeconfig: %q}
 mode: %s
-clusterCIDR: %s,%s
+%s
 hostnameOverride: %s
 conntrack: {maxPerCore: 0, tcpEstablishedTimeout: 0s, tcpCloseWaitTimeout: 0s}
 oomScoreAdj: 0
-`, user, mode, Pods4, Pods6, n.Name))
+`, user, mode, local, n.Name))
 	if err != nil {
 		return err
 	}

@@ -95,6 +95,13 @@ func TestDeployed(t *testing.T) {
 			t.Errorf("reset with a pod: %s, %v", out, err)
 		}
 		must(t, containers[i].Remove())
+		must(t, cluster.Until(30*time.Second, func() error { // the kernel removes a namespace's links by and by
+			links, err := h.Output("ip", "-oneline", "link", "show", "type", "veth")
+			if err == nil && strings.Contains(links, ": veth") { // the host's own is eth0
+				err = fmt.Errorf("links of the container: %s", links)
+			}
+			return err
+		}))
 		out, err := d.run(h, "reset.yaml", "Job", nil)
 		if err != nil || !strings.Contains(out, "removed node "+h.Name) {
 			t.Errorf("reset: %s, %v", out, err)

@@ -85,3 +85,25 @@ func TestForget(t *testing.T) {
 		}
 	}
 }
+
+// TestCount counts a connection once for each address of it.
+func TestCount(t *testing.T) {
+	nstest.Host(t)
+	for _, spec := range []string{
+		"-p udp -s 10.1.0.2 -d 10.1.0.3 --sport 1000 --dport 53",
+		"-p udp -s 10.1.0.2 -d 203.0.113.1 --sport 1001 --dport 53 --src-nat 192.0.2.1",
+		"-p udp -s 192.0.2.2 -d 192.0.2.1 --sport 1002 --dport 53 --dst-nat 10.1.0.2",
+		"-p udp -s 2001:db8::2 -d 2001:db8::1 --sport 1003 --dport 53",
+	} {
+		run(t, "conntrack -I -t 600 "+spec)
+	}
+	got, err := Count()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for a, want := range map[string]int{"10.1.0.2": 3, "10.1.0.3": 1, "203.0.113.1": 1, "192.0.2.1": 1, "192.0.2.2": 1, "2001:db8::2": 1, "192.0.2.9": 0} {
+		if n := got[netip.MustParseAddr(a)]; n != want {
+			t.Errorf("%s: %d, want %d", a, n, want)
+		}
+	}
+}

@@ -69,6 +69,20 @@ func TestRouted(t *testing.T) {
 			t.Errorf("published port: %q, %v", got, err)
 		}
 	}
+	for i, p := range []*place{all[2], all[3]} { // on a bridge, and without: changed while they run
+		stop, err := p.Serve(":80")
+		must(t, err)
+		defer stop()
+		at := netip.AddrPortFrom(p.host.Addr4, 8081).String()
+		must(t, berthOn(p.host, "port", "add", fmt.Sprintf("c%d", i+2), "8081:80"))
+		if got, err := outside.Ask(at); err != nil || !strings.HasPrefix(got, p.ID+" ") {
+			t.Errorf("port added on %s: %q, %v", p.host.Name, got, err)
+		}
+		must(t, berthOn(p.host, "port", "rm", fmt.Sprintf("c%d", i+2), "8081"))
+		if got, err := outside.Ask(at); err == nil {
+			t.Errorf("port withdrawn on %s: %q", p.host.Name, got)
+		}
+	}
 	for _, p := range append(all, published) {
 		opts := []sandbox.Option{sandbox.IfName("eth0")}
 		if p == published {
@@ -90,6 +104,15 @@ func TestRouted(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// berthOn runs the people's program on a host.
+func berthOn(h *cluster.Host, args ...string) error {
+	out, err := h.Berth(args...)
+	if err != nil {
+		err = fmt.Errorf("%w: %s", err, out)
+	}
+	return err
 }
 
 // TestRoutedInternal: nothing enters or leaves an internal network without bridges, and

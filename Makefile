@@ -53,9 +53,9 @@ integration: build test-deps
 test-kernels: kernel-deps
 	@cd integration && go run ./kernels $(if $(RUN),-run '$(value RUN)') $(if $(PACKAGES),-packages '$(PACKAGES)') $(if $(TIMEOUT),-timeout $(TIMEOUT)) $(KERNEL)
 
-# A Kubernetes of two nodes, and Kubernetes' own tests in it: well over an hour (conformance and
-# services, RUN='TestConformance|TestServices', some 20 minutes), and of a machine's first run
-# half an hour of CPU more, which builds Kubernetes.
+# A Kubernetes of two nodes, and Kubernetes' own tests in it: some 50 minutes, of which conformance
+# takes 8, what is beyond it 30 and services 4, and of a machine's first run half an hour of CPU more,
+# which builds Kubernetes.
 #   make test-kubernetes RUN=TestServices
 test-kubernetes: build image kubernetes-deps
 	$(MAKE) -C integration test-kubernetes $(if $(RUN),RUN='$(value RUN)')

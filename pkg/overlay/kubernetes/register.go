@@ -292,7 +292,11 @@ func (r *registration) live(ctx context.Context, there lease) error {
 	if !r.free(&there) {
 		return &otherError{lease: there, node: r.object}
 	}
-	if holder == "" && !r.had && r.other.left(s.c.Now()) {
+	at := s.c.Now()
+	if there.Metadata.Version != "" {
+		at = there.Spec.Renewed.Time // who ends in good order writes when
+	}
+	if holder == "" && !r.had && r.other.left(at) {
 		return r.other.seen.conflict()
 	}
 	if there.Metadata.Version != "" {

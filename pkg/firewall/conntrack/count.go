@@ -24,7 +24,9 @@ func Count() (map[netip.Addr]int, error) {
 			src, dst = ctaIPv6Src, ctaIPv6Dst
 		}
 		_, err := nftnl.List(s, nftnl.Question(ctGet, family), func(m netlink.Message) (none struct{}, ok bool) {
-			addr := func(tuple, end uint16) netip.Addr { return netlink.Addr(m.Find(nftnl.HeaderLen, tuple, ctaTupleIP, end)) }
+			addr := func(tuple, end uint16) netip.Addr {
+				return netlink.Addr(m.Find(nftnl.HeaderLen, tuple, ctaTupleIP, end))
+			}
 			from, to := addr(ctaTupleOrig, src), addr(ctaTupleReply, src)
 			for i, a := range []netip.Addr{from, to, addr(ctaTupleOrig, dst)} {
 				if a.IsValid() && (i == 0 || a != from) && (i < 2 || a != to) {

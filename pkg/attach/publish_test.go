@@ -12,8 +12,8 @@ import (
 type few struct{ Most int }
 
 func (*few) Kind() string { return "few" }
-func (f *few) Add(_ context.Context, a *Adding) error {
-	return f.Check(nil, a.Attachment)
+func (f *few) Add(ctx context.Context, a *Adding) error {
+	return f.Check(ctx, a.Attachment)
 }
 func (*few) Del(context.Context, *Attachment) error { return nil }
 func (*few) Restorable()                            {}

@@ -48,7 +48,7 @@ func TestOneProcess(t *testing.T) {
 
 var created = regexp.MustCompile(`\b(fork|vfork|clone|clone3)\(`)
 
-// TestBinaries looks at the files themselves: static, and at most 5 MB.
+// TestBinaries looks at the files themselves: static, and at most 5,500 KiB.
 func TestBinaries(t *testing.T) {
 	t.Parallel()
 	bin, err := sandbox.Binaries()
@@ -60,7 +60,7 @@ func TestBinaries(t *testing.T) {
 			t.Error(err)
 			continue
 		}
-		const most = 5_500_000
+		const most = 5_500 << 10
 		if st.Size() > most {
 			t.Errorf("%s has %d bytes, want at most %d", name, st.Size(), most)
 		}

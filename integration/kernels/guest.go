@@ -23,6 +23,7 @@ func guest(dir string) {
 		fmt.Println(said + err.Error())
 	}
 	unix.Sync()
+	fmt.Println(said + over)
 	_ = unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
 }
 

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -17,6 +18,13 @@ import (
 
 // said begins a line of the console that is the guest's own.
 const said = "kernels: "
+
+// over is what the guest says when all is written. The machine has [toPowerOff] from then on:
+// user-mode Linux sometimes spins in its exit, after "System halted".
+const (
+	over       = "over"
+	toPowerOff = 30 * time.Second
+)
 
 // machine is a virtual machine that is not started yet.
 type machine struct {
@@ -44,10 +52,16 @@ func (m *machine) boot(ctx context.Context, console string) error {
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start %s: %w", m.args[0], err)
 	}
+	var spins atomic.Bool
 	lines := bufio.NewScanner(io.TeeReader(out, file))
 	for lines.Scan() {
-		if _, text, ok := strings.Cut(lines.Text(), said); ok {
-			fmt.Println("  " + strings.TrimSpace(text))
+		_, text, ok := strings.Cut(lines.Text(), said)
+		switch text = strings.TrimSpace(text); {
+		case ok && text == over:
+			end := time.AfterFunc(toPowerOff, func() { spins.Store(true); _ = cmd.Process.Kill() })
+			defer end.Stop()
+		case ok:
+			fmt.Println("  " + text)
 		}
 	}
 	_, _ = io.Copy(file, out) // of a line that is too long
@@ -55,6 +69,8 @@ func (m *machine) boot(ctx context.Context, console string) error {
 	switch {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
+	case spins.Load():
+		fmt.Printf("  it did not power off within %s of its tests' end, and was ended\n", toPowerOff)
 	case err != nil:
 		return fmt.Errorf("%s: %w", filepath.Base(m.args[0]), err)
 	}

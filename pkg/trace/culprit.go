@@ -19,12 +19,10 @@ import (
 type culprit struct{ what, mend string }
 
 // culprit names the rule of an event.
-func (f *flow) culprit(d *event, e *endpoint, p *passage) culprit {
+func (f *flow) culprit(d *event, e *endpoint) culprit {
 	where := fmt.Sprintf("table %s %s, chain %s", familyName(d.family), d.table, d.chain)
 	if d.policy {
-		c := culprit{"the policy of " + where + " drops it", ""}
-		c.mend = f.mend(d, e, p)
-		return c
+		return culprit{"the policy of " + where + " drops it", f.mend(d, e)}
 	}
 	text := ""
 	var ns *netns.Namespace
@@ -36,11 +34,11 @@ func (f *flow) culprit(d *event, e *endpoint, p *passage) culprit {
 	if text != "" {
 		what += ": " + text
 	}
-	return culprit{what, f.mend(d, e, p)}
+	return culprit{what, f.mend(d, e)}
 }
 
 // mend is what to do about a rule.
-func (f *flow) mend(d *event, e *endpoint, p *passage) string {
+func (f *flow) mend(d *event, e *endpoint) string {
 	if e != nil {
 		return fmt.Sprintf("change the rule: it is in the namespace of %s, and its own", e.label)
 	}
@@ -63,21 +61,12 @@ func (f *flow) mend(d *event, e *endpoint, p *passage) string {
 func (f *flow) bridge() string {
 	for _, e := range []*endpoint{f.dest, &f.from} {
 		for _, r := range e.records {
-			if rules := rulesOf(r); rules != nil && rules.Bridge != "" {
+			if rules := firewall.RulesOf(r); rules != nil && rules.Bridge != "" {
 				return rules.Bridge
 			}
 		}
 	}
 	return "BRIDGE"
-}
-
-func rulesOf(r *attach.Attachment) *firewall.Rules {
-	for _, s := range r.Steps {
-		if rules, ok := s.(*firewall.Rules); ok {
-			return rules
-		}
-	}
-	return nil
 }
 
 // ownReason says why our own rules drop a flow.
@@ -87,7 +76,7 @@ func (f *flow) ownReason() string {
 		if r == nil {
 			continue
 		}
-		if rules := rulesOf(r); rules != nil && rules.Internal {
+		if rules := firewall.RulesOf(r); rules != nil && rules.Internal {
 			return fmt.Sprintf("network %s is internal: nothing goes in or out. Connect both to another network", r.Network)
 		}
 	}
@@ -95,7 +84,7 @@ func (f *flow) ownReason() string {
 	case from != nil && to != nil && from.Network != to.Network:
 		return fmt.Sprintf("networks are isolated from each other: berth network connect %s %s", to.Network, names.Called(from))
 	case from != nil && to != nil:
-		if rules := rulesOf(to); rules != nil && rules.NoICC {
+		if rules := firewall.RulesOf(to); rules != nil && rules.NoICC {
 			return fmt.Sprintf("network %s keeps its containers from each other (icc): make one without", to.Network)
 		}
 	case to != nil && f.published == nil:
@@ -104,18 +93,13 @@ func (f *flow) ownReason() string {
 	return "berth reload, and 'berth doctor'"
 }
 
-// notTranslated says why nobody translates what goes to a published port.
-func (f *flow) notTranslated() string {
-	return "berth reload puts the rule for the published port back"
-}
-
 // beyond is for what leaves the host.
 func (f *flow) beyond() string {
 	if r := f.from.record(f.source); r != nil {
-		if rules := rulesOf(r); rules != nil && rules.Overlay != "" {
+		if rules := firewall.RulesOf(r); rules != nil && rules.Overlay != "" {
 			return "'berth doctor' asks the other hosts, and 'berth trace' there follows it further"
 		}
-		if rules := rulesOf(r); rules != nil && !rules.Masquerade {
+		if rules := firewall.RulesOf(r); rules != nil && !rules.Masquerade {
 			return fmt.Sprintf("network %s is not masqueraded: the other side needs a route to %s, or the network ipMasq", r.Network, f.source)
 		}
 	}
@@ -128,10 +112,10 @@ func (f *flow) unseen(r *Report) {
 		r.end(theHost, Lost, why, mend)
 		return
 	}
-	if from := f.from.record(f.source); from != nil && rulesOf(from) != nil {
+	if from := f.from.record(f.source); from != nil && firewall.RulesOf(from) != nil {
 		if c, err := rtnl.Dial(); err == nil {
 			defer c.Close()
-			if l, err := c.LinkByName(rulesOf(from).Bridge); err == nil { // whose ARP the host answers by the same decision
+			if l, err := c.LinkByName(firewall.RulesOf(from).Bridge); err == nil { // whose ARP the host answers by the same decision
 				if why, mend := routing(c, f.source, f.target.Addr(), l.Index); why != "" {
 					r.end(theHost, Lost, why, mend)
 					return
@@ -139,16 +123,16 @@ func (f *flow) unseen(r *Report) {
 			}
 		}
 	}
-	r.end(theHost, Lost, fmt.Sprintf("it leaves %s, and the host never sees it", f.from.label), "?berth reload")
+	r.guess(theHost, fmt.Sprintf("it leaves %s, and the host never sees it", f.from.label), "berth reload")
 }
 
 // notBridged: the bridge took it, and passes it on to nobody.
-func (f *flow) notBridged(r *Report, p *passage) {
+func (f *flow) notBridged(r *Report) {
 	if why, mend := f.isolation(); why != "" {
 		r.end(theHost, Lost, why, mend)
 		return
 	}
-	r.end(theHost, Lost, "the bridge does not pass it on: it does not know where the address is, or the port is not up", "?berth reload")
+	r.guess(theHost, "the bridge does not pass it on: it does not know where the address is, or the port is not up", "berth reload")
 }
 
 // isolation tells whether both ends are isolated ports of one bridge.
@@ -192,7 +176,7 @@ func (f *flow) unrouted(r *Report, p *passage) {
 			return
 		}
 	}
-	r.end(theHost, Lost, "the routing decision drops it", "?berth doctor")
+	r.guess(theHost, "the routing decision drops it", "berth doctor")
 }
 
 // routing says why the host does not pass on what comes in by a link; empty when it does.
@@ -223,27 +207,26 @@ func routing(c *rtnl.Conn, src, dst netip.Addr, in int) (why, mend string) {
 
 // undelivered: the host sends it on, and the container does not get it.
 func (f *flow) undelivered(r *Report) {
-	why, mend := fmt.Sprintf("the host sends it on, and %s does not get it", f.dest.label), "?berth reload"
-	defer func() { r.end(theHost, Lost, why, mend) }()
+	why := fmt.Sprintf("the host sends it on, and %s does not get it", f.dest.label)
 	c, err := rtnl.Dial()
 	if err != nil {
+		r.guess(theHost, why, "berth reload")
 		return
 	}
 	defer c.Close()
-	w, err := c.WayTo(f.final.Addr(), netip.Addr{}, 0)
-	if err != nil {
-		return
-	}
-	out := linkName(c, w.Index)
-	if own := f.dest.record(f.final.Addr()); own != nil {
-		if rules := rulesOf(own); rules != nil && rules.Bridge != "" && rules.Group == 0 && rules.Bridge != out {
-			why, mend = fmt.Sprintf("it goes out by %s, and %s is reached by %s: another route takes it", out, f.dest.label, rules.Bridge),
-				"ip route get "+f.final.Addr().String()
-			return
+	if w, err := c.WayTo(f.final.Addr(), netip.Addr{}, 0); err == nil {
+		out := linkName(c, w.Index)
+		if own := f.dest.record(f.final.Addr()); own != nil {
+			if rules := firewall.RulesOf(own); rules != nil && rules.Bridge != "" && rules.Group == 0 && rules.Bridge != out {
+				r.end(theHost, Lost, fmt.Sprintf("it goes out by %s, and %s is reached by %s: another route takes it", out, f.dest.label, rules.Bridge),
+					"ip route get "+f.final.Addr().String())
+				return
+			}
+		}
+		n, ok, _ := c.Neighbour(w.Index, f.final.Addr())
+		if ok && (n.State == unix.NUD_FAILED || n.State == unix.NUD_INCOMPLETE) {
+			why = fmt.Sprintf("nobody answers for %s on %s (ARP, NDP)", f.final.Addr(), out)
 		}
 	}
-	n, ok, _ := c.Neighbour(w.Index, f.final.Addr())
-	if ok && (n.State == unix.NUD_FAILED || n.State == unix.NUD_INCOMPLETE) {
-		why = fmt.Sprintf("nobody answers for %s on %s (ARP, NDP)", f.final.Addr(), out)
-	}
+	r.guess(theHost, why, "berth reload")
 }

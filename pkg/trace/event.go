@@ -17,10 +17,10 @@ const (
 	attrTable, attrChain, attrRule, attrKind, attrVerdict, attrID     = 1, 2, 3, 4, 5, 6
 	attrNetwork, attrTransport, attrIIF, attrOIF, attrProto, attrDone = 8, 9, 10, 12, 15, 16
 
-	kindPolicy, kindReturn, kindRule = 1, 2, 3 // NFT_TRACETYPE_POLICY, ...
+	kindPolicy, kindRule = 1, 3 // NFT_TRACETYPE_POLICY, ...
 
-	verdictCode                = 1    // NFTA_VERDICT_CODE
-	verdictDrop, verdictAccept = 0, 1 // NF_DROP, NF_ACCEPT of linux/netfilter.h
+	verdictCode = 1 // NFTA_VERDICT_CODE
+	verdictDrop = 0 // NF_DROP of linux/netfilter.h
 )
 
 // event is what nftables tells of a packet at one rule, or at the end of a chain.
@@ -30,7 +30,6 @@ type event struct {
 	rule         uint64 // its handle; 0 at the end of a chain
 	packet       uint32 // the same for all events of a packet in a namespace
 	drops        bool
-	accepts      bool
 	policy       bool
 	in, out      int // indexes of links
 	flow         tuple
@@ -64,10 +63,10 @@ func parseEvent(m netlink.Message) (e event, ok bool) {
 	case kindPolicy:
 		e.policy = true
 		b := find(attrDone)
-		e.drops, e.accepts = len(b) == 4 && number(b) == verdictDrop, len(b) == 4 && number(b) == verdictAccept
+		e.drops = len(b) == 4 && number(b) == verdictDrop
 	case kindRule:
 		b := find(attrVerdict, verdictCode)
-		e.drops, e.accepts = len(b) == 4 && number(b) == verdictDrop, len(b) == 4 && number(b) == verdictAccept
+		e.drops = len(b) == 4 && number(b) == verdictDrop
 	}
 	e.flow = parseTuple(find(attrNetwork), find(attrTransport))
 	return e, true

@@ -21,20 +21,12 @@ func (f *flow) judge(r *Report, s *sighting) {
 	if f.there(r, s); !r.ended() {
 		f.answered(r, s)
 	}
-	if r.Verdict == Lost && strings.HasPrefix(r.Mend, "?") || r.Verdict == "" {
-		f.accuse(r)
+	if r.guessed && len(f.suspects) > 0 { // nobody was seen to drop it: then what look found is the reason
+		x := f.suspects[0]
+		r.Why, r.Mend = x.place+": "+x.why, x.mend
 	}
 	if r.Verdict == "" {
 		r.Verdict = Unknown
-	}
-}
-
-// accuse takes what look found for the reason, where nobody was seen to drop the packet.
-func (f *flow) accuse(r *Report) {
-	r.Mend = strings.TrimPrefix(r.Mend, "?")
-	if len(f.suspects) > 0 {
-		x := f.suspects[0]
-		r.Verdict, r.Why, r.Mend = Lost, x.place+": "+x.why, x.mend
 	}
 }
 
@@ -86,7 +78,7 @@ func (f *flow) unsent(r *Report, s *sighting) {
 	if errors.Is(s.outcome, unix.EHOSTUNREACH) || errors.Is(s.outcome, errSilent) {
 		why += ": nobody answers for the address of the next hop (ARP, NDP)"
 	}
-	r.end(f.from.label, Lost, why, "?"+"ip neighbour, in its namespace, and 'berth doctor'")
+	r.guess(f.from.label, why, "ip neighbour, in its namespace, and 'berth doctor'")
 }
 
 // dropped tells whether a rule ended the packet, and which.
@@ -95,7 +87,7 @@ func (f *flow) dropped(r *Report, place string, e *endpoint, p *passage) bool {
 	if d == nil {
 		return false
 	}
-	c := f.culprit(d, e, p)
+	c := f.culprit(d, e)
 	r.end(place, Lost, c.what, c.mend)
 	return true
 }
@@ -107,7 +99,7 @@ func (f *flow) through(r *Report, place string, p *passage, hooks ...string) boo
 		at, past := p.reached(unix.NFPROTO_INET, hook)
 		switch {
 		case !at:
-			r.end(place, Lost, fmt.Sprintf("it is lost before the hook %s: the kernel has no way for it", hook), "?look at the routes and at rp_filter of "+place)
+			r.guess(place, fmt.Sprintf("it is lost before the hook %s: the kernel has no way for it", hook), "look at the routes and at rp_filter of "+place)
 			return false
 		case !past:
 			r.end(place, Lost, "iptables (in its form from before nftables) drops it in "+strings.ToUpper(hook), "iptables-legacy -S "+strings.ToUpper(hook))
@@ -135,7 +127,7 @@ func (f *flow) throughHost(r *Report, p *passage) bool {
 	}
 	if at, _ := p.reached(unix.NFPROTO_INET, "input"); at {
 		if f.dest.ns != nil {
-			r.end(theHost, Lost, "it ends at the host itself: nobody translates it", f.notTranslated())
+			r.end(theHost, Lost, "it ends at the host itself: nobody translates it", "berth reload puts the rule for the published port back")
 			return false
 		}
 		return f.through(r, theHost, p, "prerouting", "input")
@@ -158,10 +150,10 @@ func (f *flow) bridged(r *Report, p *passage) bool {
 		return true
 	}
 	if at, _ := p.reached(unix.NFPROTO_BRIDGE, "input"); at {
-		r.end(theHost, Lost, "the bridge hands it to the host, which does not take it", "?berth reload")
+		r.guess(theHost, "the bridge hands it to the host, which does not take it", "berth reload")
 		return false
 	}
-	f.notBridged(r, p)
+	f.notBridged(r)
 	return false
 }
 
@@ -187,7 +179,7 @@ func (f *flow) answered(r *Report, s *sighting) {
 		r.end(f.dest.label, Refused, fmt.Sprintf("nobody listens on %s", f.listens()), "start the service, or have it listen on this address (0.0.0.0 or ::, not 127.0.0.1)")
 		return
 	case s.sent && !errors.Is(s.outcome, errSilent):
-		r.end(f.from.label, Lost, "it is told: "+s.outcome.Error(), "?berth doctor")
+		r.guess(f.from.label, "it is told: "+s.outcome.Error(), "berth doctor")
 		return
 	}
 	f.back(r, s)
@@ -215,12 +207,12 @@ func (f *flow) back(r *Report, s *sighting) {
 			f.silent(r, s)
 			return
 		}
-		r.end(theHost, Lost, "the answer does not come to the host", "?berth reload")
+		r.guess(theHost, "the answer does not come to the host", "berth reload")
 		return
 	}
 	if source != nil {
 		if source.back == nil {
-			r.end(theHost, Lost, fmt.Sprintf("the answer from %s does not come back to %s", f.final, f.from.label), "?berth reload")
+			r.guess(theHost, fmt.Sprintf("the answer from %s does not come back to %s", f.final, f.from.label), "berth reload")
 			return
 		}
 		if f.dropped(r, f.from.label, &f.from, source.back) {
@@ -232,7 +224,7 @@ func (f *flow) back(r *Report, s *sighting) {
 		r.Verdict = Arrives
 		return
 	}
-	r.end(f.from.label, NotAnswers, "the answer comes back, and is not taken", "?berth doctor")
+	r.end(f.from.label, NotAnswers, "the answer comes back, and is not taken", "berth doctor")
 }
 
 // silent: it arrives, and nothing is sent back.

@@ -70,6 +70,8 @@ type Report struct {
 	// arrives.
 	Why  string `json:"why,omitempty"`
 	Mend string `json:"mend,omitempty"`
+
+	guessed bool // nobody was seen to drop the packet: another reason is better
 }
 
 func (r *Report) step(place string, state State, format string, args ...any) {
@@ -82,6 +84,12 @@ func (r *Report) end(place string, v Verdict, why, mend string) {
 	if r.Verdict == "" {
 		r.Verdict, r.Why, r.Mend = v, place+": "+why, mend
 	}
+}
+
+// guess ends the flow where it was seen last, for want of a better reason.
+func (r *Report) guess(place, why, mend string) {
+	r.guessed = r.guessed || !r.ended()
+	r.end(place, Lost, why, mend)
 }
 
 func (r *Report) ended() bool { return r.Verdict != "" }

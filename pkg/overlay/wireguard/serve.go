@@ -98,10 +98,11 @@ func setQueue(name string, packets uint32) error {
 // be had: a user has 128 instances (fs.inotify.max_user_instances), and a node's other
 // programs may have taken them all.
 func watch(ctx context.Context, path string, ended chan<- error) {
-	for tick := time.NewTicker(time.Second); ; {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
 		select {
 		case <-ctx.Done():
-			tick.Stop()
 			return
 		case <-tick.C:
 		}

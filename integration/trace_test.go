@@ -3,6 +3,7 @@ package integration
 import (
 	"encoding/json"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -210,6 +211,10 @@ func TestTraceAsked(t *testing.T) {
 		"web [2001:db8::2]:80 --wait": "wait",
 	} {
 		b.fails("trace "+b.fill(question), why)
+	}
+	_, err := b.Output("setpriv", "--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin", filepath.Join(b.bin, "berth"), "trace", "web", "db:80")
+	if err == nil || !strings.Contains(err.Error(), "operation not permitted: want CAP_SYS_ADMIN") {
+		t.Errorf("without the right to enter namespaces: %v", err)
 	}
 }
 

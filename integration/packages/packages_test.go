@@ -26,7 +26,7 @@ var debian = map[string]string{
 	"kill": "procps", "sysctl": "procps", "dig": "bind9-dnsutils", "nc.openbsd": "netcat-openbsd", "wget": "wget",
 	// Every Debian has these.
 	"bash": "bash", "sh": "dash", "dpkg-query": "dpkg", "dpkg-deb": "dpkg", "apt-cache": "apt", "apt-get": "apt", "apt-config": "apt", "grep": "grep", "getent": "libc-bin", "ldd": "libc-bin", "tar": "tar", "mount": "mount", "umount": "mount",
-	"nsenter": "util-linux", "unshare": "util-linux", "flock": "util-linux", "setsid": "util-linux", "find": "findutils", "xargs": "findutils", "sed": "sed", "hostname": "hostname",
+	"nsenter": "util-linux", "unshare": "util-linux", "flock": "util-linux", "setsid": "util-linux", "setpriv": "util-linux", "find": "findutils", "xargs": "findutils", "sed": "sed", "hostname": "hostname",
 	"basename": "coreutils", "cat": "coreutils", "chmod": "coreutils", "cp": "coreutils", "cut": "coreutils", "date": "coreutils",
 	"dd": "coreutils", "dirname": "coreutils", "env": "coreutils", "head": "coreutils", "id": "coreutils", "install": "coreutils",
 	"ln": "coreutils", "ls": "coreutils", "mkdir": "coreutils", "mkfifo": "coreutils", "mktemp": "coreutils", "mv": "coreutils",

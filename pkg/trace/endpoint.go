@@ -14,6 +14,7 @@ import (
 	"github.com/berth-cni/berth/pkg/internal/rtnl"
 	"github.com/berth-cni/berth/pkg/link/netns"
 	"github.com/berth-cni/berth/pkg/names"
+	"golang.org/x/sys/unix"
 )
 
 // theHost is what the host is called in a question.
@@ -188,6 +189,10 @@ func (c *Config) container(id string) (endpoint, error) {
 	e.ns, err = netns.Open(e.records[0].Netns)
 	if err != nil {
 		return e, fmt.Errorf("its network namespace is gone: %w", err)
+	}
+	if err := e.ns.Do(func() error { return nil }); errors.Is(err, unix.EPERM) {
+		e.ns.Close()
+		return e, fmt.Errorf("%w: want CAP_SYS_ADMIN, as root on the host has it and the agent's pod of Kubernetes has not", err)
 	}
 	return e, nil
 }

@@ -27,9 +27,10 @@ name, its ID or the start of it), "host", or an address.
 First what is there is looked at: routes, and what the records of both containers stand
 for. Then one packet is sent, from inside the source: a TCP connection that is closed at
 once, or an empty UDP datagram. nftables tells of each rule that it meets, ours and
-others', also those that iptables-nft made; for that a table of the name berth-trace is
-there meanwhile in each of the namespaces on the way. Rules of iptables from before
-nftables are told by their chain.
+others', also those that iptables-nft made; for that a table of the name berth-trace-NUMBER
+is there meanwhile in each of the namespaces on the way, which the kernel removes when the
+program ends, by whatever signal. Rules of iptables from before nftables are told by their
+chain.
 
 Where the flow begins outside of this host, nothing can be sent: with --wait, the next
 packet of it is followed that comes in.

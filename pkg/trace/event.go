@@ -27,6 +27,7 @@ const (
 type event struct {
 	family       uint8
 	table, chain string
+	ours         bool   // of the tables of this trace
 	rule         uint64 // its handle; 0 at the end of a chain
 	packet       uint32 // the same for all events of a packet in a namespace
 	drops        bool

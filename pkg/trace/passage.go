@@ -50,13 +50,13 @@ func passageOf(all []event, is func(tuple) bool) *passage {
 
 // begins tells whether the event is that of a rule of ours that marks a packet.
 func (e *event) begins() bool {
-	return e.table == tableName && e.rule != 0 && (e.chain == "prerouting" || e.chain == "output")
+	return e.ours && e.rule != 0 && (e.chain == "prerouting" || e.chain == "output")
 }
 
 // reached tells whether the packet came to a hook of a family's, and past all of it.
 func (p *passage) reached(family uint8, hook string) (at, past bool) {
 	for _, e := range p.events {
-		if e.family == family && e.table == tableName {
+		if e.family == family && e.ours {
 			at = at || e.chain == hook
 			past = past || e.chain == hook+"-last"
 		}
@@ -79,7 +79,7 @@ func (p *passage) tables() (all []string) {
 	seen := map[string]bool{}
 	for _, e := range p.events {
 		name := familyName(e.family) + " " + e.table
-		if e.table != tableName && !seen[name] {
+		if !e.ours && !seen[name] {
 			seen[name] = true
 			all = append(all, name)
 		}

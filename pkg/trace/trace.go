@@ -6,7 +6,8 @@
 // tell of every rule that it meets (nft's "meta nftrace", kernel 4.6) in each of the network
 // namespaces on the way. Chains of its own, the first and the last of every hook, tell how
 // far the packet came where it was not nftables that dropped it: the routing decision, the
-// bridge, iptables in its form from before nftables. They are removed at the end.
+// bridge, iptables in its form from before nftables. They end with the process, by whatever end
+// (nftnl.Owner).
 package trace
 
 import (

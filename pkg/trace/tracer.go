@@ -7,6 +7,7 @@ import (
 	"math"
 	"net/netip"
 	"os"
+	"strings"
 	"sync"
 
 	"github.com/berth-cni/berth/pkg/internal/netlink"
@@ -18,8 +19,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// tableName is that of our tables while a flow is followed.
-const tableName = "berth-trace"
+// tablePrefix is what the names of tables begin with that are there while a flow is followed.
+const tablePrefix = "berth-trace-"
 
 // mark says which packets are followed: those to or from an address and port, of one
 // protocol. Fields that are not valid or 0 do not count.
@@ -44,10 +45,9 @@ var hooks = []struct {
 
 // tracer hears what becomes of marked packets in one network namespace.
 type tracer struct {
-	place  string
-	ns     *netns.Namespace // nil: the host's
-	tables []*nftnl.Table
-	l      *netlink.Listener
+	place string
+	owner *nftnl.Owner // of the tables
+	l     *netlink.Listener
 
 	mu     sync.Mutex
 	events []event
@@ -56,20 +56,19 @@ type tracer struct {
 
 // start marks packets of a protocol in a namespace, and listens.
 func start(place string, ns *netns.Namespace, protocol uint8, marks []mark) (*tracer, error) {
-	t := &tracer{place: place, ns: ns, done: make(chan struct{})}
+	t := &tracer{place: place, done: make(chan struct{})}
 	err := within(ns, func() (err error) {
 		if t.l, err = netlink.Listen(unix.NETLINK_NETFILTER, 1<<20, []bpf.Instruction{netlink.Pass}, groupTrace); err != nil {
 			return fmt.Errorf("listen to nftables: %w", err)
 		}
+		if t.owner, err = nftnl.Own(tablePrefix); err != nil {
+			return err
+		}
 		for _, family := range []uint8{unix.NFPROTO_INET, unix.NFPROTO_BRIDGE} {
-			table := marking(family, protocol, marks)
-			if err := table.Make(true, nil); err != nil {
-				if family == unix.NFPROTO_BRIDGE && nftnl.Absent(err) { // then no bridge has rules
-					continue
-				}
+			err := t.owner.Make(marking(t.owner.Name, family, protocol, marks))
+			if err != nil && !(family == unix.NFPROTO_BRIDGE && nftnl.Absent(err)) { // then no bridge has rules
 				return err
 			}
-			t.tables = append(t.tables, table)
 		}
 		return nil
 	})
@@ -91,16 +90,9 @@ func within(ns *netns.Namespace, do func() error) error {
 
 // stop removes the tables.
 func (t *tracer) stop() {
-	_ = within(t.ns, func() error {
-		s, err := nftnl.Dial()
-		if err != nil {
-			return err
-		}
-		for _, table := range t.tables {
-			err = errors.Join(err, s.Transact(nftnl.Request(nftnl.DelTable, 0, table.Family).Text(unix.NFTA_TABLE_NAME, tableName)))
-		}
-		return err
-	})
+	if t.owner != nil {
+		_ = t.owner.Close()
+	}
 	if t.l != nil {
 		t.l.Close()
 	}
@@ -117,7 +109,9 @@ func (t *tracer) hear() {
 			continue
 		}
 		for m := range all {
-			if e, ok := parseEvent(m); ok {
+			e, ok := parseEvent(m)
+			e.ours = e.table == t.owner.Name
+			if ok && (e.ours || !strings.HasPrefix(e.table, tablePrefix)) { // another trace's tables are nobody's rules
 				t.mu.Lock()
 				if len(t.events) < 1<<14 {
 					t.events = append(t.events, e)
@@ -136,8 +130,8 @@ func (t *tracer) heard() []event {
 }
 
 // marking is the table of a family.
-func marking(family, protocol uint8, marks []mark) *nftnl.Table {
-	return &nftnl.Table{Family: family, Name: tableName, Sets: func() []nftnl.Set { return nil },
+func marking(name string, family, protocol uint8, marks []mark) *nftnl.Table {
+	return &nftnl.Table{Family: family, Name: name, Sets: func() []nftnl.Set { return nil },
 		Chains: func() (all []nftnl.Chain) {
 			for _, h := range hooks {
 				first := nftnl.Chain{Name: h.name, Kind: nftables.ChainTypeFilter, Hook: h.hook, Priority: nftables.ChainPriorityRef(math.MinInt32 + 1)}

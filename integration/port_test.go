@@ -58,7 +58,7 @@ func TestPort(t *testing.T) {
 			}
 			b.fails("port add c1 8081:82", "published to this container")
 			b.fails("port add c1 9000:80 9000:81", "is published to this container already")
-			b.fails("port rm c1 8082", "is not published")
+			b.fails("port rm c1 8082", "port 8082/tcp is not published: want one of ")
 			b.fails("port add nobody 1:1", `no container "nobody"`)
 			if name != "open" {
 				b.fails("port add c2 8081:80", "held by container c1")

@@ -100,7 +100,7 @@ it is the name of a flag of 'berth agent'. A flag wins over the file.
 	})
 	p.settings.configFlag(root.PersistentFlags())
 	root.SetVersionTemplate("berth {{.Version}} (berth)\n")
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.SetFlagErrorFunc(flagError)
 	root.AddCommand(p.agentCommand(), p.networkCommand(), p.nodeCommand(), p.doctorCommand())
 	root.AddCommand(p.psCommand(), p.portCommand(), p.inspectCommand(), p.graphCommand(), p.topCommand(), p.traceCommand(), p.resolveCommand())
 	root.AddCommand(p.reloadCommand(), p.gcCommand(), p.completionCommand(), p.docCommand(), p.wireguardCommand())
@@ -127,14 +127,4 @@ func group(c *cobra.Command, members ...*cobra.Command) *cobra.Command {
 		return usageError{fmt.Errorf("%s; '%s --help' shows all", why, c.CommandPath())}
 	}
 	return c
-}
-
-// arguments is a command's check of how many arguments it gets.
-func arguments(check cobra.PositionalArgs) cobra.PositionalArgs {
-	return func(c *cobra.Command, args []string) error {
-		if err := check(c, args); err != nil {
-			return usageError{fmt.Errorf("%s: %w\nusage: %s", c.CommandPath(), err, c.UseLine())}
-		}
-		return nil
-	}
 }

@@ -179,6 +179,15 @@ func TestVersion(t *testing.T) {
 	}
 }
 
+// TestBareFlag: a flag without its value says what it wants.
+func TestBareFlag(t *testing.T) {
+	var out bytes.Buffer
+	code := run(t.Context(), &program{out: io.Discard, err: &out}, "network", "ls", "-f")
+	if want := "flag needs an argument: 'f' in -f: want name=TEXT"; code != exitUsage || !strings.Contains(out.String(), want) {
+		t.Errorf("%d, %q; want %q", code, out.String(), want)
+	}
+}
+
 func TestUsage(t *testing.T) {
 	for _, c := range []struct{ args, want string }{
 		{"netwrk", "netwrk: no such command: network?"},
@@ -186,7 +195,10 @@ func TestUsage(t *testing.T) {
 		{"network ls --store x", "want etcd, static"},
 		{"network ls --nope", "unknown flag: --nope"},
 		{"network ls blue", "usage: berth network ls"},
-		{"network inspect", "requires at least 1 arg(s)"},
+		{"network inspect", "network inspect: got no argument\n       usage: berth network inspect"},
+		{"network create a b", "network create: got \"a\" \"b\"\n       usage: berth network create"},
+		{"network create --subent 10.0.0.0/24 a", "unknown flag: --subent: --subnet?; 'berth network create --help' shows all"},
+		{"network ls --format {{.Nme}}", ".Nme: there is no such field: want .Berth, .Chain, .Containers"},
 		{"network ls --format yaml", "want table, json, or a template"},
 		{"network create --driver ipvlan blue", "want bridge, macvlan, vxlan-overlay"},
 		{"network create --driver vxlan-overlay --subnet 10.42.0.0/16 --opt mtu=5 blue", "--opt: \"mtu=5\": want encrypted"},
@@ -205,8 +217,8 @@ func TestUsage(t *testing.T) {
 		{"network prune --filter until=yesterday", "want until=24h"},
 		{"port add web 8080", "8080: "},
 		{"port rm web x", "x: "},
-		{"port add web", "requires at least 2 arg(s)"},
-		{"network connect blue", "accepts 2 arg(s), received 1"},
+		{"port add web", "usage: berth port add [flags] CONTAINER"},
+		{"network connect blue", "network connect: got \"blue\""},
 		{"network connect --publish 80 blue web", "want [ADDRESS:]PORT:PORT"},
 		{"network create --driver vxlan-overlay --subnet 10.42.0.0 blue", "want a prefix such as"},
 		{"network create --driver vxlan-overlay --label =x blue", "want key=value"},

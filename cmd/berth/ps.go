@@ -73,6 +73,7 @@ with the fields .ID .Name .Container .Network .Interface .Addresses .Ports .Name
 	addShort(flags, o.filter.value(), "filter", "f", "only those that fit: network=, name=, id=, status=")
 	addFlag(flags, o.shape.value(), "format", "how to write")
 	addShort(flags, number(&o.last, "number", -1, math.MaxInt32), "last", "n", "only so many, those that were made last; -1: all")
+	addShort(flags, onOff(&o.latest), "latest", "l", "the one that was made last")
 	addFlag(flags, onOff(&o.whole), "no-trunc", "IDs as a whole")
 	addShort(flags, onOff(&o.quiet), "quiet", "q", "the containers' IDs only")
 	p.settings.netDirFlag(c.Flags())
@@ -82,6 +83,7 @@ with the fields .ID .Name .Container .Network .Interface .Addresses .Ports .Name
 
 type psOptions struct {
 	wide, quiet, whole bool
+	latest             bool
 	last               int // -1: all
 	filter             psFilter
 	shape              shape
@@ -102,6 +104,9 @@ func (p *program) ps(ctx context.Context, o *psOptions) error {
 		if links, err = host.ListLinks(); err != nil {
 			return err
 		}
+	}
+	if o.latest {
+		o.last = 1
 	}
 	all := last(inspect.Attachments(records, o.filter.fits, links, p.now()), o.last)
 	if o.quiet {

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/inspect"
 	"github.com/spf13/pflag"
 )
@@ -16,10 +17,10 @@ type psFilter map[string][]string
 func psKeys() map[string]func(*inspect.Attachment, string) bool {
 	return map[string]func(*inspect.Attachment, string) bool{
 		"network": func(v *inspect.Attachment, want string) bool { return v.Network == want },
-		"id":      func(v *inspect.Attachment, want string) bool { return strings.HasPrefix(v.Container, want) },
+		"id":      func(v *inspect.Attachment, want string) bool { return attach.IDStarts(v.Container, want) },
 		"status":  func(v *inspect.Attachment, want string) bool { return containerState(v) == want },
 		"name": func(v *inspect.Attachment, want string) bool {
-			return strings.Contains(v.Name, want) || strings.HasPrefix(v.Container, want) ||
+			return strings.Contains(v.Name, want) || attach.IDStarts(v.Container, want) ||
 				slices.ContainsFunc(v.Names, func(name string) bool { return strings.Contains(name, want) })
 		},
 	}

@@ -114,7 +114,7 @@ func TestPs(t *testing.T) {
 	dir := stateOf(t, nil, people()...)
 	in := func(c string) string { return c + " --state-dir " + dir }
 	text := transcript(t, nil,
-		in("ps"), in("ps --wide"), in("ps -q"), in("ps -q -n 1"), in("ps -a --no-trunc -f status=running"), in("ps -a -f status=exited -f id=a68da --format {{.ID}}:{{.State}}:{{.Status}}"),
+		in("ps"), in("ps --wide"), in("ps -q"), in("ps -q -n 1"), in("ps -q -l"), in("ps -a --no-trunc -f status=running"), in("ps -a -f status=exited -f id=a68da --format {{.ID}}:{{.State}}:{{.Status}}"),
 		in("ps --format json --filter network=green"),
 		in("ps --format {{.Name}}:{{.Addresses}}:{{.Ports}} --filter name=api"),
 		in("ps --filter network=none --filter network=host"), in("ps --filter network=blue --filter name=nginx -q"),

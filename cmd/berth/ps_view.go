@@ -2,8 +2,10 @@ package main
 
 import (
 	"cmp"
+	"net/netip"
 	"slices"
 
+	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/host"
 	"github.com/berth-cni/berth/pkg/inspect"
 )
@@ -14,6 +16,25 @@ type psLine struct {
 	*inspect.Attachment
 	whole bool // the ID
 }
+
+// listOf is written as in the table, and is a list for JSON and for join, range and index.
+type listOf[T any] []T
+
+func (w listOf[T]) String() string {
+	if len(w) == 0 {
+		return ""
+	}
+	return list(w)
+}
+
+// Names are those on the network.
+func (v psLine) Names() listOf[string] { return v.Attachment.Names }
+
+// Ports are what the host publishes.
+func (v psLine) Ports() listOf[inspect.Port] { return v.Attachment.Ports }
+
+// Addresses are those in the container.
+func (v psLine) Addresses() listOf[netip.Addr] { return v.Attachment.Addresses }
 
 // ID is that of the container.
 func (v psLine) ID() string { return shownID(v.Container, v.whole) }
@@ -45,7 +66,7 @@ func shownID(id string, whole bool) string {
 	if whole {
 		return id
 	}
-	return short12(id)
+	return short12(attach.RuntimeID(id))
 }
 
 // last are the n attachments that were made last, in the order in which they were.

@@ -158,7 +158,7 @@ func writeTemplate[T any](w io.Writer, s *shape, all []T) error {
 	}
 	for _, v := range all {
 		if err := s.each.Execute(w, v); err != nil {
-			return usageError{err}
+			return templateError(err, v)
 		}
 		fmt.Fprintln(w)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/conflist"
@@ -152,10 +153,16 @@ func (c *Config) unpublish(ctx context.Context, from *container, p attach.Port) 
 		return o.Protocol == p.Protocol && o.HostPort == p.HostPort && (p.ContainerPort == 0 || o.ContainerPort == p.ContainerPort) &&
 			(!p.HostIP.IsValid() || o.HostIP == p.HostIP)
 	}
-	found := false
+	found, others := false, []string{}
 	for _, a := range slices.Backward(from.records) { // those that wait first
 		r := firewall.RulesOf(a)
-		if r == nil || a.Deleting || !slices.ContainsFunc(slices.Concat(a.Ports, a.Waiting, r.Open), is) {
+		if r == nil || a.Deleting {
+			continue
+		}
+		if !slices.ContainsFunc(slices.Concat(a.Ports, a.Waiting, r.Open), is) {
+			for _, o := range a.Ports {
+				others = append(others, inspect.Port(o).String())
+			}
 			continue
 		}
 		found = true
@@ -168,8 +175,11 @@ func (c *Config) unpublish(ctx context.Context, from *container, p attach.Port) 
 			return err
 		}
 	}
-	if !found {
-		return fmt.Errorf("%s is not published", p)
+	switch {
+	case !found && len(others) > 0:
+		return fmt.Errorf("%s is not published: want one of %s", p, strings.Join(others, ", "))
+	case !found:
+		return fmt.Errorf("%s is not published, nor is any other", p)
 	}
 	return nil
 }

@@ -124,7 +124,7 @@ func (b *builder) attachment(n *network, a *attach.Attachment) {
 	name := b.container(a)
 	_, others := b.Called(a)
 	for _, other := range others {
-		if other != name && other != short(a.Container) {
+		if other != name && other != attach.ShortID(a.Container) {
 			e.Names = append(e.Names, clean(other))
 		}
 	}
@@ -169,7 +169,7 @@ func (b *builder) container(a *attach.Attachment) string {
 	}
 	b.containers[a.Container] = true
 	n := Node{ID: containerID(a.Container), Kind: Container, Title: clean(name)}
-	if id := short(a.Container); id != name {
+	if id := attach.ShortID(a.Container); id != name {
 		n.Note = id
 	}
 	if why := b.Kernel.Netns(a); why != "" {
@@ -180,12 +180,6 @@ func (b *builder) container(a *attach.Attachment) string {
 	}
 	b.node(n)
 	return name
-}
-
-// short is the short form of a container's ID.
-func short(id string) string {
-	const shortID = 12
-	return id[:min(shortID, len(id))]
 }
 
 // shares adds the containers in another one's namespace.

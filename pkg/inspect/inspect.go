@@ -81,7 +81,7 @@ func Find(all []*attach.Attachment, word string) (string, error) {
 			return names.Called(a) == word || a.Args["K8S_POD_NAMESPACE"] != "" && a.Args["K8S_POD_NAMESPACE"]+"/"+a.Args["K8S_POD_NAME"] == word
 		},
 		func(a *attach.Attachment) bool { return slices.Contains(names.Registered(a), strings.ToLower(word)) },
-		func(a *attach.Attachment) bool { return strings.HasPrefix(a.Container, word) },
+		func(a *attach.Attachment) bool { return attach.IDStarts(a.Container, word) },
 	} {
 		var ids []string
 		for _, a := range all {

@@ -7,11 +7,9 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/internal/schema"
 )
-
-// shortID is the length of a container's short ID.
-const shortID = 12
 
 // The labels of args.cni that name a container (CONVENTIONS.md has no keys of its
 // own).
@@ -76,7 +74,7 @@ func FromArgs(s Source) (Set, error) {
 	c.wanted("runtimeConfig.aliases", aliases...)
 	c.wanted("args.cni.aliases", args.Aliases...)
 	c.labels(args, labelAlias)
-	c.runtimes("container ID", s.Container[:min(shortID, len(s.Container))])
+	c.runtimes("container ID", attach.ShortID(s.Container))
 	for _, l := range args.Links {
 		c.link(l)
 	}

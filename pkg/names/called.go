@@ -10,7 +10,7 @@ import (
 // Called is what people call the container of an attachment: its own name, else its
 // short ID, as Docker has it.
 func Called(a *attach.Attachment) string {
-	short := a.Container[:min(shortID, len(a.Container))]
+	short := attach.ShortID(a.Container)
 	if all := Registered(a); len(all) > 0 && all[0] != strings.ToLower(short) {
 		return all[0]
 	}

@@ -2,6 +2,7 @@ package publish
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -27,9 +28,10 @@ var ErrNotLocal = errors.New("is not an address of this host")
 // port that only an established connection holds is free to be published.
 // [ErrNotLocal] when the port's host address is not one of this host's.
 //
-// A process with the container's ID in its command line is the container's own:
-// podman's conmon keeps the ports that it asks for bound. Addresses in soon count as
-// this host's: they are about to be.
+// A process with the container's ID in its command line, or a child of such a process, is
+// the container's own: podman's conmon keeps the ports that it asks for bound, and a process
+// under containerd's shim does for nerdctl. Addresses in soon count as this host's: they are
+// about to be.
 func Listener(p attach.Port, container string, soon ...netip.Addr) (holder string, err error) {
 	proto, ok := p.ProtocolNumber()
 	if !ok {
@@ -186,22 +188,53 @@ func waiting(proto, family uint8, parse func(msg []byte) (inode uint32, ok bool)
 // minID is the length from which on an ID is not found in a command line by chance.
 const minID = 12
 
-// owner names the process that has the socket, by its inode; empty when it is the
-// container's own. A process that is out of our sight leaves only the inode.
+// owner names the process that has the socket, by its inode; empty when one that has it is
+// the container's own. A process that is out of our sight leaves only the inode.
 func owner(inode uint32, container string) string {
 	link := fmt.Sprintf("socket:[%d]", inode)
+	holder := ""
 	fds, _ := filepath.Glob("/proc/[0-9]*/fd/*")
 	for _, fd := range fds {
 		if to, err := os.Readlink(fd); err != nil || to != link {
 			continue
 		}
 		pid := strings.Split(fd, "/")[2]
-		line, _ := os.ReadFile(filepath.Join("/proc", pid, "cmdline"))
-		if len(container) >= minID && bytes.Contains(line, []byte(container)) {
+		if ofContainer(pid, attach.RuntimeID(container)) {
 			return ""
 		}
-		name, _ := os.ReadFile(filepath.Join("/proc", pid, "comm"))
-		return fmt.Sprintf("%s (pid %s)", strings.TrimSpace(string(name)), pid)
+		if holder == "" {
+			name, _ := os.ReadFile(filepath.Join("/proc", pid, "comm"))
+			holder = fmt.Sprintf("%s (pid %s)", strings.TrimSpace(string(name)), pid)
+		}
 	}
-	return fmt.Sprintf("a process that cannot be seen from here (socket inode %d)", inode)
+	return cmp.Or(holder, fmt.Sprintf("a process that cannot be seen from here (socket inode %d)", inode))
+}
+
+// ofContainer tells whether a process, or one that it descends from, has the container's ID
+// in its command line.
+func ofContainer(pid, id string) bool {
+	if len(id) < minID {
+		return false
+	}
+	const most = 8 // generations; a shim's parent is the first process
+	for range most {
+		line, err := os.ReadFile(filepath.Join("/proc", pid, "cmdline"))
+		if err != nil {
+			return false
+		}
+		if bytes.Contains(line, []byte(id)) {
+			return true
+		}
+		stat, err := os.ReadFile(filepath.Join("/proc", pid, "stat"))
+		if err != nil {
+			return false
+		}
+		// proc(5): PID (NAME) STATE PARENT; the name may have anything.
+		after := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+		if len(after) < 2 || after[1] == "0" || after[1] == "1" {
+			return false
+		}
+		pid = after[1]
+	}
+	return false
 }

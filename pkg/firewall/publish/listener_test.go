@@ -5,7 +5,9 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/berth-cni/berth/pkg/attach"
@@ -82,6 +84,43 @@ func listen(t *testing.T, network, at string) interface{ Close() error } {
 		t.Fatal(err)
 	}
 	return l
+}
+
+// TestListenerOfContainer: who runs a container keeps its ports bound: podman's conmon itself,
+// for nerdctl a child of containerd's shim.
+func TestListenerOfContainer(t *testing.T) {
+	nstest.Host(t)
+	id := strings.Repeat("0123456789abcdef", 4)
+	l, err := net.Listen("tcp4", ":80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	socket, err := l.(*net.TCPListener).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	shim := exec.Command("sh", "-c", "sleep 600 & exec 3<&-; echo; wait", "shim", "-id", id)
+	shim.ExtraFiles = []*os.File{socket}
+	shim.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	out, err := shim.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := shim.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = syscall.Kill(-shim.Process.Pid, syscall.SIGKILL); _ = shim.Wait() }()
+	l.Close()
+	socket.Close()
+	if _, err := out.Read(make([]byte, 1)); err != nil { // then the child alone has it
+		t.Fatal(err)
+	}
+	for container, own := range map[string]bool{id: true, "default-" + id: true, id[:12]: true, id[:11]: false, strings.Repeat("f", 64): false, "": false} {
+		holder, err := Listener(attach.Port{HostPort: 80, Protocol: "tcp"}, container)
+		if err != nil || own != (holder == "") || !own && !strings.Contains(holder, "(pid ") {
+			t.Errorf("container %q: holder %q, error %v; its own: want %v", container, holder, err, own)
+		}
+	}
 }
 
 // A connection that holds the port without listening is no conflict.

@@ -65,7 +65,7 @@ func (l *links) find(ctx context.Context, networks []string, target string) ([]n
 
 func called(a *attach.Attachment, target string) bool {
 	const short = 12
-	return a.Container == target || len(target) >= short && strings.HasPrefix(a.Container, target) ||
+	return a.Container == target || len(target) >= short && attach.IDStarts(a.Container, target) ||
 		strings.EqualFold(a.Args["K8S_POD_NAME"], target)
 }
 

@@ -159,7 +159,7 @@ func TestPeopleDocker(t *testing.T) {
 	if got := inside(t, one.Container, "ip", "-br", "-4", "address", "show", "web0"); !strings.Contains(got, "172.18.0.77/16") {
 		t.Errorf("web0: %s", got)
 	}
-	if got := b.does("ps -f network=back -f name=one --format {{.Ports}}"); got != "[127.0.0.1:8099->80/tcp]\n" {
+	if got := b.does("ps -f network=back -f name=one --format {{.Ports}}"); got != "127.0.0.1:8099->80/tcp\n" {
 		t.Errorf("published %q", got)
 	}
 	one.leave()

@@ -268,3 +268,91 @@ func (b *bed) eventually(want string, ask func() (string, error)) {
 	}
 	b.t.Fatalf("not after 5 s: %q; got %q, %v", want, got, err)
 }
+
+// ownDNS has DNS servers of the host's own at the host's other addresses, which containers
+// reach there.
+func (b *bed) ownDNS(k *known) {
+	b.t.Helper()
+	for _, addr := range []string{sandbox.HostAddr4, "[" + sandbox.HostAddr6 + "]"} {
+		stop, err := b.Serve(addr + ":53")
+		must(b.t, err)
+		if got, err := k.Ask(addr + ":53"); err != nil || !strings.HasPrefix(got, "host ") {
+			b.t.Errorf("%s asks the host's own DNS server at %s: %q, %v", k.name, addr, got, err)
+		}
+		stop()
+	}
+}
+
+// TestNamesBesideOthers: with either backend the host's own DNS servers are reached, and
+// names resolve where another program has the agent's port.
+func TestNamesBesideOthers(t *testing.T) {
+	t.Parallel()
+	for _, backend := range []string{"nftables", "iptables"} {
+		t.Run(backend, func(t *testing.T) {
+			t.Parallel()
+			b := newBed(t)
+			stop, err := b.Serve(":10053")
+			must(t, err)
+			n, err := b.Network(strings.Replace(simon, `"names": true,`, `"names": true, "firewallBackend": "`+backend+`",`, 1), b.bin)
+			must(t, err)
+			one, two := b.named(n, "one"), b.named(n, "two")
+			one.finds("two", two.addr)
+			b.ownDNS(one)
+			if out, err := one.sh("getent ahostsv6 two"); err != nil || !strings.Contains(out, "fd00:90::") {
+				t.Errorf("by IPv6: %q, %v", out, err)
+			}
+			for _, k := range []*known{one, two} {
+				must(t, n.Check(k.Container, k.opts...))
+			}
+			stop()
+			if backend == "iptables" { // somebody flushes the firewall: the agent puts it back, to its port
+				must(t, b.Script("iptables -t nat -F\nip6tables -t nat -F"))
+				b.eventually("("+two.addr+")", func() (string, error) { return one.sh("ping -4 -c1 -W1 two") })
+			}
+			one.leave()
+			two.leave()
+		})
+	}
+}
+
+// TestNamesOnLAN: the host's LAN is behind the network's bridge, which has the host's address
+// there. Its machines ask the host's own DNS server, and are told nothing of the containers.
+func TestNamesOnLAN(t *testing.T) {
+	t.Parallel()
+	for _, backend := range []string{"nftables", "iptables"} {
+		t.Run(backend, func(t *testing.T) {
+			t.Parallel()
+			b := newBed(t)
+			printer := b.container("printer")
+			must(t, b.Script(`ip link add br-simon type bridge
+ip link add nic0 type veth peer name eth0 netns `+filepath.Base(printer.Netns)+`
+ip link set nic0 master br-simon up
+ip link set br-simon up
+ip addr add 10.90.0.1/16 dev br-simon
+ip addr add fd00:90::1/64 dev br-simon nodad
+ip -n `+filepath.Base(printer.Netns)+` link set eth0 up
+ip -n `+filepath.Base(printer.Netns)+` addr add 10.90.200.1/16 dev eth0`))
+			n, err := b.Network(strings.Replace(simon, `"names": true,`, `"names": true, "firewallBackend": "`+backend+`",`, 1), b.bin)
+			must(t, err)
+			one, two := b.named(n, "one"), b.named(n, "two")
+			one.finds("two", two.addr)
+			two.finds("one", one.addr)
+			stop, err := b.Serve("10.90.0.1:53")
+			must(t, err)
+			defer stop()
+			if got, err := printer.Ask("10.90.0.1:53"); err != nil || !strings.HasPrefix(got, "host ") {
+				t.Errorf("the LAN asks the host's DNS server: %q, %v", got, err)
+			}
+			for _, tcp := range []string{"+notcp", "+tcp"} {
+				out, err := printer.Output("dig", tcp, "+time=2", "+tries=1", "-p", "10053", "@10.90.0.1", "two")
+				if err != nil || !strings.Contains(out, "status: REFUSED") || strings.Contains(out, two.addr) {
+					t.Errorf("the LAN asks the agent: %q, %v", out, err)
+				}
+			}
+			for _, k := range []*known{one, two} {
+				must(t, n.Check(k.Container, k.opts...))
+				k.leave()
+			}
+		})
+	}
+}

@@ -230,6 +230,7 @@ func TestRoutedNames(t *testing.T) {
 			t.Errorf("who is no container is answered %q", out)
 		}
 	}
+	b.ownDNS(one)
 	must(t, n.Check(one.Container, one.opts...))
 	must(t, n.Del(two.Container, two.opts...))
 	if out, err := one.sh("getent hosts two.demo"); err == nil {

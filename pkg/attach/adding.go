@@ -35,7 +35,8 @@ type Interface struct {
 	MAC     string
 	MTU     int
 	Sandbox string
-	Index   int // in its namespace; 0 when nobody asked the kernel
+	Index   int  // in its namespace; 0 when nobody asked the kernel
+	Foreign bool // a bridge that somebody else made
 }
 
 // Changed has the record written again after the step that calls it: for what is

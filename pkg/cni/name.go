@@ -75,10 +75,13 @@ func (r *Request) resolver(a *attach.Attachment) types.DNS {
 		return dns
 	}
 	dns.Nameservers = nil
+	linkLocal := false // which a resolv.conf cannot name without the interface
 	for _, addr := range a.Addresses {
-		if addr.Gateway.IsValid() && len(dns.Nameservers) == 0 {
-			dns.Nameservers = []string{addr.Gateway.String()}
+		gw := addr.Gateway
+		if !gw.IsValid() || len(dns.Nameservers) > 0 && (gw.IsLinkLocalUnicast() || !linkLocal) {
+			continue
 		}
+		dns.Nameservers, linkLocal = []string{gw.String()}, gw.IsLinkLocalUnicast()
 	}
 	if d := names.Domain(r.Conf.Name); r.Conf.Names && d != "" && !slices.Contains(dns.Search, d) {
 		dns.Search = append([]string{d}, dns.Search...)

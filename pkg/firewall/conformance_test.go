@@ -22,7 +22,8 @@ import (
 func attachment(name string, addrs []string, ports ...attach.Port) *attach.Attachment {
 	a := &attach.Attachment{Key: attach.Key{Network: "net", Container: name, IfName: "eth0"}, Ports: ports}
 	for _, s := range addrs {
-		a.Addresses = append(a.Addresses, attach.Address{Prefix: netip.MustParsePrefix(s)})
+		p := netip.MustParsePrefix(s)
+		a.Addresses = append(a.Addresses, attach.Address{Prefix: p, Gateway: p.Masked().Addr().Next()})
 	}
 	return a
 }

@@ -23,7 +23,7 @@ func (r *Rules) networkElements() (wanted, unwanted []nftnl.Element) {
 		set string
 		on  bool
 	}{
-		{noICC, r.NoICC}, {internal, r.Internal}, {isolated, r.Isolate}, {named, r.Names},
+		{noICC, r.NoICC}, {internal, r.Internal}, {isolated, r.Isolate}, {named, r.Names}, {lan, r.Foreign},
 		{protected4, r.Mode4.protects()}, {protected6, r.Mode6.protects()}, {direct4, r.Mode4 == Routed}, {direct6, r.Mode6 == Routed},
 	} {
 		e := nftnl.Element{Set: m.set, Key: name}
@@ -69,7 +69,7 @@ func (r *Rules) ofInterface() []nftnl.Element {
 
 // everyMembership is all that bridges of networks of any settings have.
 func everyMembership(bridge string) []nftnl.Element {
-	every := &Rules{Bridge: bridge, Internal: true, Isolate: true, NoICC: true, Names: true, Mode4: Routed, Mode6: Routed}
+	every := &Rules{Bridge: bridge, Internal: true, Isolate: true, NoICC: true, Names: true, Foreign: true, Mode4: Routed, Mode6: Routed}
 	all, _ := every.networkElements()
 	return append(all, (&Hairpin{Bridge: bridge}).elements()...)
 }
@@ -93,6 +93,9 @@ func (r *Rules) containerElements(a *attach.Attachment) ([]nftnl.Element, error)
 		if r.hides(ip.Is6()) {
 			all = append(all, nftnl.Element{Set: hidden, Key: ip.AsSlice(), Comment: hash})
 		}
+	}
+	if r.alone() {
+		all = append(all, r.gatewayElements(a)...)
 	}
 	if s := spoofOf(a); s != nil && !s.Loose {
 		all = append(all, r.heldElements(a)...)

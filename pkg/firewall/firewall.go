@@ -49,6 +49,10 @@ type Rules struct {
 	Isolate     bool `json:"isolate,omitempty"`    // no traffic with other isolated networks
 	NoICC       bool `json:"noicc,omitempty"`      // none between containers of this network
 	Names       bool `json:"names,omitempty"`      // their questions for names go to [allow.NamesPort]
+	// Foreign says that somebody else made the bridge: others than containers may be behind
+	// it, as the host's LAN is behind one with a network card as port. Their questions to an
+	// address that is the host's and the network's gateway alike are the host's own.
+	Foreign bool `json:"foreign,omitempty"`
 	// Mode4 and Mode6 are the network's gateway modes. In another one than [Plain],
 	// Masquerade has no meaning for the family.
 	Mode4 GatewayMode `json:"mode4,omitempty"`
@@ -135,6 +139,10 @@ func (r *Rules) Add(ctx context.Context, a *attach.Adding) error {
 		if _, ok := firstOfFamily(a.Addresses, p.HostIP); p.HostIP.IsValid() && !ok {
 			a.Warn("%s is not published: the container has no address of that family", p)
 		}
+	}
+	if i, ok := a.Interface(r.Bridge); ok && i.Foreign && r.Names && !r.Foreign {
+		r.Foreign = true
+		a.Changed()
 	}
 	return r.do(a.Key, "add", func(b backend) error {
 		now, err := r.joined(ctx, a)

@@ -114,7 +114,7 @@ func (l *heldList) nftables() error {
 	if err != nil {
 		return err
 	}
-	for _, set := range []string{own4, own6, masq4, masq6, routed4, routed6, ports4, ports6, ports4IP, ports6IP, open4, open6, heldPorts, spoofContainers, spoofAlso4, spoofAlso6} {
+	for _, set := range []string{own4, own6, masq4, masq6, routed4, routed6, ports4, ports6, ports4IP, ports6IP, open4, open6, gateways4, gateways6, heldPorts, spoofContainers, spoofAlso4, spoofAlso6} {
 		all, err := s.List(set)
 		if nftnl.Absent(err) {
 			continue
@@ -134,7 +134,7 @@ func (l *heldList) nftables() error {
 			set string
 			is  *bool
 		}{
-			{noICC, &set.NoICC}, {internal, &set.Internal}, {isolated, &set.Isolate}, {named, &set.Names},
+			{noICC, &set.NoICC}, {internal, &set.Internal}, {isolated, &set.Isolate}, {named, &set.Names}, {lan, &set.Foreign},
 			{protected4, &protects[0]}, {protected6, &protects[1]}, {direct4, &routes[0]}, {direct6, &routes[1]},
 		} {
 			there, err := s.Have([]nftnl.Element{{Set: m.set, Key: nftnl.Name(bridge)}})
@@ -164,7 +164,7 @@ func (l *heldList) bridges(backend string) map[string]*Rules {
 func (l *heldList) settle(backend, bridge string, n *Rules) {
 	for _, h := range l.by {
 		if h.Backend == backend && h.Bridge == bridge {
-			h.Internal, h.Isolate, h.NoICC, h.Names = n.Internal, n.Isolate, n.NoICC, n.Names
+			h.Internal, h.Isolate, h.NoICC, h.Names, h.Foreign = n.Internal, n.Isolate, n.NoICC, n.Names, n.Foreign
 			h.Mode4, h.Mode6 = n.Mode4, n.Mode6
 		}
 	}
@@ -187,6 +187,7 @@ func (l *heldList) add(e nftnl.Element) {
 		h.Masquerade = true
 	case heldPorts, spoofContainers, spoofAlso4, spoofAlso6:
 		h.Spoof = true
+	case gateways4, gateways6: // which go with the interface
 	case open4, open6:
 		if p, ok := openOf(e); ok {
 			h.Open = append(h.Open, p)

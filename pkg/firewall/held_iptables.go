@@ -116,6 +116,8 @@ func (l *heldList) addText(hash string, x xtables.Rule, v6 bool) {
 		}
 	case chainMasquerade, chainRouted:
 		h.Masquerade = true
+	case chainNames: // of networks on a bridge that somebody else made
+		h.Names, h.Foreign = true, true
 	case chainProtected:
 		port, err := strconv.ParseUint(after(x.Spec, "--dport"), 10, 16)
 		p := attach.Port{HostIP: netip.IPv4Unspecified(), Protocol: after(x.Spec, "-p"), HostPort: uint16(port), ContainerPort: uint16(port)}
@@ -148,7 +150,7 @@ func (l *heldList) settleTexts(rules [][]string, v6 bool) {
 		for _, h := range l.by { // of the other family
 			if h.Bridge == bridge && h.Backend == IPTables {
 				n.Internal, n.Isolate = n.Internal || h.Internal, n.Isolate || h.Isolate
-				n.NoICC, n.Names = n.NoICC || h.NoICC, n.Names || h.Names
+				n.NoICC, n.Names, n.Foreign = n.NoICC || h.NoICC, n.Names || h.Names, n.Foreign || h.Foreign
 				n.Mode4, n.Mode6 = cmp.Or(n.Mode4, h.Mode4), cmp.Or(n.Mode6, h.Mode6)
 			}
 		}

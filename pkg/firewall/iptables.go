@@ -78,6 +78,9 @@ func (ipt) put(r *Rules, a *attach.Attachment, changed bool) error {
 		}
 		wanted, unwanted := r.networkTexts(v6)
 		if changed {
+			if !r.Names {
+				unwanted = append(append(unwanted, r.questionTexts(a, v6)...), formerQuestions(r.Bridge)...)
+			}
 			if err := xtables.DeleteRules(t, unwanted); err != nil {
 				return err
 			}
@@ -87,6 +90,11 @@ func (ipt) put(r *Rules, a *attach.Attachment, changed bool) error {
 		}
 		for _, x := range append(wanted, r.containerTexts(a, v6)...) {
 			if err := x.Ensure(t); err != nil {
+				return err
+			}
+		}
+		if r.Names {
+			if err := r.putQuestions(t, a, v6); err != nil {
 				return err
 			}
 		}
@@ -102,6 +110,9 @@ func (ipt) del(_ context.Context, r *Rules, a *attach.Attachment) error {
 			all := append(r.containerTexts(a, v6), r.formerTexts(a, v6)...)
 			if r.Own {
 				all = append(all, everyText(r.Bridge, v6)...)
+			}
+			if r.Own || r.Foreign {
+				all = append(all, r.questionTexts(a, v6)...)
 			}
 			err = xtables.DeleteRules(t, all)
 		}
@@ -134,6 +145,9 @@ func (ipt) check(_ context.Context, r *Rules, a *attach.Attachment) error {
 		}
 		wanted, _ := r.networkTexts(v6)
 		all := append(jumps(v6), wanted...)
+		if r.Names {
+			all = append(append(all, answerTexts(answerPort())...), r.questionTexts(a, v6)...)
+		}
 		for _, x := range append(all, r.containerTexts(a, v6)...) {
 			there, err := x.Exists(t)
 			if err == nil && !there {
@@ -152,8 +166,12 @@ func (ipt) removeNetwork(_ context.Context, bridge string) error {
 		if errors.Is(err, exec.ErrNotFound) {
 			continue // nor has it made anything
 		}
+		var questions []xtables.Rule
 		if err == nil {
-			err = xtables.DeleteRules(t, everyText(bridge, v6))
+			questions, err = questionsOn(t, bridge)
+		}
+		if err == nil {
+			err = xtables.DeleteRules(t, append(everyText(bridge, v6), questions...))
 		}
 		errs = append(errs, err)
 	}
@@ -310,9 +328,7 @@ func ensureChains(t *iptables.IPTables, v6 bool) error {
 			if c.table != j.Table {
 				continue
 			}
-			const exists = 1 // iptables(8): also for other errors, which the rules then meet
-			var e *iptables.Error
-			if err := t.NewChain(c.table, c.name); err != nil && !(errors.As(err, &e) && e.ExitStatus() == exists) {
+			if err := newChain(t, c); err != nil {
 				return err
 			}
 		}
@@ -322,4 +338,14 @@ func ensureChains(t *iptables.IPTables, v6 bool) error {
 		former = formerJumps(v6)
 	}
 	return xtables.DeleteRules(t, former)
+}
+
+// newChain makes a chain, if there is none.
+func newChain(t *iptables.IPTables, c ownChain) error {
+	const exists = 1 // iptables(8): also for other errors, which the rules then meet
+	var e *iptables.Error
+	if err := t.NewChain(c.table, c.name); err != nil && !(errors.As(err, &e) && e.ExitStatus() == exists) {
+		return err
+	}
+	return nil
 }

@@ -7,13 +7,13 @@ import (
 	"strings"
 
 	"github.com/berth-cni/berth/pkg/attach"
-	"github.com/berth-cni/berth/pkg/firewall/allow"
 	"github.com/berth-cni/berth/pkg/internal/xtables"
 )
 
 // The chains of the iptables backend, with the meaning of the nftables table's.
 const (
 	chainNames      = "BERTH-NAMES"
+	chainAnswer     = "BERTH-ANSWER"
 	chainPublish    = "BERTH-PUBLISH"
 	chainHairpin    = "BERTH-HAIRPIN"
 	chainTranslated = "BERTH-TRANSLATED"
@@ -30,7 +30,7 @@ type ownChain struct{ table, name string }
 
 func ownChains(v6 bool) []ownChain {
 	all := []ownChain{
-		{"nat", chainNames}, {"nat", chainPublish}, {"nat", chainHairpin}, {"nat", chainTranslated}, {"nat", chainMasquerade}, {"nat", chainRouted},
+		{"nat", chainNames}, {"nat", chainAnswer}, {"nat", chainPublish}, {"nat", chainHairpin}, {"nat", chainTranslated}, {"nat", chainMasquerade}, {"nat", chainRouted},
 		{"filter", chainForward}, {"filter", chainIsolated}, {"filter", chainProtected}, {"filter", chainInput},
 	}
 	if v6 { // has no loopback addresses that a bridge would take
@@ -79,7 +79,7 @@ func formerJumps(v6 bool) []xtables.Rule {
 // settings left.
 func (r *Rules) networkTexts(v6 bool) (wanted, unwanted []xtables.Rule) {
 	mark := func(x xtables.Rule, spec string) xtables.Rule {
-		x.Spec = append(words(strings.ReplaceAll(spec, "BRIDGE", r.Bridge)), "-m", "comment", "--comment", "berth network "+r.Bridge)
+		x.Spec = append(words(strings.ReplaceAll(spec, "BRIDGE", r.Bridge)), "-m", "comment", "--comment", ofNetwork(r.Bridge))
 		return x
 	}
 	const fresh = " -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT"
@@ -99,13 +99,10 @@ func (r *Rules) networkTexts(v6 bool) (wanted, unwanted []xtables.Rule) {
 	if v6 {
 		other = " -m addrtype ! --dst-type LOCAL --limit-iface-in -m addrtype --dst-type UNICAST"
 	}
-	const gateway = " -m addrtype --dst-type LOCAL --limit-iface-in"
 	for _, m := range []struct {
 		on          bool
 		chain, spec string
 	}{
-		{r.Names, chainNames, "-i BRIDGE -p udp -m udp --dport 53" + gateway + " -j REDIRECT --to-ports " + strconv.Itoa(allow.NamesPort)},
-		{r.Names, chainNames, "-i BRIDGE -p tcp -m tcp --dport 53" + gateway + " -j REDIRECT --to-ports " + strconv.Itoa(allow.NamesPort)},
 		{r.Internal, chainForward, "-i BRIDGE ! -o BRIDGE -j DROP"},
 		{r.Internal, chainForward, "! -i BRIDGE -o BRIDGE -j DROP"},
 		{r.Internal, chainInput, "-i BRIDGE -m conntrack ! --ctstate RELATED,ESTABLISHED" + other + " -j DROP"},
@@ -116,12 +113,8 @@ func (r *Rules) networkTexts(v6 bool) (wanted, unwanted []xtables.Rule) {
 		{r.Mode(v6).protects(), chainForward, "! -i BRIDGE -o BRIDGE" + fresh + " -j " + chainProtected},
 		{r.Mode(v6).protects(), chainProtected, "-o BRIDGE -j DROP"},
 	} {
-		table := "filter"
-		if m.chain == chainNames {
-			table = "nat"
-		}
 		returns := strings.HasSuffix(m.spec, "RETURN") // in front of all that drops
-		x := mark(xtables.Rule{Table: table, Chain: m.chain, First: returns}, m.spec)
+		x := mark(xtables.Rule{Table: "filter", Chain: m.chain, First: returns}, m.spec)
 		if m.on {
 			wanted = append(wanted, x)
 		} else {
@@ -136,7 +129,7 @@ func (r *Rules) networkTexts(v6 bool) (wanted, unwanted []xtables.Rule) {
 
 // everyText is all that networks of any settings have.
 func everyText(bridge string, v6 bool) []xtables.Rule {
-	every := &Rules{Bridge: bridge, Internal: true, Isolate: true, NoICC: true, Names: true, Mode4: Routed, Mode6: Routed}
+	every := &Rules{Bridge: bridge, Internal: true, Isolate: true, NoICC: true, Mode4: Routed, Mode6: Routed}
 	all, _ := every.networkTexts(v6)
 	return append(all, (&Hairpin{Bridge: bridge}).text())
 }

@@ -123,7 +123,7 @@ func (l *lab) outside(name, net4, net6 string) {
 // network makes a bridge; its number is in its addresses.
 func (l *lab) network(number int) *Rules {
 	br := fmt.Sprint("br", number)
-	l.ip("link add " + br + " type bridge")
+	l.ip(fmt.Sprintf("link add %s address 02:00:00:00:00:%02x type bridge", br, number)) // or it would be that of the port with the lowest
 	l.ip("link set " + br + " up")
 	l.ip(fmt.Sprintf("addr add 10.%d.0.1/24 dev %s", number, br))
 	l.ip(fmt.Sprintf("addr add fd00:%d::1/64 dev %s nodad", number, br))

@@ -51,6 +51,7 @@ func (nft) add(ctx context.Context, r *Rules, a *attach.Adding) error {
 // network without a bridge, whose settings have changed, at all its containers' interfaces.
 func (r *Rules) changes(ctx context.Context, a *attach.Adding) (wanted, unwanted []nftnl.Element, err error) {
 	wanted, unwanted = r.networkElements()
+	wanted = append(wanted, r.gatewayElements(a.Attachment)...)
 	if !a.NetworkChanged || r.Group == 0 || a.All == nil {
 		return wanted, unwanted, nil
 	}
@@ -75,7 +76,7 @@ func (nft) del(_ context.Context, r *Rules, a *attach.Attachment) error {
 	if err != nil {
 		return err
 	}
-	if r.Own || r.Group != 0 {
+	if r.alone() {
 		elements = append(elements, s.present(r.ofInterface())...)
 	}
 	if err := s.Remove(elements); err != nil {
@@ -129,6 +130,7 @@ func (nft) check(_ context.Context, r *Rules, a *attach.Attachment) error {
 		return err
 	}
 	wanted, unwanted := r.networkElements()
+	wanted = append(wanted, r.gatewayElements(a)...)
 	// A container that links asks for names on a network without.
 	unwanted = slices.DeleteFunc(unwanted, func(e nftnl.Element) bool { return e.Set == named })
 	s, err := dial()
@@ -149,7 +151,8 @@ func (nft) removeNetwork(_ context.Context, bridge string) error {
 	if err != nil {
 		return err
 	}
-	return s.Remove(everyMembership(bridge))
+	gateways, err := s.gatewaysOn(bridge)
+	return errors.Join(err, s.Remove(append(everyMembership(bridge), gateways...)))
 }
 
 // rebuild replaces the table. Which peers may send stays as the agent has it: no
@@ -160,7 +163,7 @@ func (nft) rebuild(ctx context.Context, all records) error {
 		return err
 	}
 	var guard []nftnl.Element
-	for _, set := range append(slices.Clone(guards), tunnelPorts, namesPorts) {
+	for _, set := range append(slices.Clone(guards), tunnelPorts) {
 		there, err := s.List(set)
 		if err != nil && !errors.Is(err, unix.ENOENT) {
 			return err

@@ -19,6 +19,7 @@ func elementsOf(all []*attach.Attachment) []nftnl.Element {
 		if own, err := r.containerElements(a); err == nil { // else Add refused it
 			elements = append(elements, own...)
 		}
+		elements = append(elements, r.gatewayElements(a)...)
 	}
 	networks := Networks(all, NFTables)
 	for _, n := range networks {
@@ -60,6 +61,6 @@ func recordElements(ctx context.Context, all records) func() ([]nftnl.Element, e
 			return nil, nil
 		}
 		list, err := all(ctx)
-		return elementsOf(list), err
+		return append(elementsOf(list), portElements(answerPort())...), err
 	}
 }

@@ -19,7 +19,7 @@ import (
 // TestVersion fails when the table changes and its version does not. Raise the
 // number in publish, then write the new sum here.
 func TestVersion(t *testing.T) {
-	const version, sum = "publish_11", 0x9e4f90d7
+	const version, sum = "publish_12", 0xb6d34d9a
 	all := crc32.NewIEEE()
 	for _, s := range sets() {
 		fmt.Fprintln(all, s.Name, s.Key.Name, s.Data.Name)

@@ -166,12 +166,6 @@ func toHost() []expr.Any {
 		expr.CmpOpEq, nftnl.Host(unix.RTN_LOCAL))
 }
 
-// toInterface matches what is sent to an address of the interface that it came in by.
-func toInterface() []expr.Any {
-	return compare(&expr.Fib{Register: register32, FlagDADDR: true, FlagIIF: true, ResultADDRTYPE: true},
-		expr.CmpOpEq, nftnl.Host(unix.RTN_LOCAL))
-}
-
 // toOtherInterface matches what is sent to an address that the interface it came
 // in by does not have.
 func toOtherInterface() []expr.Any {

@@ -3,7 +3,6 @@ package firewall
 import (
 	"slices"
 
-	"github.com/berth-cni/berth/pkg/firewall/allow"
 	"github.com/berth-cni/berth/pkg/internal/nftnl"
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -40,7 +39,9 @@ const (
 	isolated = "isolated" // interfaces of networks without traffic to others of this set
 	named    = "names"    // bridges of networks whose containers' questions for names are answered here
 
-	namesPorts = "names_ports" // where these are answered, by protocol, if not at [allow.NamesPort]
+	gateways4, gateways6 = "gateways4", "gateways6" // what these ask: the networks' gateway addresses with their bridge
+	lan                  = "lan"                    // bridges that somebody else made: who is no container may ask by them, too
+	namesPorts           = "names_ports"            // where names are answered, by protocol, if not at [allow.NamesPort]
 
 	protected4, protected6 = "protected4", "protected6" // bridges of networks that only what is published is let into from outside
 	direct4, direct6       = "direct4", "direct6"       // those that are not translated: ICMP is let in
@@ -71,6 +72,7 @@ func sets() []nftnl.Set {
 	return append([]nftnl.Set{
 		names(bridges), names(overlay), {Name: ways, Key: way, Seen: nftnl.TypeOf(nftnl.WayBack())},
 		keys(same, name, name), keys(groups, nftables.TypeDevGroup, nftables.TypeDevGroup), names(noICC), names(internal), names(isolated), names(named),
+		keys(gateways4, ip4, name), keys(gateways6, ip6, name), names(lan),
 		names(protected4), names(protected6), names(direct4), names(direct6), names(hairpin4), names(hairpin6),
 		keys(open4, ip4, proto, port), keys(open6, ip6, proto, port),
 		keys(own4, ip4, name), keys(own6, ip6, name),
@@ -85,13 +87,13 @@ func sets() []nftnl.Set {
 // version of the table: it is raised when a set or a rule changes, and has the next
 // ADD replace a table that another version made.
 const (
-	publish      = "publish_11"
+	publish      = "publish_12"
 	publishUsers = 5 + 2 // its rules, and the jumps to it
 )
 
 // chains are the table's chains, in nft's words beside each rule.
 func chains() []nftnl.Chain {
-	return slices.Concat(natChains(), guardChains(), []nftnl.Chain{senderChain()}, filterChains())
+	return slices.Concat([]nftnl.Chain{questionChain()}, natChains(), guardChains(), []nftnl.Chain{senderChain()}, filterChains())
 }
 
 func natChains() []nftnl.Chain {
@@ -114,11 +116,13 @@ func natChains() []nftnl.Chain {
 		// sent to a port that is published on 127.0.0.1: this host's own is, in output.
 		Name: "prerouting", Kind: nftables.ChainTypeNAT,
 		Hook: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityNATDest,
-		Rules: append(questions(), [][]expr.Any{
-			rule(udp(), in(tunnelPorts, dport), verdict(expr.VerdictReturn)),      // udp dport @tunnels return: not for a container that published the port before
-			rule(is4(), daddr4.prefix(loopback4, 1), verdict(expr.VerdictReturn)), // ip daddr 127.0.0.0/8 return
-			rule(toHost(), jump(publish)),                                         // fib daddr type local jump publish
-		}...),
+		Rules: [][]expr.Any{
+			rule(udp(), dns(), in(named, iif), jump(questions)),                       // udp dport 53 iifname @names jump questions
+			rule(transport(unix.IPPROTO_TCP), dns(), in(named, iif), jump(questions)), // tcp dport 53 iifname @names jump questions
+			rule(udp(), in(tunnelPorts, dport), verdict(expr.VerdictReturn)),          // udp dport @tunnels return: not for a container that published the port before
+			rule(is4(), daddr4.prefix(loopback4, 1), verdict(expr.VerdictReturn)),     // ip daddr 127.0.0.0/8 return
+			rule(toHost(), jump(publish)),                                             // fib daddr type local jump publish
+		},
 	}, {
 		Name: "output", Kind: nftables.ChainTypeNAT,
 		Hook: nftables.ChainHookOutput, Priority: nftables.ChainPriorityNATDest,
@@ -143,25 +147,6 @@ func natChains() []nftnl.Chain {
 			rule(is6(), in(routed6, saddr6), notIn(bridges, oif), notIn(overlay, oif), daddr6.notPrefix(multicast6, 1), masquerade()),
 		},
 	}}
-}
-
-// questions for names, to the network's gateway alone: the host's other addresses, and a
-// port 53 that a container publishes there, are asked by who means them. The gateway of a
-// network without a bridge is an address of many interfaces, of which the kernel takes one
-// (inet_dev_addr_type in net/ipv4/fib_frontend.c): there it is any address of the host's.
-func questions() (all [][]expr.Any) {
-	for _, proto := range []byte{unix.IPPROTO_UDP, unix.IPPROTO_TCP} {
-		asked := rule(transport(proto), dns(), in(named, iif))
-		for _, to := range [][]expr.Any{
-			toInterface(), // fib daddr . iif type local
-			rule(in(groups, iifGroup, iifGroup), toHost()), // iifgroup . iifgroup @groups fib daddr type local
-		} {
-			all = append(all,
-				rule(asked, to, lookup(namesPorts, true, l4proto), redirectBy()), // udp dport 53 iifname @names fib daddr . iif type local redirect to :meta l4proto map @names_ports
-				rule(asked, to, redirect(allow.NamesPort)))                       // udp dport 53 iifname @names fib daddr . iif type local redirect to :10053
-		}
-	}
-	return all
 }
 
 func filterChains() []nftnl.Chain {

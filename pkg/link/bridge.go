@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/internal/rtnl"
@@ -66,7 +67,8 @@ func (b *Bridge) Add(ctx context.Context, a *attach.Adding) error {
 		err = b.besideRouted(ctx, c, a)
 	}
 	for _, d := range found {
-		a.Interfaces = append(a.Interfaces, attach.Interface{Name: d.Name, MAC: d.MAC.String(), MTU: d.MTU, Index: d.Index})
+		foreign := !slices.Equal(found[0].MAC, bridgeMAC(b.Name)) // one of Berth's has its MAC by now
+		a.Interfaces = append(a.Interfaces, attach.Interface{Name: d.Name, MAC: d.MAC.String(), MTU: d.MTU, Index: d.Index, Foreign: foreign})
 	}
 	return err
 }

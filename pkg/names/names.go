@@ -6,7 +6,7 @@
 //
 // On [Port] of the wildcard address, UDP and TCP, once for each bridge, by a socket
 // that is bound to that bridge (SO_BINDTODEVICE). The firewall redirects to it what
-// comes in by the bridge for port 53 of an address of the bridge. So nothing takes
+// comes in by the bridge for port 53 of the network's gateway. So nothing takes
 // port 53 of the host: a DNS server that listens there, on the wildcard address or
 // on the bridge's own, goes on undisturbed; a port 53 that a container publishes is
 // another container's business, since the redirection is of packets of this bridge
@@ -74,6 +74,9 @@ type Entry struct {
 	Links map[string]string `json:"links,omitempty"`
 	// Upstreams are asked in place of the host's resolvers, on port 53.
 	Upstreams []netip.Addr `json:"upstreams,omitempty"`
+	// Foreign says that somebody else made the bridge: who asks by it from another address
+	// than a container's may be of the host's LAN.
+	Foreign bool `json:"foreign,omitempty"`
 }
 
 // Valid tells what is wrong with a name of a container: it is a DNS name of labels

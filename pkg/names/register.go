@@ -21,6 +21,7 @@ type Register struct {
 	Internal  bool              `json:"internal,omitempty"`
 	Links     map[string]string `json:"links,omitempty"`
 	Upstreams []netip.Addr      `json:"upstreams,omitempty"`
+	Foreign   bool              `json:"foreign,omitempty"` // somebody else made the bridge, as Add has found it
 }
 
 // Kind implements [attach.Step].
@@ -29,7 +30,7 @@ func (r *Register) Kind() string { return "names" }
 // Entry is what the agent is told of the attachment.
 func (r *Register) Entry(a *attach.Attachment) Entry {
 	e := Entry{Key: a.Key, Bridge: r.Bridge, Names: r.Names, Subnets: r.Subnets,
-		Internal: r.Internal, Links: r.Links, Upstreams: r.Upstreams}
+		Internal: r.Internal, Links: r.Links, Upstreams: r.Upstreams, Foreign: r.Foreign}
 	for _, addr := range a.Addresses {
 		e.Addresses = append(e.Addresses, addr.Prefix.Addr())
 		if addr.Gateway.IsValid() {
@@ -42,6 +43,10 @@ func (r *Register) Entry(a *attach.Attachment) Entry {
 
 // Add returns when the names resolve.
 func (r *Register) Add(ctx context.Context, a *attach.Adding) error {
+	if i, ok := a.Interface(r.Bridge); ok && i.Foreign && !r.Foreign {
+		r.Foreign = true
+		a.Changed()
+	}
 	dir := attach.New("", nil).Dir()
 	request := Request{Do: DoAdd, Entry: r.Entry(a.Attachment)}
 	_, err := Call(ctx, dir, request)

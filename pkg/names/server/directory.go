@@ -199,7 +199,9 @@ func (d *Directory) put(node string, e names.Entry) {
 		d.bridges[e.Bridge] = map[*network]int{}
 	}
 	d.bridges[e.Bridge][m.network]++
-	m.network.guest = &member{Entry: names.Entry{Gateways: m.Gateways}, network: m.network, forward: m.forward}
+	if m.network.guest = nil; !m.Foreign {
+		m.network.guest = &member{Entry: names.Entry{Gateways: m.Gateways}, network: m.network, forward: m.forward}
+	}
 	all := d.containers[e.Container]
 	at, _ := slices.BinarySearchFunc(all, e.IfName, func(m *member, name string) int { return strings.Compare(m.IfName, name) })
 	d.containers[e.Container] = slices.Insert(all, at, m)

@@ -144,3 +144,22 @@ func TestSOA(t *testing.T) {
 		}
 	}
 }
+
+// TestGuests: who asks by a network's bridge from an address that no container was given is
+// one of the network (keepalived's), but on a bridge that somebody else made, which the
+// host's LAN may be behind.
+func TestGuests(t *testing.T) {
+	for foreign, want := range map[bool]string{false: "NOERROR 10.6.0.3", true: "REFUSED"} {
+		u := newResolver(t, honest)
+		a := newAsking(t, u)
+		for _, e := range []names.Entry{entry("net", "me", "eth0", a.br, "me", "10.6.0.2/24"), entry("net", "shop", "eth0", a.br, "shop", "10.6.0.3/24")} {
+			e.Foreign = foreign
+			put(t, a.Server, e)
+		}
+		a.expect(t, "shop", dns.TypeA, "NOERROR 10.6.0.3")
+		guest := container(t, a.br, "10.6.0.99/24")
+		if got := guest.ask(t, "10.6.0.1", "shop", dns.TypeA); !strings.Contains(got, want) {
+			t.Errorf("foreign %t: a guest is answered %q, want %s", foreign, got, want)
+		}
+	}
+}

@@ -92,7 +92,7 @@ lint:
 	$(STATICCHECK) ./...
 	cd integration && $(STATICCHECK) ./...
 
-# bridge, macvlan and loopback are names of the reference plugins, too.
+# bridge, macvlan, ipvlan and loopback are names of the reference plugins, too.
 install: build
 	@mkdir -p '$(DESTDIR)$(CNI_BIN_DIR)'
 	@for p in $(PLUGINS); do \

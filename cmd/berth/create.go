@@ -49,6 +49,11 @@ with the first container. Its options, of which Docker's words are taken, too:
 host is on, as if they were machines there. Options:
   ` + strings.Join(conflist.OptionWords(conflist.Macvlan), "\n  ") + `
 
+--driver ipvlan is the same with the MAC of that interface, for networks that take no other;
+with ipvlan_mode=l3 or l3s the host routes to the containers, and the network needs a
+route to them. Options:
+  ` + strings.Join(conflist.OptionWords(conflist.IPVlan), "\n  ") + `
+
 --driver none is one of this host that leaves containers alone in their namespaces.
 
 A bridge network of the name bridge is Docker's predefined one: isolated as all are,
@@ -105,7 +110,7 @@ func (w *createFlags) flags(f *pflag.FlagSet) {
 	f.SortFlags = false
 	s, o := &w.spec, &w.overlay
 	modes := []string{"nat", "nat-unprotected", "routed", "isolated"}
-	addShort(f, oneOf(&w.driver, driverBridge, driverMacvlan, driverOverlay, driverNone, dockersOverlay, dockersNull), "driver", "d", "what kind of network; overlay is vxlan-overlay, and null none")
+	addShort(f, oneOf(&w.driver, driverBridge, driverMacvlan, driverIPVlan, driverOverlay, driverNone, dockersOverlay, dockersNull), "driver", "d", "what kind of network; overlay is vxlan-overlay, and null none")
 	addFlag(f, prefixes(&s.Subnets), "subnet", "addresses of the network; twice for IPv4 and IPv6")
 	addFlag(f, addresses(&s.Gateways), "gateway", "gateway of a subnet (default its first address)")
 	addFlag(f, prefixes(&s.IPRanges), "ip-range", "give containers addresses of this part of a subnet only")
@@ -151,18 +156,18 @@ func (w *createFlags) check(f *pflag.FlagSet) error {
 		}
 	}
 	if w.driver == driverOverlay {
-		refuse(hereFlags, "bridge or macvlan")
+		refuse(hereFlags, "bridge, macvlan or ipvlan")
 		refuse(bridgeFlags, driverBridge)
 		errs = append(errs, w.overlayOptions())
 	} else {
 		refuse(overlayFlags, driverOverlay)
 	}
-	if w.driver == driverMacvlan {
+	if conflist.OnParent(w.driver) {
 		refuse(bridgeFlags, driverBridge)
 		refuse([]string{"no-names"}, "bridge or vxlan-overlay")
 	}
 	if w.driver == driverNone {
-		refuse(slices.Concat(bridgeFlags, hereFlags, addressFlags), "bridge or macvlan")
+		refuse(slices.Concat(bridgeFlags, hereFlags, addressFlags), "bridge, macvlan or ipvlan")
 	}
 	errs = append(errs, w.docker.check(w, f))
 	if w.isolate && w.noIsolate {

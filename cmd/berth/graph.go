@@ -18,7 +18,7 @@ func (p *program) graphCommand() *cobra.Command {
 		Short: "Draw the networks of this host",
 		Long: `Draw this host: its uplink, its networks with their bridges, subnets and gateways,
 the veth pairs, the containers with their addresses, names and published ports, what
-is on a parent by macvlan, who shares a namespace; and the other hosts of overlay
+is on a parent by macvlan or ipvlan, who shares a namespace; and the other hosts of overlay
 networks with their blocks, and whether they are reached. What is missing, down or
 gone is marked.
 

@@ -17,7 +17,7 @@ func (p *program) networkCommand() *cobra.Command {
 		Use:     "network",
 		Aliases: []string{"net"},
 		Short:   "Make, show and remove networks",
-		Long: `A network of one host (bridge, macvlan) is a file NAME.conflist in the folder of CNI
+		Long: `A network of one host (bridge, macvlan, ipvlan) is a file NAME.conflist in the folder of CNI
 configurations (--net-dir): every runtime of the host finds it there. Networks that
 others wrote there are shown, too, and containers can be connected to them.
 
@@ -38,6 +38,7 @@ them. The store is asked where it is named by a flag or in the configuration fil
 const (
 	driverBridge  = conflist.Bridge
 	driverMacvlan = conflist.Macvlan
+	driverIPVlan  = conflist.IPVlan
 	driverOverlay = conflist.Overlay
 	driverNone    = conflist.None
 

@@ -25,7 +25,7 @@ how many connections the kernel tracks for their addresses; the sum of each netw
 and the busiest containers first.
 
 At a terminal it goes on until it is interrupted; else it looks twice and writes once.
-What has no end on the host (macvlan, host) is not counted. Connections are counted
+What has no end on the host (macvlan, ipvlan, host) is not counted. Connections are counted
 where the host tracks them: those within one bridge are none of its.
 
 ` + exitCodes,

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -15,10 +16,13 @@ import (
 type Network struct {
 	Claiming `json:"-"`
 
-	Name    string         `json:"name"`
-	Plugin  string         `json:"plugin"`
-	Link    string         `json:"link,omitempty"`    // the bridge, or macvlan's master; empty: each container has its own
-	Subnets []netip.Prefix `json:"subnets,omitempty"` // of which the link has the gateway
+	Name   string `json:"name"`
+	Plugin string `json:"plugin"`
+	Link   string `json:"link,omitempty"` // the bridge, or the master of a macvlan or an ipvlan; empty: each container has its own
+	// LinkMode is what a link is for all networks on it, if it can be in one mode only, as
+	// the master of ipvlans.
+	LinkMode string         `json:"linkMode,omitempty"`
+	Subnets  []netip.Prefix `json:"subnets,omitempty"` // of which the link has the gateway
 	// Ranges are the first and last addresses that the built-in IPAM gives out.
 	Ranges [][2]netip.Addr `json:"ranges,omitempty"`
 	// Settings are the words that change what the firewall holds for the network, as
@@ -50,7 +54,10 @@ func (n *Network) Claim(tx *Tx, a *Adding) error {
 // Status implements [Statuser]: whether the store can be read, and no other network has
 // the addresses.
 func (n *Network) Status(ctx context.Context, s *Store, _ string) error {
-	return s.View(ctx, func(tx *Tx) error { return tx.overlaps(*n) })
+	return s.View(ctx, func(tx *Tx) error {
+		_, err := tx.overlaps(*n)
+		return err
+	})
 }
 
 // OverlapError: a network has addresses of another one.
@@ -66,6 +73,16 @@ func (e *OverlapError) Error() string {
 		on = " on " + e.Other.Link
 	}
 	return fmt.Sprintf("%s overlaps %s of network %q%s", e.What, e.Theirs, e.Other.Name, on)
+}
+
+// LinkModeError: a network wants its link in another mode than another network on it does.
+type LinkModeError struct {
+	Mode  string // "l3 bridge"
+	Other Network
+}
+
+func (e *LinkModeError) Error() string {
+	return fmt.Sprintf("%s is in mode %s for network %q, and has one mode for all: it cannot be in mode %s", e.Other.Link, e.Other.LinkMode, e.Other.Name, e.Mode)
 }
 
 // overlap returns how two networks are in each other's way: on two links by their
@@ -85,6 +102,9 @@ func (n Network) overlap(o Network) error {
 			}
 		}
 		return nil
+	}
+	if n.LinkMode != o.LinkMode && n.LinkMode != "" && o.LinkMode != "" {
+		return &LinkModeError{n.LinkMode, o}
 	}
 	for _, mine := range n.Ranges {
 		for _, theirs := range o.Ranges {
@@ -122,7 +142,8 @@ func (t *Tx) Networks() ([]Network, error) {
 
 // EnsureNetwork remembers a network before it is made; [Tx.MadeNetwork] says later
 // that it was. It returns what the host knew of it. An [*OverlapError] when its
-// addresses are also another network's.
+// addresses are also another network's, and a [*LinkModeError] when it wants its link in
+// another mode than one does that has containers there.
 func (t *Tx) EnsureNetwork(n Network) (known Network, err error) {
 	known, ok := t.Network(n.Name)
 	n.Made = known.Made && known.Link == n.Link
@@ -134,24 +155,45 @@ func (t *Tx) EnsureNetwork(n Network) (known Network, err error) {
 	if ok && bytes.Equal(data, t.bucket(networkBucket).Get([]byte(n.Name))) {
 		return n, nil
 	}
-	if err := t.overlaps(n); err != nil {
+	unused, err := t.overlaps(n)
+	if err != nil {
 		return known, err
+	}
+	for _, o := range unused { // whose next ADD is to ask again
+		if err := t.ForgetNetwork(o.Name); err != nil {
+			return known, err
+		}
 	}
 	return n, t.PutNetwork(n)
 }
 
-// overlaps returns an [*OverlapError] when the network's addresses are also another one's.
-func (t *Tx) overlaps(n Network) error {
+// overlaps returns an [*OverlapError] when the network's addresses are also another one's, and
+// a [*LinkModeError] when the containers of another one have the link in another mode.
+// Networks without containers are in nobody's way, and are returned.
+func (t *Tx) overlaps(n Network) (unused []Network, err error) {
 	others, err := t.Networks()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, o := range others {
-		if err := n.overlap(o); err != nil {
-			return err
+		err := n.overlap(o)
+		var mode *LinkModeError
+		if errors.As(err, &mode) && !t.used(o.Name) {
+			unused = append(unused, o)
+			continue
+		}
+		if err != nil {
+			return nil, err
 		}
 	}
-	return nil
+	return unused, nil
+}
+
+// used tells whether a network has attachments.
+func (t *Tx) used(network string) bool {
+	prefix := []byte(network + "\x00")
+	k, _ := t.bucket(attachmentBucket).Cursor().Seek(prefix)
+	return bytes.HasPrefix(k, prefix)
 }
 
 // MadeNetwork remembers that an ADD has succeeded, with these settings.

@@ -142,3 +142,47 @@ func TestForgetNetwork(t *testing.T) {
 	update(t, s, func(tx *Tx) error { return tx.ForgetNetwork("net2") })
 	same(t, dump(t, s), empty)
 }
+
+// TestLinkMode: networks on one link want it in one mode while both have containers. One that
+// has none gives way, and has to ask again.
+func TestLinkMode(t *testing.T) {
+	s := testStore(t)
+	ensure := func(name, link, mode string) error {
+		return s.Update(t.Context(), func(tx *Tx) error {
+			_, err := tx.EnsureNetwork(Network{Name: name, Plugin: "ipvlan", Link: link, LinkMode: mode})
+			return err
+		})
+	}
+	for _, n := range [][3]string{{"a", "eth0", "l2 bridge"}, {"same", "eth0", "l2 bridge"}, {"other", "eth1", "l3 bridge"}, {"macvlan", "eth0", ""}} {
+		if err := ensure(n[0], n[1], n[2]); err != nil {
+			t.Errorf("%s: %v", n[0], err)
+		}
+	}
+	update(t, s, func(tx *Tx) error {
+		return tx.put(&Attachment{Key: Key{Network: "a", Container: "c1", IfName: "eth0"}})
+	})
+	err := ensure("b", "eth0", "l3 bridge")
+	var mode *LinkModeError
+	if !errors.As(err, &mode) || err.Error() != `eth0 is in mode l2 bridge for network "a", and has one mode for all: it cannot be in mode l3 bridge` {
+		t.Errorf("got %v", err)
+	}
+	if err := (&Network{Name: "b", Link: "eth0", LinkMode: "l3 bridge"}).Status(t.Context(), s, ""); !errors.As(err, &mode) {
+		t.Errorf("STATUS: %v", err)
+	}
+	if err := ensure("a", "eth0", "l3 bridge"); !errors.As(err, &mode) && err != nil {
+		t.Errorf("its own mode: %v", err)
+	}
+	update(t, s, func(tx *Tx) error {
+		a := &Attachment{Key: Key{Network: "a", Container: "c1", IfName: "eth0"}}
+		return tx.drop(a)
+	})
+	if err := ensure("b", "eth0", "l3 private"); err != nil {
+		t.Errorf("no container is in the way: %v", err)
+	}
+	update(t, s, func(tx *Tx) error {
+		return tx.put(&Attachment{Key: Key{Network: "b", Container: "c2", IfName: "eth0"}})
+	})
+	if err := ensure("a", "eth0", "l3 bridge"); !errors.As(err, &mode) || mode.Other.Name != "b" {
+		t.Errorf("it was there before, and has given way: %v", err)
+	}
+}

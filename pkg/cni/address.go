@@ -152,12 +152,23 @@ func (r *Request) RefuseAddress(why string) {
 	if !r.IPAM.Empty() {
 		r.Refuse("ipam", string(r.Conf.IPAM), "%s", why)
 	}
-	for _, asked := range []struct{ key, value string }{
-		{"runtimeConfig.ips", strings.Join(r.Conf.Runtime.IPs, " ")}, {"args.cni.ips", strings.Join(r.args.CNI.IPs, " ")},
-		{"CNI_ARGS IP", r.Args["IP"]}, {"runtimeConfig.mac", r.Conf.Runtime.MAC}, {"args.cni.mac", r.args.CNI.MAC}, {"CNI_ARGS MAC", r.Args["MAC"]},
-	} {
-		if asked.value != "" {
-			r.Refuse(asked.key, asked.value, "%s", why)
+	r.refuseAsked(why, []asked{{"runtimeConfig.ips", strings.Join(r.Conf.Runtime.IPs, " ")}, {"args.cni.ips", strings.Join(r.args.CNI.IPs, " ")},
+		{"CNI_ARGS IP", r.Args["IP"]}})
+	r.RefuseMAC(why)
+}
+
+// RefuseMAC refuses a MAC that is asked for, where there is none to choose.
+func (r *Request) RefuseMAC(why string) {
+	r.refuseAsked(why, []asked{{"runtimeConfig.mac", r.Conf.Runtime.MAC}, {"args.cni.mac", r.args.CNI.MAC}, {"CNI_ARGS MAC", r.Args["MAC"]}})
+}
+
+// asked is what is asked for by a key; nothing, where the value is empty.
+type asked struct{ key, value string }
+
+func (r *Request) refuseAsked(why string, all []asked) {
+	for _, a := range all {
+		if a.value != "" {
+			r.Refuse(a.key, a.value, "%s", why)
 		}
 	}
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/berth-cni/berth/pkg/internal/schema"
 	"github.com/berth-cni/berth/pkg/ipam"
 	"github.com/berth-cni/berth/pkg/link"
-	"github.com/berth-cni/berth/pkg/link/macvlan"
 	"github.com/berth-cni/berth/pkg/link/netns"
+	"github.com/berth-cni/berth/pkg/link/parent"
 	"github.com/containernetworking/cni/pkg/types"
 )
 
@@ -63,6 +63,7 @@ func code(err error) *types.Error {
 		config    configError
 		later     laterError
 		overlap   *attach.OverlapError
+		linkMode  *attach.LinkModeError
 		held      *attach.HeldError
 		taken     *publish.TakenError
 		exhausted *ipam.ExhaustedError
@@ -71,7 +72,7 @@ func code(err error) *types.Error {
 	switch {
 	case errors.As(err, &env), errors.Is(err, netns.ErrNotNetns):
 		number = types.ErrInvalidEnvironmentVariables
-	case errors.As(err, &config), errors.As(err, &overlap), errors.Is(err, link.ErrWrongKind), errors.Is(err, macvlan.ErrMaster),
+	case errors.As(err, &config), errors.As(err, &overlap), errors.As(err, &linkMode), errors.Is(err, link.ErrWrongKind), errors.Is(err, parent.ErrMaster), errors.Is(err, parent.ErrNoKind),
 		errors.Is(err, publish.ErrNotLocal):
 		number = types.ErrInvalidNetworkConfig
 	case errors.Is(err, schema.ErrSyntax), errors.As(err, &badType):

@@ -84,7 +84,7 @@ func TestStoredRecords(t *testing.T) {
 			t.Errorf("the record\n%s\nis now\n%s", record, now)
 		}
 	}
-	for _, kind := range []string{"bridge", "veth", "macvlan", "host-shim", "subinterface", "loopback", "rebind", "localnet",
+	for _, kind := range []string{"bridge", "veth", "macvlan", "ipvlan", "host-shim", "subinterface", "loopback", "rebind", "localnet",
 		"ipam", "gateway", "forward", "firewall", "names"} {
 		if !kinds[kind] {
 			t.Errorf("no record has a step %q", kind)

@@ -6,8 +6,10 @@ import (
 	"github.com/berth-cni/berth/pkg/firewall/allow"
 	"github.com/berth-cni/berth/pkg/ipam"
 	"github.com/berth-cni/berth/pkg/link"
+	"github.com/berth-cni/berth/pkg/link/ipvlan"
 	"github.com/berth-cni/berth/pkg/link/macvlan"
 	"github.com/berth-cni/berth/pkg/link/netns"
+	"github.com/berth-cni/berth/pkg/link/parent"
 	"github.com/berth-cni/berth/pkg/names"
 )
 
@@ -27,8 +29,10 @@ func Decode(kind string) attach.Step {
 		return &macvlan.Interface{}
 	case "host-shim":
 		return &macvlan.HostShim{}
+	case "ipvlan":
+		return &ipvlan.Interface{}
 	case "subinterface":
-		return &macvlan.Subinterface{}
+		return &parent.Subinterface{}
 	case "loopback":
 		return &link.Loopback{}
 	case "rebind":

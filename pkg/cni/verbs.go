@@ -96,7 +96,7 @@ func (p *plugin) delMarked(r *Request, role attach.Role) error {
 	k := r.key(role)
 	errs := []error{firewall.Forget(p.ctx, k.Hash()), (&names.Register{}).Del(p.ctx, &attach.Attachment{Key: k})}
 	if role == attach.Main {
-		errs = append(errs, p.delUnknown(r), link.DeleteMacvlan(p.ctx, &attach.Attachment{Key: k, Netns: r.Netns}))
+		errs = append(errs, p.delUnknown(r), link.DeleteChild(p.ctx, &attach.Attachment{Key: k, Netns: r.Netns}))
 	}
 	return errors.Join(errs...)
 }

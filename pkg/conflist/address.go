@@ -175,7 +175,7 @@ func (p *plan) findAux(unknown bool) {
 // checkTaken tells of everything that the subnets are in the way of.
 func (p *plan) checkTaken() {
 	link := p.conf.Bridge
-	if p.Driver == Macvlan {
+	if OnParent(p.Driver) {
 		link = p.conf.Master
 	}
 	for _, r := range p.ranges {

@@ -14,6 +14,7 @@ type Conf struct {
 	Bridge string `json:"bridge,omitempty"`
 	Master string `json:"master,omitempty"`
 	Mode   string `json:"mode,omitempty"`
+	Flag   string `json:"flag,omitempty"`
 	MTU    int    `json:"mtu,omitempty"` // bytes
 
 	IsGateway        bool   `json:"isGateway,omitempty"`

@@ -216,15 +216,20 @@ func (f *File) Foreign() []string {
 const (
 	Bridge  = "bridge"
 	Macvlan = "macvlan"
+	IPVlan  = "ipvlan"
 	Overlay = "vxlan-overlay"
 	Host    = "host"
 	None    = "none"
 	Share   = "container-share"
 )
 
-var drivers = []string{Bridge, Macvlan, Overlay, Host, None, Share}
+// OnParent tells whether a driver's containers are on the network of an interface of the
+// host, the parent.
+func OnParent(driver string) bool { return driver == Macvlan || driver == IPVlan }
 
-// Link is the host's interface that the network is on: the bridge, or macvlan's
+var drivers = []string{Bridge, Macvlan, IPVlan, Overlay, Host, None, Share}
+
+// Link is the host's interface that the network is on: the bridge, or the
 // parent. Empty: none, or not known from the file.
 func (f *File) Link() string {
 	c := f.Plugins[0].Conf
@@ -237,7 +242,7 @@ func (f *File) Link() string {
 			return "cni0" // the plugin's default
 		}
 		return c.Bridge
-	case Macvlan:
+	case Macvlan, IPVlan:
 		return c.Master
 	}
 	return ""

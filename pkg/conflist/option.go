@@ -24,9 +24,10 @@ type option struct {
 
 // options are all that there are.
 func options() []option {
-	both, bridged, onMaster := []string{Bridge, Macvlan}, []string{Bridge}, []string{Macvlan}
+	all, bridged := []string{Bridge, Macvlan, IPVlan}, []string{Bridge}
+	onMaster, ofMacvlan, ofIPVlan := []string{Macvlan, IPVlan}, []string{Macvlan}, []string{IPVlan}
 	return []option{
-		{[]string{"mtu", "com.docker.network.driver.mtu"}, both, "BYTES", number(func(c *Conf) *int { return &c.MTU }, 68, 65535)},
+		{[]string{"mtu", "com.docker.network.driver.mtu"}, all, "BYTES", number(func(c *Conf) *int { return &c.MTU }, 68, 65535)},
 		{[]string{"mode"}, bridged, "bridge|routed", word(func(c *Conf) *string { return &c.Mode }, "bridge", "routed")},
 		{[]string{"firewallBackend"}, bridged, "auto|nftables|iptables", word(func(c *Conf) *string { return &c.FirewallBackend }, "auto", "nftables", "iptables")},
 		{[]string{"bridge", "com.docker.network.bridge.name"}, bridged, "NAME", ifName(func(c *Conf) *string { return &c.Bridge })},
@@ -63,17 +64,19 @@ func options() []option {
 		{[]string{"forceAddress"}, bridged, "true|false", boolean(func(c *Conf) *bool { return &c.ForceAddress })},
 		{[]string{"vlan"}, bridged, "NUMBER", number(func(c *Conf) *int { return &c.VLAN }, 0, link.MaxVLAN)},
 		{[]string{"parent", "master"}, onMaster, "INTERFACE", ifName(func(c *Conf) *string { return &c.Master })},
-		{[]string{"macvlan_mode", "mode"}, onMaster, "bridge|private|vepa|passthru", func(c *Conf, s string) error {
+		{[]string{"macvlan_mode", "mode"}, ofMacvlan, "bridge|private|vepa|passthru", func(c *Conf, s string) error {
 			if c.Mode = s; macvlan.ModeNumber(s) == 0 {
 				return fmt.Errorf("want bridge, private, vepa or passthru")
 			}
 			return nil
 		}},
-		{[]string{"hostShim"}, onMaster, "true|false", boolean(func(c *Conf) *bool { return &c.HostShim })},
+		{[]string{"ipvlan_mode", "mode"}, ofIPVlan, "l2|l3|l3s", word(func(c *Conf) *string { return &c.Mode }, "l2", "l3", "l3s")},
+		{[]string{"ipvlan_flag", "flag"}, ofIPVlan, "bridge|private|vepa", word(func(c *Conf) *string { return &c.Flag }, "bridge", "private", "vepa")},
+		{[]string{"hostShim"}, ofMacvlan, "true|false", boolean(func(c *Conf) *bool { return &c.HostShim })},
 		{[]string{"linkInContainer"}, onMaster, "true|false", boolean(func(c *Conf) *bool { return &c.LinkInContainer })},
-		{[]string{"bcqueuelen"}, onMaster, "NUMBER", number(func(c *Conf) *int { return &c.BcQueueLen }, 0, 1<<31-1)},
-		{[]string{"enabledad"}, both, "true|false", boolean(func(c *Conf) *bool { return &c.EnableDAD })},
-		{[]string{"acceptRA"}, both, "true|false", boolean(func(c *Conf) *bool { return &c.AcceptRA })},
+		{[]string{"bcqueuelen"}, ofMacvlan, "NUMBER", number(func(c *Conf) *int { return &c.BcQueueLen }, 0, 1<<31-1)},
+		{[]string{"enabledad"}, all, "true|false", boolean(func(c *Conf) *bool { return &c.EnableDAD })},
+		{[]string{"acceptRA"}, all, "true|false", boolean(func(c *Conf) *bool { return &c.AcceptRA })},
 	}
 }
 
@@ -163,7 +166,7 @@ func (p *plan) setOptions() {
 		case !ok:
 			p.refuse("--opt: %s: want key=value", pair)
 		case i < 0:
-			p.refuse("--opt: %s: a %s network has no such option: want %s", key, p.Driver, strings.Join(OptionWords(p.Driver), ", "))
+			p.refuse("--opt: %s: %s network has no such option: want %s", key, article(p.Driver), strings.Join(OptionWords(p.Driver), ", "))
 		default:
 			o := options()[i]
 			if before, twice := given[o.words[0]]; twice {

@@ -119,7 +119,7 @@ type Taken struct {
 }
 
 // conflicts tells whether a new network's range is in the way. Networks on one link of
-// the host's own (macvlan) may share a subnet as long as they give out other addresses.
+// the host's own (macvlan, ipvlan) may share a subnet as long as they give out other addresses.
 func (t Taken) conflicts(driver, link string, r Range) bool {
 	if !t.Prefix.Overlaps(r.Subnet) {
 		return false
@@ -130,7 +130,7 @@ func (t Taken) conflicts(driver, link string, r Range) bool {
 	if t.Driver == "" {
 		return false // the host's own routes on the parent, or of the bridge that was there before
 	}
-	if driver != Macvlan || t.Driver != Macvlan || !t.from.IsValid() {
+	if !OnParent(driver) || !OnParent(t.Driver) || !t.from.IsValid() {
 		return true
 	}
 	from, to := r.span()

@@ -20,7 +20,7 @@ import (
 // Spec is what a person asks for: a network of one host. Zero values are Docker's
 // defaults.
 type Spec struct {
-	Name, Driver string // [Bridge], [Macvlan] or [None]
+	Name, Driver string // [Bridge], [Macvlan], [IPVlan] or [None]
 	Subnets      []netip.Prefix
 	Gateways     []netip.Addr
 	IPRanges     []netip.Prefix
@@ -47,6 +47,8 @@ type Known struct {
 	// NoSpoofCheck is why the kernel cannot hold containers to their own addresses; nil: it
 	// can.
 	NoSpoofCheck error
+	// NoIPVlan is why the kernel has no ipvlans; nil: it has.
+	NoIPVlan error
 	// Exists tells whether the host has an interface, and whether it is a bridge.
 	Exists func(name string) (there, bridge bool, err error)
 }
@@ -115,6 +117,8 @@ func (s *Spec) Plan(host *Known) (*Conflist, error) {
 		p.bridge()
 	case Macvlan:
 		p.macvlan()
+	case IPVlan:
+		p.ipvlan()
 	}
 	p.findSubnets()
 	p.checkMTU(p.subnets)
@@ -223,17 +227,7 @@ func BridgeName(network string) string {
 }
 
 func (p *plan) macvlan() {
-	p.setOptions()
-	for flag, given := range map[string]bool{
-		"internal": p.Internal, "isolate": p.Isolate != nil && *p.Isolate,
-	} {
-		if given {
-			p.refuse("--%s: a macvlan network is on its parent's network, past the host's firewall", flag)
-		}
-	}
-	if p.NoICC {
-		p.refuse("--no-icc: want --opt macvlan_mode=private, which keeps containers from each other")
-	}
+	p.onParent("macvlan_mode")
 	if p.conf.HostShim && p.conf.Mode != "" && p.conf.Mode != "bridge" {
 		p.refuse("--opt: hostShim=true: want macvlan_mode bridge: in %s the host and the container cannot talk", p.conf.Mode)
 	}
@@ -242,6 +236,39 @@ func (p *plan) macvlan() {
 	}
 	p.checkParent()
 	p.conf.Capabilities = map[string]bool{"ips": true, "mac": true}
+}
+
+func (p *plan) ipvlan() {
+	if p.host.NoIPVlan != nil {
+		p.refuse("--driver ipvlan: %w", p.host.NoIPVlan)
+	}
+	p.onParent("ipvlan_flag")
+	p.checkParent()
+	p.conf.Capabilities = map[string]bool{"ips": true}
+}
+
+// article is a driver's name with its article.
+func article(driver string) string {
+	if driver == IPVlan {
+		return "an " + driver
+	}
+	return "a " + driver
+}
+
+// onParent is what networks on an interface of the host have in common. apart is the option
+// that keeps containers from each other.
+func (p *plan) onParent(apart string) {
+	p.setOptions()
+	for flag, given := range map[string]bool{
+		"internal": p.Internal, "isolate": p.Isolate != nil && *p.Isolate,
+	} {
+		if given {
+			p.refuse("--%s: %s network is on its parent's network, past the host's firewall", flag, article(p.Driver))
+		}
+	}
+	if p.NoICC {
+		p.refuse("--no-icc: want --opt %s=private, which keeps containers from each other", apart)
+	}
 }
 
 // checkParent wants the parent to be there, or that which a VLAN's is made on.
@@ -280,7 +307,7 @@ func (p *plan) addresses() {
 	p.conf.IPAM = &IPAM{}
 	for _, r := range p.ranges {
 		p.conf.IPAM.Ranges = append(p.conf.IPAM.Ranges, []Range{r})
-		if p.Driver == Macvlan {
+		if OnParent(p.Driver) {
 			everywhere := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
 			if r.Subnet.Addr().Is6() {
 				everywhere = netip.PrefixFrom(netip.IPv6Unspecified(), 0)

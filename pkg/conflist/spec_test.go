@@ -74,6 +74,8 @@ func TestConflists(t *testing.T) {
 		"unprotected": {Driver: Bridge, IPv6: true, Options: []string{"gatewayModeIPv4=nat-unprotected"}},
 		"macvlan": {Driver: Macvlan, Subnets: prefixes("192.168.5.0/24"), Gateways: addrs("192.168.5.1"), IPRanges: prefixes("192.168.5.128/26"),
 			Options: []string{"parent=eth0", "macvlan_mode=bridge", "hostShim=true"}},
+		"ipvlan": {Driver: IPVlan, Subnets: prefixes("192.168.6.0/24", "fd06::/64"),
+			Options: []string{"parent=eth0", "ipvlan_mode=l3", "ipvlan_flag=private", "mtu=1400"}},
 		"vlan": {Driver: Macvlan, IPv6: true, Options: []string{"parent=eth0.10"}},
 	} {
 		s.Name = name
@@ -91,6 +93,16 @@ func TestConflists(t *testing.T) {
 		if err != nil || f.Mark == nil || f.Driver() != s.Driver || len(f.Foreign()) != 0 || len(f.Taken()) == 0 {
 			t.Errorf("%s: read back: %+v, %v", name, f, err)
 		}
+	}
+}
+
+// TestNoIPVlan: a network that no container could be on is not made.
+func TestNoIPVlan(t *testing.T) {
+	h := host(t)
+	h.NoIPVlan = errors.New("this kernel has none")
+	_, err := (&Spec{Name: "n", Driver: IPVlan, Options: []string{"parent=eth0"}}).Plan(h)
+	if err == nil || err.Error() != "--driver ipvlan: this kernel has none" {
+		t.Errorf("got %v", err)
 	}
 }
 
@@ -157,6 +169,13 @@ bridge: br-old: is that of network old: --opt bridge=NAME takes another
 			`--isolate: a macvlan network is on its parent's network, past the host's firewall
 --opt: hostShim=true: want macvlan_mode bridge: in vepa the host and the container cannot talk
 --opt: parent=eth7.5: there is no such interface`},
+		{Spec{Name: "n", Driver: IPVlan, Internal: true, NoICC: true, Options: []string{"ipvlan_mode=L2", "ipvlan_flag=passthru", "macvlan_mode=bridge"}},
+			`--opt: ipvlan_mode=L2: want l2, l3, l3s
+--opt: ipvlan_flag=passthru: want bridge, private, vepa
+--opt: macvlan_mode: an ipvlan network has no such option: want mtu=BYTES, parent=INTERFACE, ipvlan_mode=l2|l3|l3s, ipvlan_flag=bridge|private|vepa, linkInContainer=true|false, enabledad=true|false, acceptRA=true|false
+--internal: an ipvlan network is on its parent's network, past the host's firewall
+--no-icc: want --opt ipvlan_flag=private, which keeps containers from each other
+--opt: parent: want the interface of the host whose network the containers are to be on: --opt parent=eth0`},
 		{Spec{Name: "n", Driver: Macvlan, Subnets: prefixes("192.168.5.0/24"), Options: []string{"parent=eth0"}},
 			"--subnet: 192.168.5.0/24: overlaps 192.168.5.0/24 of network lan"},
 		{Spec{Name: "n", Driver: Bridge, Subnets: prefixes("192.168.5.0/24")},

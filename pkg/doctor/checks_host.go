@@ -157,7 +157,7 @@ func checkRecords(f *facts) ([]Problem, error) {
 
 // stepsOf are what people call the steps.
 var stepsOf = map[string]string{
-	"veth": "the interface", "macvlan": "the interface", "bridge": "the bridge", "firewall": "the firewall",
+	"veth": "the interface", "macvlan": "the interface", "ipvlan": "the interface", "bridge": "the bridge", "firewall": "the firewall",
 	"names": "the names", "rebind": "the namespace", "host-shim": "the way from the host", "localnet": "the setting for 127.0.0.1",
 	"loopback": "lo", "subinterface": "the interface of the VLAN",
 }

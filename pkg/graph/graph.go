@@ -20,7 +20,7 @@ const (
 	Peer      Kind = "peer"      // another host of the overlay
 	Host      Kind = "host"      // this one
 	Uplink    Kind = "uplink"    // its interface of the default route
-	Network   Kind = "network"   // with its bridge, or macvlan's parent
+	Network   Kind = "network"   // with its bridge, or the parent of macvlan and ipvlan
 	Container Kind = "container" // its namespace
 	Foreign   Kind = "foreign"   // a port of a network's bridge that nobody has a record of
 	More      Kind = "more"      // containers of a network that are left out
@@ -45,7 +45,7 @@ type Way string
 const (
 	Routed  Way = "routed"  // by the host: the uplink and a network
 	Tunnel  Way = "tunnel"  // VXLAN: the uplink and another host
-	Child   Way = "child"   // macvlan: the parent and a network, a network and a container
+	Child   Way = "child"   // macvlan, ipvlan: the parent and a network, a network and a container
 	Veth    Way = "veth"    // a pair of them: a bridge and a container
 	Shares  Way = "shares"  // the namespace of another container, or of the host
 	Without Way = "without" // a container without a network

@@ -11,6 +11,7 @@ import (
 	"github.com/berth-cni/berth/pkg/link"
 	"github.com/berth-cni/berth/pkg/link/macvlan"
 	"github.com/berth-cni/berth/pkg/link/netns"
+	"github.com/berth-cni/berth/pkg/link/parent"
 	"github.com/berth-cni/berth/pkg/names"
 )
 
@@ -111,7 +112,7 @@ func modes() *model {
 	m.record("lan", "printer", "macvlan", []attach.Step{&macvlan.Interface{Master: "eth0", Mode: "bridge"}}, "192.0.2.77/24")
 	m.device("eth1", "198.51.100.1/24")
 	m.device("eth1.10")
-	m.record("vlan10", "camera", "macvlan", []attach.Step{&macvlan.Subinterface{Parent: "eth1", VLAN: 10}, &macvlan.Interface{Master: "eth1.10", Mode: "private"}}, "198.51.100.9/24")
+	m.record("vlan10", "camera", "macvlan", []attach.Step{&parent.Subinterface{Parent: "eth1", VLAN: 10}, &macvlan.Interface{Master: "eth1.10", Mode: "private"}}, "198.51.100.9/24")
 	m.record("host", "proxy", "host", []attach.Step{&netns.Rebind{}}, "192.0.2.1/24")
 	m.record("none", "batch", "none", []attach.Step{&link.Loopback{}}, "127.0.0.1/8")
 	m.Networks = []attach.Network{{Name: "empty", Plugin: "bridge", Link: "br-empty", Subnets: []netip.Prefix{netip.MustParsePrefix("10.99.0.0/24")},

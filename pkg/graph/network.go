@@ -12,8 +12,10 @@ import (
 	"github.com/berth-cni/berth/pkg/firewall"
 	"github.com/berth-cni/berth/pkg/host"
 	"github.com/berth-cni/berth/pkg/link"
+	"github.com/berth-cni/berth/pkg/link/ipvlan"
 	"github.com/berth-cni/berth/pkg/link/macvlan"
 	"github.com/berth-cni/berth/pkg/link/netns"
+	"github.com/berth-cni/berth/pkg/link/parent"
 )
 
 // sharePlugin is the mode whose containers are in another one's namespace.
@@ -48,7 +50,7 @@ func (b *builder) networks() []*network {
 		n := get(k.Name)
 		n.plugin, n.subnets = k.Plugin, k.Subnets
 		n.set(k.Settings)
-		if k.Plugin == "macvlan" {
+		if k.Plugin == "macvlan" || k.Plugin == "ipvlan" {
 			n.parent, n.carrier, n.way = k.Link, k.Link, Child
 		} else {
 			n.bridge, n.way = k.Link, Veth
@@ -86,6 +88,17 @@ func (b *builder) networks() []*network {
 
 func (n *network) rank() int { return slices.Index([]Way{Veth, Child, Shares, Without}, n.way) }
 
+// onParent has the network be on an interface of the host, or of each container.
+func (n *network) onParent(name string, inside bool) {
+	n.way = Child
+	if inside {
+		n.say("parent " + name + " of the container")
+		n.parent, n.carrier = "", ""
+	} else {
+		n.parent, n.carrier = name, cmp.Or(n.carrier, name)
+	}
+}
+
 // learn takes from a record what the network is.
 func (n *network) learn(a *attach.Attachment) {
 	n.plugin = cmp.Or(n.plugin, a.Plugin)
@@ -99,15 +112,15 @@ func (n *network) learn(a *attach.Attachment) {
 		case *link.Routed:
 			n.way, n.grouped = Veth, true
 		case *macvlan.Interface:
-			n.way = Child
 			n.say("mode " + s.Mode)
-			if s.Inside {
-				n.say("parent " + s.Master + " of the container")
-				n.parent, n.carrier = "", ""
-			} else {
-				n.parent, n.carrier = s.Master, cmp.Or(n.carrier, s.Master)
+			n.onParent(s.Master, s.Inside)
+		case *ipvlan.Interface:
+			n.say("mode " + s.Mode)
+			if s.Flag != "bridge" {
+				n.say(s.Flag)
 			}
-		case *macvlan.Subinterface:
+			n.onParent(s.Master, s.Inside)
+		case *parent.Subinterface:
 			n.carrier = s.Parent
 		case *netns.Rebind:
 			n.way = Shares

@@ -38,7 +38,7 @@ func (t *Traffic) add(o Traffic) {
 
 // TrafficSince is the traffic between two looks at a host: of its attachments, the busiest
 // first, and of its networks, by name. Connections are those that are tracked, by address.
-// Attachments without an end on the host, such as macvlan's, are not counted there.
+// Attachments without an end on the host, such as macvlan's and ipvlan's, are not counted there.
 func (h *Host) TrafficSince(before *Host, connections map[netip.Addr]int) (attachments, networks []Traffic) {
 	seconds := max(h.now.Sub(before.now), time.Millisecond).Seconds()
 	by := map[string]*Traffic{}

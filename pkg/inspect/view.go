@@ -150,7 +150,7 @@ type Network struct {
 	Name string `json:"name"`
 	// Known is what the host remembers; null before the first ADD.
 	Known *attach.Network `json:"known"`
-	// Link is the bridge, or macvlan's parent; null where there is none.
+	// Link is the bridge, or the parent of macvlan and ipvlan; null where there is none.
 	Link *Link `json:"link"`
 	// Overlay is what an overlay network is on this host, and Tunnel its VXLAN device.
 	Overlay     *overlay.Local `json:"overlay,omitempty"`

@@ -6,6 +6,7 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/link/internal/iface"
+	"github.com/berth-cni/berth/pkg/link/ipvlan"
 	"github.com/berth-cni/berth/pkg/link/macvlan"
 	"github.com/berth-cni/berth/pkg/link/netns"
 )
@@ -40,7 +41,8 @@ type addressed interface {
 }
 
 // They are these.
-var _ = []addressed{(*Forwarding)(nil), (*Bridge)(nil), (*Veth)(nil), (*Routed)(nil), (*macvlan.Interface)(nil), (*macvlan.HostShim)(nil)}
+var _ = []addressed{(*Forwarding)(nil), (*Bridge)(nil), (*Veth)(nil), (*Routed)(nil), (*macvlan.Interface)(nil), (*macvlan.HostShim)(nil),
+	(*ipvlan.Interface)(nil)}
 
 // Address does what Add has left out.
 func (f *Forwarding) Address(ctx context.Context, a *attach.Adding) error { return f.Add(ctx, a) }

@@ -12,6 +12,7 @@ import (
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/link/internal/iface"
 	"github.com/berth-cni/berth/pkg/link/internal/linktest"
+	"github.com/berth-cni/berth/pkg/link/ipvlan"
 	"github.com/berth-cni/berth/pkg/link/macvlan"
 	"github.com/berth-cni/berth/pkg/nstest"
 	"golang.org/x/sys/unix"
@@ -73,9 +74,12 @@ func TestAdvertisements(t *testing.T) {
 			return &macvlan.Interface{Master: "up0", Mode: "bridge", AcceptRA: acceptRA}
 		},
 	}
+	kinds["ipvlan"] = func(acceptRA bool) attach.Step {
+		return &ipvlan.Interface{Master: "up0", Mode: "l2", Flag: "bridge", AcceptRA: acceptRA}
+	}
 	for kind, step := range kinds {
 		t.Run(kind, func(t *testing.T) {
-			if kind == "macvlan" {
+			if needs(t, step(false)); kind != "bridge" {
 				linktest.LAN(t)
 			} else {
 				nstest.Host(t)

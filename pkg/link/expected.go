@@ -3,6 +3,7 @@ package link
 import (
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/link/internal/iface"
+	"github.com/berth-cni/berth/pkg/link/ipvlan"
 	"github.com/berth-cni/berth/pkg/link/macvlan"
 )
 
@@ -27,6 +28,10 @@ func Outside(s attach.Step) attach.Step {
 		m := *s
 		m.Expect(&Expected{})
 		return &m
+	case *ipvlan.Interface:
+		v := *s
+		v.Expect(&Expected{})
+		return &v
 	}
 	return s
 }

@@ -1,6 +1,7 @@
 package link
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -24,9 +25,9 @@ type Foreign struct {
 // ForeignKind is what interfaces of a configuration are, whoever made them: what other
 // suites give a container of the same namespace is none of them.
 type ForeignKind struct {
-	Macvlan bool   // otherwise a veth whose other end is a port of a bridge of this host
-	On      string // the bridge, or the macvlan's master; empty: any
-	Inside  bool   // the master is in the container's namespace, not in the host's
+	Child  string // macvlan or ipvlan; otherwise a veth whose other end is a port of a bridge of this host
+	On     string // the bridge, or the child's master; empty: any
+	Inside bool   // the master is in the container's namespace, not in the host's
 }
 
 // FindForeign looks for such an interface in a namespace; nil when there is none, when the
@@ -68,11 +69,7 @@ func FindForeign(path, ifName string, kind ForeignKind) (*Foreign, error) {
 
 // is tells whether a container's interface is of the kind.
 func (k ForeignKind) is(inside *rtnl.Link, container *iface.Conn) (bool, error) {
-	want := "veth"
-	if k.Macvlan {
-		want = "macvlan"
-	}
-	if inside.Kind != want || inside.Away == k.Inside {
+	if inside.Kind != cmp.Or(k.Child, "veth") || inside.Away == k.Inside {
 		return false, nil
 	}
 	c := container
@@ -85,7 +82,7 @@ func (k ForeignKind) is(inside *rtnl.Link, container *iface.Conn) (bool, error) 
 		c = host
 	}
 	on := inside.Parent
-	if !k.Macvlan {
+	if k.Child == "" {
 		l, err := c.LinkByIndex(inside.Parent)
 		if iface.IsErrno(err, unix.ENODEV) {
 			return false, nil

@@ -43,13 +43,13 @@ ip -n `+id+` link add pair0 type veth peer name pair1`)
 		{"inner", ForeignKind{}, false},
 		{"none", bridge, false},
 		{"m0", bridge, false},
-		{"m0", ForeignKind{Macvlan: true, On: "up0"}, true},
-		{"m0", ForeignKind{Macvlan: true}, true},
-		{"m0", ForeignKind{Macvlan: true, On: "up1"}, false},
-		{"m0", ForeignKind{Macvlan: true, On: "up0", Inside: true}, false},
-		{"m1", ForeignKind{Macvlan: true, On: "inner", Inside: true}, true},
-		{"m1", ForeignKind{Macvlan: true, On: "inner"}, false},
-		{"eth0", ForeignKind{Macvlan: true}, false},
+		{"m0", ForeignKind{Child: "macvlan", On: "up0"}, true},
+		{"m0", ForeignKind{Child: "macvlan"}, true},
+		{"m0", ForeignKind{Child: "macvlan", On: "up1"}, false},
+		{"m0", ForeignKind{Child: "macvlan", On: "up0", Inside: true}, false},
+		{"m1", ForeignKind{Child: "macvlan", On: "inner", Inside: true}, true},
+		{"m1", ForeignKind{Child: "macvlan", On: "inner"}, false},
+		{"eth0", ForeignKind{Child: "macvlan"}, false},
 	} {
 		f, err := FindForeign(c, test.ifName, test.kind)
 		if err != nil || (f != nil) != test.found {

@@ -12,8 +12,10 @@ import (
 	"github.com/berth-cni/berth/pkg/internal/proc"
 	"github.com/berth-cni/berth/pkg/internal/rtnl"
 	"github.com/berth-cni/berth/pkg/link/internal/iface"
+	"github.com/berth-cni/berth/pkg/link/ipvlan"
 	"github.com/berth-cni/berth/pkg/link/macvlan"
 	"github.com/berth-cni/berth/pkg/link/netns"
+	"github.com/berth-cni/berth/pkg/link/parent"
 	"golang.org/x/sys/unix"
 )
 
@@ -21,7 +23,7 @@ import (
 // attachment's key ([attach.Key.Hash]) in its name or alias, whatever the records say.
 type Found struct {
 	Hash   string
-	Link   string // the bridge, or macvlan's master; empty when it is on none
+	Link   string // the bridge, or the master of a macvlan or an ipvlan; empty when it is on none
 	Group  uint32 // of a network without a bridge ([attach.Group])
 	IfName string // in the container; empty, as all that follows, where its namespace has no path that was looked at
 	Netns  string // a path
@@ -159,7 +161,7 @@ func (f *finder) take(ns *netns.Namespace, c *iface.Conn, d *rtnl.Link, number i
 	switch hash, marked := strings.CutPrefix(d.Alias, "berth "); {
 	case d.Kind == "veth" && host != nil && hashOf(host) != "" && host.Parent == d.Index && host.Away && host.Netns == number && number >= 0:
 		x.Hash = hashOf(host)
-	case d.Kind == "macvlan" && marked && attach.IsHash(hash):
+	case isChild(d.Kind) && marked && attach.IsHash(hash):
 		x.Hash = hash
 	default:
 		return nil
@@ -320,11 +322,11 @@ func (f *finder) atGateway(x *Found, b *Bridge, bridge *rtnl.Link) {
 	}
 }
 
-// onMaster makes the steps of a macvlan.
+// onMaster makes the steps of a macvlan or an ipvlan.
 func (f *finder) onMaster(x *Found, c *iface.Conn, d *rtnl.Link) error {
-	m := &macvlan.Interface{Mode: modeName(d.Mode), Inside: !d.Away}
+	inside := !d.Away
 	master := f.links[d.Parent]
-	if m.Inside {
+	if inside {
 		var err error
 		if master, err = c.LinkByIndex(d.Parent); err != nil {
 			return err
@@ -333,16 +335,14 @@ func (f *finder) onMaster(x *Found, c *iface.Conn, d *rtnl.Link) error {
 	if master == nil {
 		return nil // in a namespace that is neither
 	}
-	m.Master, x.Link = master.Name, master.Name
-	if d.MTU != master.MTU {
-		m.MTU = d.MTU
-	}
-	if m.Inside {
-		x.Steps = []attach.Step{m}
+	x.Link = master.Name
+	step := childOn(master, d)
+	if inside {
+		x.Steps = []attach.Step{step}
 		return nil
 	}
 	if master.Kind == "vlan" && master.Alias == iface.SharedAlias && f.links[master.Parent] != nil {
-		s := &macvlan.Subinterface{Parent: f.links[master.Parent].Name}
+		s := &parent.Subinterface{Parent: f.links[master.Parent].Name, SharedMAC: d.Kind == "ipvlan"}
 		if id, ok := strings.CutPrefix(master.Name, s.Parent+"."); ok {
 			if _, err := fmt.Sscan(id, &s.VLAN); err == nil {
 				x.Steps = append(x.Steps, s)
@@ -362,14 +362,30 @@ func (f *finder) onMaster(x *Found, c *iface.Conn, d *rtnl.Link) error {
 			x.Steps = append(x.Steps, shim)
 		}
 	}
-	x.Steps = append(x.Steps, m)
+	x.Steps = append(x.Steps, step)
 	return nil
 }
 
-// DeleteMacvlan deletes a container's macvlan of which there is no record: what has the mark
+// isChild tells whether a kind of interface is on a master.
+func isChild(kind string) bool { return kind == "macvlan" || kind == "ipvlan" }
+
+// childOn is the step that makes an interface on a master.
+func childOn(master, d *rtnl.Link) attach.Step {
+	mtu := d.MTU
+	if mtu == master.MTU {
+		mtu = 0
+	}
+	if d.Kind == "macvlan" {
+		return &macvlan.Interface{Master: master.Name, Mode: macvlan.ModeName(d.Mode), MTU: mtu, Inside: !d.Away}
+	}
+	mode, flag := ipvlan.Words(d)
+	return &ipvlan.Interface{Master: master.Name, Mode: mode, Flag: flag, MTU: mtu, Inside: !d.Away}
+}
+
+// DeleteChild deletes a container's macvlan or ipvlan of which there is no record: what has the mark
 // of the attachment's key, and the host's routes to its addresses by a shim ([macvlan.HostShim]).
 // Without a namespace at the attachment's path there is nothing to find.
-func DeleteMacvlan(ctx context.Context, a *attach.Attachment) error {
+func DeleteChild(ctx context.Context, a *attach.Attachment) error {
 	all, err := Find([]string{a.Netns})
 	for _, x := range all {
 		if x.Hash != a.Hash() || x.Netns == "" {
@@ -378,20 +394,10 @@ func DeleteMacvlan(ctx context.Context, a *attach.Attachment) error {
 		found := &attach.Attachment{Key: a.Key, Netns: x.Netns, Cookie: x.Cookie, Addresses: x.Addresses}
 		for _, s := range slices.Backward(x.Steps) {
 			switch s.(type) {
-			case *macvlan.Interface, *macvlan.HostShim, *macvlan.Subinterface:
+			case *macvlan.Interface, *ipvlan.Interface, *macvlan.HostShim, *parent.Subinterface:
 				err = errors.Join(err, s.Del(ctx, found))
 			}
 		}
 	}
 	return err
-}
-
-// modeName is the inverse of [macvlan.ModeNumber].
-func modeName(mode uint32) string {
-	for _, name := range []string{"bridge", "private", "vepa", "passthru"} {
-		if macvlan.ModeNumber(name) == mode {
-			return name
-		}
-	}
-	return ""
 }

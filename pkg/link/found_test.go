@@ -10,6 +10,7 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/link/internal/linktest"
+	"github.com/berth-cni/berth/pkg/link/ipvlan"
 	"github.com/berth-cni/berth/pkg/link/macvlan"
 	"github.com/berth-cni/berth/pkg/link/netns"
 	"github.com/berth-cni/berth/pkg/nstest"
@@ -28,11 +29,13 @@ func TestFind(t *testing.T) {
 		"VLAN": shared(&Bridge{Name: "berth0", Gateway: true, VLANs: true, GatewayVLAN: 7},
 			&Veth{Bridge: "berth0", VLAN: 7, Trunk: []int{8, 9}}),
 		"macvlan": {&macvlan.Interface{Master: "up0", Mode: "private", MTU: 1400}},
+		"ipvlan":  {&ipvlan.Interface{Master: "up0", Mode: "l2", Flag: "private", MTU: 1400}},
 		"shim":    {&macvlan.HostShim{Master: "up0"}, &macvlan.Interface{Master: "up0", Mode: "bridge"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			linktest.LAN(t)
 			a := linktest.OnLAN(t, "c1", 3)
+			needs(t, steps[0])
 			if _, ok := steps[0].(*Forwarding); ok {
 				linktest.Run(t, "ip address flush dev up0\nip address add 192.0.2.1/24 dev up0\nip route add default via 192.0.2.2")
 			}
@@ -73,7 +76,7 @@ func TestFind(t *testing.T) {
 				}
 			}
 			slices.SortFunc(x.Addresses, func(a, b attach.Address) int { return a.Prefix.Addr().Compare(b.Prefix.Addr()) })
-			if fmt.Sprint(x.Addresses) != fmt.Sprint(a.Addresses) && name != "macvlan" && name != "shim" {
+			if fmt.Sprint(x.Addresses) != fmt.Sprint(a.Addresses) && name != "macvlan" && name != "ipvlan" && name != "shim" {
 				t.Errorf("%v, want %v", x.Addresses, a.Addresses)
 			}
 			found := &attach.Attachment{Key: a.Key, Netns: x.Netns, Cookie: x.Cookie, MAC: x.MAC, Addresses: x.Addresses, Routes: x.Routes, Steps: x.Steps}
@@ -84,6 +87,17 @@ func TestFind(t *testing.T) {
 				t.Errorf("routes %+v, want %+v", x.Routes, a.Routes)
 			}
 		})
+	}
+}
+
+// needs skips the test where the kernel lacks what a step makes.
+func needs(t *testing.T, s attach.Step) {
+	t.Helper()
+	if _, ok := s.(*ipvlan.Interface); !ok {
+		return
+	}
+	if err := ipvlan.Supported(); err != nil {
+		t.Skip(err)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/internal/proc"
 	"github.com/berth-cni/berth/pkg/link/internal/linktest"
+	"github.com/berth-cni/berth/pkg/link/ipvlan"
 	"github.com/berth-cni/berth/pkg/link/macvlan"
 	"github.com/berth-cni/berth/pkg/nstest"
 	"golang.org/x/sys/unix"
@@ -76,9 +77,11 @@ func TestReadOnlyInside(t *testing.T) {
 		"veth":    {&Bridge{Name: "berth0", Gateway: true}, &Veth{Bridge: "berth0"}},
 		"VLAN":    {&Bridge{Name: "berth0", Gateway: true, VLANs: true, GatewayVLAN: 7}, &Veth{Bridge: "berth0", VLAN: 7}},
 		"macvlan": {&macvlan.Interface{Master: "up0", Mode: "bridge"}},
+		"ipvlan":  {&ipvlan.Interface{Master: "up0", Mode: "l2", Flag: "bridge"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			nstest.Host(t)
+			needs(t, steps[0])
 			shell(t, "ip link add up0 type veth peer name up1", "ip link set up0 up", "ip link set up1 up",
 				"sysctl -qw net.ipv6.conf.all.forwarding=1")
 			nstest.ReadOnlySettings(t)

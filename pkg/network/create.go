@@ -10,6 +10,7 @@ import (
 	"github.com/berth-cni/berth/pkg/conflist"
 	"github.com/berth-cni/berth/pkg/firewall"
 	"github.com/berth-cni/berth/pkg/link"
+	"github.com/berth-cni/berth/pkg/link/ipvlan"
 	"github.com/berth-cni/berth/pkg/overlay"
 )
 
@@ -40,6 +41,9 @@ func (h *Host) Create(ctx context.Context, s *conflist.Spec, pools []conflist.Po
 	known, err := h.known(n, pools)
 	if err != nil {
 		return err
+	}
+	if s.Driver == conflist.IPVlan {
+		known.NoIPVlan = ipvlan.Supported()
 	}
 	made, err := s.Plan(known)
 	if err != nil {

@@ -99,8 +99,9 @@ func (v *View) Docker() *Docker {
 		option("com.docker.network.bridge.gateway_mode_"+m.family, string(m.mode), m.mode != "" && m.mode != firewall.NAT)
 	}
 	option("com.docker.network.driver.mtu", fmt.Sprint(v.MTU), v.MTU != 0)
-	option("parent", v.Link, v.Driver == conflist.Macvlan && v.Link != "")
-	option(v.Driver+"_mode", v.mode, v.Driver == conflist.Macvlan && v.mode != "")
+	option("parent", v.Link, conflist.OnParent(v.Driver) && v.Link != "")
+	option(v.Driver+"_mode", v.mode, conflist.OnParent(v.Driver) && v.mode != "")
+	option("ipvlan_flag", v.flag, v.flag != "")
 	return d
 }
 

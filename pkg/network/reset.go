@@ -102,7 +102,7 @@ func (r *Reset) conflists(context.Context) error {
 		switch {
 		case f.Mark != nil, f.Driver() == conflist.Overlay && r.written(f):
 			errs = append(errs, r.do(f.Path, "", func() error { return r.h.Dir.Remove(f) }))
-		case slices.Contains([]string{conflist.Bridge, conflist.Overlay, conflist.Macvlan}, f.Driver()):
+		case slices.Contains([]string{conflist.Bridge, conflist.Overlay, conflist.Macvlan, conflist.IPVlan}, f.Driver()):
 			r.Report(host.Event{Action: host.Left, What: f.Path, Why: "somebody else wrote it"})
 		}
 	}

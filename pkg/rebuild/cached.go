@@ -36,7 +36,7 @@ func (b *builder) fromCaches() {
 func (b *builder) fromEntry(e *entry, p *conflist.Plugin) {
 	k := e.key()
 	switch p.Type {
-	case conflist.Bridge, conflist.Overlay, conflist.Macvlan:
+	case conflist.Bridge, conflist.Overlay, conflist.Macvlan, conflist.IPVlan:
 		if x, there := b.found[k.Hash()]; there && b.records[k.Hash()] == nil {
 			b.add(b.record(k, x, e, p))
 			b.report.Caches++

@@ -41,7 +41,7 @@ func Living(caches []string) (all []string) {
 	found, _ := link.Find(append(paths, Namespaces()...)) // what there is beside an error
 	for _, x := range found {
 		k := attach.Key{Container: x.Hash, Role: attach.Lost}
-		if slices.ContainsFunc(x.Steps, func(s attach.Step) bool { return s.Kind() == "macvlan" }) {
+		if slices.ContainsFunc(x.Steps, func(s attach.Step) bool { return conflist.OnParent(s.Kind()) }) {
 			all = append(all, fmt.Sprintf("%s in %s", x.IfName, x.Netns))
 		} else {
 			all = append(all, k.HostIfName())
@@ -138,7 +138,7 @@ func (b *builder) today(k attach.Key) (*entry, *conflist.Plugin) {
 		}
 	}
 	for i, p := range f.Plugins {
-		if p.Type == conflist.Bridge || p.Type == conflist.Overlay || p.Type == conflist.Macvlan {
+		if p.Type == conflist.Bridge || p.Type == conflist.Overlay || conflist.OnParent(p.Type) {
 			return e, &f.Plugins[i]
 		}
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/berth-cni/berth/pkg/conflist"
 	"github.com/berth-cni/berth/pkg/firewall"
 	"github.com/berth-cni/berth/pkg/link"
+	"github.com/berth-cni/berth/pkg/link/ipvlan"
 	"github.com/berth-cni/berth/pkg/link/macvlan"
 	"github.com/berth-cni/berth/pkg/overlay"
 )
@@ -177,7 +178,7 @@ func (b *builder) agrees(a *attach.Attachment) bool {
 	x, there := b.found[a.Hash()]
 	for _, s := range a.Steps {
 		switch s.(type) {
-		case *link.Veth, *link.Routed, *macvlan.Interface:
+		case *link.Veth, *link.Routed, *macvlan.Interface, *ipvlan.Interface:
 			return there && (x.Netns == "" || (a.Cookie == 0 || x.Cookie == a.Cookie) && hasAddresses(x, a))
 		}
 	}

@@ -44,8 +44,9 @@ func (b *builder) record(k attach.Key, x link.Found, e *entry, p *conflist.Plugi
 	if parsed, err := ipam.Parse(conf.IPAM); err == nil {
 		given = parsed
 	}
-	macvlan := slices.ContainsFunc(x.Steps, func(s attach.Step) bool { return s.Kind() == "macvlan" })
-	if a.Plugin = conflist.Macvlan; !macvlan {
+	if child := slices.IndexFunc(x.Steps, func(s attach.Step) bool { return conflist.OnParent(s.Kind()) }); child >= 0 {
+		a.Plugin = x.Steps[child].Kind()
+	} else {
 		a.Plugin = b.behindBridge(a, x, r, conf)
 	}
 	if r != nil && !given.BuiltIn() && !given.Empty() {

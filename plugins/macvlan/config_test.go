@@ -9,12 +9,13 @@ import (
 	"github.com/berth-cni/berth/pkg/cni"
 	"github.com/berth-cni/berth/pkg/link"
 	"github.com/berth-cni/berth/pkg/link/macvlan"
+	"github.com/berth-cni/berth/pkg/link/parent"
 	"github.com/berth-cni/berth/pkg/nstest"
 )
 
 // plan makes the plan of a configuration, or says what is wrong with it.
 func plan(conf, netns string) ([]attach.Step, error) {
-	r, err := cni.NewRequest(&cni.CmdArgs{StdinData: []byte(conf), Netns: netns}, &config{Mode: "bridge"})
+	r, err := cni.NewRequest(&cni.CmdArgs{StdinData: []byte(conf), Netns: netns}, &config{})
 	if err != nil {
 		return nil, err
 	}
@@ -84,7 +85,7 @@ func TestNoDefaultRoute(t *testing.T) {
 
 func TestPlan(t *testing.T) {
 	uplink(t)
-	up, err := macvlan.FindParent("", "up0")
+	up, err := parent.Find("", "up0")
 	if err != nil || up == nil {
 		t.Fatal(err)
 	}
@@ -126,19 +127,6 @@ func TestPlan(t *testing.T) {
 		network := p[0].(*attach.Network)
 		if got := strings.Join(kinds, " "); got != want.kinds || last != want.last || mac != want.mac || network.Link != last.Master {
 			t.Errorf("%s: %s %+v, MAC %q, link %s; want %+v", conf, got, last, mac, network.Link, want)
-		}
-	}
-}
-
-func TestSubinterfaceName(t *testing.T) {
-	for name, want := range map[string]string{"eth0.10": "eth0 10", "br.x.4094": "br.x 4094", "eth0": "", "eth0.0": "",
-		"eth0.4095": "", "eth0.": "", ".7": "", "eth0.07": "", "eth0.+7": ""} {
-		got := ""
-		if s := subinterface(name); s != nil {
-			got = strings.Replace(s.Name(), s.Parent+".", s.Parent+" ", 1)
-		}
-		if got != want {
-			t.Errorf("%s: %q, want %q", name, got, want)
 		}
 	}
 }

@@ -10,36 +10,28 @@ import (
 	"github.com/berth-cni/berth/pkg/link/macvlan"
 )
 
-var mode = cni.Mode{Name: "macvlan", Config: func() cni.Config { return &config{Mode: "bridge"} }}
+var mode = cni.Mode{Name: "macvlan", Config: func() cni.Config { return &config{} }}
 
 func main() { cni.Main(mode) }
 
 // Replaces implements [cni.Replacer].
 func (c *config) Replaces() link.ForeignKind {
-	return link.ForeignKind{Macvlan: true, On: c.Master, Inside: c.LinkInContainer}
+	return link.ForeignKind{Child: "macvlan", On: c.Master, Inside: c.LinkInContainer}
 }
 
 // Plan implements [cni.Config].
 func (c *config) Plan(r *cni.Request) ([]attach.Step, error) {
 	c.validate(r)
 	r.IgnorePorts("a macvlan container's ports are on its own address")
-	m, err := c.findMaster(r)
+	m, err := c.FindMaster(r)
 	if err != nil {
 		return nil, err
 	}
-	network := &attach.Network{Name: c.Name, Plugin: "macvlan", Link: m.name, Ranges: r.IPAM.Spans()}
-	steps := r.Addressed(r.IPAM, &link.Gateway{NoDefault: r.KeepsDefaultRoute(), MAC: m.mac},
-		m.subinterface(),
-		c.shim(m.name),
-		&macvlan.Interface{Master: m.name, Mode: c.Mode, MTU: c.MTU,
+	network := &attach.Network{Name: c.Name, Plugin: "macvlan", Link: m.Name, Ranges: r.IPAM.Spans()}
+	steps := r.Addressed(r.IPAM, &link.Gateway{NoDefault: r.KeepsDefaultRoute(), MAC: c.mac(r, m)},
+		subinterface(m),
+		c.shim(m.Name),
+		&macvlan.Interface{Master: m.Name, Mode: c.Mode, MTU: c.MTU,
 			QueueLen: c.BcQueueLen, Inside: c.LinkInContainer, DAD: c.EnableDAD, AcceptRA: r.AcceptRA(r.IPAM)})
 	return append([]attach.Step{network}, steps...), nil
-}
-
-// shim is the step that has the host reach the container, if that is wanted.
-func (c *config) shim(master string) attach.Step {
-	if !c.HostShim {
-		return nil
-	}
-	return &macvlan.HostShim{Master: master}
 }

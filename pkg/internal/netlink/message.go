@@ -100,6 +100,14 @@ func Uint32(b []byte) uint32 {
 	return binary.NativeEndian.Uint32(b)
 }
 
+// Uint16 reads a number in the machine's byte order; 0 if it is cut off.
+func Uint16(b []byte) uint16 {
+	if len(b) < 2 {
+		return 0
+	}
+	return binary.NativeEndian.Uint16(b)
+}
+
 // Uint8 reads a number of one byte; 0 if there is none.
 func Uint8(b []byte) uint8 {
 	if len(b) == 0 {

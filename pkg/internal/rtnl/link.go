@@ -21,7 +21,8 @@ type Link struct {
 	Oper   uint8  // RFC 2863 operational state
 	VLANs  bool   // a bridge with VLAN filtering
 	Parent int    // the link that this one is on, in that one's namespace (IFLA_LINK)
-	Mode   uint32 // a macvlan's MACVLAN_MODE_*
+	Mode   uint32 // a macvlan's MACVLAN_MODE_*, or an ipvlan's IPVLAN_MODE_*
+	Flag   uint16 // an ipvlan's IPVLAN_F_*
 	Alias  string // IFLA_IFALIAS
 	Away   bool   // the other end, or the parent, is in another namespace (IFLA_LINK_NETNSID)
 	Netns  int32  // the number that this namespace has for that one; -1: none
@@ -31,6 +32,9 @@ type Link struct {
 
 // Port is what a link is as a port of a bridge (IFLA_INFO_SLAVE_DATA).
 type Port struct{ Hairpin, Isolated, Locked bool }
+
+// IPVlanMode and IPVlanFlags are IFLA_IPVLAN_MODE and IFLA_IPVLAN_FLAGS of linux/if_link.h.
+const IPVlanMode, IPVlanFlags = 1, 2
 
 // OperUp is the operational state of a link that carries packets (IF_OPER_UP).
 const OperUp = 6
@@ -124,6 +128,10 @@ func (l *Link) parseInfo(b []byte) {
 			l.VLANs = netlink.Uint8(value) != 0
 		case l.Kind == "macvlan" && kind == unix.IFLA_MACVLAN_MODE:
 			l.Mode = netlink.Uint32(value)
+		case l.Kind == "ipvlan" && kind == IPVlanMode:
+			l.Mode = uint32(netlink.Uint16(value))
+		case l.Kind == "ipvlan" && kind == IPVlanFlags:
+			l.Flag = netlink.Uint16(value)
 		}
 	}
 	if netlink.Text(netlink.Find(b, unix.IFLA_INFO_SLAVE_KIND)) != "bridge" {

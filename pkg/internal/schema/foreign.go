@@ -38,15 +38,18 @@ const inRuntimeConfig = `the runtime gives it: declare it in "capabilities"`
 
 // Keys of one plugin that another one has not.
 var (
-	notMacvlan = []Foreign{{"master", "it is of macvlan", false}, {"hostShim", "it is of macvlan", false}, {"linkInContainer", "it is of macvlan", false},
-		{"bcqueuelen", "it is of macvlan", false},
+	notMacvlan = []Foreign{{"master", "it is of macvlan and ipvlan", false}, {"hostShim", "it is of macvlan", false}, {"linkInContainer", "it is of macvlan and ipvlan", false},
+		{"bcqueuelen", "it is of macvlan", false}, {"flag", "it is of ipvlan", false},
 		{"mac", `the runtime gives it: declare it in "capabilities", or write args.cni.mac`, false}}
+	ofIPvlan  = []Foreign{{"flag", `it is of ipvlan: write "mode"`, true}}
+	notIPvlan = []Foreign{{"hostShim", "it is of macvlan", false}, {"bcqueuelen", "it is of macvlan", false},
+		{"mac", "an ipvlan has the MAC of its master", false}, {"portIsolation", `write "flag": "private"`, true}}
 	notBridge = []Foreign{{"isGateway", "it is of bridge", false}, {"forceAddress", "it is of bridge", false}, {"preserveDefaultVlan", "it is of bridge", false},
 		{"disableContainerInterface", "it is of bridge", false}}
 	notBridged = []Foreign{{"bridge", "it is of bridge", false}, {"isDefaultGateway", "the gateway is the network's own: write a route in ipam", false},
-		{"ipMasq", "a macvlan is on the master's network, past the host's firewall", false}, {"hairpinMode", "it is of bridge", false}, {"promiscMode", "it is of bridge", false},
+		{"ipMasq", "containers are on the master's network, past the host's firewall", false}, {"hairpinMode", "it is of bridge", false}, {"promiscMode", "it is of bridge", false},
 		{"vlan", `write "master": "INTERFACE.VLAN"`, true}, {"vlanTrunk", `write "master": "INTERFACE.VLAN"`, true},
-		{"macspoofchk", "a macvlan's frames go past the host's firewall", true}, {"ipspoofchk", "a macvlan's frames go past the host's firewall", true},
+		{"macspoofchk", "what containers send goes past the host's firewall", true}, {"ipspoofchk", "what containers send goes past the host's firewall", true},
 		{"portIsolation", `write "mode": "private"`, true}, {"parent", `write "master"`, false},
-		{"gatewayModeIPv4", "a macvlan is on the master's network, past the host's firewall", true}, {"gatewayModeIPv6", "a macvlan is on the master's network, past the host's firewall", true}}
+		{"gatewayModeIPv4", "containers are on the master's network, past the host's firewall", true}, {"gatewayModeIPv6", "containers are on the master's network, past the host's firewall", true}}
 )

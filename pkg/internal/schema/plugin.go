@@ -3,7 +3,7 @@ package schema
 import "strings"
 
 // OwnPrefix makes the second name of each plugin, berth-bridge of bridge: for a folder in
-// which bridge, macvlan or loopback are another suite's.
+// which bridge, macvlan, ipvlan or loopback are another suite's.
 const OwnPrefix = "berth-"
 
 // Canonical is a plugin's type without [OwnPrefix]; that of another suite is as it was.
@@ -34,7 +34,8 @@ var plugins = [...]struct {
 }{
 	{"bridge", &Table{Keys: [][]Key{common, bridged, bridge}, Foreign: [][]Foreign{foreign, notMacvlan}}},
 	{"vxlan-overlay", &Table{Keys: [][]Key{common, bridged, notOverlay}, Foreign: [][]Foreign{foreign, notMacvlan, notBridge}}},
-	{"macvlan", &Table{Keys: [][]Key{common, macvlan}, Foreign: [][]Foreign{foreign, notBridge, notBridged}}},
+	{"macvlan", &Table{Keys: [][]Key{common, onParent, macvlan}, Foreign: [][]Foreign{foreign, ofIPvlan, notBridge, notBridged}}},
+	{"ipvlan", &Table{Keys: [][]Key{common, onParent, ipvlan}, Foreign: [][]Foreign{foreign, notIPvlan, notBridge, notBridged}}},
 	{"host", Common},
 	{"none", Common},
 	{"container-share", &Table{Keys: [][]Key{common, share}, Foreign: [][]Foreign{foreign}}},
@@ -74,10 +75,16 @@ var vlanRange = &Table{Keys: [][]Key{{{Name: "id", Kind: Number}, {Name: "minID"
 // notOverlay are keys that the overlay refuses with words of its own.
 var notOverlay = []Key{{Name: "bridge"}, {Name: "mtu"}, {Name: "vlan"}, {Name: "vlanTrunk"}}
 
-var macvlan = []Key{
-	{Name: "master", Kind: String}, {Name: "mode", Kind: String, Guards: true}, {Name: "mtu", Kind: Number}, {Name: "mac", Kind: String},
-	{Name: "linkInContainer", Kind: Bool}, {Name: "bcqueuelen", Kind: Number}, {Name: "enabledad", Kind: Bool}, {Name: "hostShim", Kind: Bool},
+// onParent are those of the plugins that put containers on the network of an interface of
+// the host.
+var onParent = []Key{
+	{Name: "master", Kind: String}, {Name: "mode", Kind: String, Guards: true}, {Name: "mtu", Kind: Number},
+	{Name: "linkInContainer", Kind: Bool}, {Name: "enabledad", Kind: Bool},
 }
+
+var macvlan = []Key{{Name: "mac", Kind: String}, {Name: "bcqueuelen", Kind: Number}, {Name: "hostShim", Kind: Bool}}
+
+var ipvlan = []Key{{Name: "flag", Kind: String, Guards: true}}
 
 var share = []Key{{Name: "container", Kind: String}, {Name: "netnsPath", Kind: String}}
 

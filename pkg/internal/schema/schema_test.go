@@ -103,17 +103,22 @@ func TestLookIPAM(t *testing.T) {
 // no slips of ours.
 func TestLookOthers(t *testing.T) {
 	for conf, want := range map[string]string{
-		`{"type": "macvlan", "master": "eth0", "mode": "bridge", "mac": "a", "bcqueuelen": 5}`: "",
-		`{"type": "macvlan", "isGateway": true}`:                                               "isGateway",
-		`{"type": "macvlan", "ipMasq": true}`:                                                  "ipMasq",
-		`{"type": "macvlan", "mod": "private"}`:                                                "!mod",
-		`{"type": "macvlan", "modes": "private"}`:                                              "!modes",
-		`{"type": "bridge", "master": "eth0"}`:                                                 "master",
-		`{"type": "vxlan-overlay", "bridge": "br0"}`:                                           "", // refused elsewhere
-		`{"type": "vxlan-overlay", "isGateway": true}`:                                         "isGateway",
-		`{"type": "container-share", "containr": "a"}`:                                         "containr",
-		`{"type": "host", "isolated": true}`:                                                   "!isolated",
-		`{"type": "none", "intrenal": true}`:                                                   "!intrenal",
+		`{"type": "macvlan", "master": "eth0", "mode": "bridge", "mac": "a", "bcqueuelen": 5}`:  "",
+		`{"type": "ipvlan", "master": "eth0", "mode": "l3", "flag": "vepa", "enabledad": true}`: "",
+		`{"type": "ipvlan", "mac": "a"}`:               "mac",
+		`{"type": "ipvlan", "hostShim": true}`:         "hostShim",
+		`{"type": "ipvlan", "portIsolation": true}`:    "!portIsolation",
+		`{"type": "macvlan", "flag": "private"}`:       "!flag",
+		`{"type": "macvlan", "isGateway": true}`:       "isGateway",
+		`{"type": "macvlan", "ipMasq": true}`:          "ipMasq",
+		`{"type": "macvlan", "mod": "private"}`:        "!mod",
+		`{"type": "macvlan", "modes": "private"}`:      "!modes",
+		`{"type": "bridge", "master": "eth0"}`:         "master",
+		`{"type": "vxlan-overlay", "bridge": "br0"}`:   "", // refused elsewhere
+		`{"type": "vxlan-overlay", "isGateway": true}`: "isGateway",
+		`{"type": "container-share", "containr": "a"}`: "containr",
+		`{"type": "host", "isolated": true}`:           "!isolated",
+		`{"type": "none", "intrenal": true}`:           "!intrenal",
 	} {
 		var c struct{ Type string }
 		if err := json.Unmarshal([]byte(conf), &c); err != nil {

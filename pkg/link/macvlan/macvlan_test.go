@@ -10,6 +10,7 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/link/internal/linktest"
+	"github.com/berth-cni/berth/pkg/link/parent"
 	"github.com/berth-cni/berth/pkg/nstest"
 	"github.com/berth-cni/berth/pkg/steptest"
 	"golang.org/x/sys/unix"
@@ -46,9 +47,9 @@ func TestMacvlanRefusals(t *testing.T) {
 		is   error
 		says string
 	}{
-		{Interface{Master: "up0", Mode: "passthru"}, ErrMaster, "other children"},
-		{Interface{Master: "port0", Mode: "bridge"}, ErrMaster, "port of a bridge"},
-		{Interface{Master: "lo", Mode: "bridge"}, ErrMaster, "not an Ethernet interface"},
+		{Interface{Master: "up0", Mode: "passthru"}, parent.ErrMaster, "other children"},
+		{Interface{Master: "port0", Mode: "bridge"}, parent.ErrMaster, "port of a bridge"},
+		{Interface{Master: "lo", Mode: "bridge"}, parent.ErrMaster, "not an Ethernet interface"},
 		{Interface{Master: "nobody", Mode: "bridge"}, unix.ENODEV, "nobody"},
 		{Interface{Master: "up0", Mode: "bridge", MTU: 1501}, unix.EINVAL, "larger than the master's, 1500"},
 	} {
@@ -74,7 +75,7 @@ func TestMacvlanRefusals(t *testing.T) {
 func TestPassthruMAC(t *testing.T) {
 	linktest.LAN(t)
 	mac := func() string {
-		p, err := FindParent("", "up0")
+		p, err := parent.Find("", "up0")
 		if err != nil || p == nil {
 			t.Fatal(err)
 		}
@@ -89,7 +90,7 @@ func TestPassthruMAC(t *testing.T) {
 		t.Errorf("the master has the MAC %s, want %s (%v)", mac(), a.MAC, err)
 	}
 	for _, mode := range []string{"passthru", "bridge"} {
-		if err := (&Interface{Master: "up0", Mode: mode}).Add(t.Context(), &attach.Adding{Attachment: b}); !errors.Is(err, ErrMaster) {
+		if err := (&Interface{Master: "up0", Mode: mode}).Add(t.Context(), &attach.Adding{Attachment: b}); !errors.Is(err, parent.ErrMaster) {
 			t.Errorf("a second child, in mode %s: %v", mode, err)
 		}
 	}
@@ -136,12 +137,12 @@ func TestMacvlanDelIsCareful(t *testing.T) {
 	}
 	// Killed before it had its name.
 	in := "ip -n " + filepath.Base(a.Netns) + " link set eth0 "
-	linktest.Run(t, in+"down\n"+in+"name "+firstName(a)) // at once since 6.2
+	linktest.Run(t, in+"down\n"+in+"name "+parent.FirstName(kind, a)) // at once since 6.2
 	if err := m.Del(t.Context(), a); err != nil {
 		t.Error(err)
 	}
 	nstest.In(t, a.Netns, func() {
-		if linktest.Exists(t, firstName(a)) {
+		if linktest.Exists(t, parent.FirstName(kind, a)) {
 			t.Error("an interface without its name is left")
 		}
 	})
@@ -154,19 +155,13 @@ func TestMacvlanWithoutCarrier(t *testing.T) {
 	linktest.AddAll(t, linktest.OnLAN(t, "c1", 3), &HostShim{Master: "up0"}, &Interface{Master: "up0", Mode: "bridge"})
 }
 
-func TestFindParent(t *testing.T) {
-	other := linktest.LAN(t)
-	if p, err := FindParent("", ""); p != nil || err != nil {
-		t.Errorf("without a default route: %+v, %v", p, err)
-	}
-	if p, err := FindParent("", "nobody"); p != nil || err != nil {
-		t.Errorf("no such interface: %+v, %v", p, err)
-	}
-	linktest.Run(t, "ip link set up0 mtu 1400\nip route add default via 10.88.255.2")
-	if p, err := FindParent("", ""); err != nil || p == nil || p.Name != "up0" || p.MTU != 1400 {
-		t.Errorf("the default route's: %+v, %v", p, err)
-	}
-	if p, err := FindParent(other, "up0"); err != nil || p == nil || p.MTU != 1500 {
-		t.Errorf("the other host's: %+v, %v", p, err)
+// TestMacvlanDAD: Add is over when nobody else was found to have the addresses.
+func TestMacvlanDAD(t *testing.T) {
+	linktest.LAN(t)
+	a := linktest.OnLAN(t, "c1", 3)
+	linktest.AddAll(t, a, &Interface{Master: "up0", Mode: "bridge", DAD: true})
+	out, err := nstest.Output("ip", "-n", filepath.Base(a.Netns), "-6", "address", "show", "dev", "eth0", "tentative")
+	if err != nil || out != "" {
+		t.Errorf("still tentative: %s (%v)", out, err)
 	}
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/berth-cni/berth/pkg/internal/proc"
 	"github.com/berth-cni/berth/pkg/internal/rtnl"
 	"github.com/berth-cni/berth/pkg/link/internal/iface"
-	"github.com/berth-cni/berth/pkg/link/netns"
+	"github.com/berth-cni/berth/pkg/link/parent"
 	"golang.org/x/sys/unix"
 )
 
@@ -47,7 +47,7 @@ func (s *HostShim) Add(ctx context.Context, a *attach.Adding) error {
 	if a.Addressless() {
 		return nil
 	}
-	c, unlock, err := dialLocked()
+	c, unlock, err := parent.DialLocked()
 	if err != nil {
 		return err
 	}
@@ -140,7 +140,7 @@ func (s *HostShim) ensure(c *iface.Conn, master *rtnl.Link) (*rtnl.Link, error) 
 		req := rtnl.NewLink(s.Name(), "macvlan", 0, func(data *netlink.Request) { data.Uint32(unix.IFLA_MACVLAN_MODE, bridge) })
 		err = c.Send(req.Uint32(unix.IFLA_LINK, uint32(master.Index)).Bytes(unix.IFLA_ADDRESS, mac))
 		if err != nil {
-			return nil, (&Interface{}).explain(err, master)
+			return nil, (&Interface{}).child().Explain(err, master)
 		}
 		d, err = c.LinkByName(s.Name())
 	}
@@ -206,7 +206,7 @@ func (s *HostShim) Routes(c *iface.Conn, shim *rtnl.Link) ([]netip.Prefix, error
 
 // Del removes the routes to the container, and the shim if it has no others.
 func (s *HostShim) Del(_ context.Context, a *attach.Attachment) error {
-	c, unlock, err := dialLocked()
+	c, unlock, err := parent.DialLocked()
 	if err != nil {
 		return err
 	}
@@ -297,40 +297,6 @@ func source(have []netip.Prefix, dst netip.Addr) netip.Addr {
 // linkLocal is the address of RFC 4291, appendix A, for a MAC.
 func linkLocal(mac net.HardwareAddr) netip.Addr {
 	return netip.AddrFrom16([16]byte{0xfe, 0x80, 8: mac[0] ^ 2, mac[1], mac[2], 0xff, 0xfe, mac[3], mac[4], mac[5]})
-}
-
-// dialLocked opens a socket for a change of what attachments share, alone on this host
-// until done, which closes the socket, too.
-func dialLocked() (c *iface.Conn, done func(), err error) {
-	if c, err = iface.Dial(); err != nil {
-		return nil, nil, err
-	}
-	unlock, err := lockHost()
-	if err != nil {
-		c.Close()
-		return nil, nil, err
-	}
-	return c, func() { unlock(); c.Close() }, nil
-}
-
-// lockHost keeps others from making or removing what attachments of this host
-// share, until unlock, or the end of the process. The lock is a flock(2) on the
-// network namespace itself.
-func lockHost() (unlock func(), err error) {
-	fd, err := unix.Open(netns.OwnPath, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", netns.OwnPath, err)
-	}
-	for {
-		if err = unix.Flock(fd, unix.LOCK_EX); !errors.Is(err, unix.EINTR) {
-			break
-		}
-	}
-	if err != nil {
-		unix.Close(fd)
-		return nil, fmt.Errorf("lock %s: %w", netns.OwnPath, err)
-	}
-	return func() { unix.Close(fd) }, nil
 }
 
 // Address adds what [HostShim.Add] leaves out while the addresses are not known.

@@ -10,7 +10,6 @@ import (
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/link/internal/iface"
 	"github.com/berth-cni/berth/pkg/link/internal/linktest"
-	"github.com/berth-cni/berth/pkg/link/netns"
 	"github.com/berth-cni/berth/pkg/nstest"
 	"github.com/berth-cni/berth/pkg/steptest"
 	"golang.org/x/sys/unix"
@@ -52,27 +51,6 @@ func TestHostShimIsShared(t *testing.T) {
 	}
 	if err := s.Del(t.Context(), a); err != nil {
 		t.Error(err)
-	}
-}
-
-// One at a time makes or removes a shim; the lock ends with unlock.
-func TestLockHost(t *testing.T) {
-	nstest.Host(t)
-	unlock, err := lockHost()
-	if err != nil {
-		t.Fatal(err)
-	}
-	fd, err := unix.Open(netns.OwnPath, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer unix.Close(fd)
-	if err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); !errors.Is(err, unix.EWOULDBLOCK) {
-		t.Errorf("a second lock: %v", err)
-	}
-	unlock()
-	if err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		t.Errorf("after unlock: %v", err)
 	}
 }
 

@@ -20,8 +20,10 @@ import (
 type Inside struct {
 	DAD      bool // IPv6 looks for duplicates of its addresses
 	AcceptRA bool // router advertisements are left to the kernel's default, which takes them
-	announce bool // the neighbours are told the IPv4 addresses as the interface comes up
-	Late     bool // somebody else may have set the interface up
+	Announce bool // the neighbours are told the IPv4 addresses as the interface comes up
+	// SharedMAC says that the MAC is another interface's, and cannot be set here.
+	SharedMAC bool
+	Late      bool // somebody else may have set the interface up
 }
 
 // ConfigureInside gives the attachment's interface in the container its
@@ -50,7 +52,7 @@ func ConfigureInside(ns *netns.Namespace, a *attach.Adding, o Inside) error {
 	if cookie, err := c.Cookie(); err != nil || a.Cookie != 0 && cookie != a.Cookie {
 		return errors.Join(err, fmt.Errorf("%s became another namespace meanwhile", a.Netns))
 	}
-	o.announce = a.MAC != MAC(a.Attachment)
+	o.Announce = a.MAC != MAC(a.Attachment)
 	if err := c.Configure(a.Attachment, o); err != nil || !HasIPv6(a.Attachment) {
 		return err
 	}
@@ -58,7 +60,7 @@ func ConfigureInside(ns *netns.Namespace, a *attach.Adding, o Inside) error {
 		return err
 	}
 	if o.DAD {
-		if err := c.settle(a.IfName); err != nil {
+		if err := c.Settle(a.IfName); err != nil {
 			return err
 		}
 	}
@@ -116,7 +118,7 @@ func (c *Conn) Configure(a *attach.Attachment, o Inside) error {
 		return err
 	}
 	var b Batch
-	if o.announce {
+	if o.Announce {
 		b.Add("announce addresses of "+a.IfName, rtnl.SetInet(index, rtnl.ArpNotify, 1))
 	}
 	if len(a.Addresses) > 0 && !HasIPv6(a) && !o.AcceptRA {
@@ -138,7 +140,7 @@ func (c *Conn) Configure(a *attach.Attachment, o Inside) error {
 // catchUp does what an interface that was up before it had its addresses has missed: the
 // link-local address is not made any more, and the neighbours were told nothing.
 func (c *Conn) catchUp(index int, a *attach.Attachment, o Inside) error {
-	if o.announce {
+	if o.Announce && !o.SharedMAC {
 		if err := c.SetMAC(index, a.MAC); err != nil {
 			return err
 		}
@@ -207,9 +209,9 @@ func (c *Conn) addRouteBehind(index int, r attach.Route) error {
 	return err
 }
 
-// settle waits until no address of the interface is tentative any more (RFC 4862,
+// Settle waits until no address of the interface is tentative any more (RFC 4862,
 // section 5.4). A duplicate is an error.
-func (c *Conn) settle(name string) error {
+func (c *Conn) Settle(name string) error {
 	index, err := c.Index(name)
 	if err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/link/internal/iface"
@@ -97,6 +98,9 @@ func Run(t *testing.T, lines string) {
 		}
 	}
 }
+
+// Wait is a moment in a loop that looks for what the kernel does in its own time.
+func Wait() { time.Sleep(50 * time.Millisecond) }
 
 // LAN gives the test a host whose up0 is cabled to another host, .2, and returns
 // that one's namespace.

@@ -1,4 +1,4 @@
-package macvlan
+package parent
 
 import (
 	"context"
@@ -19,10 +19,21 @@ import (
 //
 // One that was there is used and left. One that Berth made (its alias says so) goes
 // with its last user. Each user's MAC is in its filter of MACs to receive, where the
-// kernel puts a macvlan's MAC, too: an empty filter says that nobody is left.
+// kernel puts a macvlan's MAC, too: an empty filter says that nobody is left. Users that
+// have the interface's own MAC have one there for this alone.
 type Subinterface struct {
 	Parent string `json:"parent"`
 	VLAN   int    `json:"vlan"` // 1 to 4094
+	// SharedMAC says that the users have the interface's MAC.
+	SharedMAC bool `json:"sharedMAC,omitempty"`
+}
+
+// user is the MAC by which the interface knows the attachment.
+func (s *Subinterface) user(a *attach.Attachment) string {
+	if s.SharedMAC {
+		return iface.HashMAC("user", a.Hash()).String()
+	}
+	return a.MAC
 }
 
 // Kind implements [attach.Step].
@@ -33,7 +44,7 @@ func (s *Subinterface) Name() string { return fmt.Sprintf("%s.%d", s.Parent, s.V
 
 // Add makes the interface if there is none, and notes the attachment as its user.
 func (s *Subinterface) Add(_ context.Context, a *attach.Adding) error {
-	c, unlock, err := dialLocked()
+	c, unlock, err := DialLocked()
 	if err != nil {
 		return err
 	}
@@ -48,8 +59,8 @@ func (s *Subinterface) Add(_ context.Context, a *attach.Adding) error {
 	if d.Alias != iface.SharedAlias {
 		return nil
 	}
-	if err := hold(c, d, a.MAC); err != nil {
-		return errors.Join(err, release(c, d, a.MAC))
+	if err := hold(c, d, s.user(a.Attachment)); err != nil {
+		return errors.Join(err, release(c, d, s.user(a.Attachment)))
 	}
 	return nil
 }
@@ -81,7 +92,7 @@ func (s *Subinterface) create(c *iface.Conn) (*rtnl.Link, error) {
 // Del removes the attachment from the users, and an interface of ours that has no
 // other.
 func (s *Subinterface) Del(_ context.Context, a *attach.Attachment) error {
-	c, unlock, err := dialLocked()
+	c, unlock, err := DialLocked()
 	if err != nil {
 		return err
 	}
@@ -93,7 +104,7 @@ func (s *Subinterface) Del(_ context.Context, a *attach.Attachment) error {
 	if err != nil || d.Alias != iface.SharedAlias {
 		return err
 	}
-	return release(c, d, a.MAC)
+	return release(c, d, s.user(a))
 }
 
 // Check tells whether the interface is there and up, and one that Berth made knows the
@@ -115,8 +126,8 @@ func (s *Subinterface) Check(_ context.Context, a *attach.Attachment) error {
 		return nil
 	}
 	all, err := c.FDB(nil, d.Index)
-	if err == nil && !slices.ContainsFunc(all, func(e rtnl.FDBEntry) bool { return e.MAC.String() == a.MAC }) {
-		err = fmt.Errorf("interface %s does not receive for the MAC %s", d.Name, a.MAC)
+	if err == nil && !slices.ContainsFunc(all, func(e rtnl.FDBEntry) bool { return e.MAC.String() == s.user(a) }) {
+		err = fmt.Errorf("interface %s does not receive for the MAC %s", d.Name, s.user(a))
 	}
 	return err
 }

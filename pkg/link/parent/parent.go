@@ -1,4 +1,4 @@
-package macvlan
+package parent
 
 import (
 	"fmt"
@@ -8,18 +8,18 @@ import (
 	"github.com/berth-cni/berth/pkg/link/netns"
 )
 
-// Parent is an interface that others can be made on.
-type Parent struct {
+// Interface is one that others can be made on.
+type Interface struct {
 	Name string
 	MAC  string
 	MTU  int // bytes
 }
 
-// FindParent looks for an interface of the host, or of the namespace of a path if
+// Find looks for an interface of the host, or of the namespace of a path if
 // that is not empty: by name, or, without one, that of the default route. nil when
 // there is none. The default route is found in the routing table, which costs more
 // the longer that is.
-func FindParent(netns, name string) (*Parent, error) {
+func Find(netns, name string) (*Interface, error) {
 	c, err := dialAt(netns)
 	if err != nil {
 		return nil, err
@@ -36,7 +36,7 @@ func FindParent(netns, name string) (*Parent, error) {
 	if err != nil || d == nil {
 		return nil, err
 	}
-	return &Parent{d.Name, d.MAC.String(), d.MTU}, nil
+	return &Interface{d.Name, d.MAC.String(), d.MTU}, nil
 }
 
 // dialAt opens a socket in the namespace of a path; in the host's when it is empty.

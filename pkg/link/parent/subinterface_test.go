@@ -1,17 +1,36 @@
-package macvlan
+package parent
 
 import (
+	"context"
 	"errors"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/internal/netlink"
+	"github.com/berth-cni/berth/pkg/internal/rtnl"
 	"github.com/berth-cni/berth/pkg/link/internal/iface"
 	"github.com/berth-cni/berth/pkg/link/internal/linktest"
 	"github.com/berth-cni/berth/pkg/nstest"
 	"github.com/berth-cni/berth/pkg/steptest"
+	"golang.org/x/sys/unix"
 )
+
+// child is a macvlan on a master.
+func child(master string) attach.Step {
+	const bridge = 4 // MACVLAN_MODE_BRIDGE
+	return children{&Child{Expectable: &iface.Expectable{}, Kind: "macvlan", Master: master, OwnMAC: true,
+		Data:   func(data *netlink.Request) { data.Uint32(unix.IFLA_MACVLAN_MODE, bridge) },
+		InMode: func(*rtnl.Link) error { return nil }, Refused: func(*rtnl.Link) string { return "" }}}
+}
+
+type children struct{ c *Child }
+
+func (s children) Kind() string                                        { return s.c.Kind }
+func (s children) Add(_ context.Context, a *attach.Adding) error       { return s.c.Add(a) }
+func (s children) Del(_ context.Context, a *attach.Attachment) error   { return Del(s.c.Kind, a) }
+func (s children) Check(_ context.Context, a *attach.Attachment) error { return s.c.Check(a) }
 
 func TestSubinterfaceConforms(t *testing.T) {
 	linktest.LAN(t)
@@ -26,12 +45,12 @@ func TestSubinterfaceConforms(t *testing.T) {
 	linktest.Run(t, "ip link del probe")
 	steptest.Conform(t, s, a, steptest.Harmless, linktest.State(t, a))
 	linktest.AddAll(t, a, s)
-	linktest.AddAll(t, b, s, &Interface{Master: s.Name(), Mode: "bridge"})
+	linktest.AddAll(t, b, s, child(s.Name()))
 	for _, x := range []*attach.Attachment{a, b} {
 		if !linktest.Exists(t, s.Name()) {
 			t.Error("it is gone before its last user")
 		}
-		if err := errors.Join((&Interface{}).Del(t.Context(), x), s.Del(t.Context(), x)); err != nil {
+		if err := errors.Join(child("").Del(t.Context(), x), s.Del(t.Context(), x)); err != nil {
 			t.Error(err)
 		}
 	}
@@ -65,7 +84,7 @@ func TestUsers(t *testing.T) {
 		}
 	}
 	expect(false)
-	m := &Interface{Master: "shared", Mode: "bridge"}
+	m := child("shared")
 	a, b := linktest.OnLAN(t, "c1", 3), linktest.OnLAN(t, "c2", 4)
 	for _, x := range []*attach.Attachment{a, b} {
 		for range 2 {

@@ -1,0 +1,9 @@
+package ipvlan
+
+import (
+	"testing"
+
+	"github.com/berth-cni/berth/pkg/nstest"
+)
+
+func TestMain(m *testing.M) { nstest.Main(m) }

@@ -64,9 +64,10 @@ bench: build bench-deps
 	$(MAKE) -C integration bench
 	go test -run xxx -bench Servers -benchtime 3x ./pkg/names/server
 
-# The first commands of a new user, each on a new Debian (integration/fresh).
+# The first commands of a new user, each on a new Debian (integration/fresh), the last of
+# which systemd then boots, and has the agent as a service.
 fresh: fresh-deps
-	@cd integration && go run ./fresh 'make demo' 'make demo-overlay' 'make build install && berth --version'
+	@cd integration && go run ./fresh 'make demo' 'make demo-overlay' 'make build install && berth --version && sh integration/fresh/boot.sh integration/fresh/service.sh'
 
 # The image of the agent and the plugins, for `ctr -n k8s.io images import` and for `docker
 # load`: bin/berth-image.tar, with a bill of materials for each architecture beside it.

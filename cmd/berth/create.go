@@ -139,7 +139,7 @@ func (w *createFlags) flags(f *pflag.FlagSet) {
 
 // Flags that are for some drivers only.
 var (
-	overlayFlags = []string{"node-prefix", "vni", "udp-port", "encrypted", "pod-cidrs", "install"}
+	overlayFlags = []string{"node-prefix", "vni", "udp-port", "encrypted", "pod-cidrs"}
 	hereFlags    = []string{"gateway", "ip-range", "aux-address", "no-isolate", "dns"}
 	addressFlags = []string{"subnet", "ipv6", "ipv4", "internal", "isolate", "no-icc", "no-names", "mtu", "opt"}
 	bridgeFlags  = []string{"gateway-mode-ipv4", "gateway-mode-ipv6"}

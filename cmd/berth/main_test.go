@@ -205,7 +205,6 @@ func TestUsage(t *testing.T) {
 		{"network create --vni 5 --udp-port 6 blue", "--vni: is for --driver vxlan-overlay\n       --udp-port: is for"},
 		{"network create --driver macvlan --no-names blue", "--no-names: is for --driver bridge or vxlan-overlay"},
 		{"network create --driver ipvlan --no-names --gateway-mode-ipv6 nat blue", "--gateway-mode-ipv6: is for --driver bridge\n       --no-names: is for --driver bridge or vxlan-overlay"},
-		{"network create --install blue", "--install: is for --driver vxlan-overlay"},
 		{"network create --driver macvlan --gateway-mode-ipv4 nat blue", "--gateway-mode-ipv4: is for --driver bridge"},
 		{"network create --driver vxlan-overlay --subnet 10.42.0.0/16 --gateway-mode-ipv6 nat --dns 10.42.0.9 blue", "--dns: is for --driver bridge, macvlan or ipvlan\n       --gateway-mode-ipv6: is for --driver bridge"},
 		{"network create --gateway-mode-ipv4 NAT blue", "want nat, nat-unprotected, routed, isolated"},

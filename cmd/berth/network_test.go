@@ -192,7 +192,7 @@ func TestPoolsOfConfig(t *testing.T) {
 	nstest.Host(t)
 	p := newDesk(t, "address-pools: 10.200.0.0/16:24\n")
 	for _, c := range []struct{ args, want string }{
-		{"network create a", "10.200.0.0/24"}, {"network create b", "10.200.1.0/24"},
+		{"network create a", "10.200.0.0/24"}, {"network create --install b", "10.200.1.0/24"},
 		{"network create --address-pools 10.201.0.0/30 --address-pools 10.202.0.0/29 c", "10.201.0.0/30"},
 	} {
 		if code, out, errs := p.run(strings.Fields(c.args)...); code != 0 {

@@ -82,7 +82,7 @@ func Run(ctx context.Context, c Config) error {
 	if c.Plugins != nil { // or the conflists would wait for them
 		c.Plugins.Install()
 	}
-	keeper := &host.Keeper{Records: c.Records, ConfDir: c.NetDir, Log: c.Log}
+	keeper := &host.Keeper{Records: c.Records, ConfDir: c.NetDir, DataDir: c.DataDir, Log: c.Log}
 	names := server.New(server.Config{StateDir: c.StateDir, Records: c.Records, OnDemand: c.OnDemand, Redirect: firewall.MoveNames, Log: c.Log})
 	keeper.Names = names
 	part, err := c.overlayPart(names)

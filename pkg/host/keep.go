@@ -11,6 +11,7 @@ import (
 	"github.com/berth-cni/berth/pkg/firewall"
 	"github.com/berth-cni/berth/pkg/firewall/watch"
 	"github.com/berth-cni/berth/pkg/link"
+	"github.com/berth-cni/berth/pkg/names"
 	"golang.org/x/sys/unix"
 )
 
@@ -25,6 +26,8 @@ type Keeper struct {
 	// ConfDir has the CNI configurations of this host: what is left of a network goes
 	// when its own does. Empty: nothing goes.
 	ConfDir string
+	// DataDir has what the host knows of overlay networks; empty: nothing.
+	DataDir string
 	// Names are those that containers of this host are found by; nil where nobody keeps any.
 	Names Names
 	Log   *slog.Logger
@@ -46,6 +49,8 @@ type Keeper struct {
 type Names interface {
 	Has(attach.Key) bool
 	Forget(attach.Key)
+	// Know makes these all networks that are known beside those of the containers.
+	Know([]names.Network)
 }
 
 const (
@@ -83,7 +88,11 @@ func (k *Keeper) Run(ctx context.Context) error {
 	for all := true; ctx.Err() == nil; {
 		pause := k.compare(ctx, all)
 		if all {
-			k.collectRemoved(ctx)
+			files, err := k.configurations()
+			k.tellNetworks(ctx, files)
+			if err == nil { // else the doctor tells of it
+				k.collectRemoved(ctx, files)
+			}
 		}
 		wait(ctx, pause)
 		all = false

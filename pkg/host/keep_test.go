@@ -12,6 +12,7 @@ import (
 	"github.com/berth-cni/berth/pkg/cni"
 	"github.com/berth-cni/berth/pkg/firewall"
 	"github.com/berth-cni/berth/pkg/host/hosttest"
+	"github.com/berth-cni/berth/pkg/names"
 	"github.com/berth-cni/berth/pkg/nstest"
 )
 
@@ -111,6 +112,7 @@ type called map[attach.Key]bool
 
 func (c called) Has(k attach.Key) bool { return c[k] }
 func (c called) Forget(k attach.Key)   { delete(c, k) }
+func (c called) Know([]names.Network)  {}
 
 // TestKeepNames: the names of a container that was killed go without its DEL, those of one
 // that lives stay.

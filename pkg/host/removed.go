@@ -9,17 +9,18 @@ import (
 	"github.com/berth-cni/berth/pkg/conflist"
 )
 
+// configurations are the networks in ConfDir. One that cannot be read keeps no other back.
+func (k *Keeper) configurations() ([]*conflist.File, error) {
+	if k.ConfDir == "" {
+		return nil, nil
+	}
+	return conflist.Dir(k.ConfDir).List()
+}
+
 // collectRemoved removes what is left of networks whose configuration somebody took away
 // while this keeper ran (podman network rm, a file deleted by hand), once their last
 // container has gone. One that it has never seen may be kept elsewhere, and stays.
-func (k *Keeper) collectRemoved(ctx context.Context) {
-	if k.ConfDir == "" {
-		return
-	}
-	files, err := conflist.Dir(k.ConfDir).List()
-	if err != nil {
-		return // the doctor tells of it
-	}
+func (k *Keeper) collectRemoved(ctx context.Context, files []*conflist.File) {
 	now := map[string]bool{}
 	for _, f := range files {
 		now[f.Name] = true

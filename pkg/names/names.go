@@ -79,6 +79,13 @@ type Entry struct {
 	Foreign bool `json:"foreign,omitempty"`
 }
 
+// Network is one of Berth's on this host, with or without a container here.
+type Network struct {
+	Name    string
+	Named   bool           // its containers have names
+	Subnets []netip.Prefix // of which the host has the gateway
+}
+
 // Valid tells what is wrong with a name of a container: it is a DNS name of labels
 // (RFC 1123, 2.1) with dots between, in which an underscore is let pass, as people know it
 // of Docker (my_app_1). Case does not matter.

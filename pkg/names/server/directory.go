@@ -27,6 +27,7 @@ type Directory struct {
 	nodes      map[string]map[attach.Key]bool
 	bridges    map[string]map[*network]int // by how many members of this host that ask by it
 	changed    func(attach.Key)
+	known      map[string]names.Network // also those that nobody is on
 }
 
 // owned names an entry: its node is empty for this host.
@@ -61,8 +62,8 @@ type network struct {
 	names   map[string][]*member // by [wireKey]
 	addrs   map[netip.Addr]*member
 	subnets map[netip.Prefix]int // by how many members
-	members int
-	guest   *member // who asks from an address that no container was given; nil: nobody may
+	members int                  // and one more while it is known without them ([Directory.Know])
+	guest   *member              // who asks from an address that no container was given; nil: nobody may
 }
 
 // NewDirectory returns an empty directory.
@@ -217,9 +218,7 @@ func (d *Directory) delete(o owned) {
 		d.forget(m.Network)
 	}
 	for _, s := range m.Subnets {
-		if d.subnets[s]--; d.subnets[s] == 0 {
-			delete(d.subnets, s)
-		}
+		d.release(s)
 	}
 	if o.node != "" {
 		if delete(d.nodes[o.node], o.key); len(d.nodes[o.node]) == 0 {

@@ -153,14 +153,18 @@ func (c *Config) unpublish(ctx context.Context, from *container, p attach.Port) 
 		return o.Protocol == p.Protocol && o.HostPort == p.HostPort && (p.ContainerPort == 0 || o.ContainerPort == p.ContainerPort) &&
 			(!p.HostIP.IsValid() || o.HostIP == p.HostIP)
 	}
+	// What is opened at the container's own address is shown by the container's port alone.
+	opened := func(o attach.Port) bool {
+		return is(o) || p.ContainerPort == 0 && o.Protocol == p.Protocol && o.ContainerPort == p.HostPort
+	}
 	found, others := false, []string{}
 	for _, a := range slices.Backward(from.records) { // those that wait first
 		r := firewall.RulesOf(a)
 		if r == nil || a.Deleting {
 			continue
 		}
-		if !slices.ContainsFunc(slices.Concat(a.Ports, a.Waiting, r.Open), is) {
-			for _, o := range a.Ports {
+		if !slices.ContainsFunc(slices.Concat(a.Ports, a.Waiting), is) && !slices.ContainsFunc(r.Open, opened) {
+			for _, o := range slices.Concat(a.Ports, r.Open) {
 				others = append(others, inspect.Port(o).String())
 			}
 			continue
@@ -168,7 +172,7 @@ func (c *Config) unpublish(ctx context.Context, from *container, p attach.Port) 
 		found = true
 		err := c.Networks.Store.Withdraw(ctx, a.Key, func(now *attach.Attachment) error {
 			rules := firewall.RulesOf(now)
-			now.Ports, now.Waiting, rules.Open = slices.DeleteFunc(now.Ports, is), slices.DeleteFunc(now.Waiting, is), slices.DeleteFunc(rules.Open, is)
+			now.Ports, now.Waiting, rules.Open = slices.DeleteFunc(now.Ports, is), slices.DeleteFunc(now.Waiting, is), slices.DeleteFunc(rules.Open, opened)
 			return nil
 		}, firewall.Withdraw)
 		if err != nil {

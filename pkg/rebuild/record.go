@@ -1,6 +1,7 @@
 package rebuild
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 
@@ -109,7 +110,11 @@ func (b *builder) behindBridge(a *attach.Attachment, x link.Found, r *cni.Reques
 	rules.Group = x.Group
 	a.Ports = published
 	if r != nil {
-		a.Ports, a.Waiting = asFor(askedPorts(r, conf, rules), published)
+		opened := rules.Open
+		a.Ports, a.Waiting = asFor(askedPorts(r, conf, rules), published) // which sets those that are opened, too
+		if b.known(a) {
+			rules.Open = b.openAsFor(a, rules.Open, opened)
+		}
 	}
 	var subnets []netip.Prefix
 	for _, l := range b.overlays {
@@ -184,7 +189,8 @@ func overlaid(a *attach.Attachment, l *overlay.Local) {
 // rules are those that the firewall has of the attachment, with its ports; where it has
 // none, those that were asked for.
 func (b *builder) rules(a *attach.Attachment, r *cni.Request, conf *bridged.Conf) (*firewall.Rules, []attach.Port) {
-	if held := b.held[a.Hash()]; held != nil && held.Bridge != "" {
+	if b.known(a) {
+		held := b.held[a.Hash()]
 		rules := held.Rules
 		return &rules, held.Ports
 	}
@@ -192,7 +198,7 @@ func (b *builder) rules(a *attach.Attachment, r *cni.Request, conf *bridged.Conf
 	for _, h := range b.held { // as its neighbours have it
 		if h.Bridge == rules.Bridge {
 			n := h.Rules
-			n.Masquerade = n.Masquerade && len(a.Addresses) > 0
+			n.Masquerade, n.Open = n.Masquerade && len(a.Addresses) > 0, nil
 			rules = &n
 			break
 		}
@@ -239,8 +245,38 @@ func asFor(asked, published []attach.Port) (ports, waiting []attach.Port) {
 	return append(ports, left...), waiting
 }
 
+// openAsFor is what is opened of what was asked for, in the words in which it was asked for,
+// and what nobody asked for and is opened.
+func (b *builder) openAsFor(a *attach.Attachment, asked, opened []attach.Port) (all []attach.Port) {
+	left := slices.Clone(opened)
+	for _, p := range asked {
+		n := len(left)
+		left = slices.DeleteFunc(left, func(q attach.Port) bool {
+			return q.Protocol == p.Protocol && q.ContainerPort == p.ContainerPort && q.HostIP.Is4() == p.HostIP.Is4()
+		})
+		if len(left) < n {
+			all = append(all, p)
+		} else {
+			b.withdrawn(a, p)
+		}
+	}
+	return append(all, left...)
+}
+
+// known tells whether the firewall has the attachment.
+func (b *builder) known(a *attach.Attachment) bool {
+	held := b.held[a.Hash()]
+	return held != nil && held.Bridge != ""
+}
+
+// withdrawn reports a port that somebody took away.
+func (b *builder) withdrawn(a *attach.Attachment, p attach.Port) {
+	b.report.Partly = append(b.report.Partly, fmt.Sprintf("%s: its runtime asked for %s, which is not published and stays so; 'berth port add' publishes it", a.Key, p))
+}
+
 // settleWaiting has records wait for those ports alone that another one of the container
-// has; what is not published for another reason is to be published again.
+// has. Another one that is not published is to be published again if the firewall has lost
+// the container; if it has all else of it, somebody took the port away, and it stays so.
 func (b *builder) settleWaiting() {
 	for _, a := range b.made {
 		a.Waiting = slices.DeleteFunc(a.Waiting, func(p attach.Port) bool {
@@ -249,7 +285,11 @@ func (b *builder) settleWaiting() {
 					return false
 				}
 			}
-			a.Ports = append(a.Ports, p)
+			if b.known(a) {
+				b.withdrawn(a, p)
+			} else {
+				a.Ports = append(a.Ports, p)
+			}
 			return true
 		})
 	}

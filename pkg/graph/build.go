@@ -16,7 +16,7 @@ import (
 // Build makes the picture of a host.
 func Build(in Input) *Graph {
 	b := &builder{Input: in, containers: map[string]bool{}, uplinks: map[string]bool{}, sharing: map[string]bool{}}
-	b.node(Node{ID: "host", Kind: Host, Title: clean(in.Host)})
+	b.node(Node{ID: HostID, Kind: Host, Title: clean(in.Host)})
 	if d, ok := in.Kernel.Uplink(); ok {
 		b.uplink(d)
 	}
@@ -46,11 +46,9 @@ type builder struct {
 	ports      []string        // published on this host
 }
 
-func (b *builder) node(n Node)    { b.Nodes = append(b.Nodes, n) }
-func (b *builder) edge(e Edge)    { b.Edges = append(b.Edges, e) }
-func networkID(s string) string   { return "network:" + s }
-func containerID(s string) string { return "container:" + s }
-func uplinkID(s string) string    { return "uplink:" + s }
+func (b *builder) node(n Node) { b.Nodes = append(b.Nodes, n) }
+func (b *builder) edge(e Edge) { b.Edges = append(b.Edges, e) }
+func uplinkID(s string) string { return "uplink:" + s }
 
 // clean is a text that people chose, without what a terminal or a reader would not
 // show as it is.
@@ -102,7 +100,7 @@ func (b *builder) attachment(n *network, a *attach.Attachment) {
 	if rebind := step[*netns.Rebind](a); rebind != nil && rebind.From != "" {
 		return // see shares
 	}
-	e := Edge{From: networkID(n.name), To: containerID(a.Container), Way: n.way, Interface: a.IfName}
+	e := Edge{From: NetworkID(n.name), To: ContainerID(a.Container), Way: n.way, Interface: a.IfName}
 	switch {
 	case n.way == Without:
 		e.Interface = "lo"
@@ -156,7 +154,7 @@ func (b *builder) foreign(n *network) {
 		}
 		id := "port:" + d.Name
 		b.node(Node{ID: id, Kind: Foreign, Title: clean(d.Name), Note: "not ours"})
-		b.edge(Edge{From: networkID(n.name), To: id, Way: Port})
+		b.edge(Edge{From: NetworkID(n.name), To: id, Way: Port})
 	}
 }
 
@@ -168,7 +166,7 @@ func (b *builder) container(a *attach.Attachment) string {
 		return name
 	}
 	b.containers[a.Container] = true
-	n := Node{ID: containerID(a.Container), Kind: Container, Title: clean(name)}
+	n := Node{ID: ContainerID(a.Container), Kind: Container, Title: clean(name)}
 	if id := attach.ShortID(a.Container); id != name {
 		n.Note = id
 	}
@@ -190,9 +188,9 @@ func (b *builder) shares() {
 			continue
 		}
 		b.container(a)
-		e := Edge{From: containerID(rebind.Owner.Container), To: containerID(a.Container), Way: Shares}
+		e := Edge{From: ContainerID(rebind.Owner.Container), To: ContainerID(a.Container), Way: Shares}
 		if !b.containers[rebind.Owner.Container] {
-			e.From = networkID(a.Network)
+			e.From = NetworkID(a.Network)
 			b.Graph.node(e.To).Facts = append(b.Graph.node(e.To).Facts, "shares "+clean(rebind.From))
 			if rebind.Owner != (attach.Key{}) {
 				e.Bad = append(e.Bad, "the owner of the namespace is gone")

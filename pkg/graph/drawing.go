@@ -10,6 +10,14 @@ type drawing struct {
 	boxes         []box
 	lines         []line
 	texts         []label
+	groups        []nodeGroup
+	live          bool // has room for rates
+}
+
+// nodeGroup is a node's boxes and texts, those from the first index to before the second.
+type nodeGroup struct {
+	node         string // its ID
+	boxes, texts [2]int
 }
 
 // box is a rectangle. Its class says how it looks.
@@ -29,6 +37,19 @@ type label struct {
 	x, y, size int
 	class      string
 	text, full string // full where text is cut off
+	// rate is what the text is a rate of, which is filled in later; text is then the widest.
+	rate string
+	part int // of the rate
+}
+
+// The widest texts of a rate: bytes, and packets with those that are dropped.
+var rateRoom = [2]string{"↓999.9 MB/s ↑999.9 MB/s", "↓999999 ↑999999 packets/s"}
+
+// rates adds room for a rate's texts, at two baselines.
+func (d *drawing) rates(x int, y [2]int, of string) {
+	for part, text := range rateRoom {
+		d.texts = append(d.texts, label{x: x, y: y[part], size: small, class: "rate", text: text, rate: of, part: part})
+	}
 }
 
 // Sizes of texts, and the height of a row, in pixels.

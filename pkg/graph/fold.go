@@ -1,21 +1,30 @@
 package graph
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // morePeers is the node of the other hosts that are left out.
 const morePeers = "more:peers"
 
+// MoreID is the ID of the node that stands for containers of a network that are left out, or
+// could be.
+func MoreID(network string) string { return "more:" + network }
+
 // Fold leaves at most so many containers on a network, and so many other hosts; in
 // place of the others is a node that counts them. A container of several networks is
-// left out where its first one is, who shares a namespace goes with its owner, and a
-// host that is not reached stays. 0 leaves all.
-func (g *Graph) Fold(most int) *Graph {
+// left out where its first one is, and who shares a namespace goes with its owner. Those
+// that something is wrong with stay before others, and a host that is not reached always.
+// Networks that are open, by the IDs of their nodes, stay whole, with a node that says so.
+// 0 leaves all.
+func (g *Graph) Fold(most int, open ...string) *Graph {
 	if most <= 0 {
 		return g
 	}
-	f := &folding{g: g, index: g.index(), most: most, gone: map[string]bool{}, more: map[string]int{}}
+	f := &folding{g: g, index: g.index(), most: most, gone: map[string]bool{}, more: map[string]int{}, whole: map[string]bool{}}
 	for _, n := range g.of(Network) {
-		f.containers(n)
+		f.containers(n, slices.Contains(open, n.ID))
 	}
 	for _, e := range g.Edges {
 		switch {
@@ -36,22 +45,38 @@ type folding struct {
 	index index
 	most  int
 	gone  map[string]bool
-	more  map[string]int // by network
-	hosts int            // that are gone
+	more  map[string]int  // by network
+	whole map[string]bool // networks that would be folded, and are open
+	hosts int             // that are gone
 }
 
 // containers leaves out those that are drawn at a network, beyond the limit.
-func (f *folding) containers(n *Node) {
-	shown := 0
+func (f *folding) containers(n *Node, open bool) {
+	var drawn []*Edge
+	room := f.most
 	for _, e := range f.index.from[n.ID] {
-		if f.index.to[e.To][0] != e {
-			continue
+		if f.index.to[e.To][0] == e {
+			drawn = append(drawn, e)
 		}
-		if shown++; shown > f.most {
-			f.gone[e.To] = true
+	}
+	if open {
+		f.whole[n.ID] = len(drawn) > f.most
+		return
+	}
+	for _, wrong := range []bool{true, false} { // the former first
+		for _, e := range drawn {
+			if f.wrong(e) != wrong {
+				continue
+			}
+			if room--; room < 0 {
+				f.gone[e.To] = true
+			}
 		}
 	}
 }
+
+// wrong tells whether something is wrong with the container that an edge leads to.
+func (f *folding) wrong(e *Edge) bool { return len(e.Bad) > 0 || len(f.g.node(e.To).Bad) > 0 }
 
 func (f *folding) peers() {
 	shown := 0
@@ -91,11 +116,15 @@ func (f *folding) folded() *Graph {
 		g.Nodes = append(g.Nodes, Node{ID: morePeers, Kind: More, Title: fmt.Sprintf("and %d more hosts", f.hosts)})
 	}
 	for _, n := range f.g.of(Network) {
-		if f.more[n.ID] > 0 {
-			id := "more:" + n.ID
-			g.Nodes = append(g.Nodes, Node{ID: id, Kind: More, Title: fmt.Sprintf("and %d more", f.more[n.ID])})
-			g.Edges = append(g.Edges, Edge{From: n.ID, To: id, Way: f.index.from[n.ID][0].Way})
+		title := fmt.Sprintf("and %d more", f.more[n.ID])
+		if f.whole[n.ID] {
+			title = fmt.Sprintf("only %d of these", f.most)
+		} else if f.more[n.ID] == 0 {
+			continue
 		}
+		id := MoreID(n.ID)
+		g.Nodes = append(g.Nodes, Node{ID: id, Kind: More, Title: title})
+		g.Edges = append(g.Edges, Edge{From: n.ID, To: id, Way: f.index.from[n.ID][0].Way})
 	}
 	return g
 }

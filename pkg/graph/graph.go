@@ -85,6 +85,25 @@ func (g *Graph) node(id string) *Node {
 	return &g.Nodes[i]
 }
 
+// Blame adds to what is wrong with a node; false when there is none of the ID.
+func (g *Graph) Blame(id, what string) bool {
+	n := g.node(id)
+	if n == nil {
+		return false
+	}
+	n.Bad = append(n.Bad, clean(what))
+	return true
+}
+
+// HostID is the ID of the host's node.
+const HostID = "host"
+
+// NetworkID is the ID of a network's node.
+func NetworkID(name string) string { return "network:" + name }
+
+// ContainerID is the ID of a container's node.
+func ContainerID(container string) string { return "container:" + container }
+
 // of returns the nodes of a kind.
 func (g *Graph) of(k Kind) []*Node {
 	var all []*Node

@@ -110,31 +110,35 @@ func (l label) rect() (x0, y0, x1, y1 int) {
 
 func TestNothingOverlaps(t *testing.T) {
 	for name, g := range pictures() {
-		d := g.lay()
-		if len(d.texts) == 0 {
-			t.Errorf("%s: no text", name)
-		}
-		for i, a := range d.texts {
-			ax0, ay0, ax1, ay1 := a.rect()
-			if ax0 < 0 || ay0 < 0 || ax1 > d.width || ay1 > d.height {
-				t.Errorf("%s: %q is beyond the edge", name, a.text)
-			}
-			for _, b := range d.texts[i+1:] {
-				if x0, y0, x1, y1 := b.rect(); ax0 < x1 && x0 < ax1 && ay0 < y1 && y0 < ay1 {
-					t.Errorf("%s: %q at %d,%d and %q at %d,%d", name, a.text, a.x, a.y, b.text, b.x, b.y)
-				}
-			}
-			for _, l := range d.lines {
-				for k := 1; k < len(l.points); k++ {
-					p, q := l.points[k-1], l.points[k]
-					if min(p[0], q[0]) < ax1 && max(p[0], q[0]) > ax0 && min(p[1], q[1]) < ay1 && max(p[1], q[1]) > ay0 {
-						t.Errorf("%s: a line from %v to %v goes through %q", name, p, q, a.text)
-					}
-				}
-			}
-		}
-		overlapBoxes(t, name, d)
+		nothingOverlaps(t, name, g.lay(false))
+		nothingOverlaps(t, name+", live", g.lay(true))
 	}
+}
+
+func nothingOverlaps(t *testing.T, name string, d *drawing) {
+	if len(d.texts) == 0 {
+		t.Errorf("%s: no text", name)
+	}
+	for i, a := range d.texts {
+		ax0, ay0, ax1, ay1 := a.rect()
+		if ax0 < 0 || ay0 < 0 || ax1 > d.width || ay1 > d.height {
+			t.Errorf("%s: %q is beyond the edge", name, a.text)
+		}
+		for _, b := range d.texts[i+1:] {
+			if x0, y0, x1, y1 := b.rect(); ax0 < x1 && x0 < ax1 && ay0 < y1 && y0 < ay1 {
+				t.Errorf("%s: %q at %d,%d and %q at %d,%d", name, a.text, a.x, a.y, b.text, b.x, b.y)
+			}
+		}
+		for _, l := range d.lines {
+			for k := 1; k < len(l.points); k++ {
+				p, q := l.points[k-1], l.points[k]
+				if min(p[0], q[0]) < ax1 && max(p[0], q[0]) > ax0 && min(p[1], q[1]) < ay1 && max(p[1], q[1]) > ay0 {
+					t.Errorf("%s: a line from %v to %v goes through %q", name, p, q, a.text)
+				}
+			}
+		}
+	}
+	overlapBoxes(t, name, d)
 }
 
 func overlapBoxes(t *testing.T, name string, d *drawing) {
@@ -187,7 +191,7 @@ func TestFold(t *testing.T) {
 func TestFoldShares(t *testing.T) {
 	f := Build(modes().Input).Fold(1)
 	x := f.index()
-	if f.node(containerID(id("sidecar"))) != nil && f.node(containerID(id("db"))) == nil {
+	if f.node(ContainerID(id("sidecar"))) != nil && f.node(ContainerID(id("db"))) == nil {
 		t.Error("a sharer without its owner")
 	}
 	for _, e := range f.Edges {
@@ -276,4 +280,67 @@ func TestFoldPeers(t *testing.T) {
 	if text := treeText(t, g, TreeOptions{}); strings.Count(text, "and 28 more hosts") != 1 {
 		t.Error(text)
 	}
+}
+
+// A network that is open is whole, and can be folded again.
+func TestFoldOpen(t *testing.T) {
+	f := Build(crowded(60).Input).Fold(10, NetworkID("blue"))
+	if got := len(f.of(Container)); got != 60 {
+		t.Errorf("%d containers, want 60", got)
+	}
+	if n := f.node(MoreID(NetworkID("blue"))); n == nil || n.Title != "only 10 of these" {
+		t.Errorf("%+v", n)
+	}
+	if f := Build(crowded(10).Input).Fold(10, NetworkID("blue")); len(f.of(More)) != 0 {
+		t.Error("more of a network that has none")
+	}
+}
+
+// What something is wrong with is not folded away before what is well.
+func TestFoldWrong(t *testing.T) {
+	g := Build(crowded(60).Input)
+	last := g.of(Container)[59]
+	if !g.Blame(last.ID, "its process\x1b has ended") || g.Blame("container:none", "is not there") {
+		t.Error("blamed what is not there, or could not blame what is")
+	}
+	f := g.Fold(10)
+	if n := f.node(last.ID); n == nil || len(n.Bad) != 1 || n.Bad[0] != "its process\ufffd has ended" || len(f.of(Container)) != 10 {
+		t.Errorf("%+v of %d", n, len(f.of(Container)))
+	}
+}
+
+// A page has room for the rates of each pair, network and uplink, and a style of its own.
+func TestLive(t *testing.T) {
+	for name, g := range pictures() {
+		var b strings.Builder
+		if err := g.Live(&b); err != nil {
+			t.Fatal(err)
+		}
+		want := len(g.of(Network)) + len(g.of(Uplink))
+		for _, e := range g.Edges {
+			if e.Way == Veth && e.Label != "" && g.node(e.To).Kind == Container {
+				want++
+			}
+		}
+		if got := strings.Count(b.String(), "data-rate="); got != 2*want || strings.Contains(b.String(), "<style") {
+			t.Errorf("%s: %d texts for %d rates", name, got, want)
+		}
+		if err := xml.Unmarshal([]byte(b.String()), new(any)); err != nil && !errors.Is(err, io.EOF) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// What is wrong with the host is said beside its name.
+func TestBlameHost(t *testing.T) {
+	g := Build(single().Input)
+	g.Blame(HostID, "forwards nothing")
+	g.Blame(HostID, "has no nftables")
+	if s := svgText(t, g); !strings.Contains(s, ">! forwards nothing, and 1 more</text>") {
+		t.Error(s)
+	}
+	if s := treeText(t, g, TreeOptions{}); !strings.HasPrefix(s, "host-a  ! forwards nothing  ! has no nftables\n") {
+		t.Error(s)
+	}
+	nothingOverlaps(t, "host", g.lay(false))
 }

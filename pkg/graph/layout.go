@@ -39,6 +39,7 @@ type textRow struct {
 	size        int
 	note        string // dim, behind the text
 	edge        *Edge  // that ends at this row
+	rate        string // what this row and the next one have the rate of, in place of a text
 }
 
 func (t *tile) add(class string, size int, texts ...string) {
@@ -52,6 +53,9 @@ func (t *tile) fit() {
 	t.h = 2*pad - 4 + row*len(t.rows)
 	for _, r := range t.rows {
 		w := measure(cut(r.text, wideText), r.size)
+		if r.rate != "" {
+			w = measure(rateRoom[1], small)
+		}
 		if r.note != "" {
 			w += pad + measure(cut(r.note, wideText), normal)
 		}
@@ -94,9 +98,9 @@ type layout struct {
 	frame                                box
 }
 
-// lay places everything of a graph.
-func (g *Graph) lay() *drawing {
-	l := &layout{g: g, index: g.index(), hues: map[string]int{}}
+// lay places everything of a graph; live leaves room for rates.
+func (g *Graph) lay(live bool) *drawing {
+	l := &layout{drawing: drawing{live: live}, g: g, index: g.index(), hues: map[string]int{}}
 	l.tiles()
 	l.rows()
 	l.columnsX()
@@ -142,7 +146,7 @@ func (l *layout) tile(n *Node, class string) *tile {
 	for _, e := range l.index.to[n.ID] {
 		switch n.Kind {
 		case Container:
-			t.ends(e)
+			t.ends(e, l.live)
 		case Foreign:
 			t.rows[0].edge = e
 		}
@@ -153,6 +157,9 @@ func (l *layout) tile(n *Node, class string) *tile {
 		}
 	}
 	t.add("", normal, n.Facts...)
+	if l.live && (n.Kind == Network || n.Kind == Uplink) {
+		t.rows = append(t.rows, textRow{rate: n.ID}, textRow{})
+	}
 	ports := n.Ports
 	if more := len(ports) - listMost; more > 1 {
 		ports = append(slices.Clone(ports[:listMost]), fmt.Sprintf("and %d more", more))
@@ -165,8 +172,11 @@ func (l *layout) tile(n *Node, class string) *tile {
 	return t
 }
 
-// ends adds the rows of a container's interface.
-func (t *tile) ends(e *Edge) {
+// ends adds the rows of a container's interface. A rate takes the height of two.
+func (t *tile) ends(e *Edge, live bool) {
+	if live && t.rows[len(t.rows)-1].edge != nil {
+		t.rows = append(t.rows, textRow{})
+	}
 	switch {
 	case e.Way == Shares && e.Interface == "" && e.Label == "":
 		if t.node.Kind == Container && len(e.From) > 0 && e.From[0] == 'c' {

@@ -174,7 +174,7 @@ func (n *network) say(word string) {
 
 // network adds a network's node, and its lines to the outside.
 func (b *builder) network(n *network) {
-	node := Node{ID: networkID(n.name), Kind: Network, Title: clean(n.name), Note: clean(n.plugin)}
+	node := Node{ID: NetworkID(n.name), Kind: Network, Title: clean(n.name), Note: clean(n.plugin)}
 	if n.plugin == n.name {
 		node.Note = ""
 	}

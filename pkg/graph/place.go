@@ -1,6 +1,9 @@
 package graph
 
-import "slices"
+import (
+	"fmt"
+	"slices"
+)
 
 // rows places the tiles from top to bottom: containers beside the network that is
 // their first, hosts below each other.
@@ -64,7 +67,11 @@ func (l *layout) columnsX() {
 			bottom = max(bottom, t.y+t.h)
 		}
 	}
-	l.frame.w = max(x+margin, l.frame.x+2*margin+measure(l.title(), big)) - l.frame.x
+	title := measure(l.title(), big)
+	if bad := l.trouble(); bad != "" {
+		title += pad + measure(bad, normal)
+	}
+	l.frame.w = max(x+margin, l.frame.x+2*margin+title) - l.frame.x
 	l.frame.h = bottom + margin - l.frame.y
 	l.width, l.height = l.frame.x+l.frame.w+margin, l.frame.y+l.frame.h+margin
 }
@@ -79,6 +86,18 @@ func (l *layout) title() string {
 	return ""
 }
 
+// trouble is what is wrong with the host itself: the first, and how many there are.
+func (l *layout) trouble() string {
+	bad := l.g.of(Host)[0].Bad
+	switch len(bad) {
+	case 0:
+		return ""
+	case 1:
+		return "! " + cut(bad[0], wideText)
+	}
+	return fmt.Sprintf("! %s, and %d more", cut(bad[0], wideText), len(bad)-1)
+}
+
 // gutter is the room for lines behind a column.
 func (l *layout) gutter(i int) int {
 	switch i {
@@ -87,19 +106,34 @@ func (l *layout) gutter(i int) int {
 	case 1:
 		return (len(l.uplinks) + 3) * lane
 	case 2:
-		room := 0
-		for _, e := range l.g.Edges {
-			room = max(room, measure(e.Label, small))
-		}
-		return (l.spines()+3)*lane + room
+		return (l.spines()+3)*lane + l.labelRoom() + l.rateWidth()
 	}
 	return 0
+}
+
+// labelRoom is the width of the widest name on a line.
+func (l *layout) labelRoom() (room int) {
+	for _, e := range l.g.Edges {
+		room = max(room, measure(e.Label, small))
+	}
+	return room
+}
+
+// rateWidth is that of the rates on lines.
+func (l *layout) rateWidth() int {
+	if !l.live {
+		return 0
+	}
+	return max(measure(rateRoom[0], small), measure(rateRoom[1], small)-l.labelRoom()) + pad
 }
 
 // draw adds the boxes and texts.
 func (l *layout) draw() {
 	l.boxes = append(l.boxes, l.frame)
 	l.text(l.frame.x+margin, l.frame.y+22, big, wideText, "title", l.title())
+	if bad := l.trouble(); bad != "" {
+		l.text(l.frame.x+margin+measure(l.title(), big)+pad, l.frame.y+22, normal, 2*wideText, "bad", bad)
+	}
 	for i, c := range l.columns {
 		if c.w > 0 && titles[i] != "" {
 			l.text(c.x, margin+head-6, small, wideText, "dim", titles[i])
@@ -118,6 +152,11 @@ func (l *layout) cutOff(t *tile) bool {
 }
 
 func (l *layout) drawTile(t *tile) {
+	g := nodeGroup{node: t.node.ID, boxes: [2]int{len(l.boxes)}, texts: [2]int{len(l.texts)}}
+	defer func() {
+		g.boxes[1], g.texts[1] = len(l.boxes), len(l.texts)
+		l.groups = append(l.groups, g)
+	}()
 	class := t.class
 	if len(t.node.Bad) > 0 || l.cutOff(t) {
 		class += " wrong"
@@ -127,6 +166,13 @@ func (l *layout) drawTile(t *tile) {
 		l.boxes = append(l.boxes, box{t.x, t.y, 4, t.h, hue("fill", t.hue)})
 	}
 	for i, r := range t.rows {
+		switch {
+		case r.rate != "":
+			l.rates(t.x+pad, [2]int{t.baseline(i), t.baseline(i + 1)}, r.rate)
+			continue
+		case r.text == "":
+			continue
+		}
 		l.text(t.x+pad, t.baseline(i), r.size, wideText, r.class, r.text)
 		if r.note != "" {
 			l.text(t.x+2*pad+measure(cut(r.text, wideText), r.size), t.baseline(i), normal, wideText, "dim", r.note)

@@ -10,28 +10,56 @@ import (
 
 // SVG writes the picture as SVG 1.1, in columns from the outside to the containers.
 // It needs nothing from elsewhere, and follows the reader's choice of light or dark.
-func (g *Graph) SVG(w io.Writer) error {
-	d := g.lay()
+// Each node is a group whose data-node is its ID.
+func (g *Graph) SVG(w io.Writer) error { return g.write(w, g.lay(false)) }
+
+// Live is [Graph.SVG] for a page that goes on to change it. It has no [Style]: the page has.
+// Texts with a data-rate are empty: two (data-part) for each interface of the host in a pair,
+// for each network and each uplink ([Node.ID]).
+func (g *Graph) Live(w io.Writer) error { return g.write(w, g.lay(true)) }
+
+func (g *Graph) write(w io.Writer, d *drawing) error {
 	b := bufio.NewWriter(w)
 	fmt.Fprintf(b, "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%d\" viewBox=\"0 0 %d %d\" xml:space=\"preserve\">\n", d.width, d.height, d.width, d.height)
 	for _, n := range g.of(Host) {
 		fmt.Fprintf(b, "<title>Networks of %s</title>\n", escape(n.Title))
 	}
-	b.WriteString(style)
+	if !d.live {
+		b.WriteString("<style>\n" + Style + "</style>\n")
+	}
 	fmt.Fprintf(b, "<rect class=\"page\" width=\"%d\" height=\"%d\"/>\n", d.width, d.height)
-	for i, x := range d.boxes {
-		if i == 1 { // lines are above the frame and below the boxes
-			d.writeLines(b)
-		}
+	box, text := 1, 0 // of those that are not written yet
+	writeBoxes(b, d.boxes[:box])
+	d.writeLines(b) // above the frame and below the boxes
+	for _, n := range d.groups {
+		writeTexts(b, d.texts[text:n.texts[0]])
+		fmt.Fprintf(b, "<g data-node=\"%s\">\n", escape(n.node))
+		writeBoxes(b, d.boxes[n.boxes[0]:n.boxes[1]])
+		writeTexts(b, d.texts[n.texts[0]:n.texts[1]])
+		b.WriteString("</g>\n")
+		box, text = n.boxes[1], n.texts[1]
+	}
+	writeBoxes(b, d.boxes[box:])
+	writeTexts(b, d.texts[text:])
+	b.WriteString("</svg>\n")
+	return b.Flush()
+}
+
+func writeBoxes(b *bufio.Writer, all []box) {
+	for _, x := range all {
 		fmt.Fprintf(b, "<rect class=\"%s\" x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\" rx=\"%d\"/>\n", x.class, x.x, x.y, x.w, x.h, min(4, x.w/2))
 	}
-	if len(d.boxes) < 2 {
-		d.writeLines(b)
-	}
-	for _, t := range d.texts {
+}
+
+func writeTexts(b *bufio.Writer, all []label) {
+	for _, t := range all {
 		fmt.Fprintf(b, "<text x=\"%d\" y=\"%d\" font-size=\"%d\"", t.x, t.y, t.size)
 		if t.class != "" {
 			fmt.Fprintf(b, " class=\"%s\"", t.class)
+		}
+		if t.rate != "" {
+			fmt.Fprintf(b, " data-rate=\"%s\" data-part=\"%d\"/>\n", escape(t.rate), t.part)
+			continue
 		}
 		b.WriteString(">")
 		if t.full != "" {
@@ -39,8 +67,6 @@ func (g *Graph) SVG(w io.Writer) error {
 		}
 		fmt.Fprintf(b, "%s</text>\n", escape(t.text))
 	}
-	b.WriteString("</svg>\n")
-	return b.Flush()
 }
 
 func (d *drawing) writeLines(b *bufio.Writer) {
@@ -63,10 +89,9 @@ func escape(s string) string {
 	return b.String()
 }
 
-// style is how it looks. Colours of texts have a contrast of 4.5 to 1 at least
+// Style is how it looks, in CSS. Colours of texts have a contrast of 4.5 to 1 at least
 // (WCAG 2.1, 1.4.3), in light and in dark.
-const style = `<style>
-text { font-family: ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, "Liberation Mono", monospace; fill: #1f2328; white-space: pre }
+const Style = `text { font-family: ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, "Liberation Mono", monospace; fill: #1f2328; white-space: pre }
 .page { fill: #ffffff }
 .frame { fill: #f6f8fa; stroke: #d0d7de }
 .box { fill: #ffffff; stroke: #8c959f }
@@ -97,5 +122,4 @@ text { fill: #e6edf3 }
 .wire0 { stroke: #4493f8 } .wire1 { stroke: #3fb950 } .wire2 { stroke: #ab7df8 } .wire3 { stroke: #db61a2 } .wire4 { stroke: #db6d28 } .wire5 { stroke: #39c5cf }
 .fill0 { fill: #4493f8 } .fill1 { fill: #3fb950 } .fill2 { fill: #ab7df8 } .fill3 { fill: #db61a2 } .fill4 { fill: #db6d28 } .fill5 { fill: #39c5cf }
 }
-</style>
 `

@@ -25,7 +25,7 @@ func (g *Graph) Tree(w io.Writer, o TreeOptions) error {
 		t.glyphs = ascii
 	}
 	for _, n := range g.of(Host) {
-		t.line("", t.title(n))
+		t.line("", append(t.title(n), t.wrong(n.Bad)...))
 	}
 	var rows []branch
 	for _, n := range g.of(Uplink) {
@@ -171,7 +171,7 @@ func (t *tree) text(b branch) []string {
 		if e.Reach != "" {
 			parts = append(parts, t.paint(t.dim, e.Reach))
 		}
-	case e.Way == Shares && strings.HasPrefix(e.From, containerID("")):
+	case e.Way == Shares && strings.HasPrefix(e.From, ContainerID("")):
 		parts = append(parts, t.paint(t.dim, "shares the namespace"))
 	default:
 		wire := e.Interface

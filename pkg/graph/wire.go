@@ -91,12 +91,15 @@ func (l *layout) inside() {
 			l.boxes = append(l.boxes, box{e.tile.x - 3, e.y - 3, 6, 6, hue("fill", n.hue)})
 			if e.edge.Label != "" {
 				l.text(to-8-measure(e.edge.Label, small), e.y-4, small, wideText, "dim", e.edge.Label)
+				if l.live {
+					l.rates(to-8-l.labelRoom()-l.rateWidth(), [2]int{e.y - 4, e.y + 11}, e.edge.Label)
+				}
 			}
 		}
 	}
 	for _, t := range l.containers {
 		for _, e := range l.index.to[t.node.ID] {
-			if e.Way == Shares && strings.HasPrefix(e.From, containerID("")) {
+			if e.Way == Shares && strings.HasPrefix(e.From, ContainerID("")) {
 				owner := l.containers[slices.IndexFunc(l.containers, func(o *tile) bool { return o.node.ID == e.From })]
 				x := owner.x + indent/2
 				l.line("wire", [2]int{x, owner.y + owner.h}, [2]int{x, t.middle(0)}, [2]int{t.x, t.middle(0)})

@@ -29,8 +29,8 @@ func checkBridgeNF(f *facts) ([]Problem, error) {
 				continue
 			}
 			for _, bridge := range f.Host.barredBy(d) {
-				found = append(found, Problem{fmt.Sprintf("bridged frames pass the firewall (%s), and %s drops those of bridge %s", family.setting, d, bridge),
-					"containers of one network do not reach each other", mendReload + ", or: sysctl -w " + family.setting + "=0"})
+				found = append(found, problem(fmt.Sprintf("bridged frames pass the firewall (%s), and %s drops those of bridge %s", family.setting, d, bridge),
+					"containers of one network do not reach each other", mendReload+", or: sysctl -w "+family.setting+"=0", f.Host.behind(bridge)))
 			}
 		}
 	}
@@ -64,9 +64,9 @@ func checkPolicies(f *facts) ([]Problem, error) {
 	var found []Problem
 	for _, network := range slices.Sorted(maps.Keys(bridged)) {
 		if len(off) > 0 {
-			found = append(found, Problem{fmt.Sprintf("network %s has a bridge, and bridged frames pass no policy: %s is not 1", network, strings.Join(off, ", ")),
+			found = append(found, problem(fmt.Sprintf("network %s has a bridge, and bridged frames pass no policy: %s is not 1", network, strings.Join(off, ", ")),
 				"a NetworkPolicy does not apply between pods of this host",
-				"modprobe br_netfilter, then: sysctl -w " + strings.Join(off, "=1 ") + `=1; or have the network without a bridge ("mode": "routed")`})
+				"modprobe br_netfilter, then: sysctl -w "+strings.Join(off, "=1 ")+`=1; or have the network without a bridge ("mode": "routed")`, about{network: network}))
 		}
 	}
 	return found, f.Host.FiltersErr
@@ -76,9 +76,9 @@ func checkPolicies(f *facts) ([]Problem, error) {
 func checkBridgedPods(f *facts) ([]Problem, error) {
 	for v4, setting := range map[bool]string{true: "net.bridge.bridge-nf-call-iptables", false: "net.bridge.bridge-nf-call-ip6tables"} {
 		if pods := f.Host.podsOnBridges(v4); pods > 0 && !f.Host.BridgeNF[v4] {
-			return []Problem{{fmt.Sprintf("pods on a bridge: %d, and what is sent between them passes no firewall (%s is not 1)", pods, setting),
+			return []Problem{problem(fmt.Sprintf("pods on a bridge: %d, and what is sent between them passes no firewall (%s is not 1)", pods, setting),
 				"a Service hides the client's address there",
-				"run the agent with --bridge-netfilter, or with --mode routed, which needs no bridge; or modprobe br_netfilter, and sysctl -w " + setting + "=1"}}, nil
+				"run the agent with --bridge-netfilter, or with --mode routed, which needs no bridge; or modprobe br_netfilter, and sysctl -w "+setting+"=1")}, nil
 		}
 	}
 	return nil, nil

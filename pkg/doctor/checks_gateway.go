@@ -28,9 +28,9 @@ func checkGatewayModes(f *facts) ([]Problem, error) {
 			}
 		}
 		if len(keys) > 0 {
-			found = append(found, Problem{fmt.Sprintf("network %s: an earlier version made it, without gateway modes", file.Name),
+			found = append(found, problem(fmt.Sprintf("network %s: an earlier version made it, without gateway modes", file.Name),
 				"a neighbour of this host that routes to its containers reaches every port of theirs, published or not",
-				fmt.Sprintf("write %s into its plugin in %s, then attach a container; \"nat-unprotected\" leaves it as it is", strings.Join(keys, ", "), file.Path)})
+				fmt.Sprintf("write %s into its plugin in %s, then attach a container; \"nat-unprotected\" leaves it as it is", strings.Join(keys, ", "), file.Path), about{network: file.Name}))
 		}
 	}
 	return found, nil

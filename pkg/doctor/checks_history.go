@@ -34,8 +34,8 @@ func checkHistory(f *facts) ([]Problem, error) {
 				attached++
 			}
 		}
-		found = append(found, Problem{fmt.Sprintf("network %s was %s, %d containers are still attached here", l.Network.Name, text, attached),
-			"nothing can be added to it on this host", "nothing has to be done: it goes when its last container has left (berth ps --filter network=" + l.Network.Name + ")"})
+		found = append(found, problem(fmt.Sprintf("network %s was %s, %d containers are still attached here", l.Network.Name, text, attached),
+			"nothing can be added to it on this host", "nothing has to be done: it goes when its last container has left (berth ps --filter network="+l.Network.Name+")", about{network: l.Network.Name}))
 	}
 	return found, nil
 }
@@ -62,8 +62,8 @@ func (f *facts) lost() (found []Problem) {
 	}
 	lost := strings.Join(what, ", ")
 	if s.Broken != "" {
-		return []Problem{{fmt.Sprintf("since %s the store is not what it was: %s. It has lost %s, which nobody has removed", host.Age(f.Now.Sub(s.BrokenSince)), s.Broken, lost),
-			why, "put etcd's right data back; or have this host give back what it remembers: berth network restore (agents do it by themselves where all say the same)"}}
+		return []Problem{problem(fmt.Sprintf("since %s the store is not what it was: %s. It has lost %s, which nobody has removed", host.Age(f.Now.Sub(s.BrokenSince)), s.Broken, lost),
+			why, "put etcd's right data back; or have this host give back what it remembers: berth network restore (agents do it by themselves where all say the same)")}
 	}
 	mend := "berth network restore gives back what this host remembers"
 	if len(s.LostNetworks) > 0 {
@@ -72,7 +72,7 @@ func (f *facts) lost() (found []Problem) {
 	if len(s.LostNodes) > 0 {
 		mend += "; berth node rm " + s.LostNodes[0] + " ends a node"
 	}
-	return []Problem{{fmt.Sprintf("the store does not have %s, and nobody has removed that with berth: it was deleted by other means", lost), why, mend}}
+	return []Problem{problem(fmt.Sprintf("the store does not have %s, and nobody has removed that with berth: it was deleted by other means", lost), why, mend)}
 }
 
 // lostLocals is what this program sees of it where no agent answers.
@@ -85,8 +85,8 @@ func (f *facts) lostLocals() (found []Problem) {
 		if n, ok := f.State.Networks[l.Network.Name]; removed || ok && n.ID == l.Network.ID {
 			continue
 		}
-		found = append(found, Problem{fmt.Sprintf("the store does not have network %s of this host, and nobody has removed it", l.Network.Name),
-			"hosts that come new do not know of it", "berth network restore " + l.Network.Name})
+		found = append(found, problem(fmt.Sprintf("the store does not have network %s of this host, and nobody has removed it", l.Network.Name),
+			"hosts that come new do not know of it", "berth network restore "+l.Network.Name, about{network: l.Network.Name}))
 	}
 	return found
 }

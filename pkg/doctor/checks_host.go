@@ -25,14 +25,14 @@ const (
 func checkKernel(f *facts) ([]Problem, error) {
 	var found []Problem
 	if err := f.Host.FirewallErr; err != nil {
-		found = append(found, Problem{host.Summary(err),
+		found = append(found, problem(host.Summary(err),
 			"no container with a port, masquerade or isolation can be added",
-			"load nf_tables (modprobe nf_tables), or install iptables"})
+			"load nf_tables (modprobe nf_tables), or install iptables"))
 	}
 	tunnels := slices.ContainsFunc(f.Locals, func(l *overlay.Local) bool { return len(l.Blocks) > 0 })
 	if tunnels && f.Host.NoVXLAN {
-		found = append(found, Problem{"the kernel has no module vxlan", "networks that span hosts cannot be made on this one",
-			"install the modules of the running kernel, then: modprobe vxlan"})
+		found = append(found, problem("the kernel has no module vxlan", "networks that span hosts cannot be made on this one",
+			"install the modules of the running kernel, then: modprobe vxlan"))
 	}
 	return found, nil
 }
@@ -66,16 +66,16 @@ func checkOtherFirewalls(f *facts) ([]Problem, error) {
 	var found []Problem
 	h := &f.Host
 	for _, bridge := range slices.Sorted(maps.Keys(h.Barred)) {
-		found = append(found, Problem{host.Summary(h.Barred[bridge]), "containers behind it reach nobody outside, and nobody their published ports", mendReload})
+		found = append(found, problem(host.Summary(h.Barred[bridge]), "containers behind it reach nobody outside, and nobody their published ports", mendReload, h.behind(bridge)))
 	}
 	for _, d := range h.drops("forward") {
 		if d.IsIPTables() || d.Table == "firewalld" {
 			continue // told of above
 		}
 		for _, bridge := range h.barredBy(d) {
-			found = append(found, Problem{fmt.Sprintf("%s drops what it does not accept, and no rule there names bridge %s", d, bridge),
+			found = append(found, problem(fmt.Sprintf("%s drops what it does not accept, and no rule there names bridge %s", d, bridge),
 				"containers behind it reach nobody outside, and nobody their published ports: of several firewalls each has to accept a packet",
-				letThrough(d, bridge)})
+				letThrough(d, bridge), h.behind(bridge)))
 		}
 	}
 	return append(found, checkInput(f)...), h.FiltersErr
@@ -100,15 +100,15 @@ func checkInput(f *facts) []Problem {
 			if q.Err == nil || q.Server.Is4() && !d.V4() || q.Server.Is6() && !d.V6() || d.Accepts(q.Bridge, h.namesPort()) {
 				continue
 			}
-			found = append(found, Problem{fmt.Sprintf("%s drops what it does not accept, and no rule there names port %d or bridge %s", d, h.namesPort(), q.Bridge),
-				"containers of network " + q.Network + " get no answer when they ask for names", openInput(d, "udp", h.namesPort(), q.Bridge)})
+			found = append(found, problem(fmt.Sprintf("%s drops what it does not accept, and no rule there names port %d or bridge %s", d, h.namesPort(), q.Bridge),
+				"containers of network "+q.Network+" get no answer when they ask for names", openInput(d, "udp", h.namesPort(), q.Bridge), about{network: q.Network}))
 		}
 		for _, l := range f.Locals {
 			if len(l.Blocks) == 0 || d.Accepts("", l.Network.Port) {
 				continue
 			}
-			found = append(found, Problem{fmt.Sprintf("%s drops what it does not accept, and no rule there names port %d", d, l.Network.Port),
-				"network " + l.Network.Name + " gets no packets of other hosts", openInput(d, "udp", l.Network.Port, "")})
+			found = append(found, problem(fmt.Sprintf("%s drops what it does not accept, and no rule there names port %d", d, l.Network.Port),
+				"network "+l.Network.Name+" gets no packets of other hosts", openInput(d, "udp", l.Network.Port, ""), about{network: l.Network.Name}))
 		}
 	}
 	return found
@@ -134,20 +134,22 @@ func openInput(d ruleset.Chain, protocol string, port int, bridge string) string
 func checkRecords(f *facts) ([]Problem, error) {
 	h := &f.Host
 	by := map[host.State][]string{}
+	which := map[host.State][]about{}
 	one := map[host.State]string{}
 	for _, a := range h.Records {
 		what := h.States[a.Key]
 		by[what] = append(by[what], a.Key.String())
+		which[what] = append(which[what], about{container: a.Container})
 		one[what] = h.Whys[a.Key]
 	}
 	var found []Problem
 	if all := by[host.Gone]; len(all) > 0 {
-		found = append(found, Problem{fmt.Sprintf("%d of %d records have no container: %s (%s)", len(all), len(h.Records), host.Some(all), one[host.Gone]),
-			"their addresses and ports are kept from others, and packets for their ports go nowhere", mendGC})
+		found = append(found, problem(fmt.Sprintf("%d of %d records have no container: %s (%s)", len(all), len(h.Records), host.Some(all), one[host.Gone]),
+			"their addresses and ports are kept from others, and packets for their ports go nowhere", mendGC, which[host.Gone]...))
 	}
 	if all := by[host.Detached]; len(all) > 0 {
-		found = append(found, Problem{fmt.Sprintf("%d containers go on without the path of their namespace: %s (%s)", len(all), host.Some(all), one[host.Detached]),
-			"their runtime cannot remove them any more", "remove them with their runtime, or end their processes, then: " + mendGC})
+		found = append(found, problem(fmt.Sprintf("%d containers go on without the path of their namespace: %s (%s)", len(all), host.Some(all), one[host.Detached]),
+			"their runtime cannot remove them any more", "remove them with their runtime, or end their processes, then: "+mendGC, which[host.Detached]...))
 	}
 	if h.StateFile.bad() {
 		return found, nil // that was told of
@@ -162,10 +164,21 @@ var stepsOf = map[string]string{
 	"loopback": "lo", "subinterface": "the interface of the VLAN",
 }
 
+// subject is what a fault is of: the container, or for what is shared the network.
+func subject(x host.Fault) about {
+	for _, s := range x.Attachment.Steps {
+		if _, shared := s.(attach.Shared); shared && s.Kind() == x.Kind {
+			return about{network: x.Attachment.Network}
+		}
+	}
+	return about{container: x.Attachment.Container}
+}
+
 // checkFaults tells what is missing, together for each network and kind.
 func checkFaults(f *facts) ([]Problem, error) {
 	type group struct{ network, kind string }
 	by := map[group][]string{}
+	which := map[group][]about{}
 	first := map[group]error{}
 	var groups []group
 	for _, x := range f.Host.Faults {
@@ -175,6 +188,7 @@ func checkFaults(f *facts) ([]Problem, error) {
 			groups = append(groups, g)
 		}
 		by[g] = append(by[g], names.Called(x.Attachment))
+		which[g] = append(which[g], subject(x))
 	}
 	var found []Problem
 	for _, g := range groups {
@@ -186,8 +200,8 @@ func checkFaults(f *facts) ([]Problem, error) {
 		if g.kind == "firewall" && len(by[g]) >= host.MaxRuleFaults {
 			more = " and perhaps others"
 		}
-		found = append(found, Problem{fmt.Sprintf("network %s: %s of %s%s: %s", g.network, what, host.Some(by[g]), more, host.Summary(first[g])),
-			"what these containers were given does not work", mendReload})
+		found = append(found, problem(fmt.Sprintf("network %s: %s of %s%s: %s", g.network, what, host.Some(by[g]), more, host.Summary(first[g])),
+			"what these containers were given does not work", mendReload, which[g]...))
 	}
 	return found, nil
 }
@@ -204,13 +218,13 @@ func checkStrangers(f *facts) ([]Problem, error) {
 		return nil, nil
 	}
 	if len(stray) > 0 {
-		found = append(found, Problem{"interfaces of attachments without a record: " + host.Some(stray),
-			"the containers behind them have addresses that others may get, too", mendGC})
+		found = append(found, problem("interfaces of attachments without a record: "+host.Some(stray),
+			"the containers behind them have addresses that others may get, too", mendGC))
 	}
 	if h.Filters != nil && len(h.StateFile.Unrecorded) == 0 {
 		if strangers := h.Filters.Unrecorded(h.Records); len(strangers) > 0 {
-			found = append(found, Problem{"firewall elements of attachments without a record: " + host.Some(strangers),
-				"packets for published ports may go to nobody, or to a container that has the address by now", mendReload})
+			found = append(found, problem("firewall elements of attachments without a record: "+host.Some(strangers),
+				"packets for published ports may go to nobody, or to a container that has the address by now", mendReload))
 		}
 	}
 	var lost []string
@@ -218,20 +232,20 @@ func checkStrangers(f *facts) ([]Problem, error) {
 		lost = append(lost, fmt.Sprintf("%s on %s", l.Address, l.Holder.Network))
 	}
 	if len(lost) > 0 {
-		found = append(found, Problem{"leases without a record: " + host.Some(lost), "no container can have these addresses", mendGC})
+		found = append(found, problem("leases without a record: "+host.Some(lost), "no container can have these addresses", mendGC))
 	}
 	var left []string
 	for _, l := range h.Former {
 		left = append(left, l.What)
 	}
 	if len(left) > 0 {
-		found = append(found, Problem{"the reference plugins left what no container needs: " + host.Some(left),
-			"rules may lead a port to a container that has the address by now, and no container gets the addresses", mendGC + ", which asks"})
+		found = append(found, problem("the reference plugins left what no container needs: "+host.Some(left),
+			"rules may lead a port to a container that has the address by now, and no container gets the addresses", mendGC+", which asks"))
 	}
 	for _, path := range h.HostMounts {
 		if !slices.ContainsFunc(h.Records, func(a *attach.Attachment) bool { return samePath(a.Netns, path) }) {
-			found = append(found, Problem{path + " leads to this host's own namespace, and no container on record has that path",
-				"whatever is started with that path has the host's network: one of mode host may have left it", "umount " + quote(path) + " && rm " + quote(path)})
+			found = append(found, problem(path+" leads to this host's own namespace, and no container on record has that path",
+				"whatever is started with that path has the host's network: one of mode host may have left it", "umount "+quote(path)+" && rm "+quote(path)))
 		}
 	}
 	return found, h.FormerErr
@@ -256,11 +270,11 @@ func checkBridgeMTU(f *facts) []Problem {
 		name := networks[bridge].Newest.Network
 		switch over, tunnel := h.Links[rules.Overlay]; {
 		case tunnel && br.MTU > over.MTU:
-			found = append(found, Problem{fmt.Sprintf("network %s: bridge %s has MTU %d, and its VXLAN device %s %d", name, bridge, br.MTU, over.Name, over.MTU),
-				"large packets to other hosts are lost", fmt.Sprintf("ip link set %s mtu %d", bridge, over.MTU)})
+			found = append(found, problem(fmt.Sprintf("network %s: bridge %s has MTU %d, and its VXLAN device %s %d", name, bridge, br.MTU, over.Name, over.MTU),
+				"large packets to other hosts are lost", fmt.Sprintf("ip link set %s mtu %d", bridge, over.MTU), about{network: name}))
 		case rules.Overlay == "" && !rules.Internal && h.Uplink.MTU != 0 && h.Uplink.Name != "lo" && br.MTU > h.Uplink.MTU:
-			found = append(found, Problem{fmt.Sprintf("network %s: bridge %s has MTU %d, and %s, the way out, %d", name, bridge, br.MTU, h.Uplink.Name, h.Uplink.MTU),
-				"large packets to the outside are cut up, or lost where that is forbidden", fmt.Sprintf("ip link set %s mtu %d, and \"mtu\": %d in the network's configuration", bridge, h.Uplink.MTU, h.Uplink.MTU)})
+			found = append(found, problem(fmt.Sprintf("network %s: bridge %s has MTU %d, and %s, the way out, %d", name, bridge, br.MTU, h.Uplink.Name, h.Uplink.MTU),
+				"large packets to the outside are cut up, or lost where that is forbidden", fmt.Sprintf("ip link set %s mtu %d, and \"mtu\": %d in the network's configuration", bridge, h.Uplink.MTU, h.Uplink.MTU), about{network: name}))
 		}
 	}
 	return found
@@ -273,12 +287,12 @@ func checkHostOverlaps(h *hostFacts, routes []link.HostRoute) []Problem {
 	const why = "packets for one of the two go to the other"
 	for i, n := range h.Networks {
 		for _, what := range link.Overlaps(n.Subnets, routes) {
-			found = append(found, Problem{fmt.Sprintf("network %s: %s", n.Name, what), why, "take the route away (ip route), or give the network another subnet"})
+			found = append(found, problem(fmt.Sprintf("network %s: %s", n.Name, what), why, "take the route away (ip route), or give the network another subnet", about{network: n.Name}))
 		}
 		for _, o := range h.Networks[i+1:] {
 			if o.Link != n.Link && prefixesOverlap(n.Subnets, o.Subnets) {
-				found = append(found, Problem{fmt.Sprintf("networks %s and %s have the same addresses: %s and %s", n.Name, o.Name, joined(n.Subnets), joined(o.Subnets)),
-					why, "give one of them another subnet"})
+				found = append(found, problem(fmt.Sprintf("networks %s and %s have the same addresses: %s and %s", n.Name, o.Name, joined(n.Subnets), joined(o.Subnets)),
+					why, "give one of them another subnet", about{network: n.Name}, about{network: o.Name}))
 			}
 		}
 	}
@@ -306,24 +320,24 @@ func checkNames(f *facts) ([]Problem, error) {
 	case !needed:
 		return nil, nil
 	case errors.Is(h.NamesErr, names.ErrNoAgent):
-		return []Problem{{"no agent answers for the names of this host's containers", why + ", and find no others", mendReload + " starts one"}}, nil
+		return []Problem{problem("no agent answers for the names of this host's containers", why+", and find no others", mendReload+" starts one")}, nil
 	case h.NamesErr != nil:
-		return []Problem{{host.Summary(h.NamesErr), why, "systemctl restart berth-agent"}}, nil
+		return []Problem{problem(host.Summary(h.NamesErr), why, "systemctl restart berth-agent")}, nil
 	case h.NamesPort != "" && h.Names.Port != names.Port:
-		return []Problem{{fmt.Sprintf("%s has port %d: the agent answers for names on port %d", h.NamesPort, names.Port, h.Names.Port),
-			"containers get no answer where a firewall lets only the former through", "end it, or have it listen elsewhere, then: systemctl restart berth-agent"}}, nil
+		return []Problem{problem(fmt.Sprintf("%s has port %d: the agent answers for names on port %d", h.NamesPort, names.Port, h.Names.Port),
+			"containers get no answer where a firewall lets only the former through", "end it, or have it listen elsewhere, then: systemctl restart berth-agent")}, nil
 	case h.NamesPort != "":
-		return []Problem{{fmt.Sprintf("%s has port %d, on which the agent answers for names", h.NamesPort, names.Port), why,
-			"end it, or have it listen elsewhere, then: " + mendReload}}, nil
+		return []Problem{problem(fmt.Sprintf("%s has port %d, on which the agent answers for names", h.NamesPort, names.Port), why,
+			"end it, or have it listen elsewhere, then: "+mendReload)}, nil
 	}
 	var found []Problem
 	for _, bridge := range slices.Sorted(maps.Keys(h.Names.Deaf)) {
-		found = append(found, Problem{fmt.Sprintf("the agent cannot listen on bridge %s: %s", bridge, h.Names.Deaf[bridge]), why, mendReload})
+		found = append(found, problem(fmt.Sprintf("the agent cannot listen on bridge %s: %s", bridge, h.Names.Deaf[bridge]), why, mendReload, h.behind(bridge)))
 	}
 	for _, q := range h.Questions {
 		if _, deaf := h.Names.Deaf[q.Bridge]; q.Err != nil && !deaf {
-			found = append(found, Problem{fmt.Sprintf("network %s: container %s asked %s for %s: %v", q.Network, q.Container, q.Server, q.Name, q.Err),
-				why, mendReload + "; if it stays, a firewall on the way drops UDP port 53 or " + fmt.Sprint(h.namesPort())})
+			found = append(found, problem(fmt.Sprintf("network %s: container %s asked %s for %s: %v", q.Network, q.Container, q.Server, q.Name, q.Err),
+				why, mendReload+"; if it stays, a firewall on the way drops UDP port 53 or "+fmt.Sprint(h.namesPort()), about{network: q.Network}))
 		}
 	}
 	return found, nil

@@ -31,6 +31,7 @@ type networkFacts struct {
 // listener is a process that listens on a port which is published.
 type listener struct {
 	Container string
+	ID        string // of the container
 	Port      attach.Port
 	Process   string // "nginx (pid 812)"
 	Err       error  // the address is none of this host's any more
@@ -55,7 +56,7 @@ func (c *Config) gatherNetworks(records, living []*attach.Attachment) networkFac
 		for _, p := range a.Ports {
 			process, err := publish.Listener(p, a.Container)
 			if process != "" || errors.Is(err, publish.ErrNotLocal) {
-				n.Listeners = append(n.Listeners, listener{names.Called(a), p, process, err})
+				n.Listeners = append(n.Listeners, listener{names.Called(a), a.Container, p, process, err})
 			}
 		}
 	}
@@ -73,18 +74,18 @@ func checkConflists(f *facts) ([]Problem, error) {
 	n := &f.Networks
 	if n.FilesErr != nil {
 		for line := range strings.Lines(n.FilesErr.Error()) {
-			found = append(found, Problem{strings.TrimRight(line, "\n"), "no runtime attaches a container by what it says, and some refuse all networks for it",
-				"correct the file, or remove it"})
+			found = append(found, problem(strings.TrimRight(line, "\n"), "no runtime attaches a container by what it says, and some refuse all networks for it",
+				"correct the file, or remove it"))
 		}
 	}
 	for _, file := range n.Files {
 		for _, slip := range file.Slips() {
-			found = append(found, Problem{fmt.Sprintf("network %s: %s", file.Name, slip),
-				"the key does not do what it says", "correct it in " + file.Path + ", or remove it"})
+			found = append(found, problem(fmt.Sprintf("network %s: %s", file.Name, slip),
+				"the key does not do what it says", "correct it in "+file.Path+", or remove it", about{network: file.Name}))
 		}
 		if missing := n.Missing[file.Name]; len(missing) > 0 {
-			found = append(found, Problem{fmt.Sprintf("network %s: no plugin %s in %s", file.Name, strings.Join(missing, ", "), strings.Join(n.Dirs, ", ")),
-				"no container can be attached to it, nor detached from it", "install it there; CNI_PATH names another folder"})
+			found = append(found, problem(fmt.Sprintf("network %s: no plugin %s in %s", file.Name, strings.Join(missing, ", "), strings.Join(n.Dirs, ", ")),
+				"no container can be attached to it, nor detached from it", "install it there; CNI_PATH names another folder", about{network: file.Name}))
 		}
 	}
 	return found, nil
@@ -97,11 +98,11 @@ func checkListeners(f *facts) ([]Problem, error) {
 	for _, l := range f.Networks.Listeners {
 		switch {
 		case l.Err != nil:
-			found = append(found, Problem{fmt.Sprintf("%s of %s: %s is not an address of this host", l.Port, l.Container, l.Port.HostIP),
-				"nobody reaches the container by it", "give this host the address, or publish the port on another one"})
+			found = append(found, problem(fmt.Sprintf("%s of %s: %s is not an address of this host", l.Port, l.Container, l.Port.HostIP),
+				"nobody reaches the container by it", "give this host the address, or publish the port on another one", about{container: l.ID}))
 		default:
-			found = append(found, Problem{fmt.Sprintf("%s of %s: %s listens on it, too", l.Port, l.Container, l.Process),
-				"who connects reaches the container, and never the program", "have the program listen on another port, or publish another one"})
+			found = append(found, problem(fmt.Sprintf("%s of %s: %s listens on it, too", l.Port, l.Container, l.Process),
+				"who connects reaches the container, and never the program", "have the program listen on another port, or publish another one", about{container: l.ID}))
 		}
 	}
 	return found, nil
@@ -111,6 +112,7 @@ func checkListeners(f *facts) ([]Problem, error) {
 // gone.
 func checkShared(f *facts) ([]Problem, error) {
 	var alone []string
+	var which []about
 	var first string
 	for _, a := range f.Host.living() {
 		rebind := netns.RebindOf(a)
@@ -121,13 +123,14 @@ func checkShared(f *facts) ([]Problem, error) {
 			return o.Key == rebind.Owner && o.Cookie == a.Cookie && f.Host.States[o.Key] != host.Gone && !o.Deleting
 		}) {
 			alone = append(alone, names.Called(a))
+			which = append(which, about{container: a.Container})
 			first = rebind.Owner.Container
 		}
 	}
 	if len(alone) == 0 || f.Host.RecordsErr != nil {
 		return nil, nil
 	}
-	return []Problem{{fmt.Sprintf("%s: the container whose network it shares is gone: %s", host.Some(alone), first),
+	return []Problem{problem(fmt.Sprintf("%s: the container whose network it shares is gone: %s", host.Some(alone), first),
 		"it has no network any more but lo: interfaces end with the container that they were made for",
-		"start it again, together with the one that it shares with"}}, nil
+		"start it again, together with the one that it shares with", which...)}, nil
 }

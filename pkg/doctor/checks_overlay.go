@@ -28,14 +28,14 @@ func checkAgent(f *facts) ([]Problem, error) {
 	case f.unused():
 		return nil, nil
 	case f.Status == nil && f.AgentRuns:
-		return []Problem{{fmt.Sprintf("an agent runs, and does not answer on %s: %v", f.Listen, f.StatusErr),
-			"nothing is known of what it does", "say the agent's own --listen, or: systemctl restart berth-agent"}}, nil
+		return []Problem{problem(fmt.Sprintf("an agent runs, and does not answer on %s: %v", f.Listen, f.StatusErr),
+			"nothing is known of what it does", "say the agent's own --listen, or: systemctl restart berth-agent")}, nil
 	case f.Status == nil && f.AgentErr != nil:
 		return nil, f.AgentErr
 	case f.Status == nil:
-		return []Problem{{"no agent runs on this host", why, "systemctl enable --now berth-agent, or: berth agent"}}, nil
+		return []Problem{problem("no agent runs on this host", why, "systemctl enable --now berth-agent, or: berth agent")}, nil
 	case !f.Status.Ready:
-		return []Problem{{"the agent is not ready: " + f.Status.Why, why, "journalctl -u berth-agent says more"}}, nil
+		return []Problem{problem("the agent is not ready: "+f.Status.Why, why, "journalctl -u berth-agent says more")}, nil
 	}
 	return nil, nil
 }
@@ -45,12 +45,12 @@ func checkStore(f *facts) ([]Problem, error) {
 	const why = "no network, node or block can be made or removed; what runs goes on, and so do ADDs while blocks last"
 	if f.Status != nil && f.Status.Store.Away {
 		s := f.Status.Store
-		found = append(found, Problem{fmt.Sprintf("the agent has lost the store %s ago: %s", host.Age(f.Now.Sub(s.Since)), s.Error),
-			why, "look after " + f.Store})
+		found = append(found, problem(fmt.Sprintf("the agent has lost the store %s ago: %s", host.Age(f.Now.Sub(s.Since)), s.Error),
+			why, "look after "+f.Store))
 	}
 	if f.StoreErr != nil {
-		found = append(found, Problem{fmt.Sprintf("this program cannot use the store: %v", f.StoreErr),
-			why, "look after " + f.Store + ", or give this program the agent's flags: --config FILE"})
+		found = append(found, problem(fmt.Sprintf("this program cannot use the store: %v", f.StoreErr),
+			why, "look after "+f.Store+", or give this program the agent's flags: --config FILE"))
 	}
 	return found, nil
 }
@@ -71,13 +71,13 @@ func checkRefused(f *facts) ([]Problem, error) {
 			mend = "if this disk is a copy of another host's, then on the copy, once its containers are removed: rm " + f.DataDir +
 				"/node.json, and start the agent with another --node-name. If the disk was moved here, the store confirms it as soon as it answers"
 		}
-		found = append(found, Problem{fmt.Sprintf("network %s is refused: %s", l.Network.Name, l.Refused), why, mend})
+		found = append(found, problem(fmt.Sprintf("network %s is refused: %s", l.Network.Name, l.Refused), why, mend, about{network: l.Network.Name}))
 	}
 	if f.Identity != nil && f.Identity.Token != "" && f.State != nil {
 		if n, ok := f.State.Nodes[f.Identity.Node]; ok && n.Token != f.Identity.Token {
-			found = append(found, Problem{fmt.Sprintf("the store's node %s is another host, at %s", n.Name, n.Address),
+			found = append(found, problem(fmt.Sprintf("the store's node %s is another host, at %s", n.Name, n.Address),
 				"two hosts with one name would use the same addresses",
-				"on the one of the two that is new, once its containers are removed: rm " + f.DataDir + "/node.json, and start its agent with another --node-name"})
+				"on the one of the two that is new, once its containers are removed: rm "+f.DataDir+"/node.json, and start its agent with another --node-name"))
 		}
 	}
 	return found, f.LocalErr
@@ -90,8 +90,8 @@ func checkNetworks(f *facts) ([]Problem, error) {
 	var found []Problem
 	for _, n := range f.Status.Networks {
 		if n.Problem != "" && n.Refused == "" { // checkRefused tells of the other
-			found = append(found, Problem{fmt.Sprintf("network %s: %s", n.Name, n.Problem),
-				"its containers on this host may not reach those on others", mendNetwork(&n, f.DataDir)})
+			found = append(found, problem(fmt.Sprintf("network %s: %s", n.Name, n.Problem),
+				"its containers on this host may not reach those on others", mendNetwork(&n, f.DataDir), about{network: n.Name}))
 		}
 	}
 	return found, nil
@@ -120,14 +120,14 @@ func checkDevices(f *facts) ([]Problem, error) {
 		name := l.Network.Device()
 		switch d, ok := f.Devices[name]; {
 		case !ok:
-			found = append(found, Problem{fmt.Sprintf("network %s: there is no device %s", l.Network.Name, name), why, mend})
+			found = append(found, problem(fmt.Sprintf("network %s: there is no device %s", l.Network.Name, name), why, mend, about{network: l.Network.Name}))
 		case !d.Up:
-			found = append(found, Problem{fmt.Sprintf("network %s: device %s is down", l.Network.Name, name), why, "ip link set " + name + " up"})
+			found = append(found, problem(fmt.Sprintf("network %s: device %s is down", l.Network.Name, name), why, "ip link set "+name+" up", about{network: l.Network.Name}))
 		}
 		// The first ADD makes the bridge.
 		if d, ok := f.Devices[l.Network.Bridge()]; ok && !d.Up {
-			found = append(found, Problem{fmt.Sprintf("network %s: bridge %s is down", l.Network.Name, l.Network.Bridge()),
-				"its containers on this host reach nobody", "ip link set " + l.Network.Bridge() + " up"})
+			found = append(found, problem(fmt.Sprintf("network %s: bridge %s is down", l.Network.Name, l.Network.Bridge()),
+				"its containers on this host reach nobody", "ip link set "+l.Network.Bridge()+" up", about{network: l.Network.Name}))
 		}
 	}
 	return found, nil
@@ -147,8 +147,8 @@ func checkForwarding(f *facts) ([]Problem, error) {
 			used = used || has && made
 		}
 		if used && f.Forwards[family.v4] == "0" {
-			found = append(found, Problem{"this host does not forward " + family.name,
-				"containers reach nobody beyond their own bridge, and their published ports nobody", mendForwarding(family.v4, family.write)})
+			found = append(found, problem("this host does not forward "+family.name,
+				"containers reach nobody beyond their own bridge, and their published ports nobody", mendForwarding(family.v4, family.write)))
 		}
 	}
 	return found, nil
@@ -171,16 +171,16 @@ func checkMTU(f *facts) ([]Problem, error) {
 	for _, l := range f.Locals {
 		d, ok := f.Devices[l.Network.Device()]
 		if ok && l.MTU != 0 && d.MTU != l.MTU {
-			found = append(found, Problem{fmt.Sprintf("network %s: device %s has MTU %d, not %d", l.Network.Name, l.Network.Device(), d.MTU, l.MTU),
-				"packets are too large for the way, or smaller than they could be", fmt.Sprintf("ip link set %s mtu %d", l.Network.Device(), l.MTU)})
+			found = append(found, problem(fmt.Sprintf("network %s: device %s has MTU %d, not %d", l.Network.Name, l.Network.Device(), d.MTU, l.MTU),
+				"packets are too large for the way, or smaller than they could be", fmt.Sprintf("ip link set %s mtu %d", l.Network.Device(), l.MTU), about{network: l.Network.Name}))
 		}
 		if f.Status == nil || !f.Status.Underlay.Address.IsValid() {
 			continue
 		}
 		u := f.Status.Underlay
 		if room := u.MTU - l.Network.Overhead(u.Address); l.MTU > room {
-			found = append(found, Problem{fmt.Sprintf("network %s has MTU %d, and %s (MTU %d) leaves %d", l.Network.Name, l.MTU, u.Device, u.MTU, room),
-				"large packets are lost or cut up on their way to other hosts", fmt.Sprintf("if the network between the hosts carries it: ip link set %s mtu %d; else another network with --mtu %d", u.Device, l.MTU+l.Network.Overhead(u.Address), room)})
+			found = append(found, problem(fmt.Sprintf("network %s has MTU %d, and %s (MTU %d) leaves %d", l.Network.Name, l.MTU, u.Device, u.MTU, room),
+				"large packets are lost or cut up on their way to other hosts", fmt.Sprintf("if the network between the hosts carries it: ip link set %s mtu %d; else another network with --mtu %d", u.Device, l.MTU+l.Network.Overhead(u.Address), room), about{network: l.Network.Name}))
 		}
 	}
 	return append(found, checkBridgeMTU(f)...), nil
@@ -199,9 +199,9 @@ func checkProbes(f *facts) ([]Problem, error) {
 			peers[x.Verdict] = append(peers[x.Verdict], fmt.Sprintf("%s (for %s)", x.Peer, host.Age(f.Now.Sub(x.Since))))
 		}
 		for _, verdict := range slices.Sorted(maps.Keys(peers)) {
-			found = append(found, Problem{fmt.Sprintf("network %s: to %s: %s", n.Name, host.Some(peers[verdict]), verdict),
+			found = append(found, problem(fmt.Sprintf("network %s: to %s: %s", n.Name, host.Some(peers[verdict]), verdict),
 				"containers here and there do not reach each other, or not with all packets",
-				mendProbe(states[verdict], &n, f)})
+				mendProbe(states[verdict], &n, f), about{network: n.Name}))
 		}
 	}
 	return found, nil
@@ -244,9 +244,9 @@ func checkBlocks(f *facts) ([]Problem, error) {
 					}
 				}
 				if size > 0 && free < fewFree*size {
-					found = append(found, Problem{fmt.Sprintf("network %s: %.0f of the %.0f addresses of this host's blocks are free", n.Name, free, size),
+					found = append(found, problem(fmt.Sprintf("network %s: %.0f of the %.0f addresses of this host's blocks are free", n.Name, free, size),
 						"soon no container can be added: the agent could not claim another block",
-						"berth node ls shows who is away; berth node rm NAME gives back the blocks of a host that is gone for good"})
+						"berth node ls shows who is away; berth node rm NAME gives back the blocks of a host that is gone for good", about{network: n.Name}))
 				}
 			}
 		}
@@ -273,8 +273,8 @@ func scarce(n *overlay.Network, s *overlay.State) []Problem {
 		}
 		const wide = 20 // bits: more blocks than any store holds
 		if total := 1 << min(bits, wide); bits < wide && taken > 1 && float64(taken) >= nearlyOwned*float64(total) {
-			found = append(found, Problem{fmt.Sprintf("network %s: %d of the %d blocks of %s are owned", n.Name, taken, total, subnet),
-				"a host that comes, or one whose block is full, gets none", "berth node ls shows who is away; berth node rm NAME gives back the blocks of a host that is gone for good. Or another network with a wider subnet or a longer --node-prefix"})
+			found = append(found, problem(fmt.Sprintf("network %s: %d of the %d blocks of %s are owned", n.Name, taken, total, subnet),
+				"a host that comes, or one whose block is full, gets none", "berth node ls shows who is away; berth node rm NAME gives back the blocks of a host that is gone for good. Or another network with a wider subnet or a longer --node-prefix", about{network: n.Name}))
 		}
 	}
 	return found
@@ -284,8 +284,8 @@ func checkOverlaps(f *facts) ([]Problem, error) {
 	var found []Problem
 	for _, l := range f.Locals {
 		for _, what := range link.Overlaps(l.Network.Subnets, f.Routes) {
-			found = append(found, Problem{fmt.Sprintf("network %s: %s", l.Network.Name, what),
-				"packets for one of the two go to the other", "see what the route is for (ip route show); then move that, or use another network with another --subnet"})
+			found = append(found, problem(fmt.Sprintf("network %s: %s", l.Network.Name, what),
+				"packets for one of the two go to the other", "see what the route is for (ip route show); then move that, or use another network with another --subnet", about{network: l.Network.Name}))
 		}
 	}
 	return append(found, checkHostOverlaps(&f.Host, f.Routes)...), f.RoutesErr
@@ -297,13 +297,13 @@ func checkStoreData(f *facts) ([]Problem, error) {
 	}
 	var found []Problem
 	for _, key := range slices.Sorted(maps.Keys(f.State.Bad)) {
-		found = append(found, Problem{fmt.Sprintf("key %s: %v", key, f.State.Bad[key]),
-			"no host uses what it says; what hosts remember of it goes on", mendKey(key)})
+		found = append(found, problem(fmt.Sprintf("key %s: %v", key, f.State.Bad[key]),
+			"no host uses what it says; what hosts remember of it goes on", mendKey(key)))
 	}
 	conflicts := f.State.Conflicts()
 	for _, name := range slices.Sorted(maps.Keys(conflicts)) {
-		found = append(found, Problem{fmt.Sprintf("network %s: %s", name, strings.ReplaceAll(conflicts[name].Error(), "\n", "; ")),
-			"no host uses it, the older network wins", "berth network rm " + name + ", which leaves the older one alone"})
+		found = append(found, problem(fmt.Sprintf("network %s: %s", name, strings.ReplaceAll(conflicts[name].Error(), "\n", "; ")),
+			"no host uses it, the older network wins", "berth network rm "+name+", which leaves the older one alone", about{network: name}))
 	}
 	return found, nil
 }

@@ -7,6 +7,7 @@ package doctor
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/berth-cni/berth/pkg/attach"
@@ -61,6 +62,26 @@ type Problem struct {
 	What string `json:"what"`
 	Why  string `json:"why"`
 	Mend string `json:"mend"` // a command, or what to do
+	// Networks, by their names, and Containers, by their IDs, are those that it is about; the
+	// host, or another one, where there are none.
+	Networks   []string `json:"networks,omitempty"`
+	Containers []string `json:"containers,omitempty"`
+}
+
+// about is a network or a container that a problem is about.
+type about struct{ network, container string }
+
+func problem(what, why, mend string, all ...about) Problem {
+	p := Problem{What: what, Why: why, Mend: mend}
+	for _, a := range all {
+		if a.network != "" && !slices.Contains(p.Networks, a.network) {
+			p.Networks = append(p.Networks, a.network)
+		}
+		if a.container != "" && !slices.Contains(p.Containers, a.container) {
+			p.Containers = append(p.Containers, a.container)
+		}
+	}
+	return p
 }
 
 // check is one thing that the doctor looks at. look returns an error when it could

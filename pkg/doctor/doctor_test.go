@@ -87,6 +87,9 @@ func write(w io.Writer, r *Report) {
 			say("what:", p.What)
 			say("why: ", p.Why)
 			say("mend:", p.Mend)
+			if all := append(p.Networks, p.Containers...); len(all) > 0 {
+				say("of:  ", strings.Join(all, " "))
+			}
 		}
 	}
 }

@@ -108,6 +108,15 @@ func (h *hostFacts) living() []*attach.Attachment {
 	return all
 }
 
+// behind is the network whose bridge it is.
+func (h *hostFacts) behind(bridge string) about {
+	_, networks := host.Bridges(h.Records)
+	if n := networks[bridge]; n != nil {
+		return about{network: n.Newest.Network}
+	}
+	return about{}
+}
+
 // lookAround looks at what is not of a network.
 func (h *hostFacts) lookAround() {
 	if up, _, _, err := link.Uplink(); err == nil {

@@ -2,11 +2,14 @@ package doctor
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/firewall"
+	"github.com/berth-cni/berth/pkg/host"
+	"github.com/berth-cni/berth/pkg/link"
 )
 
 // mystery is a step of a later version.
@@ -62,5 +65,19 @@ func TestIPTables(t *testing.T) {
 	}
 	if err := attach.Check(t.Context(), a); err != nil {
 		t.Error(err)
+	}
+}
+
+// What a container has of its own is its fault, and what it shares that of its network.
+func TestSubject(t *testing.T) {
+	a := &attach.Attachment{Key: attach.Key{Network: "blue", Container: "c1"}, Steps: []attach.Step{&link.Bridge{}, &link.Veth{}}}
+	for kind, want := range map[string]about{"bridge": {network: "blue"}, "veth": {container: "c1"}} {
+		if got := subject(host.Fault{Attachment: a, Kind: kind}); got != want {
+			t.Errorf("%s: %+v, want %+v", kind, got, want)
+		}
+	}
+	p := problem("what", "why", "mend", about{network: "blue"}, about{container: "c1"}, about{}, about{network: "blue"})
+	if !slices.Equal(p.Networks, []string{"blue"}) || !slices.Equal(p.Containers, []string{"c1"}) {
+		t.Errorf("%+v", p)
 	}
 }

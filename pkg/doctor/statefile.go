@@ -56,20 +56,20 @@ func checkStateFile(f *facts) ([]Problem, error) {
 	var found []Problem
 	if s.Damage != nil {
 		what, _, _ := strings.Cut(host.Summary(s.Damage), ": 'berth doctor")
-		found = append(found, Problem{what, "no container can be added, and nobody knows what those that are there were given: DEL finds by the key what it can",
-			fix + ": it keeps the damaged file, and makes the records again from what can be read of it, from what runtimes keep, and from the kernel"})
+		found = append(found, problem(what, "no container can be added, and nobody knows what those that are there were given: DEL finds by the key what it can",
+			fix+": it keeps the damaged file, and makes the records again from what can be read of it, from what runtimes keep, and from the kernel"))
 	}
 	for _, what := range s.Unreadable {
-		found = append(found, Problem{what, "this version can neither check nor delete what the container was given",
-			"have the version that wrote it delete it, or: " + fix + ", which keeps the file as it is beside, and makes the record again from the kernel"})
+		found = append(found, problem(what, "this version can neither check nor delete what the container was given",
+			"have the version that wrote it delete it, or: "+fix+", which keeps the file as it is beside, and makes the record again from the kernel"))
 	}
 	if len(s.Unrecorded) > 0 {
 		what := "containers live behind " + host.Some(s.Unrecorded) + ", and have no record"
 		if s.Missing {
 			what += ": there is no state file in " + s.Dir
 		}
-		found = append(found, Problem{what, "they were added with another state folder, or their records are lost: nobody keeps their addresses from others",
-			"say --state-dir if they are in another folder; else: " + fix})
+		found = append(found, problem(what, "they were added with another state folder, or their records are lost: nobody keeps their addresses from others",
+			"say --state-dir if they are in another folder; else: "+fix))
 	}
 	return found, nil
 }

@@ -1,7 +1,6 @@
 package graph
 
 import (
-	"net"
 	"net/netip"
 	"slices"
 	"time"
@@ -15,47 +14,30 @@ import (
 // listed once.
 type hostKernel struct {
 	links     host.Links
-	addresses map[string][]netip.Prefix
+	addresses map[int][]netip.Prefix // by index; those that are not link-local
 	now       time.Time
 }
 
 func newHostKernel(now time.Time) (*hostKernel, error) {
-	k := &hostKernel{addresses: map[string][]netip.Prefix{}, now: now}
+	k := &hostKernel{now: now}
 	var err error
-	k.links, err = host.ListLinks()
+	if k.links, err = host.ListLinks(); err != nil {
+		return nil, err
+	}
+	k.addresses, err = link.ListAddresses()
+	for index, all := range k.addresses {
+		k.addresses[index] = slices.DeleteFunc(all, func(p netip.Prefix) bool { return p.Addr().IsLinkLocalUnicast() })
+	}
 	return k, err
 }
 
-// Device implements [Kernel]. Only interfaces with addresses of the host are
-// asked for them: not the ends of pairs.
+// Device implements [Kernel].
 func (k *hostKernel) Device(name string) (Device, bool) {
 	l, ok := k.links[name]
 	if !ok {
 		return Device{}, false
 	}
-	d := Device{Name: name, Up: l.Up, MTU: l.MTU}
-	if l.Kind != "veth" || l.Master == 0 {
-		d.Addresses = k.addressesOf(name)
-	}
-	return d, true
-}
-
-func (k *hostKernel) addressesOf(name string) []netip.Prefix {
-	if known, ok := k.addresses[name]; ok {
-		return known
-	}
-	all := []netip.Prefix{}
-	if i, err := net.InterfaceByName(name); err == nil {
-		addrs, _ := i.Addrs() // it has gone
-		for _, a := range addrs {
-			p, err := netip.ParsePrefix(a.String())
-			if err == nil && !p.Addr().IsLinkLocalUnicast() {
-				all = append(all, p)
-			}
-		}
-	}
-	k.addresses[name] = all
-	return all
+	return Device{Name: name, Up: l.Up, MTU: l.MTU, Addresses: k.addresses[l.Index]}, true
 }
 
 // Uplink implements [Kernel].

@@ -2,6 +2,7 @@ package link
 
 import (
 	"net"
+	"net/netip"
 
 	"github.com/berth-cni/berth/pkg/link/internal/iface"
 )
@@ -53,4 +54,23 @@ func ByName(all []Link) map[string]Link {
 		by[l.Name] = l
 	}
 	return by
+}
+
+// ListAddresses returns the addresses of all interfaces of the calling thread's namespace, by
+// their indexes, by one question.
+func ListAddresses() (map[int][]netip.Prefix, error) {
+	c, err := iface.Dial()
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	all, err := c.Addresses(0)
+	if err != nil {
+		return nil, err
+	}
+	by := map[int][]netip.Prefix{}
+	for _, a := range all {
+		by[a.Index] = append(by[a.Index], a.Prefix)
+	}
+	return by, nil
 }

@@ -1,7 +1,9 @@
 package link_test
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/berth-cni/berth/pkg/link"
@@ -49,5 +51,29 @@ func TestList(t *testing.T) {
 	}
 	if slices.ContainsFunc(all, func(l link.Link) bool { return l.Name == "far" }) {
 		t.Error("the list has an interface of another namespace")
+	}
+}
+
+func TestListAddresses(t *testing.T) {
+	nstest.Host(t)
+	for _, cmd := range []string{"ip link add br9 type bridge", "ip link add br8 type bridge", "ip address add 10.9.0.1/24 dev br9", "ip address add 10.9.1.1/24 dev br9",
+		"ip -6 address add fd00:9::1/64 dev br9 nodad", "ip address add 10.8.0.1/24 dev br8"} {
+		words := strings.Fields(cmd)
+		if err := nstest.Run(words[0], words[1:]...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	all, err := link.ListAddresses()
+	if err != nil {
+		t.Fatal(err)
+	}
+	links, err := link.List()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"br9": "[10.9.0.1/24 10.9.1.1/24 fd00:9::1/64]", "br8": "[10.8.0.1/24]"} {
+		if got := fmt.Sprint(all[link.ByName(links)[name].Index]); got != want {
+			t.Errorf("%s: %s, want %s", name, got, want)
+		}
 	}
 }

@@ -58,12 +58,13 @@ func (c *Conn) HasAddress6(index int, addr netip.Addr) (bool, error) {
 	return there, err
 }
 
-// Addresses lists the addresses of one link, of both families, in the kernel's order.
+// Addresses lists the addresses of one link, of both families, in the kernel's order; index
+// 0: of all links.
 func (c *Conn) Addresses(index int) ([]Address, error) {
 	question := netlink.NewQuestion(unix.RTM_GETADDR, ifaddrmsg(index, netip.Prefix{}))
 	all, err := netlink.List(c.Conn, question, nil, func(m netlink.Message) (Address, bool) {
 		a, ok := ParseAddress(m)
-		return a, ok && a.Index == index // a kernel before 4.20 does not filter
+		return a, ok && (index == 0 || a.Index == index) // a kernel before 4.20 does not filter
 	})
 	if err != nil {
 		return all, fmt.Errorf("list addresses: %w", err)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/berth-cni/berth/pkg/firewall/conntrack"
+	"github.com/berth-cni/berth/pkg/host"
 	"github.com/berth-cni/berth/pkg/inspect"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -125,25 +126,11 @@ func writeTop(w io.Writer, v *topView) {
 			if t.Name == "" {
 				name = []any{t.Network, "", ""}
 			}
-			row(w, append(name, bytesText(t.ReceivedBytes), countText(t.ReceivedPackets), bytesText(t.SentBytes), countText(t.SentPackets),
+			row(w, append(name, host.Bytes(t.ReceivedBytes), countText(t.ReceivedPackets), host.Bytes(t.SentBytes), countText(t.SentPackets),
 				countText(t.Dropped), t.Connections)...)
 		}
 		row(w, "")
 	}
-}
-
-// bytesText is a number of bytes in units of 1,000, as networks are measured.
-func bytesText(n float64) string {
-	for _, unit := range []string{"B", "kB", "MB"} {
-		if n < 999.95 {
-			if unit == "B" {
-				return fmt.Sprintf("%.0f B", n)
-			}
-			return fmt.Sprintf("%.1f %s", n, unit)
-		}
-		n /= 1000
-	}
-	return fmt.Sprintf("%.1f GB", n)
 }
 
 func countText(n float64) string { return fmt.Sprintf("%.0f", n) }

@@ -77,3 +77,17 @@ func Printable(s string) string {
 	}
 	return s
 }
+
+// Bytes is a number of bytes in units of 1,000, as networks are measured.
+func Bytes(n float64) string {
+	for _, unit := range []string{"B", "kB", "MB"} {
+		if n < 999.95 {
+			if unit == "B" {
+				return fmt.Sprintf("%.0f B", n)
+			}
+			return fmt.Sprintf("%.1f %s", n, unit)
+		}
+		n /= 1000
+	}
+	return fmt.Sprintf("%.1f GB", n)
+}

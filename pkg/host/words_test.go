@@ -21,3 +21,11 @@ func TestNatural(t *testing.T) {
 		}
 	}
 }
+
+func TestBytes(t *testing.T) {
+	for n, want := range map[float64]string{0: "0 B", 999.4: "999 B", 999.96: "1.0 kB", 1234: "1.2 kB", 56.78e6: "56.8 MB", 1.25e12: "1250.0 GB"} {
+		if got := Bytes(n); got != want {
+			t.Errorf("%v: %q, want %q", n, got, want)
+		}
+	}
+}

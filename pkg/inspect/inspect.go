@@ -56,7 +56,7 @@ func Look(ctx context.Context, c Config) (*Host, error) {
 	if h.links, err = host.ListLinks(); err != nil {
 		return nil, err
 	}
-	h.counters, err = readCounters()
+	h.counters, err = ReadCounters()
 	return h, err
 }
 

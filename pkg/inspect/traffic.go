@@ -26,8 +26,25 @@ type Traffic struct {
 	Connections     int     `json:"connections"`
 }
 
-// add adds what another one carries.
-func (t *Traffic) add(o Traffic) {
+// Behind is the traffic of what is behind an interface of the host, a pair's other end, in the
+// time since then: what the one receives, the other has sent.
+func (now Counters) Behind(then Counters, past time.Duration) Traffic {
+	seconds := max(past, time.Millisecond).Seconds()
+	rate := func(now, then uint64) float64 {
+		if now < then { // another interface of the name
+			return 0
+		}
+		return float64(now-then) / seconds
+	}
+	return Traffic{
+		ReceivedBytes: rate(now.SentBytes, then.SentBytes), ReceivedPackets: rate(now.SentPackets, then.SentPackets),
+		SentBytes: rate(now.ReceivedBytes, then.ReceivedBytes), SentPackets: rate(now.ReceivedPackets, then.ReceivedPackets),
+		Dropped: rate(now.SentDropped+now.ReceivedDropped, then.SentDropped+then.ReceivedDropped),
+	}
+}
+
+// Add adds what another one carries.
+func (t *Traffic) Add(o Traffic) {
 	t.ReceivedBytes += o.ReceivedBytes
 	t.ReceivedPackets += o.ReceivedPackets
 	t.SentBytes += o.SentBytes
@@ -40,7 +57,7 @@ func (t *Traffic) add(o Traffic) {
 // first, and of its networks, by name. Connections are those that are tracked, by address.
 // Attachments without an end on the host, such as macvlan's and ipvlan's, are not counted there.
 func (h *Host) TrafficSince(before *Host, connections map[netip.Addr]int) (attachments, networks []Traffic) {
-	seconds := max(h.now.Sub(before.now), time.Millisecond).Seconds()
+	past := h.now.Sub(before.now)
 	by := map[string]*Traffic{}
 	for _, a := range h.Records {
 		v := Attachments([]*attach.Attachment{a}, func(*Attachment) bool { return true }, nil, h.now)[0]
@@ -49,23 +66,15 @@ func (h *Host) TrafficSince(before *Host, connections map[netip.Addr]int) (attac
 			continue
 		}
 		then := before.counters[v.HostInterface]
-		rate := func(now, then uint64) float64 {
-			if now < then { // another interface of the name
-				return 0
-			}
-			return float64(now-then) / seconds
-		}
-		t := Traffic{Name: v.Name, Container: a.Container, Network: a.Network, Interface: a.IfName,
-			ReceivedBytes: rate(now.SentBytes, then.SentBytes), ReceivedPackets: rate(now.SentPackets, then.SentPackets),
-			SentBytes: rate(now.ReceivedBytes, then.ReceivedBytes), SentPackets: rate(now.ReceivedPackets, then.ReceivedPackets),
-			Dropped: rate(now.SentDropped+now.ReceivedDropped, then.SentDropped+then.ReceivedDropped)}
+		t := now.Behind(then, past)
+		t.Name, t.Container, t.Network, t.Interface = v.Name, a.Container, a.Network, a.IfName
 		for _, addr := range v.Addresses {
 			t.Connections += connections[addr]
 		}
 		if by[a.Network] == nil {
 			by[a.Network] = &Traffic{Network: a.Network}
 		}
-		by[a.Network].add(t)
+		by[a.Network].Add(t)
 		attachments = append(attachments, t)
 	}
 	for _, t := range by {

@@ -68,9 +68,9 @@ type Counters struct {
 	SentDropped     uint64 `json:"sentDropped"`
 }
 
-// readCounters reads those of all interfaces of the calling thread's namespace
-// (proc_pid_net(5), dev).
-func readCounters() (map[string]Counters, error) {
+// ReadCounters reads those of all interfaces of the calling thread's namespace, by their
+// names: one file (proc_pid_net(5), dev).
+func ReadCounters() (map[string]Counters, error) {
 	data, err := os.ReadFile("/proc/thread-self/net/dev")
 	if err != nil {
 		return nil, err

@@ -18,10 +18,11 @@ DEMO_PACKAGES := iproute2 nftables iptables conntrack curl iputils-ping procps
 TEST_PACKAGES := $(DEMO_PACKAGES) strace containerd runc podman conmon busybox-static \
 	etcd-server etcd-client ethtool redis-server dnsmasq-base bind9-dnsutils
 BENCH_PACKAGES := $(TEST_PACKAGES) dnsperf aardvark-dns
+BROWSER_PACKAGES := $(TEST_PACKAGES) chromium
 KUBERNETES_PACKAGES := $(TEST_PACKAGES) netcat-openbsd wget
 KERNEL_PACKAGES := $(TEST_PACKAGES) user-mode-linux qemu-system-x86 kmod
 
-.PHONY: build image manifest demo demo-overlay test unit integration test-kernels test-kubernetes bench fresh lint install clean test-deps demo-deps
+.PHONY: build image manifest demo demo-overlay test unit integration test-browser test-kernels test-kubernetes bench fresh lint install clean test-deps demo-deps
 
 build: $(PLUGINS:%=bin/%) bin/berth
 
@@ -47,6 +48,11 @@ unit: test-deps
 
 integration: build test-deps
 	$(MAKE) -C integration test
+
+# The page of berth graph --serve, in a browser. With ARTIFACTS, a folder, pictures of it are kept
+# there; with BERTH_PAGE=30s it is told what the server takes of a processor for so long.
+test-browser: build browser-deps
+	$(MAKE) -C integration test-browser $(if $(ARTIFACTS),ARTIFACTS='$(abspath $(ARTIFACTS))')
 
 # Tests of packages on other kernels (integration/kernels), as
 #   make test-kernels KERNEL='uml 6.12' RUN=TestVLAN PACKAGES=./pkg/link
@@ -131,6 +137,9 @@ fresh-deps:
 
 bench-deps:
 	$(call apt,$(BENCH_PACKAGES))
+
+browser-deps:
+	$(call apt,$(BROWSER_PACKAGES))
 
 kubernetes-deps:
 	$(call apt,$(KUBERNETES_PACKAGES))

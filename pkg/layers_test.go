@@ -22,7 +22,7 @@ var layers = [][]string{
 	{"pkg/host", "pkg/rebuild"},
 	{"pkg/inspect"},
 	{"pkg/network", "pkg/graph", "pkg/doctor", "pkg/agent", "pkg/trace"},
-	{"pkg/connect"},
+	{"pkg/connect", "pkg/page"},
 	{"plugins", "cmd"},
 }
 

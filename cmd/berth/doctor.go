@@ -107,12 +107,16 @@ at everything, and found no problem in the rest, or the command line is wrong.`,
 	return c
 }
 
+// hostDoctor is a doctor that looks at this host, and does not ask the store.
+func (p *program) hostDoctor(c *cobra.Command) doctor.Config {
+	return doctor.Config{Records: p.hostStore(), ConfDir: conflist.Dir(netDirOf(c)), PluginDirs: pluginDirs(), DataDir: p.settings.dataDir, Listen: p.settings.listen, Now: p.now}
+}
+
 func (p *program) diagnose(c *cobra.Command, asJSON, fix bool) error {
 	s := &p.settings
-	r := doctor.Diagnose(c.Context(), doctor.Config{
-		Records: p.hostStore(), ConfDir: conflist.Dir(netDirOf(c)), PluginDirs: pluginDirs(), DataDir: s.dataDir, Listen: s.listen, StoreName: s.storeName(), State: p.readState,
-		Tokens: s.store != storeStatic, Named: s.named, Now: p.now,
-	}, fix)
+	look := p.hostDoctor(c)
+	look.StoreName, look.State, look.Tokens, look.Named = s.storeName(), p.readState, s.store != storeStatic, s.named
+	r := doctor.Diagnose(c.Context(), look, fix)
 	if asJSON {
 		if err := writeJSON(p.out, r); err != nil {
 			return err

@@ -17,7 +17,7 @@ import (
 // debian has each program's package.
 var debian = map[string]string{
 	"aardvark-dns": "aardvark-dns", "busybox": "busybox-static", "conntrack": "conntrack", "containerd": "containerd",
-	"curl": "curl", "debootstrap": "debootstrap", "dnsmasq": "dnsmasq-base", "dnsperf": "dnsperf", "etcd": "etcd-server", "etcdctl": "etcd-client",
+	"chromium": "chromium", "curl": "curl", "debootstrap": "debootstrap", "dnsmasq": "dnsmasq-base", "dnsperf": "dnsperf", "etcd": "etcd-server", "etcdctl": "etcd-client",
 	"ethtool": "ethtool", "podman": "podman", "redis-server": "redis-server", "strace": "strace",
 	"ip": "iproute2", "bridge": "iproute2", "tc": "iproute2", "ss": "iproute2", "ping": "iputils-ping", "nft": "nftables",
 	"iptables": "iptables", "iptables-nft": "iptables", "iptables-legacy": "iptables", "iptables-save": "iptables", "iptables-legacy-save": "iptables", "iptables-nft-save": "iptables",
@@ -69,6 +69,7 @@ var (
 		"demo":            {programs: append([]string{"integration/demo"}, berth...)},
 		"demo-overlay":    {programs: append([]string{"integration/demo-overlay"}, berth...)},
 		"test":            {programs: berth, tests: true},
+		"test-browser":    {programs: append([]string{"integration/browser"}, berth...), tests: true},
 		"test-kubernetes": {programs: append([]string{"integration/kubernetes/nodes"}, berth...)},
 		"test-kernels":    {programs: append([]string{"integration/kernels"}, berth...), tests: true},
 		"bench":           {programs: append([]string{"integration/bench", "integration/scale"}, berth...), tests: true, bench: true},
@@ -166,7 +167,7 @@ func (t target) uses(code []*source) map[use]bool {
 
 // own says whether a file is of a program that only a target of its own runs.
 func own(file string) bool {
-	return strings.HasPrefix(file, "integration/fresh/") || strings.HasPrefix(file, "integration/kernels/") || strings.HasPrefix(file, "integration/kubernetes/nodes/")
+	return strings.HasPrefix(file, "integration/browser/") || strings.HasPrefix(file, "integration/fresh/") || strings.HasPrefix(file, "integration/kernels/") || strings.HasPrefix(file, "integration/kubernetes/nodes/")
 }
 
 // benchmark says whether only make bench runs a file.

@@ -25,8 +25,8 @@ type Config struct {
 	ConfDir conflist.Dir
 	// PluginDirs are where runtimes find plugins; none: nobody knows.
 	PluginDirs []string
-	// StoreName is the store of the overlay networks, for people. State reads it. Tokens
-	// says that it knows the tokens of nodes.
+	// StoreName is the store of the overlay networks, for people. State reads it; nil: it is
+	// not asked. Tokens says that it knows the tokens of nodes.
 	StoreName string
 	State     func(context.Context) (*overlay.State, error)
 	Tokens    bool

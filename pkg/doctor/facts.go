@@ -56,7 +56,7 @@ func (c *Config) gather(ctx context.Context) *facts {
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		f.LocalErr = errors.Join(f.LocalErr, err)
 	}
-	if c.Named || !f.unused() { // else nobody has said that there is one
+	if c.State != nil && (c.Named || !f.unused()) { // else nobody has said that there is one
 		f.State, f.StoreErr = c.State(ctx)
 	}
 	f.Host = *c.gatherHost(ctx)

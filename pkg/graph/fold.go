@@ -118,7 +118,7 @@ func (f *folding) folded() *Graph {
 	for _, n := range f.g.of(Network) {
 		title := fmt.Sprintf("and %d more", f.more[n.ID])
 		if f.whole[n.ID] {
-			title = fmt.Sprintf("only %d of these", f.most)
+			title = fmt.Sprintf("show only %d", f.most)
 		} else if f.more[n.ID] == 0 {
 			continue
 		}

@@ -85,13 +85,16 @@ func (g *Graph) node(id string) *Node {
 	return &g.Nodes[i]
 }
 
+// Clone is a copy that can be blamed by itself.
+func (g *Graph) Clone() *Graph { return &Graph{slices.Clone(g.Nodes), g.Edges} }
+
 // Blame adds to what is wrong with a node; false when there is none of the ID.
 func (g *Graph) Blame(id, what string) bool {
 	n := g.node(id)
 	if n == nil {
 		return false
 	}
-	n.Bad = append(n.Bad, clean(what))
+	n.Bad = append(slices.Clip(n.Bad), clean(what))
 	return true
 }
 

@@ -288,7 +288,7 @@ func TestFoldOpen(t *testing.T) {
 	if got := len(f.of(Container)); got != 60 {
 		t.Errorf("%d containers, want 60", got)
 	}
-	if n := f.node(MoreID(NetworkID("blue"))); n == nil || n.Title != "only 10 of these" {
+	if n := f.node(MoreID(NetworkID("blue"))); n == nil || n.Title != "show only 10" {
 		t.Errorf("%+v", n)
 	}
 	if f := Build(crowded(10).Input).Fold(10, NetworkID("blue")); len(f.of(More)) != 0 {

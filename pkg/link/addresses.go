@@ -8,7 +8,6 @@ import (
 	"github.com/berth-cni/berth/pkg/link/internal/iface"
 	"github.com/berth-cni/berth/pkg/link/ipvlan"
 	"github.com/berth-cni/berth/pkg/link/macvlan"
-	"github.com/berth-cni/berth/pkg/link/netns"
 )
 
 // Addresses is the step that puts the addresses of a delegated IPAM on what the steps
@@ -61,22 +60,17 @@ func (b *Bridge) Address(ctx context.Context, a *attach.Adding) error {
 // Address configures the container's end, and the port where its options follow from the
 // addresses.
 func (v *Veth) Address(_ context.Context, a *attach.Adding) error {
-	c, err := iface.Dial()
+	c, err := dialEnds(a.Attachment)
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	ns, err := netns.Open(a.Netns)
-	if err != nil {
-		return err
-	}
-	defer ns.Close()
-	if err = v.reconfigurePort(c, a.Attachment, addressless(a.Attachment)); err == nil {
-		err = v.bringUp(c, ns, a, true)
+	if err = v.reconfigurePort(c.Conn, a.Attachment, addressless(a.Attachment)); err == nil {
+		err = v.bringUp(c, a, true)
 	}
 	if err != nil {
 		return fmt.Errorf("veth %s: %w", a.HostIfName(), err)
 	}
-	v.settle(c, a)
+	v.settle(c.Conn, a)
 	return nil
 }

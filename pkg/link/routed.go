@@ -10,7 +10,6 @@ import (
 	"github.com/berth-cni/berth/pkg/internal/proc"
 	"github.com/berth-cni/berth/pkg/internal/rtnl"
 	"github.com/berth-cni/berth/pkg/link/internal/iface"
-	"github.com/berth-cni/berth/pkg/link/netns"
 	"golang.org/x/sys/unix"
 )
 
@@ -40,58 +39,42 @@ func (*Routed) Kind() string { return "routed" }
 
 // Add makes the pair, its addresses and routes. It adds both interfaces to the attachment's.
 func (r *Routed) Add(_ context.Context, a *attach.Adding) error {
-	c, err := iface.Dial()
+	c, err := dialEnds(a.Attachment)
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	ns, err := netns.Open(a.Netns)
-	if err != nil {
-		return err
-	}
-	defer ns.Close()
-	mtu, err := r.mtu(c)
+	mtu, err := r.mtu(c.Conn)
 	if err != nil {
 		return err
 	}
 	mac, err := net.ParseMAC(a.MAC)
 	if err == nil {
-		err = taken(c, a.Attachment, c.Send(pair(ns, a.Attachment, mac, mtu, 0).Uint32(unix.IFLA_GROUP, r.Group)))
+		err = taken(c.Conn, a.Attachment, c.Send(pair(c.container, a.Attachment, mac, mtu, 0).Uint32(unix.IFLA_GROUP, r.Group)))
 	}
 	if err != nil {
 		return fmt.Errorf("add veth %s: %w", a.HostIfName(), err)
 	}
 	if a.Addressless() {
-		err = ns.Do(func() error { return r.inside().Prepare(a) })
+		err = c.container.Do(func() error { return r.inside().Prepare(a) })
 	} else {
-		err = r.bringUp(c, ns, a, false)
+		err = r.bringUp(c, a, false)
 	}
 	if err != nil {
-		err = fmt.Errorf("veth %s: %w", a.HostIfName(), err)
-		if undo := c.DeleteLink(a.HostIfName()); undo != nil {
-			return errors.Join(err, undo, attach.ErrLeft)
-		}
-		return err
+		return c.undo(a.Attachment, err)
 	}
-	a.Interfaces = append(a.Interfaces,
-		attach.Interface{Name: a.HostIfName(), MAC: hostMAC(a.Key).String(), MTU: mtu},
-		attach.Interface{Name: a.IfName, MAC: a.MAC, MTU: mtu, Sandbox: a.Netns})
+	made(a, mtu)
 	return nil
 }
 
 // Address does what Add has left out.
 func (r *Routed) Address(_ context.Context, a *attach.Adding) error {
-	c, err := iface.Dial()
+	c, err := dialEnds(a.Attachment)
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	ns, err := netns.Open(a.Netns)
-	if err != nil {
-		return err
-	}
-	defer ns.Close()
-	if err := r.bringUp(c, ns, a, true); err != nil {
+	if err := r.bringUp(c, a, true); err != nil {
 		return fmt.Errorf("veth %s: %w", a.HostIfName(), err)
 	}
 	return nil
@@ -109,23 +92,23 @@ func (r *Routed) mtu(c *iface.Conn) (int, error) {
 func (r *Routed) inside() iface.Inside { return iface.Inside{DAD: r.DAD, AcceptRA: r.AcceptRA} }
 
 // bringUp has the host's end up, then the container's, and last the routes to it.
-func (r *Routed) bringUp(c *iface.Conn, ns *netns.Namespace, a *attach.Adding, late bool) error {
-	index, err := r.hostEnd(c, a)
+func (r *Routed) bringUp(c *ends, a *attach.Adding, late bool) error {
+	index, err := r.hostEnd(c.Conn, a)
 	if err != nil {
 		return err
 	}
 	o := r.inside()
 	o.Late = late
-	if err := iface.ConfigureInside(ns, a, o); err != nil {
+	if err := iface.ConfigureInside(c.container, a, o); err != nil {
 		return err
 	}
 	if err := c.AwaitUp(a.HostIfName()); err != nil {
 		return err
 	}
-	if err := r.route(c, index, a.Attachment); err != nil {
+	if err := r.route(c.Conn, index, a.Attachment); err != nil {
 		return err
 	}
-	return r.beside(c, a.Attachment)
+	return r.beside(c.Conn, a.Attachment)
 }
 
 // hostEnd gives the host's end its settings and addresses, and has it up.
@@ -181,16 +164,7 @@ func (r *Routed) Check(_ context.Context, a *attach.Attachment) error {
 	if err := errors.Join(r.checkSettings(a), r.checkRoutes(c, host, a)); err != nil || r.OnlyThere() {
 		return err
 	}
-	inside, err := iface.DialIn(a.Netns)
-	if err != nil {
-		return err
-	}
-	defer inside.Close()
-	d, err := inside.LinkByName(a.IfName)
-	if err != nil {
-		return fmt.Errorf("in the container: %w", err)
-	}
-	return r.CheckInside(inside, d, a, true)
+	return checkContainer(&r.Expectable, a, true)
 }
 
 // Repair implements [attach.Repairer]: it puts back what is the host's. The container keeps

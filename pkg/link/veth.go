@@ -7,10 +7,8 @@ import (
 	"net"
 
 	"github.com/berth-cni/berth/pkg/attach"
-	"github.com/berth-cni/berth/pkg/internal/netlink"
 	"github.com/berth-cni/berth/pkg/internal/rtnl"
 	"github.com/berth-cni/berth/pkg/link/internal/iface"
-	"github.com/berth-cni/berth/pkg/link/netns"
 	"golang.org/x/sys/unix"
 )
 
@@ -52,7 +50,7 @@ func (v *Veth) Kind() string { return "veth" }
 // Add makes the pair and brings up both ends. [ErrBridgeFull] at the kernel's
 // limit. It adds both interfaces to the attachment's.
 func (v *Veth) Add(_ context.Context, a *attach.Adding) error {
-	c, err := iface.Dial()
+	c, err := dialEnds(a.Attachment)
 	if err != nil {
 		return err
 	}
@@ -65,26 +63,14 @@ func (v *Veth) Add(_ context.Context, a *attach.Adding) error {
 		}
 		br = attach.Interface{Index: d.Index, MTU: d.MTU}
 	}
-	ns, err := netns.Open(a.Netns)
-	if err != nil {
-		return err
-	}
-	defer ns.Close()
-	if err := v.create(c, ns, br, a.Attachment); err != nil {
+	if err := v.create(c, br, a.Attachment); err != nil {
 		return fmt.Errorf("add veth %s: %w", a.HostIfName(), err)
 	}
-	if err := v.configure(c, ns, a); err != nil {
-		err = fmt.Errorf("veth %s: %w", a.HostIfName(), err)
-		if undo := c.DeleteLink(a.HostIfName()); undo != nil {
-			return errors.Join(err, undo, attach.ErrLeft)
-		}
-		return err
+	if err := v.configure(c, a); err != nil {
+		return c.undo(a.Attachment, err)
 	}
-	mtu := v.mtu(br)
-	v.settle(c, a)
-	a.Interfaces = append(a.Interfaces,
-		attach.Interface{Name: a.HostIfName(), MAC: hostMAC(a.Key).String(), MTU: mtu},
-		attach.Interface{Name: a.IfName, MAC: a.MAC, MTU: mtu, Sandbox: a.Netns})
+	v.settle(c.Conn, a)
+	made(a, v.mtu(br))
 	return nil
 }
 
@@ -121,16 +107,7 @@ func (v *Veth) Check(_ context.Context, a *attach.Attachment) error {
 	if v.OnlyThere() {
 		return nil
 	}
-	inside, err := iface.DialIn(a.Netns)
-	if err != nil {
-		return err
-	}
-	defer inside.Close()
-	d, err := inside.LinkByName(a.IfName)
-	if err != nil {
-		return fmt.Errorf("in the container: %w", err)
-	}
-	return v.CheckInside(inside, d, a, !v.Down)
+	return checkContainer(&v.Expectable, a, !v.Down)
 }
 
 // Repair implements [attach.Repairer]: it makes the host's end a port of the bridge again,
@@ -176,83 +153,41 @@ func (v *Veth) mtu(br attach.Interface) int {
 }
 
 // create makes both ends with one request.
-func (v *Veth) create(c *iface.Conn, ns *netns.Namespace, br attach.Interface, a *attach.Attachment) error {
+func (v *Veth) create(c *ends, br attach.Interface, a *attach.Attachment) error {
 	mac, err := net.ParseMAC(a.MAC)
 	if err != nil {
 		return err
 	}
-	err = c.Send(pair(ns, a, mac, v.mtu(br), unix.IFF_UP).Uint32(unix.IFLA_MASTER, uint32(br.Index)))
+	err = c.Send(pair(c.container, a, mac, v.mtu(br), unix.IFF_UP).Uint32(unix.IFLA_MASTER, uint32(br.Index)))
 	if iface.IsErrno(err, unix.EXFULL) {
 		return ErrBridgeFull
 	}
-	return taken(c, a, err)
-}
-
-// pair is the request that makes the attachment's veth pair: the host's end with its MAC and
-// flags, and the container's in its namespace.
-func pair(ns *netns.Namespace, a *attach.Attachment, mac net.HardwareAddr, mtu int, flags uint32) *netlink.Request {
-	req := rtnl.NewLink(a.HostIfName(), "veth", flags, func(data *netlink.Request) {
-		vethPeer(data, a.IfName, mac, uint32(mtu), func() { data.Uint32(unix.IFLA_NET_NS_FD, uint32(ns.FD())) })
-	})
-	return req.Bytes(unix.IFLA_ADDRESS, hostMAC(a.Key)).Uint32(unix.IFLA_MTU, uint32(mtu))
-}
-
-// taken says which of the names of a pair is taken, when that is why it was not made.
-func taken(c *iface.Conn, a *attach.Attachment, err error) error {
-	if !iface.IsErrno(err, unix.EEXIST) {
-		return err
-	}
-	if _, err := c.LinkByName(a.HostIfName()); err == nil {
-		return fmt.Errorf("left over from an attachment that is not on record; a DEL removes it: %w", unix.EEXIST)
-	}
-	return fmt.Errorf("the container has an interface %s already: %w", a.IfName, unix.EEXIST)
-}
-
-// vethPeer appends what the other end of a pair is; more, if any, what else.
-func vethPeer(data *netlink.Request, name string, mac net.HardwareAddr, mtu uint32, more func()) {
-	const peer = 1 // VETH_INFO_PEER of linux/veth.h
-	data.Nest(peer, func() {
-		data.Raw(rtnl.Ifinfomsg(unix.AF_UNSPEC, 0, 0))
-		data.Text(unix.IFLA_IFNAME, name).Bytes(unix.IFLA_ADDRESS, mac).Uint32(unix.IFLA_MTU, mtu)
-		if more != nil {
-			more()
-		}
-	})
-}
-
-// hostMAC is derived from the key, so that no daemon on the host gives the
-// interface another. It begins with fe, the last that a unicast address can begin with: a
-// bridge whose MAC nobody has set takes the lowest of its ports', which is to stay that of
-// the host's own network card (libvirt's tap devices have fe for the same reason).
-func hostMAC(k attach.Key) net.HardwareAddr {
-	mac := iface.HashMAC("host", k.Hash())
-	mac[0] = 0xfe
-	return mac
+	return taken(c.Conn, a, err)
 }
 
 // configure sets the port's options, then the container's end, and waits until
 // the bridge forwards for the port.
-func (v *Veth) configure(c *iface.Conn, ns *netns.Namespace, a *attach.Adding) error {
-	if err := v.configurePort(c, a.Attachment); err != nil {
+func (v *Veth) configure(c *ends, a *attach.Adding) error {
+	if err := v.configurePort(c.Conn, a.Attachment); err != nil {
 		return err
 	}
 	if a.Addressless() {
-		return ns.Do(func() error { return v.inside().Prepare(a) })
+		return c.container.Do(func() error { return v.inside().Prepare(a) })
 	}
-	return v.bringUp(c, ns, a, false)
+	return v.bringUp(c, a, false)
 }
 
 func (v *Veth) inside() iface.Inside { return iface.Inside{DAD: v.DAD, AcceptRA: v.AcceptRA} }
 
 // bringUp is the part of configure that needs the addresses. late says that a delegated
 // IPAM has had the interface, and may have set it up.
-func (v *Veth) bringUp(c *iface.Conn, ns *netns.Namespace, a *attach.Adding, late bool) error {
+func (v *Veth) bringUp(c *ends, a *attach.Adding, late bool) error {
 	if v.Down {
 		return nil
 	}
 	o := v.inside()
 	o.Late = late
-	if err := iface.ConfigureInside(ns, a, o); err != nil {
+	if err := iface.ConfigureInside(c.container, a, o); err != nil {
 		return err
 	}
 	return c.AwaitUp(a.HostIfName())

@@ -15,6 +15,7 @@ package overlay
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"net/netip"
 	"slices"
@@ -159,6 +160,32 @@ func defaultBlock(subnet netip.Prefix) int {
 		return usual
 	}
 	return max(subnet.Bits(), min(subnet.Bits()+8, longest))
+}
+
+// Choose gives the network what it has not been given: a VXLAN network identifier, and the
+// port of an encrypted one, that none of the others has. vnis are more identifiers that are
+// taken.
+func (n *Network) Choose(others []Network, vnis map[int]bool) {
+	vnis, ports := maps.Clone(vnis), map[int]bool{}
+	if vnis == nil {
+		vnis = map[int]bool{}
+	}
+	for i := range others {
+		vnis[others[i].VNI], ports[others[i].UDPPort()] = true, true
+	}
+	if n.Encrypted && n.ListenPort == 0 {
+		n.ListenPort = firstFree(FirstListen, ports)
+	}
+	if n.VNI == 0 {
+		n.VNI = firstFree(FirstVNI, vnis)
+	}
+}
+
+func firstFree(from int, taken map[int]bool) int {
+	for taken[from] {
+		from++
+	}
+	return from
 }
 
 // Validate returns all that is wrong with the network, each with its key, its value

@@ -10,10 +10,9 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/berth-cni/berth/pkg/overlay"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
-
-	"github.com/berth-cni/berth/pkg/overlay"
 )
 
 // CreateNetwork is of [overlay.Admin]. The defaults are filled in, and the VNI is the
@@ -63,22 +62,7 @@ func (s *Store) createOnce(ctx context.Context, n *overlay.Network, is func(ther
 	if err != nil {
 		return err
 	}
-	listens := map[int]bool{}
-	for _, o := range u.Networks {
-		taken[o.VNI], listens[o.UDPPort()] = true, true
-	}
-	if n.Encrypted && n.ListenPort == 0 {
-		n.ListenPort = overlay.FirstListen
-		for listens[n.ListenPort] {
-			n.ListenPort++
-		}
-	}
-	if n.VNI == 0 {
-		n.VNI = overlay.FirstVNI
-		for taken[n.VNI] {
-			n.VNI++
-		}
-	}
+	n.Choose(u.Networks, taken)
 	if err := n.Validate(); err != nil {
 		return err
 	}

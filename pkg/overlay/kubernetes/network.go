@@ -88,22 +88,7 @@ func (s *Store) create(ctx context.Context, n *overlay.Network) error {
 	if err != nil {
 		return err
 	}
-	vnis, listens := map[int]bool{}, map[int]bool{}
-	for _, o := range all {
-		vnis[o.VNI], listens[o.UDPPort()] = true, true
-	}
-	if n.Encrypted && n.ListenPort == 0 {
-		n.ListenPort = overlay.FirstListen
-		for listens[n.ListenPort] {
-			n.ListenPort++
-		}
-	}
-	if n.VNI == 0 {
-		n.VNI = overlay.FirstVNI
-		for vnis[n.VNI] {
-			n.VNI++
-		}
-	}
+	n.Choose(all, nil)
 	if err := n.Validate(); err != nil {
 		return err
 	}

@@ -72,6 +72,19 @@ func (b *traced) trace(question string) (r struct{ Verdict, Why, Mend string }, 
 	return r, out
 }
 
+// loggers are those of the address families in the namespaces.
+func (b *traced) loggers() (all string) {
+	b.t.Helper()
+	for _, place := range []interface {
+		Output(string, ...string) (string, error)
+	}{b.Host, b.all["web"], b.all["db"]} {
+		out, err := place.Output("sh", "-c", "cat /proc/sys/net/netfilter/nf_log/2 /proc/sys/net/netfilter/nf_log/10")
+		must(b.t, err)
+		all += out
+	}
+	return all
+}
+
 // TestTrace breaks a host in many ways, each time a new one, and asks who it was.
 func TestTrace(t *testing.T) {
 	t.Parallel()
@@ -114,9 +127,21 @@ func TestTrace(t *testing.T) {
 		{name: "iptables' rule", harm: "iptables -I FORWARD -d {out} -j DROP", question: "web {out}:80",
 			verdict: "lost", why: "table ip filter, chain FORWARD drops it", mend: "iptables -S FORWARD"},
 		{name: "iptables before nftables", harm: "iptables-legacy -I FORWARD -d {out} -j DROP", question: "web {out}:80",
-			verdict: "lost", why: "iptables (in its form from before nftables) drops it in FORWARD", mend: "iptables-legacy -S FORWARD"},
+			verdict: "lost", why: "host: rule 1 of table filter, chain FORWARD of iptables-legacy drops it: -A FORWARD -d {out}/32 -j DROP", mend: "iptables-legacy -t filter -D FORWARD 1"},
 		{name: "raw", harm: "nft add table ip raw; nft 'add chain ip raw PREROUTING { type filter hook prerouting priority -300; }'; nft add rule ip raw PREROUTING ip daddr {out} drop",
 			question: "web {out}:80", verdict: "lost", why: "table ip raw, chain PREROUTING drops it"},
+		{name: "a chain of iptables before nftables", harm: "iptables-legacy -t mangle -N ours; iptables-legacy -t mangle -A FORWARD -p udp -j ACCEPT; iptables-legacy -t mangle -A FORWARD -j ours; iptables-legacy -t mangle -A ours -p tcp --dport 80 -j DROP",
+			question: "web {out}:80", verdict: "lost", why: "host: rule 1 of table mangle, chain ours of iptables-legacy drops it: -A ours -p tcp -m tcp --dport 80 -j DROP", mend: "if nobody wants it: iptables-legacy -t mangle -D ours 1"},
+		{name: "the policy of iptables before nftables", harm: "iptables-legacy -A FORWARD -i none0 -j ACCEPT; iptables-legacy -P FORWARD DROP", question: "web {out}:80",
+			verdict: "lost", why: "host: the policy of table filter, chain FORWARD of iptables-legacy drops it", mend: "berth reload"},
+		{name: "ip6tables before nftables", harm: "ip6tables-legacy -I FORWARD -d {out6} -j DROP", question: "web [{out6}]:80",
+			verdict: "lost", why: "host: rule 1 of table filter, chain FORWARD of ip6tables-legacy drops it: -A FORWARD -d {out6}/128 -j DROP"},
+		{name: "the source's own iptables before nftables", in: "web", harm: "iptables-legacy -A OUTPUT -p tcp --dport 5432 -j DROP", question: "web db:5432",
+			verdict: "lost", why: "web: rule 1 of table filter, chain OUTPUT of iptables-legacy drops it", mend: "in the namespace of web"},
+		{name: "the target's own iptables before nftables", in: "db", harm: "iptables-legacy -A INPUT -p tcp --dport 5432 -j DROP", question: "web db:5432",
+			verdict: "lost", why: "db: rule 1 of table filter, chain INPUT of iptables-legacy drops it", mend: "in the namespace of db"},
+		{name: "UDP and iptables before nftables", harm: "iptables-legacy -A FORWARD -p udp -d {out} -j REJECT", question: "web {out}:80/udp",
+			verdict: "lost", why: "host: rule 1 of table filter, chain FORWARD of iptables-legacy drops it: -A FORWARD -d {out}/32 -p udp -j REJECT"},
 		{name: "the source's own rule", in: "web", harm: "nft add table ip own; nft 'add chain ip own o { type filter hook output priority 0; }'; nft add rule ip own o tcp dport 5432 drop",
 			question: "web db:5432", verdict: "lost", why: "web: rule", mend: "in the namespace of web"},
 		{name: "the target's own rule", in: "db", harm: "nft add table ip own; nft 'add chain ip own i { type filter hook input priority 0; }'; nft add rule ip own i tcp dport 5432 drop",
@@ -149,7 +174,11 @@ func TestTrace(t *testing.T) {
 				}
 				_, _ = run("sh", "-c", b.fill(c.harm))
 			}
+			loggers := b.loggers()
 			r, out := b.trace(c.question)
+			if now := b.loggers(); now != loggers {
+				t.Errorf("the loggers of packets were %q, and are %q", loggers, now)
+			}
 			if r.Verdict != c.verdict || !strings.Contains(r.Why, b.fill(c.why)) || !strings.Contains(r.Mend, c.mend) {
 				t.Errorf("%s: %q: %q, %q; want %q: %q, %q\n%s", c.question, r.Verdict, r.Why, r.Mend, c.verdict, b.fill(c.why), c.mend, out)
 			}

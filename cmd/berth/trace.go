@@ -29,8 +29,8 @@ for. Then one packet is sent, from inside the source: a TCP connection that is c
 once, or an empty UDP datagram. nftables tells of each rule that it meets, ours and
 others', also those that iptables-nft made; for that a table of the name berth-trace-NUMBER
 is there meanwhile in each of the namespaces on the way, which the kernel removes when the
-program ends, by whatever signal. Rules of iptables from before nftables are told by their
-chain.
+program ends, by whatever signal. Which rule of iptables from before nftables drops a packet
+is asked with one more packet, for whose time the kernel's logger of packets is NFLOG.
 
 Where the flow begins outside of this host, nothing can be sent: with --wait, the next
 packet of it is followed that comes in.

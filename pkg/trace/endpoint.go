@@ -62,6 +62,9 @@ type flow struct {
 	port      uint16             // of the source, once there is a socket
 	suspects  []suspicion
 	word      string // the target in the question
+	// again asks with another packet which rule of iptables from before nftables drops it in
+	// a namespace; nil where nothing can be sent.
+	again func(*netns.Namespace) (xtRule, bool)
 }
 
 func (f *flow) close() {

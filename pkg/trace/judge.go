@@ -102,7 +102,7 @@ func (f *flow) through(r *Report, place string, p *passage, hooks ...string) boo
 			r.guess(place, fmt.Sprintf("it is lost before the hook %s: the kernel has no way for it", hook), "look at the routes and at rp_filter of "+place)
 			return false
 		case !past:
-			r.end(place, Lost, "iptables (in its form from before nftables) drops it in "+strings.ToUpper(hook), "iptables-legacy -S "+strings.ToUpper(hook))
+			f.endLegacy(r, place, hook)
 			return false
 		}
 	}

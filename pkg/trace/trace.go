@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/berth-cni/berth/pkg/attach"
+	"github.com/berth-cni/berth/pkg/link/netns"
 )
 
 // Config says what is known of the host, and how to follow.
@@ -117,6 +118,9 @@ func Follow(ctx context.Context, c Config, from, to string) (*Report, error) {
 		r.step("host", Note, "no packet was followed: %v", err)
 		r.Verdict = Unknown
 		return r, nil
+	}
+	if seen.sent {
+		f.again = func(ns *netns.Namespace) (xtRule, bool) { return f.legacyRule(ctx, ns) }
 	}
 	f.judge(r, seen)
 	return r, nil

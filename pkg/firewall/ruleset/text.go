@@ -3,6 +3,7 @@ package ruleset
 import (
 	"fmt"
 	"os/exec"
+	"strconv"
 	"strings"
 )
 
@@ -20,4 +21,18 @@ func Text(family, table, chain string, handle uint64) string {
 		}
 	}
 	return ""
+}
+
+// LegacyText is a rule of iptables' form from before nftables, by its number in the chain;
+// empty where the program is not there, or the rule no more.
+func LegacyText(v6 bool, table, chain string, number int) string {
+	program := "iptables-legacy"
+	if v6 {
+		program = "ip6tables-legacy"
+	}
+	out, err := exec.Command(program, "-w", "-t", table, "-S", chain, strconv.Itoa(number)).Output()
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(out))
 }

@@ -48,6 +48,12 @@ func Listen(protocol, buffer int, filter []bpf.Instruction, groups ...int) (*Lis
 	return l, nil
 }
 
+// Do sends requests from the listener's own address, for what the kernel then sends to who
+// asked for it (NFLOG). Nobody receives meanwhile; what comes before the answers is lost.
+func (l *Listener) Do(reqs ...*Request) error {
+	return l.control(func(fd int) error { return (&Conn{fd: fd}).Do(reqs, nil) })
+}
+
 // Close ends it; who receives gets os.ErrClosed.
 func (l *Listener) Close() error { return l.file.Close() }
 

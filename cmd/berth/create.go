@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/berth-cni/berth/pkg/conflist"
+	"github.com/berth-cni/berth/pkg/ipam"
 	"github.com/berth-cni/berth/pkg/overlay"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -116,6 +117,7 @@ func (w *createFlags) flags(f *pflag.FlagSet) {
 	addFlag(f, prefixes(&s.IPRanges), "ip-range", "give containers addresses of this part of a subnet only")
 	addFlag(f, texts(&s.Aux, "name=address"), "aux-address", "an address of a subnet that is something else's, again for more")
 	addFlag(f, onOff(&s.IPv6), "ipv6", "an IPv6 subnet, too, if none is given")
+	addFlag(f, sticky(&s.Sticky), "sticky", "a container that comes back under its name, or as its pod, gets its address on this host again while there are others")
 	addFlag(f, onOff(&s.Internal), "internal", "nothing in or out but the network itself")
 	addFlag(f, onOff(&w.isolate), "isolate", "no traffic to or from other isolated networks, except to published ports (bridge: unless --no-isolate or --internal)")
 	addFlag(f, onOff(&w.noIsolate), "no-isolate", "let other networks of this host reach it")
@@ -141,7 +143,7 @@ func (w *createFlags) flags(f *pflag.FlagSet) {
 var (
 	overlayFlags = []string{"node-prefix", "vni", "udp-port", "encrypted", "pod-cidrs"}
 	hereFlags    = []string{"gateway", "ip-range", "aux-address", "no-isolate", "dns"}
-	addressFlags = []string{"subnet", "ipv6", "ipv4", "internal", "isolate", "no-icc", "no-names", "mtu", "opt"}
+	addressFlags = []string{"subnet", "ipv6", "ipv4", "internal", "isolate", "no-icc", "no-names", "mtu", "opt", "sticky"}
 	bridgeFlags  = []string{"gateway-mode-ipv4", "gateway-mode-ipv6"}
 )
 
@@ -175,7 +177,7 @@ func (w *createFlags) check(f *pflag.FlagSet) error {
 	}
 	s, o := &w.spec, &w.overlay
 	o.Subnets, o.Internal, o.Isolate, o.NoICC, o.Names = s.Subnets, s.Internal, w.isolate, s.NoICC, !s.NoNames
-	o.Labels, o.MTU = s.Labels, w.mtu
+	o.Labels, o.MTU, o.Sticky = s.Labels, w.mtu, s.Sticky
 	if f.Changed("isolate") || w.noIsolate {
 		on := w.isolate && !w.noIsolate
 		s.Isolate = &on
@@ -225,6 +227,16 @@ func addresses(to *[]netip.Addr) pflag.Value {
 			*to = append(*to, a.Unmap())
 		}
 		return nil
+	}}
+}
+
+// sticky is a word of [ipam.Config.Sticky].
+func sticky(to *string) pflag.Value {
+	return &value{kind: ipam.StickyName + "|" + ipam.StickyPod, get: func() string { return *to }, set: func(s string) error {
+		if *to = s; s == "" {
+			return errors.New("want name or pod")
+		}
+		return ipam.ValidSticky(s)
 	}}
 }
 

@@ -51,5 +51,6 @@ func (p *program) createRemembered(ctx context.Context, s overlay.Store, n *over
 // asks tells whether a network that is asked for is one that there was.
 func asks(n, old *overlay.Network) bool {
 	return (len(n.Subnets) == 0 || slices.Equal(n.Subnets, old.Subnets) && slices.Equal(n.NodePrefix, old.NodePrefix)) && (n.VNI == 0 || n.VNI == old.VNI) &&
-		n.Encrypted == old.Encrypted && (n.UDPPort() == 0 || n.UDPPort() == old.UDPPort()) && n.MTU == old.MTU && n.Internal == old.Internal && n.Isolate == old.Isolate && n.NoICC == old.NoICC && n.Names == old.Names && n.PodCIDRs == old.PodCIDRs
+		n.Encrypted == old.Encrypted && (n.UDPPort() == 0 || n.UDPPort() == old.UDPPort()) && n.MTU == old.MTU && n.Internal == old.Internal && n.Isolate == old.Isolate && n.NoICC == old.NoICC && n.Names == old.Names && n.PodCIDRs == old.PodCIDRs &&
+		n.Sticky == old.Sticky
 }

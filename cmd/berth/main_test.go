@@ -208,6 +208,8 @@ func TestUsage(t *testing.T) {
 		{"network create --driver macvlan --gateway-mode-ipv4 nat blue", "--gateway-mode-ipv4: is for --driver bridge"},
 		{"network create --driver vxlan-overlay --subnet 10.42.0.0/16 --gateway-mode-ipv6 nat --dns 10.42.0.9 blue", "--dns: is for --driver bridge, macvlan or ipvlan\n       --gateway-mode-ipv6: is for --driver bridge"},
 		{"network create --gateway-mode-ipv4 NAT blue", "want nat, nat-unprotected, routed, isolated"},
+		{"network create --sticky mac blue", "want name or pod"},
+		{"network create -d none --sticky name blue", "--sticky: is for --driver bridge, macvlan or ipvlan"},
 		{"network create --isolate --no-isolate blue", "cannot be together with --isolate"},
 		{"network create host", "name: host: is predefined"},
 		{"network create --gateway 10.42.0.300 blue", "want an address such as"},

@@ -63,7 +63,7 @@ func (p *pool) next() attach.Key {
 func (p *pool) fill(leases int) error {
 	return p.store.Update(context.Background(), func(tx *attach.Tx) error {
 		for p.leased < leases {
-			if _, err := p.config.Allocate(tx, p.next(), nil); err != nil {
+			if _, err := p.config.Allocate(tx, p.next(), "", nil); err != nil {
 				return err
 			}
 		}

@@ -124,8 +124,11 @@ type Attachment struct {
 	Addresses []Address         `json:"addresses,omitempty"`
 	Routes    []Route           `json:"routes,omitempty"`
 	Leases    []netip.Addr      `json:"leases,omitempty"` // those of Addresses that the store leased
-	Ports     []Port            `json:"ports,omitempty"`
-	Waiting   []Port            `json:"waiting,omitempty"` // asked for, and published by another network of the container
+	// Sticky is the name that the store keeps Leases for when they are given back; empty: they
+	// are kept for nobody.
+	Sticky  string `json:"sticky,omitempty"`
+	Ports   []Port `json:"ports,omitempty"`
+	Waiting []Port `json:"waiting,omitempty"` // asked for, and published by another network of the container
 	// Connected says that a person attached the container: its runtime does not know,
 	// and will not ask for a DEL.
 	Connected bool   `json:"connected,omitempty"`

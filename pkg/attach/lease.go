@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"math/bits"
 	"net/netip"
+
+	"go.etcd.io/bbolt"
 )
 
 // Leases are kept twice: by address, to say who holds one, and as a bitmap for
@@ -46,24 +48,28 @@ func (t *Tx) Lease(addr netip.Addr, k Key) error {
 	if err := t.bucket(leaseBucket).Put(leaseKey(k.Network, addr), k.bytes()); err != nil {
 		return err
 	}
-	return t.setUsed(k.Network, addr, true)
+	if err := t.setBit(usedBucket, k.Network, addr, true); err != nil {
+		return err
+	}
+	return t.forgetKept(k.Network, addr)
 }
 
 // release ends the lease if it is k's.
-func (t *Tx) release(network string, addr netip.Addr, k Key) error {
+func (t *Tx) release(network string, addr netip.Addr, k Key) (released bool, err error) {
 	key := leaseKey(network, addr)
 	if !bytes.Equal(t.bucket(leaseBucket).Get(key), k.bytes()) {
-		return nil
+		return false, nil
 	}
 	if err := t.bucket(leaseBucket).Delete(key); err != nil {
-		return err
+		return false, err
 	}
-	return t.setUsed(network, addr, false)
+	return true, t.setBit(usedBucket, network, addr, false)
 }
 
-func (t *Tx) setUsed(network string, addr netip.Addr, used bool) error {
+// setBit changes the address's place in a bucket of bitmaps.
+func (t *Tx) setBit(bucket []byte, network string, addr netip.Addr, used bool) error {
 	key, bit := blockKey(network, addr)
-	b := t.bucket(usedBucket)
+	b := t.bucket(bucket)
 	block := make([]byte, blockLen) // bbolt's own bytes must not be written
 	copy(block, b.Get(key))
 	if used {
@@ -80,14 +86,26 @@ func (t *Tx) setUsed(network string, addr netip.Addr, used bool) error {
 // FirstFree returns the lowest address in [from, to] that nobody leases on the
 // network. Both must be of one family.
 func (t *Tx) FirstFree(network string, from, to netip.Addr) (netip.Addr, bool) {
-	c := t.bucket(usedBucket).Cursor()
+	return t.firstFree(network, from, to, usedBucket)
+}
+
+// firstFree returns the lowest address in [from, to] that has no bit in any of some buckets of
+// bitmaps.
+func (t *Tx) firstFree(network string, from, to netip.Addr, in ...[]byte) (netip.Addr, bool) {
 	want, bit := blockKey(network, from)
-	key, block := c.Seek(want)
+	all := make([]blockCursor, len(in))
+	for i, bucket := range in {
+		all[i].Cursor = t.bucket(bucket).Cursor()
+		all[i].key, all[i].block = all[i].Seek(want)
+	}
 	for addr := from; ; {
-		if !bytes.Equal(key, want) {
-			return addr, addr.Compare(to) <= 0 // a block without a bitmap is empty
+		var block [blockLen]byte
+		for i := range all {
+			for j, used := range all[i].at(want) {
+				block[j] |= used
+			}
 		}
-		if free := firstZero(block, bit); free < 1<<blockBits {
+		if free := firstZero(block[:], bit); free < 1<<blockBits {
 			addr = withLastByte(addr, byte(free))
 			return addr, addr.Compare(to) <= 0
 		}
@@ -96,8 +114,25 @@ func (t *Tx) FirstFree(network string, from, to netip.Addr) (netip.Addr, bool) {
 			return netip.Addr{}, false
 		}
 		want, bit = blockKey(network, addr)
-		key, block = c.Next()
 	}
+}
+
+// blockCursor goes through a bucket of bitmaps.
+type blockCursor struct {
+	*bbolt.Cursor
+	key, block []byte
+}
+
+// at returns the bitmap of a block, which is not before the last one that was asked for; nil
+// when there is none, since the block is empty.
+func (c *blockCursor) at(want []byte) []byte {
+	for c.key != nil && bytes.Compare(c.key, want) < 0 {
+		c.key, c.block = c.Next()
+	}
+	if !bytes.Equal(c.key, want) || len(c.block) != blockLen {
+		return nil
+	}
+	return c.block
 }
 
 // Leased counts the addresses of a prefix that are leased on the network. It reads

@@ -323,6 +323,7 @@ func consistent(t *testing.T, s *Store) {
 		errs = append(errs, tx.bucket(portBucket).ForEach(func(k, v []byte) error {
 			return holds(tx, v, fmt.Sprintf("port %q", k), func(a *Attachment) bool { return len(a.Ports) > 0 })
 		}))
+		errs = append(errs, tx.keptConsistent())
 		return errors.Join(errs...)
 	})
 	if err != nil {

@@ -215,13 +215,16 @@ func (t *Tx) PutNetwork(n Network) error {
 	return t.bucket(networkBucket).Put([]byte(n.Name), data)
 }
 
-// ForgetNetwork removes a network from the host's memory, and what it leased last.
+// ForgetNetwork removes a network from the host's memory, with what it leased last, and which
+// addresses are kept for whom.
 func (t *Tx) ForgetNetwork(name string) error {
 	prefix := []byte(name + "\x00")
-	c := t.bucket(cursorBucket).Cursor()
-	for k, _ := c.Seek(prefix); bytes.HasPrefix(k, prefix); k, _ = c.Seek(prefix) {
-		if err := c.Delete(); err != nil {
-			return err
+	for _, bucket := range [][]byte{cursorBucket, keptBucket, keeperBucket, keptAgeBucket, keptBlockBucket} {
+		c := t.bucket(bucket).Cursor()
+		for k, _ := c.Seek(prefix); bytes.HasPrefix(k, prefix); k, _ = c.Seek(prefix) {
+			if err := c.Delete(); err != nil {
+				return err
+			}
 		}
 	}
 	return t.bucket(networkBucket).Delete([]byte(name))

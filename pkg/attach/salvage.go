@@ -35,8 +35,10 @@ type Salvage struct {
 
 type pair struct{ key, value []byte }
 
-// derived are the buckets that follow from the records.
-var derived = [][]byte{attachmentBucket, networkBucket, leaseBucket, usedBucket, portBucket, deletingBucket, waitingBucket, lostBucket}
+// derived are the buckets that follow from the records, and those of kept addresses, whose
+// parts have to agree.
+var derived = [][]byte{attachmentBucket, networkBucket, leaseBucket, usedBucket, portBucket, deletingBucket, waitingBucket, lostBucket,
+	keptBucket, keeperBucket, keptAgeBucket, keptBlockBucket}
 
 // salvage reads a state file, whatever has become of it. It reads the bytes: bbolt trusts
 // what it finds, and panics, or never ends, on what it did not write.

@@ -20,8 +20,13 @@ var (
 	waitingBucket    = []byte("waiting")     // container 0 key, of attachments with ports that another of the container has
 	manualBucket     = []byte("hands")       // container 0 key -> whose it is, of containers that a person connected or disconnected
 	lostBucket       = []byte("lost")        // hash -> key of the record that stands for an attachment whose key is lost
+	keptBucket       = []byte("kept")        // network 0 address -> range set, age and whose it was, of addresses that were given back
+	keeperBucket     = []byte("keepers")     // network 0 whose it was -> address
+	keptAgeBucket    = []byte("ages")        // network 0 range set age -> address; age 0: how many there are
+	keptBlockBucket  = []byte("keptblocks")  // network 0 block -> bitmap of the kept addresses in it
 
-	buckets = [][]byte{attachmentBucket, leaseBucket, usedBucket, cursorBucket, portBucket, networkBucket, deletingBucket, manualBucket, waitingBucket, lostBucket}
+	buckets = [][]byte{attachmentBucket, leaseBucket, usedBucket, cursorBucket, portBucket, networkBucket, deletingBucket, manualBucket, waitingBucket, lostBucket,
+		keptBucket, keeperBucket, keptAgeBucket, keptBlockBucket}
 )
 
 // Tx is a transaction on the store. It is valid only inside the function that got it.
@@ -61,8 +66,12 @@ func (t *Tx) isDeleting(k []byte) bool {
 
 // drop removes the record, and the leases and ports that are the record's.
 func (t *Tx) drop(a *Attachment) error {
-	for _, addr := range a.Leases {
-		if err := t.release(a.Network, addr, a.Key); err != nil {
+	for i, addr := range a.Leases {
+		released, err := t.release(a.Network, addr, a.Key)
+		if err == nil && released && a.Sticky != "" {
+			err = t.keep(a, i, addr)
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/ipam"
 	"github.com/berth-cni/berth/pkg/link"
+	"github.com/berth-cni/berth/pkg/names"
 )
 
 // Addresses is the step that gives the container its addresses: a lease of the
@@ -20,11 +21,30 @@ func (r *Request) Addresses(conf *ipam.Config) attach.Step {
 	r.served.ranges = r.served.ips && conf == r.IPAM
 	switch {
 	case conf.BuiltIn():
-		return &ipam.Lease{Conf: conf, Wanted: r.wantedIPs}
+		return &ipam.Lease{Conf: conf, Wanted: r.wantedIPs, Sticky: r.Sticky(conf)}
 	case conf.Empty():
 		return nil
 	}
 	return r.delegation(conf.Type)
+}
+
+// Sticky is the name that addresses of a network are kept for when the container gives them
+// back; empty where they are kept for nobody, or it has no such name.
+func (r *Request) Sticky(conf *ipam.Config) string {
+	const most = 1 << 10 // bytes; the store's keys have an end
+	name := ""
+	switch conf.Sticky {
+	case ipam.StickyName:
+		name = names.Own(names.Source{Network: r.Conf.Name, Container: r.ContainerID, Args: r.Args, CNI: rawCNI(r.Conf.Args)})
+	case ipam.StickyPod:
+		if space, pod := r.Args["K8S_POD_NAMESPACE"], r.Args["K8S_POD_NAME"]; space != "" && pod != "" {
+			name = space + "/" + pod
+		}
+	}
+	if len(name) > most || strings.ContainsRune(name, 0) {
+		return ""
+	}
+	return name
 }
 
 // Addressed returns the steps of an interface and of its addresses in their order. The

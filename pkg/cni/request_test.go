@@ -9,6 +9,7 @@ import (
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/firewall/publish"
 	"github.com/berth-cni/berth/pkg/internal/schema"
+	"github.com/berth-cni/berth/pkg/ipam"
 	"github.com/berth-cni/berth/pkg/link"
 	"github.com/berth-cni/berth/pkg/link/netns"
 	"github.com/containernetworking/cni/pkg/types"
@@ -185,6 +186,28 @@ func TestDNS(t *testing.T) {
 		r := request(t, conf, "")
 		if got := strings.Join(append(r.dns.Nameservers, r.dns.Search...), " "); got != want {
 			t.Errorf("%s: %q, want %q", conf, got, want)
+		}
+	}
+}
+
+// TestSticky: the name that addresses are kept for.
+func TestSticky(t *testing.T) {
+	for _, c := range []struct{ sticky, args, conf, want string }{
+		{"", "K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web-0", ``, ""},
+		{"name", "K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web-0", ``, "web-0"},
+		{"name", "", `, "args": {"cni": {"labels": [{"key": "berth.name", "value": "db"}]}}`, "db"},
+		{"name", "", `, "args": {"cni": {"aliases": ["db"]}}`, ""},
+		{"name", "", ``, ""},
+		{"pod", "K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web-0", ``, "shop/web-0"},
+		{"pod", "K8S_POD_NAME=web-0", ``, ""},
+		{"pod", "K8S_POD_NAMESPACE=shop;K8S_POD_NAME=" + strings.Repeat("x", 2000), ``, ""},
+	} {
+		r := request(t, `{"name": "n"`+c.conf+`}`, c.args)
+		if err := r.decodeOptional(); err != nil {
+			t.Fatal(err)
+		}
+		if got := r.Sticky(&ipam.Config{Sticky: c.sticky}); got != c.want {
+			t.Errorf("%+v: %q", c, got)
 		}
 	}
 }

@@ -63,6 +63,7 @@ type IPAM struct {
 	Type   string    `json:"type,omitempty"`
 	Ranges [][]Range `json:"ranges,omitempty"`
 	Routes []Route   `json:"routes,omitempty"`
+	Sticky string    `json:"sticky,omitempty"`
 
 	first  Range       // beside type, as host-local has it
 	static []fixedAddr // of the plugin static
@@ -95,14 +96,18 @@ func (i *IPAM) UnmarshalJSON(data []byte) error {
 	var ranges struct {
 		Ranges [][]Range `json:"ranges"`
 	}
+	var sticky struct {
+		Sticky string `json:"sticky"`
+	}
 	var static struct {
 		Addresses []fixedAddr `json:"addresses"`
 	}
 	_ = json.Unmarshal(data, &kind)
 	_ = json.Unmarshal(data, &ranges)
 	_ = json.Unmarshal(data, &static)
+	_ = json.Unmarshal(data, &sticky)
 	_ = json.Unmarshal(data, &i.first)
-	i.Type, i.Ranges, i.static = kind.Type, ranges.Ranges, static.Addresses
+	i.Type, i.Ranges, i.Sticky, i.static = kind.Type, ranges.Ranges, sticky.Sticky, static.Addresses
 	return nil
 }
 

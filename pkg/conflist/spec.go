@@ -33,6 +33,7 @@ type Spec struct {
 	NoNames      bool
 	Options      []string // key=value
 	Labels       map[string]string
+	Sticky       string       // by which name addresses are kept: name, pod, or empty for none
 	DNS          []netip.Addr // asked for what is not here, in place of the host's
 }
 
@@ -304,7 +305,7 @@ func (p *plan) dns() {
 
 // addresses makes the ipam section, and has the code that will read it check it.
 func (p *plan) addresses() {
-	p.conf.IPAM = &IPAM{}
+	p.conf.IPAM = &IPAM{Sticky: p.Sticky}
 	for _, r := range p.ranges {
 		p.conf.IPAM.Ranges = append(p.conf.IPAM.Ranges, []Range{r})
 		if OnParent(p.Driver) {

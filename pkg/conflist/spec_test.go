@@ -76,7 +76,8 @@ func TestConflists(t *testing.T) {
 			Options: []string{"parent=eth0", "macvlan_mode=bridge", "hostShim=true"}},
 		"ipvlan": {Driver: IPVlan, Subnets: prefixes("192.168.6.0/24", "fd06::/64"),
 			Options: []string{"parent=eth0", "ipvlan_mode=l3", "ipvlan_flag=private", "mtu=1400"}},
-		"vlan": {Driver: Macvlan, IPv6: true, Options: []string{"parent=eth0.10"}},
+		"sticky": {Driver: Bridge, Subnets: prefixes("10.9.0.0/16"), Sticky: "pod"},
+		"vlan":   {Driver: Macvlan, IPv6: true, Options: []string{"parent=eth0.10"}},
 	} {
 		s.Name = name
 		c, err := s.Plan(host(t))

@@ -21,6 +21,8 @@ type Leaser interface {
 	// Cursor is the address leased last from a pool, SetCursor remembers it.
 	Cursor(network, pool string) netip.Addr
 	SetCursor(network, pool string, addr netip.Addr) error
+
+	Keeper
 }
 
 // ExhaustedError says that every address of a range set is leased.
@@ -50,7 +52,9 @@ func (e *ExhaustedError) Error() string {
 // Errors: [*ExhaustedError], [*attach.HeldError] for a requested address; both
 // wrapped. Leases that were made before an error are for the caller's transaction
 // to undo.
-func (c *Config) Allocate(tx Leaser, k attach.Key, requested []netip.Addr) ([]attach.Address, error) {
+//
+// In a sticky network name is the one that addresses are kept for: see [Config.Sticky].
+func (c *Config) Allocate(tx Leaser, k attach.Key, name string, requested []netip.Addr) ([]attach.Address, error) {
 	got, err := c.assign(requested)
 	if err != nil {
 		return nil, err
@@ -69,15 +73,20 @@ func (c *Config) Allocate(tx Leaser, k attach.Key, requested []netip.Addr) ([]at
 		if got[i].Prefix.IsValid() {
 			continue
 		}
-		pool := strconv.Itoa(i)
-		addr, r, ok := firstFree(tx, k.Network, behind(set.spans(gateways), tx.Cursor(k.Network, pool)))
-		if !ok {
+		addr, r, next, err := c.choose(tx, k, name, i, set.spans(gateways))
+		if err != nil {
+			return nil, fmt.Errorf("look for an address in %s: %w", set, err)
+		}
+		if r == nil {
 			return nil, &ExhaustedError{k.Network, set.String(), c.Grows}
 		}
 		if err := tx.Lease(addr, k); err != nil {
 			return nil, fmt.Errorf("lease %s: %w", addr, err)
 		}
-		if err := tx.SetCursor(k.Network, pool, addr); err != nil {
+		if next {
+			err = tx.SetCursor(k.Network, poolName(i), addr)
+		}
+		if err != nil {
 			return nil, fmt.Errorf("remember %s as leased last: %w", addr, err)
 		}
 		got[i] = r.address(addr)
@@ -91,16 +100,19 @@ func (c *Config) Free(tx Leaser, network string) error {
 	var errs []error
 	gateways := c.gateways()
 	for _, set := range c.Ranges {
-		if _, _, ok := firstFree(tx, network, set.spans(gateways)); !ok {
+		if _, _, ok := firstOf(set.spans(gateways), func(s span) (netip.Addr, bool) { return tx.FirstFree(network, s.from, s.to) }); !ok {
 			errs = append(errs, &ExhaustedError{network, set.String(), c.Grows})
 		}
 	}
 	return errors.Join(errs...)
 }
 
-func firstFree(tx Leaser, network string, spans []span) (netip.Addr, *Range, bool) {
+// poolName is the name of a range set's cursor.
+func poolName(set int) string { return strconv.Itoa(set) }
+
+func firstOf(spans []span, first func(span) (netip.Addr, bool)) (netip.Addr, *Range, bool) {
 	for _, s := range spans {
-		if addr, ok := tx.FirstFree(network, s.from, s.to); ok {
+		if addr, ok := first(s); ok {
 			return addr, s.in, true
 		}
 	}

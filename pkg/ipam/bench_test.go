@@ -15,7 +15,7 @@ func BenchmarkAllocate60000(b *testing.B) {
 	s, c := store(b), parse(b, `{"subnet": "10.88.0.0/16"}`)
 	err := s.Update(context.Background(), func(tx *attach.Tx) error {
 		for i := range leases {
-			if _, err := c.Allocate(tx, key(fmt.Sprintf("container-with-a-long-id-%d", i)), nil); err != nil {
+			if _, err := c.Allocate(tx, key(fmt.Sprintf("container-with-a-long-id-%d", i)), "", nil); err != nil {
 				return err
 			}
 		}
@@ -53,7 +53,7 @@ func inTransaction(b *testing.B, s *attach.Store, c *Config, before func(*attach
 				if err := before(tx); err != nil {
 					return err
 				}
-				if _, err := c.Allocate(tx, key("x"), nil); err != nil {
+				if _, err := c.Allocate(tx, key("x"), "", nil); err != nil {
 					return err
 				}
 			}

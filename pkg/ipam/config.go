@@ -22,6 +22,11 @@ type Config struct {
 	Type   string
 	Ranges []RangeSet // an attachment gets one address from each set
 	Routes []attach.Route
+	// Sticky says by which name an address that was given back is kept: [StickyName],
+	// [StickyPod], or empty for none. The name's container gets it again unless it is leased
+	// meanwhile, which it is only when the range set has no other left; then the one that has
+	// been kept longest goes first.
+	Sticky string
 	// Grows says that more ranges come by themselves when these are full.
 	Grows bool
 }

@@ -13,6 +13,7 @@ type Lease struct {
 	attach.Claiming
 	Conf   *Config
 	Wanted []netip.Addr // what the runtime asks for
+	Sticky string       // the name that the addresses are kept for; empty: none
 }
 
 // Kind implements [attach.Step].
@@ -21,10 +22,10 @@ func (l *Lease) Kind() string { return "lease" }
 // Claim implements [attach.Claimer]: see [Config.Allocate] for its errors.
 func (l *Lease) Claim(tx *attach.Tx, a *attach.Adding) error {
 	var err error
-	if a.Addresses, err = l.Conf.Allocate(tx, a.Key, l.Wanted); err != nil {
+	if a.Addresses, err = l.Conf.Allocate(tx, a.Key, l.Sticky, l.Wanted); err != nil {
 		return err
 	}
-	a.Leases = nil
+	a.Leases, a.Sticky = nil, l.Sticky
 	for _, addr := range a.Addresses {
 		a.Leases = append(a.Leases, addr.Prefix.Addr())
 	}

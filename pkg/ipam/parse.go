@@ -16,6 +16,7 @@ type (
 		Type   string        `json:"type"`
 		Ranges [][]rangeSpec `json:"ranges"`
 		Routes []routeSpec   `json:"routes"`
+		Sticky string        `json:"sticky"`
 	}
 	rangeSpec struct {
 		Subnet     string   `json:"subnet"`
@@ -107,6 +108,10 @@ func (p *parser) refuse(key, value, format string, args ...any) {
 }
 
 func (p *parser) config(spec *configSpec, first *rangeSpec) {
+	if err := ValidSticky(spec.Sticky); err != nil {
+		p.refuse("ipam.sticky", spec.Sticky, "%v", err)
+	}
+	p.c.Sticky = spec.Sticky
 	topExclude := first.Exclude
 	if first.Subnet != "" {
 		first.Exclude = nil

@@ -62,11 +62,7 @@ func FromArgs(s Source) (Set, error) {
 		}
 	}
 	c := &collector{}
-	c.runtimes("K8S_POD_NAME", s.Args["K8S_POD_NAME"])
-	c.labels(args, labelName)
-	c.runtimes("hostname", args.Hostname)
-	c.runtimes("hostname", s.Args["NERDCTL_CNI_DHCP_HOSTNAME"])
-	c.labels(args, labelHostname)
+	c.own(s, args)
 	aliases, err := s.aliases()
 	if err != nil {
 		return Set{}, err

@@ -84,6 +84,9 @@ func (v *View) Docker() *Docker {
 	for i := range v.Ranges {
 		d.IPAM.Config[i] = v.Ranges[i].docker()
 	}
+	if v.sticky != "" {
+		d.IPAM.Options["sticky"] = v.sticky
+	}
 	option := func(key, value string, given bool) {
 		if given {
 			d.Options[key] = value
@@ -111,6 +114,9 @@ func (v *OverlayView) Docker() *Docker {
 	d.Internal = v.Internal
 	if d.Options["com.docker.network.driver.overlay.vxlanid_list"] = fmt.Sprint(v.VNI); v.Encrypted {
 		d.Options["encrypted"] = ""
+	}
+	if v.Sticky != "" {
+		d.IPAM.Options["sticky"] = v.Sticky
 	}
 	if v.MTU != 0 {
 		d.Options["com.docker.network.driver.mtu"] = fmt.Sprint(v.MTU)

@@ -57,7 +57,7 @@ func OverlayViews(s *overlay.State) []OverlayView {
 // Options are the words that a network was made with.
 func (v *OverlayView) Options() []string {
 	var all []string
-	for word, on := range map[string]bool{"internal": v.Internal, "isolate": v.Isolate, "no-icc": v.NoICC, "encrypted": v.Encrypted, "names": v.Names} {
+	for word, on := range map[string]bool{"internal": v.Internal, "isolate": v.Isolate, "no-icc": v.NoICC, "encrypted": v.Encrypted, "names": v.Names, "sticky=" + v.Sticky: v.Sticky != ""} {
 		if on {
 			all = append(all, word)
 		}

@@ -46,8 +46,8 @@ type View struct {
 	Labels     map[string]string    `json:"labels,omitempty"`
 	Containers []inspect.Attachment `json:"containers,omitempty"`
 
-	mode, flag string
-	id         string // as Docker has one
+	mode, flag, sticky string
+	id                 string // as Docker has one
 }
 
 // Range is a subnet with what of it is given out.
@@ -67,6 +67,9 @@ func (n *Networks) View(f *conflist.File) *View {
 		Name: f.Name, Driver: f.Driver(), Scope: ScopeLocal, Predefined: conflist.Predefined(f.Name), Berth: f.Mark != nil,
 		File: f.Path, Versions: f.Versions, Link: f.Link(), MTU: c.MTU, Internal: c.Internal, Isolate: c.Isolate, NoICC: c.NoICC(),
 		Names: c.Names, GatewayModeIPv4: c.GatewayModeIPv4, GatewayModeIPv6: c.GatewayModeIPv6, IPSpoofCheck: c.IPSpoofCheck, Containers: n.ContainersOn(f.Name), mode: c.Mode, flag: c.Flag,
+	}
+	if c.IPAM != nil {
+		v.sticky = c.IPAM.Sticky
 	}
 	for _, other := range f.Plugins[1:] {
 		v.Chain = append(v.Chain, other.Type)
@@ -136,7 +139,7 @@ func (v *View) Options() []string {
 		on   bool
 	}{
 		{"internal", v.Internal}, {"isolate", v.Isolate}, {"names", v.Names}, {"no-icc", v.NoICC},
-		{"mode=" + v.mode, v.mode != ""}, {"flag=" + v.flag, v.flag != ""}, {fmt.Sprintf("mtu=%d", v.MTU), v.MTU != 0},
+		{"mode=" + v.mode, v.mode != ""}, {"flag=" + v.flag, v.flag != ""}, {"sticky=" + v.sticky, v.sticky != ""}, {fmt.Sprintf("mtu=%d", v.MTU), v.MTU != 0},
 		{"chain=" + strings.Join(v.Chain, "+"), len(v.Chain) > 0}, {"predefined", v.Predefined},
 	} {
 		if o.on {

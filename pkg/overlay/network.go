@@ -22,6 +22,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/berth-cni/berth/pkg/ipam"
 	"github.com/berth-cni/berth/pkg/link"
 )
 
@@ -61,9 +62,12 @@ type Network struct {
 	Names    bool `json:"names,omitempty"` // containers find each other by name
 	// PodCIDRs has each node's blocks be what the store's cluster gives it; otherwise nodes
 	// choose them.
-	PodCIDRs bool              `json:"podCIDRs,omitempty"`
-	Labels   map[string]string `json:"labels,omitempty"`
-	Created  time.Time         `json:"created"`
+	PodCIDRs bool `json:"podCIDRs,omitempty"`
+	// Sticky says by which name each host keeps the addresses that containers give back
+	// there ([ipam.Config.Sticky]).
+	Sticky  string            `json:"sticky,omitempty"`
+	Labels  map[string]string `json:"labels,omitempty"`
+	Created time.Time         `json:"created"`
 
 	// Revision is that of the store at which it got the network; 0 where it does not say.
 	Revision int64 `json:"-"`
@@ -203,6 +207,9 @@ func (n *Network) Validate() error {
 	}
 	if port := n.UDPPort(); port < 1 || port > math.MaxUint16 {
 		refuse(n.portKey(), port, "want a UDP port, 1 to %d", math.MaxUint16)
+	}
+	if err := ipam.ValidSticky(n.Sticky); err != nil {
+		refuse("sticky", n.Sticky, "%v", err)
 	}
 	if n.Encrypted && n.Port != 0 {
 		refuse("port", n.Port, "want 0: an encrypted network has a listenPort, and none of VXLAN")

@@ -57,6 +57,9 @@ func (b *builder) record(k attach.Key, x link.Found, e *entry, p *conflist.Plugi
 			a.Leases = append(a.Leases, addr.Prefix.Addr())
 		}
 	}
+	if r != nil && len(a.Leases) > 0 {
+		a.Sticky = r.Sticky(given)
+	}
 	b.network(a, x, given)
 	return a
 }

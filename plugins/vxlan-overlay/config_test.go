@@ -85,6 +85,11 @@ func TestPlan(t *testing.T) {
 	if s := step[*firewall.Spoof](p); err != nil || s == nil || !s.Loose || !s.Echo || !step[*link.Veth](p).Reflect {
 		t.Errorf("ipspoofchk off: %v, %v", p, err)
 	}
+	sticky := blue()
+	sticky.Network.Sticky = "name"
+	if p, err = plan(t, `{"name": "blue"}`, sticky); err != nil || step[*ipam.Lease](p).Conf.Sticky != "name" || conf.Sticky != "" {
+		t.Errorf("sticky: %+v, %v", p, err)
+	}
 	internal := blue()
 	internal.Network.Internal = true
 	p, err = plan(t, `{"name": "blue"}`, internal)

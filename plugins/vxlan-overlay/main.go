@@ -107,7 +107,7 @@ func (c *config) local() (*overlay.Local, error) {
 // addresses is the built-in IPAM on the host's blocks: one address from those of
 // each subnet, and the whole subnet through the gateway.
 func addresses(local *overlay.Local) *ipam.Config {
-	conf := &ipam.Config{Grows: true}
+	conf := &ipam.Config{Grows: true, Sticky: local.Network.Sticky}
 	for _, s := range local.Network.Subnets {
 		var set ipam.RangeSet
 		for _, b := range local.Blocks {

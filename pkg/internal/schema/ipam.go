@@ -7,6 +7,7 @@ var IPAM = &Table{
 		{Name: "type", Kind: String},
 		{Name: "ranges", Kind: ObjectLists, Of: addressRange},
 		{Name: "routes", Kind: Objects, Of: route},
+		{Name: "sticky", Kind: String},
 	}, rangeKeys},
 	Foreign: [][]Foreign{{
 		{"resolvConf", `host-local reads nameservers from it: write them in the plugin's "dns": {"nameservers": ["ADDRESS"]}, beside ipam`, false},
@@ -19,6 +20,7 @@ var IPAM = &Table{
 		{"subnets", `write "ranges": [[{"subnet": "CIDR"}]], with a list for each address`, false},
 		{"ipRanges", `write "ranges": [[{"subnet": "CIDR"}]], with a list for each address`, false},
 		{"daemonSocketPath", `it is of the plugin dhcp: "type": "dhcp"`, false},
+		{"persistent", `write "sticky": "name" or "pod"`, false}, {"stickyIP", `write "sticky": "name" or "pod"`, false},
 		{"request", `it is of the plugin dhcp: "type": "dhcp"`, false}, {"provide", `it is of the plugin dhcp: "type": "dhcp"`, false},
 		{"isDefaultGateway", "write it beside ipam", false}, {"isGateway", "write it beside ipam", false}, {"mtu", "write it beside ipam", false},
 	}, rangeForeign},

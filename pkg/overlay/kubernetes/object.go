@@ -34,6 +34,7 @@ type (
 		Encrypted  bool              `json:"encrypted,omitempty"`
 		ListenPort int               `json:"listenPort,omitempty"`
 		PodCIDRs   bool              `json:"podCIDRs,omitempty"`
+		Sticky     string            `json:"sticky,omitempty"`
 		Internal   bool              `json:"internal,omitempty"`
 		Isolate    bool              `json:"isolate,omitempty"`
 		NoICC      bool              `json:"noicc,omitempty"`
@@ -137,7 +138,7 @@ func (o *networkObject) network() (overlay.Network, error) {
 	m, x := o.Metadata, o.Spec
 	n := overlay.Network{
 		Name: m.Name, ID: cmp.Or(x.ID, m.UID), Subnets: x.Subnets, NodePrefix: x.NodePrefix, VNI: x.VNI, Port: x.Port, MTU: x.MTU,
-		Encrypted: x.Encrypted, ListenPort: x.ListenPort, PodCIDRs: x.PodCIDRs, Internal: x.Internal, Isolate: x.Isolate, NoICC: x.NoICC, Names: x.Names,
+		Encrypted: x.Encrypted, ListenPort: x.ListenPort, PodCIDRs: x.PodCIDRs, Sticky: x.Sticky, Internal: x.Internal, Isolate: x.Isolate, NoICC: x.NoICC, Names: x.Names,
 		Labels: x.Labels, Created: when(m.Created),
 	}
 	if n.VNI == 0 {
@@ -166,7 +167,7 @@ func vniOf(uid string) int {
 func (s *Store) networkObject(n *overlay.Network) networkObject {
 	return networkObject{s.object("BerthNetwork", n.Name), networkSpec{
 		ID: n.ID, Subnets: n.Subnets, NodePrefix: n.NodePrefix, VNI: n.VNI, Port: n.Port, MTU: n.MTU, Encrypted: n.Encrypted, ListenPort: n.ListenPort,
-		PodCIDRs: n.PodCIDRs, Internal: n.Internal, Isolate: n.Isolate, NoICC: n.NoICC, Names: n.Names, Labels: n.Labels,
+		PodCIDRs: n.PodCIDRs, Sticky: n.Sticky, Internal: n.Internal, Isolate: n.Isolate, NoICC: n.NoICC, Names: n.Names, Labels: n.Labels,
 	}}
 }
 

@@ -356,3 +356,41 @@ ip -n `+filepath.Base(printer.Netns)+` addr add 10.90.200.1/16 dev eth0`))
 		})
 	}
 }
+
+// TestHostNames: the host's programs reach containers by name, as long as that is wanted.
+func TestHostNames(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	b.agent("--host-names", "127.0.0.55")
+	n, err := b.Network(simon, b.bin)
+	must(t, err)
+	one := b.named(n, "web")
+	conf := filepath.Join(t.TempDir(), "resolv.conf")
+	const before = "# by hand\nnameserver 192.0.2.254\n"
+	must(t, os.WriteFile(conf, []byte(before), 0o644))
+	host := func(line string) (string, error) {
+		return b.Output("unshare", "-m", "sh", "-c", "mount --bind "+conf+" /etc/resolv.conf && "+line)
+	}
+	program := filepath.Join(b.bin, "berth")
+	if out, err := host(program + " host-names on"); err != nil || !strings.Contains(out, "made 127.0.0.55 the first nameserver") {
+		t.Fatalf("%q, %v", out, err)
+	}
+	for line, want := range map[string]string{
+		"getent ahostsv4 web.simon_network.berth": one.addr, "getent ahostsv6 web.simon_network.berth": "fd00:90::",
+		"getent hosts " + one.addr: "web.simon_network.berth", "ping -4 -c1 -W2 web.simon_network.berth": "1 received",
+	} {
+		if out, err := host(line); err != nil || !strings.Contains(out, want) {
+			t.Errorf("%s: %q, %v", line, out, err)
+		}
+	}
+	if out, err := host("getent hosts nobody.simon_network.berth"); err == nil {
+		t.Errorf("nobody: %q", out)
+	}
+	if out, err := host(program + " host-names off"); err != nil || !strings.Contains(out, `took "nameserver 127.0.0.55" out`) {
+		t.Errorf("%q, %v", out, err)
+	}
+	if data, err := os.ReadFile(conf); err != nil || string(data) != before {
+		t.Errorf("left: %q, %v", data, err)
+	}
+	one.leave()
+}

@@ -68,6 +68,12 @@ func (p *program) runAgent(ctx context.Context) error {
 		Records: p.hostStore(), Firewall: s.firewall, BridgeNetfilter: s.bridgeNF, Resync: s.resync, Probe: !s.noProbe,
 		OnDemand: s.onDemand && !s.named, Log: newLog(p.err, s.logLevel, s.logFormat),
 	}
+	if s.hostNames != "" {
+		var err error
+		if c.HostNames, err = parseHostNames(s.hostNames); err != nil {
+			return usageError{err}
+		}
+	}
 	if self, err := os.Executable(); err == nil {
 		c.WireGuard = []string{self, wireguardName}
 	}

@@ -102,7 +102,7 @@ it is the name of a flag of 'berth agent'. A flag wins over the file.
 	root.SetVersionTemplate("berth {{.Version}} (berth)\n")
 	root.SetFlagErrorFunc(flagError)
 	root.AddCommand(p.agentCommand(), p.networkCommand(), p.nodeCommand(), p.doctorCommand())
-	root.AddCommand(p.psCommand(), p.portCommand(), p.inspectCommand(), p.graphCommand(), p.topCommand(), p.traceCommand(), p.resolveCommand())
+	root.AddCommand(p.psCommand(), p.portCommand(), p.inspectCommand(), p.graphCommand(), p.topCommand(), p.traceCommand(), p.resolveCommand(), p.hostNamesCommand())
 	root.AddCommand(p.reloadCommand(), p.gcCommand(), p.completionCommand(), p.docCommand(), p.wireguardCommand())
 	p.completeArguments(root)
 	p.setOutput(root)

@@ -18,6 +18,14 @@ func TestResolve(t *testing.T) {
 	if code, _, errs := berth(t, nil, "resolve", "web", "--state-dir", dir); code != exitFailed || !strings.Contains(errs, "no berth agent runs") {
 		t.Errorf("without an agent: %d, %q", code, errs)
 	}
+	if code, _, errs := berth(t, nil, "host-names", "on", "--state-dir", dir); code != exitFailed || !strings.Contains(errs, "no berth agent runs") {
+		t.Errorf("host-names without an agent: %d, %q", code, errs)
+	}
+	for _, bad := range []string{"192.0.2.1", "127.0.0.55:0", "localhost", "0.0.0.0:53"} {
+		if code, _, errs := berth(t, nil, "agent", "--host-names", bad); code != exitUsage || !strings.Contains(errs, "want an address of loopback") {
+			t.Errorf("%s: %d, %q", bad, code, errs)
+		}
+	}
 	s := server.New(server.Config{StateDir: dir})
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
@@ -29,6 +37,9 @@ func TestResolve(t *testing.T) {
 		}
 	})
 	<-s.Ready()
+	if code, _, errs := berth(t, nil, "host-names", "on", "--state-dir", dir); code != exitFailed || !strings.Contains(errs, "the agent does not answer this host: start it with --host-names 127.0.0.55") {
+		t.Errorf("host-names: %d, %q", code, errs)
+	}
 	for i, network := range []string{"blue", "red"} {
 		s.Directory().PutRemote("host2", names.Entry{Key: attach.Key{Network: network, Container: "c1", IfName: "eth0"}, Names: []string{"web", "www.shop.example"},
 			Addresses: []netip.Addr{netip.AddrFrom4([4]byte{10, 0, byte(i), 2}), netip.MustParseAddr("fd00::2")}})

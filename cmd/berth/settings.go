@@ -53,6 +53,7 @@ type settings struct {
 	logFormat      string
 	noProbe        bool
 	onDemand       bool
+	hostNames      string
 	resync         time.Duration
 
 	networkSettings
@@ -125,6 +126,7 @@ func (s *settings) agentFlags(f *pflag.FlagSet) {
 	addFlag(f, oneOf(&s.logLevel, "info", "debug", "warn", "error"), "log-level", "how much is logged, on stderr")
 	addFlag(f, oneOf(&s.logFormat, "text", "json"), "log-format", "how it is logged")
 	addFlag(f, onOff(&s.onDemand), "on-demand", "end when no container needs its name any more, and give way to an agent without this; plugins start it so. With a store it means nothing")
+	addFlag(f, text(&s.hostNames, "address[:port]", "", validHostNames), "host-names", "answer this host's own programs for NAME.NETWORK.berth at an address of loopback, such as "+defaultHostNames+"; 'berth host-names on' has the host's resolver ask there; empty: do not")
 	addFlag(f, onOff(&s.noProbe), "no-probe", "do not look for black holes on the way to other hosts")
 	addFlag(f, duration(&s.resync, 5*time.Second, 100*time.Millisecond), "resync", "how often the kernel is compared with what is wanted")
 	s.hostFlags(f)

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"runtime"
 	"sync"
@@ -51,7 +52,9 @@ type Config struct {
 	// OnDemand has it end when no container needs its name any more, and give way to an
 	// agent without this. It then answers nobody on Listen.
 	OnDemand bool
-	Log      *slog.Logger
+	// HostNames is where it answers the host's own programs for names; invalid: nowhere.
+	HostNames netip.AddrPort
+	Log       *slog.Logger
 
 	// Store is the store of the overlay networks; nil: this host takes part in none.
 	// The rest is about these.
@@ -83,7 +86,7 @@ func Run(ctx context.Context, c Config) error {
 		c.Plugins.Install()
 	}
 	keeper := &host.Keeper{Records: c.Records, ConfDir: c.NetDir, DataDir: c.DataDir, Log: c.Log}
-	names := server.New(server.Config{StateDir: c.StateDir, Records: c.Records, OnDemand: c.OnDemand, Redirect: firewall.MoveNames, Log: c.Log})
+	names := server.New(server.Config{StateDir: c.StateDir, Records: c.Records, OnDemand: c.OnDemand, HostNames: c.HostNames, Redirect: firewall.MoveNames, Log: c.Log})
 	keeper.Names = names
 	part, err := c.overlayPart(names)
 	if err != nil {

@@ -51,6 +51,10 @@ type Status struct {
 	// Deaf are bridges where it should listen and cannot, each with the reason.
 	Deaf      map[string]string `json:"deaf,omitempty"`
 	Upstreams []string          `json:"upstreams"` // of the host
+	// HostNames is where the host's own programs are answered, HostDeaf what keeps the agent
+	// from it.
+	HostNames string `json:"hostNames,omitempty"`
+	HostDeaf  string `json:"hostDeaf,omitempty"`
 }
 
 const (

@@ -31,7 +31,7 @@ func (s *Server) handle(from client, msg []byte, stream bool, r replier) []byte 
 		return q.fail(msg, limit, rcode)
 	}
 	a := q.start(msg, limit)
-	what, e := s.directory.resolve(from, &q, &a)
+	what, e := s.resolve(from, &q, &a)
 	switch what {
 	case answered:
 		return a.finish()
@@ -44,7 +44,7 @@ func (s *Server) handle(from client, msg []byte, stream bool, r replier) []byte 
 		}
 		return q.fail(msg, limit, rcodeServFail)
 	}
-	g := s.resolvers.of(e.upstreams)
+	g := s.upstreams(from, e)
 	if out := s.forwarder.cached(g, from, &q, msg, limit); out != nil {
 		return out
 	}

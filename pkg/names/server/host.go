@@ -23,8 +23,11 @@ type resolvers struct {
 	bridges  func() []string
 	log      *slog.Logger
 
-	host atomic.Pointer[group]
-	read [2][]byte // the files, as of the last look
+	self netip.Addr // where this server answers the host itself; invalid: nowhere that a resolv.conf can name
+
+	host  atomic.Pointer[group]
+	local atomic.Pointer[group] // for the host's own programs; nil: nobody is asked for them
+	read  [2][]byte             // the files, as of the last look
 
 	mu     sync.Mutex
 	known  map[netip.AddrPort]*upstream
@@ -69,6 +72,9 @@ func (r *resolvers) group(servers, behind []netip.Addr) *group {
 // others are the servers that are not ourselves.
 func (r *resolvers) others(addrs []netip.Addr) (to []netip.AddrPort) {
 	for _, a := range addrs {
+		if a == r.self { // as it is to be
+			continue
+		}
 		if r.isOwn(a) {
 			r.log.Warn("an upstream resolver is this agent itself: it is not asked", "address", a)
 			continue
@@ -114,6 +120,7 @@ func (r *resolvers) load(bridges bool) bool {
 		r.log.Warn("the host has no resolvers for what is no container's name", "error", err)
 	}
 	clear(r.groups)
+	r.loadLocal(servers)
 	g := r.group(servers, behind)
 	if old := r.host.Swap(g); old == nil || old.key != g.key {
 		r.log.Info("upstream resolvers of the host", "servers", g.key)

@@ -21,6 +21,11 @@ func (d *Directory) stays(q *query, a *answer, asked bool) bool {
 		}
 		return !asked && private(q, a)
 	}
+	if rest, ok := cutSuffix(name, hostDomain); ok { // which the host alone is told, and would tell
+		a.zone = headerLen + len(rest)
+		a.rcode = rcodeNXDomain
+		return true
+	}
 	for at := 0; name[at] != 0; at += 1 + int(name[at]) {
 		others := d.suffixes[string(name[at:])]
 		if others == nil {

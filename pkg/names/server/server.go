@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"maps"
 	"net"
+	"net/netip"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -52,7 +53,10 @@ type Config struct {
 	// to that one again: it is called whenever it may have to be. nil: nobody can, and
 	// the port has to be free.
 	Redirect func(port uint16) error
-	Log      *slog.Logger
+	// HostNames is the address and port at which the host's own programs are answered, of
+	// loopback; invalid: nowhere.
+	HostNames netip.AddrPort
+	Log       *slog.Logger
 }
 
 // Server is the names of one host. Its socket is where plugins tell it about
@@ -71,8 +75,10 @@ type Server struct {
 	ctx       context.Context
 	listeners map[string]*listener
 	deaf      map[string]error // bridges without a listener
-	changed   bool             // the bridges, since the last sweep
-	used      time.Time        // when the last container was there
+	local     *listener        // of the host's own programs
+	localErr  error
+	changed   bool      // the bridges, since the last sweep
+	used      time.Time // when the last container was there
 	ended     bool
 }
 
@@ -91,11 +97,15 @@ func New(c Config) *Server {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	d := NewDirectory()
-	return &Server{
+	s := &Server{
 		config: c, log: c.Log, directory: d, forwarder: newForwarder(c.Log), links: newLinks(c.Records, c.Log),
 		resolvers: newResolvers(c.ResolvConf, func() []string { _, _, b := d.counts(); return b }, c.Log),
 		port:      names.Port, ready: make(chan struct{}), listeners: map[string]*listener{}, deaf: map[string]error{},
 	}
+	if c.HostNames.Port() == dnsPort {
+		s.resolvers.self = c.HostNames.Addr()
+	}
+	return s
 }
 
 // Directory is where names are kept.
@@ -126,6 +136,9 @@ func (s *Server) Run(ctx context.Context) error {
 		return err
 	}
 	s.resolvers.load(true)
+	s.mu.Lock()
+	s.listenLocal()
+	s.mu.Unlock()
 	go s.follow(ctx)
 	go s.serveControl(control)
 	close(s.ready)
@@ -251,6 +264,9 @@ func (s *Server) closeListeners() {
 	for _, l := range s.listeners {
 		l.close()
 	}
+	if s.local != nil {
+		s.local.close()
+	}
 }
 
 // sweep mends the listeners, and reports whether the server is not needed any more. It
@@ -263,6 +279,7 @@ func (s *Server) sweep(control *net.UnixListener) (over bool) {
 	for _, b := range bridges {
 		_ = s.listen(b) // it is told once
 	}
+	s.listenLocal()
 	s.closeUnused()
 	if s.port != names.Port && len(s.listeners) > 0 { // somebody may have flushed the firewall
 		if err := s.redirect(); err != nil {
@@ -298,6 +315,12 @@ func (s *Server) Status() *names.Status {
 	defer s.mu.Unlock()
 	st := &names.Status{Port: s.port, Bridges: slices.Sorted(maps.Keys(s.listeners))}
 	st.Containers, st.Elsewhere, _ = s.directory.counts()
+	if s.local != nil {
+		st.HostNames = s.config.HostNames.String()
+	}
+	if s.localErr != nil {
+		st.HostDeaf = s.localErr.Error()
+	}
 	for name, err := range s.deaf {
 		if st.Deaf == nil {
 			st.Deaf = map[string]string{}

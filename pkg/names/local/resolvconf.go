@@ -1,0 +1,116 @@
+package local
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// mark is the line in front of ours in a resolv.conf. What is behind them stays as it is: the
+// agent asks these servers for all other names, and programs do while it does not run.
+const mark = "# Berth, for names of containers ('berth host-names off' takes these two lines away):"
+
+// insert makes the agent the first server of the host's resolv.conf. The others stay behind
+// it, and nothing has to be given back to them.
+func (h *Host) insert(at netip.AddrPort) error {
+	if at.Port() != 53 {
+		return fmt.Errorf("%s cannot name port %d: have the agent started with --host-names %s", confFile, at.Port(), at.Addr())
+	}
+	lines, err := h.lines()
+	if err != nil {
+		return err
+	}
+	first, servers := -1, 0
+	for i, line := range lines {
+		f := strings.Fields(line)
+		if len(f) < 2 || f[0] != "nameserver" {
+			continue
+		}
+		if f[1] == at.Addr().String() {
+			h.Report(confFile + " names it already")
+			return nil
+		}
+		if servers++; first < 0 {
+			first = i
+		}
+	}
+	if first < 0 {
+		return fmt.Errorf("%s has no nameserver, which stands for one on this host: name that one first", confFile)
+	}
+	if err := h.put(slices.Insert(lines, first, mark, "nameserver "+at.Addr().String())); err != nil {
+		return err
+	}
+	h.Report(fmt.Sprintf("made %s the first nameserver in %s, in front of %d", at.Addr(), confFile, servers))
+	const most = 3 // MAXNS of resolv.h
+	if servers >= most {
+		h.Report(fmt.Sprintf("the nameservers from the %dth on are asked by the agent alone: programs take %d", most, most))
+	}
+	return nil
+}
+
+// takeOut takes it away. A file that somebody has written again since has it no more.
+func (h *Host) takeOut() error {
+	lines, err := h.lines()
+	if errors.Is(err, ErrManaged) || errors.Is(err, fs.ErrNotExist) {
+		return nil // nor has insert written there
+	}
+	if err != nil {
+		return err
+	}
+	i := slices.Index(lines, mark)
+	if i < 0 {
+		return nil
+	}
+	end := i + 1
+	if end < len(lines) && strings.HasPrefix(lines[end], "nameserver ") {
+		end++
+	}
+	gone := strings.Join(lines[i+1:end], "")
+	if err := h.put(slices.Delete(lines, i, end)); err != nil {
+		return err
+	}
+	h.Report(fmt.Sprintf("took %q out of %s", gone, confFile))
+	return nil
+}
+
+// lines are those of the host's resolv.conf. One that is a link is another program's.
+func (h *Host) lines() ([]string, error) {
+	info, err := os.Lstat(h.path(confFile))
+	if err != nil {
+		return nil, err
+	}
+	if info.Mode()&fs.ModeSymlink != 0 {
+		to, _ := os.Readlink(h.path(confFile))
+		return nil, fmt.Errorf("%s is a link to %s: %w; docs/names.md says what to tell it", confFile, to, ErrManaged)
+	}
+	data, err := os.ReadFile(h.path(confFile))
+	if err != nil {
+		return nil, err
+	}
+	return strings.Split(string(data), "\n"), nil
+}
+
+// put writes the lines, so that no program reads half of them; in place where the file is
+// mounted, as in a container.
+func (h *Host) put(lines []string) error {
+	path, text := h.path(confFile), []byte(strings.Join(lines, "\n"))
+	next := filepath.Join(filepath.Dir(path), ".resolv.conf.berth")
+	err := os.WriteFile(next, text, 0o644)
+	if err == nil {
+		if err = os.Rename(next, path); err == nil {
+			return nil
+		}
+		os.Remove(next)
+	}
+	if !errors.Is(err, unix.EBUSY) && !errors.Is(err, unix.EROFS) {
+		return fmt.Errorf("write %s: %w", confFile, err)
+	}
+	return os.WriteFile(path, text, 0o644)
+}

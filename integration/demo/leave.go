@@ -14,7 +14,7 @@ import (
 	"github.com/berth-cni/berth/integration/screen"
 )
 
-// showDel: step 9.
+// showDel: step 10.
 func (l *lab) showDel() error {
 	for _, c := range l.containers() {
 		gone := ""

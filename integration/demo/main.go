@@ -61,6 +61,7 @@ func run(w io.Writer, colour bool, bin string) error {
 		{"A published port", "Port 8080 of the host is port 80 of web2.", l.showPublished},
 		{"What was made", "Drawn from what the kernel says.", l.showMade},
 		{"A port that is taken", "A fourth container, web3, asks for ports that somebody has.", l.showConflict},
+		{"A packet that does not arrive", "Somebody's firewall drops it, and berth trace says which rule that is.", l.showTrace},
 		{"DEL", "Each one twice. web1's namespace is gone before its DEL: the record is enough.", l.showDel},
 	} {
 		s.Step(step.title, step.about)

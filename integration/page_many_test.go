@@ -27,6 +27,16 @@ func TestPageMany(t *testing.T) {
 	s.await(fmt.Sprintf(`at("networks").children.length === %d`, networks))
 	s.shot("many")
 
+	// A network's box stays in sight while its containers pass by.
+	const seventh = `boxes.get("network:net-7").getBoundingClientRect()`
+	must(t, s.Value(`(document.querySelector("[data-network='network:net-7']").click(), 0)`, nil))
+	s.await(seventh + `.top > 100 && ` + seventh + `.top < 300 && boxes.get("container:web-7").getBoundingClientRect().top < 300`)
+	must(t, s.Value(`(scrollBy(0, 900), 0)`, nil))
+	s.await(`boxes.get("container:web-7").getBoundingClientRect().top < 0 && ` + seventh + `.top > 100 && ` + seventh + `.top < 300`)
+	s.await(`document.querySelector("[data-network='network:net-7']").getAttribute("aria-current") && !document.querySelector("[data-network='network:net-1']").getAttribute("aria-current")`)
+	s.shot("middle")
+	must(t, s.Value(`(scrollTo(0, 0), 0)`, nil))
+
 	must(t, s.Value(`(window.seen = {}, new MutationObserver(() => {
 		for (const id of boxes.keys()) if (!(id in seen)) seen[id] = performance.timeOrigin + performance.now();
 	}).observe(at("picture"), {childList: true}), 0)`, nil))

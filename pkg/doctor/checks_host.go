@@ -161,7 +161,7 @@ func checkRecords(f *facts) ([]Problem, error) {
 var stepsOf = map[string]string{
 	"veth": "the interface", "macvlan": "the interface", "ipvlan": "the interface", "bridge": "the bridge", "firewall": "the firewall",
 	"names": "the names", "rebind": "the namespace", "host-shim": "the way from the host", "localnet": "the setting for 127.0.0.1",
-	"loopback": "lo", "subinterface": "the interface of the VLAN",
+	"spoof": "the check of who sends", "loopback": "lo", "subinterface": "the interface of the VLAN",
 }
 
 // subject is what a fault is of: the container, or for what is shared the network.

@@ -1,6 +1,7 @@
 package graph
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -17,7 +18,8 @@ const (
 	indent = 22 // of who shares a namespace
 
 	wideText = 44
-	listMost = 8 // ports of a box
+	liveBad  = 28 // what is wrong, on a page, which has it as a whole elsewhere
+	listMost = 8  // ports of a box
 )
 
 // column is one of the four, from the outside to the containers.
@@ -37,6 +39,7 @@ type tile struct {
 type textRow struct {
 	text, class string
 	size        int
+	most        int    // cells of the text; 0: wideText
 	note        string // dim, behind the text
 	edge        *Edge  // that ends at this row
 	rate        string // what this row and the next one have the rate of, in place of a text
@@ -52,7 +55,7 @@ func (t *tile) add(class string, size int, texts ...string) {
 func (t *tile) fit() {
 	t.h = 2*pad - 4 + row*len(t.rows)
 	for _, r := range t.rows {
-		w := measure(cut(r.text, wideText), r.size)
+		w := measure(cut(r.text, cmp.Or(r.most, wideText)), r.size)
 		if r.rate != "" {
 			w = measure(rateRoom[1], small)
 		}
@@ -157,7 +160,7 @@ func (l *layout) tile(n *Node, class string) *tile {
 		}
 	}
 	t.add("", normal, n.Facts...)
-	if l.live && (n.Kind == Network || n.Kind == Uplink) {
+	if l.live && (n.Kind == Uplink || n.Kind == Network && slices.ContainsFunc(l.index.from[n.ID], (*Edge).Counted)) {
 		t.rows = append(t.rows, textRow{rate: n.ID}, textRow{})
 	}
 	ports := n.Ports
@@ -167,10 +170,16 @@ func (l *layout) tile(n *Node, class string) *tile {
 	t.add("port", normal, ports...)
 	for _, b := range n.Bad {
 		t.add("bad", normal, "! "+b)
+		if l.live {
+			t.rows[len(t.rows)-1].most = liveBad
+		}
 	}
 	t.fit()
 	return t
 }
+
+// Counted tells whether the host counts what passes: at its end of a pair.
+func (e *Edge) Counted() bool { return e.Way == Veth && e.Label != "" }
 
 // ends adds the rows of a container's interface. A rate takes the height of two.
 func (t *tile) ends(e *Edge, live bool) {

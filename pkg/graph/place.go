@@ -1,6 +1,7 @@
 package graph
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 )
@@ -173,7 +174,7 @@ func (l *layout) drawTile(t *tile) {
 		case r.text == "":
 			continue
 		}
-		l.text(t.x+pad, t.baseline(i), r.size, wideText, r.class, r.text)
+		l.text(t.x+pad, t.baseline(i), r.size, cmp.Or(r.most, wideText), r.class, r.text)
 		if r.note != "" {
 			l.text(t.x+2*pad+measure(cut(r.text, wideText), r.size), t.baseline(i), normal, wideText, "dim", r.note)
 		}

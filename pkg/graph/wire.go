@@ -91,7 +91,7 @@ func (l *layout) inside() {
 			l.boxes = append(l.boxes, box{e.tile.x - 3, e.y - 3, 6, 6, hue("fill", n.hue)})
 			if e.edge.Label != "" {
 				l.text(to-8-measure(e.edge.Label, small), e.y-4, small, wideText, "dim", e.edge.Label)
-				if l.live {
+				if l.live && e.edge.Counted() {
 					l.rates(to-8-l.labelRoom()-l.rateWidth(), [2]int{e.y - 4, e.y + 11}, e.edge.Label)
 				}
 			}

@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/base64"
+	"errors"
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -129,7 +131,7 @@ func TestMaxStreams(t *testing.T) {
 		t.Errorf("%s %s", answer.Status, body)
 	}
 	first.cancel()
-	for end := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(limit); ; time.Sleep(10 * time.Millisecond) {
 		r, err := http.NewRequest("GET", s.url+"/events", nil)
 		if err != nil {
 			t.Fatal(err)
@@ -148,10 +150,28 @@ func TestMaxStreams(t *testing.T) {
 	}
 }
 
+// Who begins a request and does not end it is let go of.
+func TestSlowRequest(t *testing.T) {
+	s := newScene(t, house(1), func(v *view) { v.timeout = 100 * time.Millisecond })
+	for _, begun := range []string{"", "GET / HTTP/1.1\r\n", "GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nx"} {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(conn, begun); err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.SetReadDeadline(time.Now().Add(limit))
+		if _, err := io.Copy(io.Discard, conn); errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("%q: is waited for", begun)
+		}
+		conn.Close()
+	}
+}
+
 // Who does not read is let go of, and costs the others nothing.
 func TestSlowReader(t *testing.T) {
-	s := newScene(t, house(400))
-	s.view.timeout = 2 * time.Second
+	s := newScene(t, house(400), func(v *view) { v.timeout = 2 * time.Second })
 	conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
 	if err != nil {
 		t.Fatal(err)
@@ -162,7 +182,7 @@ func TestSlowReader(t *testing.T) {
 	}
 	await := func(streams int) bool {
 		t.Helper()
-		for end := time.Now().Add(patience); len(s.view.streams) != streams; time.Sleep(time.Millisecond) {
+		for end := time.Now().Add(limit); len(s.view.streams) != streams; time.Sleep(time.Millisecond) {
 			if time.Now().After(end) {
 				return false
 			}

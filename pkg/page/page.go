@@ -38,8 +38,8 @@ type Config struct {
 const (
 	maxStreams     = 16
 	maxConnections = 64
-	maxHeader      = 8 << 10 // bytes
-	writeTime      = 10 * time.Second
+	maxHeader      = 8 << 10          // bytes
+	patience       = 10 * time.Second // with a request, and with who does not take an answer
 )
 
 // Serve answers on a listener until the context ends, and closes it.
@@ -53,8 +53,9 @@ func (v *view) serve(l net.Listener) error {
 	s := &http.Server{
 		Handler:           v.handler(),
 		BaseContext:       func(net.Listener) context.Context { return v.ctx }, // streams end with it
-		ReadHeaderTimeout: 5 * time.Second,
-		WriteTimeout:      writeTime,
+		ReadHeaderTimeout: v.timeout,                                           // of what comes, and of what goes, streams are let off
+		ReadTimeout:       v.timeout,
+		WriteTimeout:      v.timeout,
 		IdleTimeout:       30 * time.Second,
 		MaxHeaderBytes:    maxHeader,
 	}
@@ -65,9 +66,9 @@ func (v *view) serve(l net.Listener) error {
 		return fmt.Errorf("serve on %s: %w", l.Addr(), err)
 	case <-v.ctx.Done():
 	}
-	patience, cancel := context.WithTimeout(context.WithoutCancel(v.ctx), 2*time.Second)
+	last, cancel := context.WithTimeout(context.WithoutCancel(v.ctx), 2*time.Second)
 	defer cancel()
-	if err := s.Shutdown(patience); errors.Is(err, context.DeadlineExceeded) {
+	if err := s.Shutdown(last); errors.Is(err, context.DeadlineExceeded) {
 		return s.Close()
 	} else if err != nil {
 		return err

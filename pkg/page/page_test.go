@@ -21,8 +21,8 @@ import (
 	"github.com/berth-cni/berth/pkg/nstest"
 )
 
-// patience is how long a test waits for what has to come.
-const patience = 30 * time.Second
+// limit is how long a test waits for what has to come.
+const limit = 30 * time.Second
 
 // scene is a server of a host that a test makes up.
 type scene struct {
@@ -51,7 +51,7 @@ func house(containers int) *graph.Graph {
 	return g
 }
 
-func newScene(t *testing.T, host *graph.Graph) *scene {
+func newScene(t *testing.T, host *graph.Graph, settings ...func(*view)) *scene {
 	t.Helper()
 	s := &scene{t: t, host: host, report: &doctor.Report{}, ended: make(chan error, 1)}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -63,6 +63,9 @@ func newScene(t *testing.T, host *graph.Graph) *scene {
 	ctx, s.stop = context.WithCancel(context.Background())
 	s.view = newView(ctx, Config{Look: s.look, Diagnose: s.diagnose, Records: filepath.Join(t.TempDir(), "records"), Most: 3,
 		Warn: func(err error) { t.Log(err) }})
+	for _, set := range settings {
+		set(s.view)
+	}
 	go func() { s.ended <- s.view.serve(l) }()
 	t.Cleanup(s.end)
 	return s
@@ -78,7 +81,7 @@ func (s *scene) end() {
 			s.t.Errorf("ended: %v", err)
 		}
 		s.ended <- nil
-	case <-time.After(patience):
+	case <-time.After(limit):
 		s.t.Fatal("does not end")
 	}
 }
@@ -118,7 +121,7 @@ type page struct {
 
 func (s *scene) open(query string) *page {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url+"/events"+query, nil)
 	if err != nil {
 		s.t.Fatal(err)
@@ -249,7 +252,7 @@ func TestIdle(t *testing.T) {
 	var pic picture
 	p.next("picture", &pic, func() bool { return true })
 	p.cancel()
-	for end := time.Now().Add(patience); ; { // the server learns of it
+	for end := time.Now().Add(limit); ; { // the server learns of it
 		before := s.looks.Load()
 		s.becomes(func() {})
 		time.Sleep(300 * time.Millisecond)

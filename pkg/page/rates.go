@@ -52,7 +52,7 @@ func (m *meter) read(g *graph.Graph) (rates, error) {
 	}
 	all, networks := rates{}, map[string]inspect.Traffic{}
 	for _, e := range g.Edges {
-		if e.Way != graph.Veth || e.Label == "" {
+		if !e.Counted() {
 			continue
 		}
 		if t, ok := carried(e.Label); ok {

@@ -39,7 +39,12 @@ func (v *view) stream(w http.ResponseWriter, r *http.Request) {
 	}
 	defer v.join()()
 	w.Header().Set("Content-Type", "text/event-stream")
-	s := stream{w: w, control: http.NewResponseController(w), timeout: v.timeout, open: open, sent: map[string]string{}}
+	control := http.NewResponseController(w)
+	if err := control.SetReadDeadline(time.Time{}); err != nil { // nothing more comes, for as long as it likes
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	s := stream{w: w, control: control, timeout: v.timeout, open: open, sent: map[string]string{}}
 	ticker := time.NewTicker(beat)
 	defer ticker.Stop()
 	for {

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -109,6 +110,10 @@ it is the name of a flag of 'berth agent'. A flag wins over the file.
 	return root
 }
 
+// ofRuntimes are commands of Docker's that are for the program of the runtime.
+var ofRuntimes = []string{"attach", "build", "compose", "container", "cp", "create", "exec", "image", "images", "kill", "logs", "pause", "pull", "push",
+	"rename", "restart", "rm", "rmi", "run", "start", "stop", "unpause", "update", "wait"}
+
 // group makes a command that is only a family of others: without one of them it
 // shows its help.
 func group(c *cobra.Command, members ...*cobra.Command) *cobra.Command {
@@ -118,6 +123,9 @@ func group(c *cobra.Command, members ...*cobra.Command) *cobra.Command {
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if len(args) == 0 {
 			return c.Help()
+		}
+		if !c.HasParent() && slices.Contains(ofRuntimes, args[0]) {
+			return usageError{fmt.Errorf("%s: no such command: containers and images are the runtime's: podman, nerdctl, crictl or ctr has it; '%s --help' shows what is here", args[0], c.CommandPath())}
 		}
 		why := fmt.Sprintf("%s: no such command", args[0])
 		c.SuggestionsMinimumDistance = 2

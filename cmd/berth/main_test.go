@@ -192,6 +192,10 @@ func TestUsage(t *testing.T) {
 	for _, c := range []struct{ args, want string }{
 		{"netwrk", "netwrk: no such command: network?"},
 		{"network foo", "network"},
+		{"exec web sh", "exec: no such command: containers and images are the runtime's"},
+		{"network create-x", "create-x: no such command"},
+		{"port web 80/udpp", "80/udpp: want a port of the container, 1 to 65535, with /tcp"},
+		{"port web 99999", "99999: want a port"},
 		{"network ls --store x", "want etcd, static"},
 		{"network ls --nope", "unknown flag: --nope"},
 		{"network ls blue", "usage: berth network ls"},

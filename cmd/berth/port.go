@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/berth-cni/berth/pkg/attach"
@@ -35,6 +36,19 @@ where the host takes it. With a port of the container, only where that is taken.
 	p.settings.netDirFlag(c.PersistentFlags())
 	p.settings.recordsFlag(c.PersistentFlags())
 	return c
+}
+
+// containerPort reads PORT[/PROTOCOL], and adds /tcp where no protocol is given.
+func containerPort(word string) (string, error) {
+	port, protocol, given := strings.Cut(word, "/")
+	if !given {
+		protocol = "tcp"
+	}
+	number, err := strconv.ParseUint(port, 10, 16)
+	if err != nil || number == 0 || !slices.Contains([]string{"tcp", "udp", "sctp"}, protocol) {
+		return "", fmt.Errorf("%s: want a port of the container, 1 to 65535, with /tcp, /udp or /sctp", word)
+	}
+	return port + "/" + protocol, nil
 }
 
 func (p *program) portAddCommand() *cobra.Command {
@@ -118,6 +132,13 @@ func withdrawn(to *[]attach.Port) pflag.Value {
 
 // listPorts writes what the host publishes of a container, of one port of it perhaps.
 func (p *program) listPorts(ctx context.Context, word string, only []string) error {
+	want := ""
+	if len(only) > 0 {
+		var err error
+		if want, err = containerPort(only[0]); err != nil {
+			return usageError{err}
+		}
+	}
 	all, err := connect.Published(ctx, p.connectConfig(), word)
 	if err != nil {
 		return err
@@ -127,15 +148,11 @@ func (p *program) listPorts(ctx context.Context, word string, only []string) err
 		lines = append(lines, portLines(a)...)
 	}
 	slices.Sort(lines)
-	if len(only) == 0 {
+	if want == "" {
 		for _, line := range lines {
 			fmt.Fprintln(p.out, line)
 		}
 		return nil
-	}
-	want := only[0]
-	if !strings.Contains(want, "/") {
-		want += "/tcp"
 	}
 	found := false
 	for _, line := range lines {

@@ -128,12 +128,12 @@ func lengths(to *[]int) pflag.Value {
 	}}
 }
 
-// labels are pairs, one for each time that the flag is given.
+// labels are pairs, or keys alone, one for each time that the flag is given.
 func labels(to *map[string]string) pflag.Value {
 	return &value{kind: "key=value", get: func() string { return "" }, set: func(s string) error {
-		key, text, ok := strings.Cut(s, "=")
-		if !ok || key == "" {
-			return errors.New("want key=value")
+		key, text, _ := strings.Cut(s, "=")
+		if key == "" {
+			return errors.New("want key=value, or key")
 		}
 		if *to == nil {
 			*to = map[string]string{}

@@ -42,8 +42,8 @@ func asksAt(a *attach.Attachment) netip.Addr {
 		return netip.Addr{}
 	}
 	for _, addr := range a.Addresses {
-		if addr.Gateway.IsValid() {
-			return addr.Gateway
+		if gw := addr.Gateway; gw.IsValid() && !gw.IsLinkLocalUnicast() { // which a resolv.conf does not name
+			return gw
 		}
 	}
 	return netip.Addr{}

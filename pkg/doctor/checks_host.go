@@ -316,9 +316,14 @@ func checkNames(f *facts) ([]Problem, error) {
 	h := &f.Host
 	needed := slices.ContainsFunc(h.living(), hasNames)
 	const why = "containers cannot be reached by their names"
+	var found []Problem
+	if h.Names != nil && h.Names.HostDeaf != "" {
+		found = append(found, problem(h.Names.HostDeaf, "this host's programs do not find containers as NAME.NETWORK."+names.HostDomain,
+			"end who has the address, or give the agent another one of loopback (host-names)"))
+	}
 	switch {
 	case !needed:
-		return nil, nil
+		return found, nil
 	case errors.Is(h.NamesErr, names.ErrNoAgent):
 		return []Problem{problem("no agent answers for the names of this host's containers", why+", and find no others", mendReload+" starts one")}, nil
 	case h.NamesErr != nil:
@@ -330,7 +335,6 @@ func checkNames(f *facts) ([]Problem, error) {
 		return []Problem{problem(fmt.Sprintf("%s has port %d, on which the agent answers for names", h.NamesPort, names.Port), why,
 			"end it, or have it listen elsewhere, then: "+mendReload)}, nil
 	}
-	var found []Problem
 	for _, bridge := range slices.Sorted(maps.Keys(h.Names.Deaf)) {
 		found = append(found, problem(fmt.Sprintf("the agent cannot listen on bridge %s: %s", bridge, h.Names.Deaf[bridge]), why, mendReload, h.behind(bridge)))
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/berth-cni/berth/pkg/firewall"
+	"github.com/berth-cni/berth/pkg/names"
 	"github.com/berth-cni/berth/pkg/names/server"
 	"github.com/berth-cni/berth/pkg/nstest"
 )
@@ -123,4 +124,16 @@ func (w *testHost) hears() error {
 		err = errors.Join(err, q.Err)
 	}
 	return err
+}
+
+// TestHostUnanswered: the agent could not listen for the host's own programs.
+func TestHostUnanswered(t *testing.T) {
+	f := &facts{Host: hostFacts{Names: &names.Status{Port: names.Port, HostDeaf: "answer DNS for this host: address already in use"}}}
+	if found, err := checkNames(f); err != nil || len(found) != 1 || found[0].What != f.Host.Names.HostDeaf {
+		t.Errorf("%+v, %v", found, err)
+	}
+	f.Host.Names.HostDeaf = ""
+	if found, err := checkNames(f); err != nil || len(found) != 0 {
+		t.Errorf("%+v, %v", found, err)
+	}
 }

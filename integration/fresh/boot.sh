@@ -4,7 +4,7 @@
 # exit code.
 set -eu
 export DEBIAN_FRONTEND=noninteractive
-apt-get install -qq -y --no-install-recommends systemd-sysv dbus iproute2 nftables procps >/dev/null
+apt-get install -qq -y --no-install-recommends systemd-sysv systemd-resolved dbus iproute2 nftables procps >/dev/null
 cp "$1" /root/booted.sh
 cat >/etc/systemd/system/booted.service <<'UNIT'
 [Unit]

@@ -1,5 +1,5 @@
 # The agent under systemd: on demand, as a service, restarted and killed, and what its
-# unit allows it. Run by boot.sh, on a machine on which Berth is installed.
+# unit allows it; names on the host. Run by boot.sh, on a machine on which Berth is installed.
 fail() { echo "FAIL: $*"; journalctl --no-pager -n 40; exit 1; }
 # until COMMAND...: within 30 s it succeeds.
 until_ok() {
@@ -37,6 +37,19 @@ asks web web
 plugin ADD shopdb >/dev/null
 asks web shopdb
 berth resolve shopdb
+
+echo 'names on the host, through systemd-resolved'
+ln -sf ../run/systemd/resolve/stub-resolv.conf /etc/resolv.conf
+until_ok systemctl is-active systemd-resolved.service
+mkdir -p /etc/berth
+echo 'host-names: 127.0.0.55' >/etc/berth/agent.yaml
+systemctl restart berth-agent.service
+berth host-names on
+until_ok getent hosts shopdb.shop.berth
+resolvectl --legend=no query shopdb.shop.berth
+berth host-names off
+until_ok sh -c '! getent hosts shopdb.shop.berth'
+asks web shopdb
 
 echo 'restarted, and killed: names come back'
 systemctl restart berth-agent.service

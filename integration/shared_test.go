@@ -115,7 +115,7 @@ func sharedIsLookedAfter(t *testing.T, backend, damage, by string) {
 func (b *bed) soon(try func() error) {
 	b.t.Helper()
 	var err error
-	for range 150 {
+	for range 300 {
 		if err = try(); err == nil {
 			return
 		}

@@ -26,16 +26,22 @@ func (p *podman) finds(t testing.TB, from, name, server string) {
 	}
 }
 
-func (p *podman) newNamed(t *testing.T) {
+// TestPodmanCalled is what podman's containers are called, with a client on their network.
+func TestPodmanCalled(t *testing.T) {
+	p := newPodman(t)
 	p.write("net.d/named.conflist", podmanNamed)
 	p.container(t, "client", "--network=named")
+	for _, test := range []struct {
+		name string
+		run  func(*testing.T, *podman)
+	}{{"rename", podmanRename}, {"pod", podmanPod}, {"killed", podmanKilled}, {"connected", podmanConnected}} {
+		t.Run(test.name, func(t *testing.T) { test.run(t, p) })
+	}
 }
 
-// TestPodmanRename: plugins are not told of it: the new name is there from the next ADD on,
+// podmanRename: plugins are not told of it: the new name is there from the next ADD on,
 // that of 'podman network reload' or of a restart.
-func TestPodmanRename(t *testing.T) {
-	p := newPodman(t)
-	p.newNamed(t)
+func podmanRename(t *testing.T, p *podman) {
 	p.container(t, "web", "--network=named", "--network-alias=shop")
 	p.do(t, "rename", "web", "store")
 	p.finds(t, "client", "web", "web")
@@ -44,13 +50,12 @@ func TestPodmanRename(t *testing.T) {
 	p.finds(t, "client", "web", "")
 	p.finds(t, "client", "store", "web")
 	p.finds(t, "client", "shop", "web")
+	p.remove(t, "store")
 }
 
-// TestPodmanPod: a pod has its own name, and the aliases that it was made with; its
+// podmanPod: a pod has its own name, and the aliases that it was made with; its
 // containers have none.
-func TestPodmanPod(t *testing.T) {
-	p := newPodman(t)
-	p.newNamed(t)
+func podmanPod(t *testing.T, p *podman) {
 	p.do(t, "pod", "create", "--name=pod", "--cgroup-parent="+p.cgroup, "--infra-image="+image, "--infra-command=/server pause",
 		"--network=named", "--network-alias=inside")
 	p.do(t, "run", "--detach", "--name=inside", "--pod=pod", image, "serve", "inside", "80")
@@ -60,19 +65,20 @@ func TestPodmanPod(t *testing.T) {
 	p.finds(t, "client", "inside", "inside")
 	p.finds(t, "client", "other", "")
 	p.finds(t, "other", "client", "client")
+	p.do(t, "pod", "rm", "--force", "--time=0", "pod")
+	p.finds(t, "client", "pod", "")
 }
 
-// TestPodmanKilled: the name of a container whose process is killed goes with it, and what it
+// podmanKilled: the name of a container whose process is killed goes with it, and what it
 // published; podman's conmon sees to that.
-func TestPodmanKilled(t *testing.T) {
-	p := newPodman(t)
-	p.newNamed(t)
+func podmanKilled(t *testing.T, p *podman) {
 	p.container(t, "web", "--network=named")
 	p.finds(t, "client", "web", "web")
 	p.mustRun("kill", "-9", strings.TrimSpace(p.do(t, "inspect", "--format={{.State.Pid}}", "web")))
 	for range 300 {
 		if !strings.Contains(p.berth(t, "ps"), "web") {
 			p.finds(t, "client", "web", "")
+			p.remove(t, "web")
 			return
 		}
 		time.Sleep(100 * time.Millisecond)
@@ -80,11 +86,9 @@ func TestPodmanKilled(t *testing.T) {
 	t.Error("the name is still there after 30 s")
 }
 
-// TestPodmanConnected: a container is connected by its short ID and disconnected by its name,
+// podmanConnected: a container is connected by its short ID and disconnected by its name,
 // and one of a pod is by a process of it.
-func TestPodmanConnected(t *testing.T) {
-	p := newPodman(t)
-	p.newNamed(t)
+func podmanConnected(t *testing.T, p *podman) {
 	p.container(t, "web", "--network=one")
 	id := strings.TrimSpace(p.do(t, "ps", "--quiet", "--filter=name=web"))
 	p.berth(t, "network", "connect", "--alias=shop", "named", id)

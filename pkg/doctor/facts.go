@@ -67,12 +67,6 @@ func (c *Config) gather(ctx context.Context) *facts {
 		own = append(own, l.Network.Device(), l.Network.Bridge())
 	}
 	f.Routes, f.RoutesErr = link.HostRoutes(own...)
-	f.Forwards = map[bool]string{true: setting("ipv4", "ip_forward"), false: setting("ipv6", "conf", "all", "forwarding")}
+	f.Forwards = map[bool]string{true: proc.NetSetting("ipv4", "ip_forward"), false: proc.NetSetting("ipv6", "conf", "all", "forwarding")}
 	return f
-}
-
-// setting reads a file of /proc/sys/net; empty when it cannot be read.
-func setting(name ...string) string {
-	value, _ := proc.Read(proc.Net(name...))
-	return value
 }

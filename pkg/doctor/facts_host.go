@@ -15,6 +15,7 @@ import (
 	"github.com/berth-cni/berth/pkg/firewall/ruleset"
 	"github.com/berth-cni/berth/pkg/host"
 	"github.com/berth-cni/berth/pkg/host/former"
+	"github.com/berth-cni/berth/pkg/internal/proc"
 	"github.com/berth-cni/berth/pkg/link"
 	"github.com/berth-cni/berth/pkg/link/netns"
 	"github.com/berth-cni/berth/pkg/names"
@@ -122,7 +123,7 @@ func (h *hostFacts) lookAround() {
 	if up, _, _, err := link.Uplink(); err == nil {
 		h.Uplink = up
 	}
-	h.BridgeNF = map[bool]bool{true: setting("bridge", "bridge-nf-call-iptables") == "1", false: setting("bridge", "bridge-nf-call-ip6tables") == "1"}
+	h.BridgeNF = map[bool]bool{true: proc.NetSetting("bridge", "bridge-nf-call-iptables") == "1", false: proc.NetSetting("bridge", "bridge-nf-call-ip6tables") == "1"}
 	_, h.FirewallErr = firewall.Choose("auto")
 	h.HostMounts = netns.HostMounts(netnsDirs...)
 	_, err := os.Stat("/sys/module/vxlan")

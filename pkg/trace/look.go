@@ -106,22 +106,16 @@ func linkName(c *rtnl.Conn, index int) string {
 	return fmt.Sprint("interface ", index)
 }
 
-// setting reads a file of /proc/sys/net.
-func setting(name ...string) string {
-	value, _ := proc.Read(proc.Net(name...))
-	return value
-}
-
 // forwards tells whether the host passes on what came in by a link.
 func forwards(v4 bool, link string) bool {
 	if v4 {
-		return setting("ipv4", "conf", link, "forwarding") != "0"
+		return proc.NetSetting("ipv4", "conf", link, "forwarding") != "0"
 	}
-	return setting("ipv6", "conf", "all", "forwarding") != "0"
+	return proc.NetSetting("ipv6", "conf", "all", "forwarding") != "0"
 }
 
 // filtersReverse tells whether the host drops what comes in by a link that the way back
 // does not lead to: the larger of two settings counts (Documentation/networking/ip-sysctl).
 func filtersReverse(link string) bool {
-	return max(setting("ipv4", "conf", "all", "rp_filter"), setting("ipv4", "conf", link, "rp_filter")) == "1"
+	return max(proc.NetSetting("ipv4", "conf", "all", "rp_filter"), proc.NetSetting("ipv4", "conf", link, "rp_filter")) == "1"
 }

@@ -18,6 +18,12 @@ import (
 // namespace.
 func Net(parts ...string) string { return "/proc/sys/net/" + strings.Join(parts, "/") }
 
+// NetSetting is the value of such a setting; empty when it cannot be read.
+func NetSetting(parts ...string) string {
+	value, _ := Read(Net(parts...))
+	return value
+}
+
 // FS is an instance of proc: the zero value is /proc.
 type FS struct {
 	root int // a descriptor of its root; 0: /proc

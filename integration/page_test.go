@@ -127,7 +127,9 @@ func TestPage(t *testing.T) {
 	s.await(`boxes.get("more:network:blue").getAttribute("aria-expanded") === "false" && boxes.size`)
 
 	// What is carried is on the lines.
-	go func() { _, _ = b.all["web"].Output("ping", "-q", "-i", "0.1", "-w", "120", sandbox.OutsideAddr4) }()
+	ping := exec.Command("ping", "-q", "-i", "0.1", sandbox.OutsideAddr4)
+	must(t, b.all["web"].Do(ping.Start))
+	t.Cleanup(func() { _ = ping.Process.Kill(); _ = ping.Wait() })
 	s.await(`known["network:blue"] && [...slots].some(([key, of]) => key.startsWith("veth") && of[0].textContent.includes("B/s") && of[1].textContent.includes("packets/s"))`)
 	s.await(`document.querySelector("[data-network='network:blue'] span").textContent.includes("B/s")`)
 	s.shot("rates")

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
+	"sync"
 
 	"github.com/berth-cni/berth/pkg/doctor"
 	"github.com/berth-cni/berth/pkg/graph"
@@ -38,9 +39,12 @@ func (p *program) serveGraph(ctx context.Context, o *graphOptions, diagnosis doc
 		return err
 	}
 	fmt.Fprintf(p.out, "http://%s/\n", l.Addr())
+	warn := once(p.warn)
 	return page.Serve(ctx, l, page.Config{
 		Look: func(ctx context.Context) (*graph.Graph, error) {
-			in, err := graph.Look(ctx, p.graphConfig())
+			c := p.graphConfig()
+			c.Warn = warn
+			in, err := graph.Look(ctx, c)
 			if err != nil {
 				return nil, err
 			}
@@ -49,6 +53,21 @@ func (p *program) serveGraph(ctx context.Context, o *graphOptions, diagnosis doc
 		Diagnose: func(ctx context.Context) *doctor.Report { return doctor.Diagnose(ctx, diagnosis, false) },
 		Records:  filepath.Join(p.hostStore().Dir(), "berth.db"),
 		Most:     o.most,
-		Warn:     p.warn,
+		Warn:     warn,
 	})
+}
+
+// once passes on what is new: the host is looked at again and again.
+func once(warn func(error)) func(error) {
+	var mu sync.Mutex
+	said := map[string]bool{}
+	return func(err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		const most = 1000 // texts that are remembered
+		if text := err.Error(); !said[text] && len(said) < most {
+			said[text] = true
+			warn(err)
+		}
+	}
 }

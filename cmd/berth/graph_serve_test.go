@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -49,5 +51,16 @@ func TestGraphServeRefused(t *testing.T) {
 		if code, _, errs := berth(t, nil, append([]string{"graph"}, strings.Fields(c.flags)...)...); code != exitUsage || !strings.Contains(errs, c.want) {
 			t.Errorf("%s: %d, %s", c.flags, code, errs)
 		}
+	}
+}
+
+func TestOnce(t *testing.T) {
+	var said []string
+	warn := once(func(err error) { said = append(said, err.Error()) })
+	for _, text := range []string{"a", "b", "a", "a", "b"} {
+		warn(errors.New(text))
+	}
+	if fmt.Sprint(said) != "[a b]" {
+		t.Error(said)
 	}
 }

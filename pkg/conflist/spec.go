@@ -198,7 +198,9 @@ func (p *plan) findBridge() {
 		p.conf.Bridge = BridgeName(p.Name)
 	}
 	name := p.conf.Bridge
-	if other := p.host.Links[name]; other != "" {
+	if other := p.host.Links[name]; other == p.Name { // the name is taken, which is said
+		return
+	} else if other != "" {
 		p.conflict("bridge: %s: is that of network %s: --opt bridge=NAME takes another", name, other)
 		return
 	}

@@ -121,7 +121,6 @@ func TestRefused(t *testing.T) {
 --opt: mtu=5: want a number, 68 to 65535
 --opt: no: want key=value
 --opt: nope: a bridge network has no such option: want mtu=BYTES, mode=bridge|routed, firewallBackend=auto|nftables|iptables, bridge=NAME, icc=true|false, ipMasq=true|false, gatewayModeIPv4=nat|nat-unprotected|routed|isolated, gatewayModeIPv6=nat|nat-unprotected|routed|isolated, hostBindingIPv4=ADDRESS, hairpinMode=true|false, promiscMode=true|false, portIsolation=true|false, macspoofchk=true|false, ipspoofchk=true|false, forceAddress=true|false, vlan=NUMBER, enabledad=true|false, acceptRA=true|false
-bridge: br-old: is that of network old: --opt bridge=NAME takes another
 --subnet: 10.1.0.1/16: has host bits set: the network address of this length is 10.1.0.0/16
 --subnet: 10.2.0.0/31: is too small: want /30 or shorter`},
 		{Spec{Name: "host", Driver: Bridge}, "name: host: is predefined: want another"},

@@ -150,21 +150,97 @@ func TestPeopleDocker(t *testing.T) {
 	b.does("network create front")
 	b.does("network create back --opt com.docker.network.bridge.host_binding_ipv4=127.0.0.1")
 	one, two := b.named(b.file("front"), "one"), b.named(b.file("back"), "two")
-	b.fails("network connect back one --link two:db", "--alias db")
 	b.fails("network connect back one --link one", "one is not on the network")
-	b.fails("network connect back one --gw-priority 1", "its default route stays")
+	b.fails("network connect back one --link two:a/b", "a/b: ")
 	b.fails("network connect back one --driver-opt com.docker.network.endpoint.ifname=eth0", "has one of that name")
 	id := strings.TrimSpace(b.does("network ls -q -f name=back"))
-	b.does("network connect " + id + " one --link two --gw-priority -1 --driver-opt com.docker.network.endpoint.ifname=web0 --ip 172.18.0.77 -p 8099:80")
+	neighbour := b.named(b.file("back"), "three")
+	b.does("network connect " + id + " one --link two --link two:db --link " + two.ID + ":byid --gw-priority -1 --driver-opt com.docker.network.endpoint.ifname=web0 --ip 172.18.0.77 -p 8099:80")
 	if got := inside(t, one.Container, "ip", "-br", "-4", "address", "show", "web0"); !strings.Contains(got, "172.18.0.77/16") {
 		t.Errorf("web0: %s", got)
 	}
 	if got := b.does("ps -f network=back -f name=one --format {{.Ports}}"); got != "127.0.0.1:8099->80/tcp\n" {
 		t.Errorf("published %q", got)
 	}
+	for _, name := range []string{"two", "db", "byid"} {
+		one.finds(name, two.addr)
+	}
+	two.knowsNot("db")
+	neighbour.knowsNot("db")
+	b.does("network disconnect back one")
+	one.knowsNot("db")
+	b.does("network connect back one --link two:db")
+	two.leave() // a name stands for who comes back under it
+	two = b.named(b.file("back"), "two")
+	one.finds("db", two.addr)
 	one.leave()
 	two.leave()
+	neighbour.leave()
 	b.does("network rm " + id + " front")
+}
+
+// TestPeoplePriority: a container goes out by the network of the highest priority above 0,
+// and by the next one when it is disconnected from that, at last by the one that its runtime
+// attached it to.
+func TestPeoplePriority(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	b.endAgent()
+	for _, name := range []string{"front", "ten", "twenty", "same", "never"} {
+		b.does("network create --ipv6 " + name)
+	}
+	b.does("network create --internal vault")
+	one := b.named(b.file("front"), "one")
+	out := func(want string) {
+		t.Helper()
+		for _, to := range []string{sandbox.OutsideAddr4, "203.0.113.9", "3fff::9"} {
+			if got := inside(t, one.Container, "ip", "route", "get", to); !strings.Contains(got, " dev "+want+" ") {
+				t.Errorf("to %s by %s, want %s", to, got, want)
+			}
+		}
+		if _, err := one.Output("ping", "-c1", "-W5", sandbox.OutsideAddr4); err != nil {
+			t.Errorf("by %s: %v", want, err)
+		}
+	}
+	check := func() {
+		t.Helper()
+		must(t, one.n.Check(one.Container, one.opts...))
+		b.does("reload")
+	}
+	out("eth0")
+	b.does("network connect ten one --gw-priority 10")
+	out("eth1")
+	b.does("network connect twenty one --gw-priority 20")
+	out("eth2")
+	check()
+	b.does("network connect same one --gw-priority 20 --publish 8097:80")
+	out("eth2")
+	serve(t, one.Container, ":80")
+	b.answers(b.outside, sandbox.HostAddr4+":8097", one.Container, sandbox.OutsideAddr4) // who came by another network
+	b.does("network connect never one --gw-priority -1")
+	out("eth2")
+	if got := b.does("network connect vault one --gw-priority 30"); !strings.Contains(got, "eth5") {
+		t.Errorf("connected: %s", got)
+	}
+	out("eth2")
+	if got := inside(t, one.Container, "ip", "route", "show", "default"); !strings.HasSuffix(got, "dev eth0") {
+		t.Errorf("the default route is %q now", got)
+	}
+	b.does("network disconnect twenty one")
+	out("eth3")
+	b.does("network disconnect same one")
+	out("eth1")
+	check()
+	b.does("network disconnect ten one")
+	out("eth0")
+	b.does("network connect ten one --gw-priority 1")
+	out("eth1")
+	b.fails("network connect twenty one --gw-priority 16777216", "16777215")
+	one.leave()
+	if out := b.does("ps -q"); out != "" {
+		t.Errorf("attached: %q", out)
+	}
+	b.does("network rm front ten twenty same never vault")
 }
 
 // TestPeopleTake: a container that a person named by the path of its namespace has no

@@ -12,6 +12,7 @@ import (
 	"github.com/berth-cni/berth/pkg/conflist"
 	"github.com/berth-cni/berth/pkg/connect"
 	"github.com/berth-cni/berth/pkg/inspect"
+	"github.com/berth-cni/berth/pkg/link"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
@@ -32,7 +33,9 @@ func (p *program) networkConnectCommand() *cobra.Command {
 		Short: "Attach a running container to another network",
 		Long: `Attach a running container to another network of this host, as the next interface ethN
 that is free. The default route that it has stays; one that has none, as it is on
-internal networks only, gets the network's.
+internal networks only, gets the network's. With --gw-priority above 0 it goes out by
+this network, by routes to both halves of all addresses, which go when it is
+disconnected; the highest priority wins, and of the same the first.
 
 ` + whichContainer + `
 
@@ -59,8 +62,8 @@ chain, since nobody would undo what those make.
 	addFlag(f, addresses(&w.IPs), "ip", "the address it is to have, again for the other family")
 	addFlag(f, texts(&w.Aliases, "name"), "alias", "another name that it has on the network, again for more")
 	addFlag(f, addresses(&w.IPs), "ip6", "the same, of IPv6")
-	addFlag(f, texts(&w.Links, "container:alias"), "link", "a container that it is to find, which all on a network with names do; refused where it has no such name")
-	addFlag(f, number(&w.Priority, "number", math.MinInt32, math.MaxInt32), "gw-priority", "above 0: its default route, where it has none yet; below: never")
+	addFlag(f, texts(&w.Links, "container:alias"), "link", "a container that it is to find, also by an alias that this one alone knows")
+	addFlag(f, number(&w.Priority, "number", math.MinInt32, link.MaxGatewayPriority), "gw-priority", "above 0: its way out, unless another network has a higher one; below: never")
 	addFlag(f, endpointOption(&w.IfName), "driver-opt", "an option of the endpoint: "+conflist.IfNameOption+"=NAME names the interface")
 	addFlag(f, refusing(noLinkLocal), "link-local-ip", "refused: "+noLinkLocal)
 	f.Lookup("link-local-ip").Hidden = true

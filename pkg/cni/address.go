@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strconv"
 	"strings"
 
 	"github.com/berth-cni/berth/pkg/attach"
@@ -110,6 +111,21 @@ func (r *Request) declares(capability string) bool {
 // KeepsDefaultRoute tells that a person has attached the container, which then keeps
 // the default routes that it has.
 func (r *Request) KeepsDefaultRoute() bool { return r.Args[ArgConnected] == Connected }
+
+// GatewayPriority is which of the container's networks has its way out: 0 leaves it to their
+// order, and is that of an internal one, which has none.
+func (r *Request) GatewayPriority(internal bool) int {
+	asked := r.Args[ArgGatewayPriority]
+	if asked == "" || internal {
+		return 0
+	}
+	n, err := strconv.Atoi(asked)
+	if err != nil || n < 0 || n > link.MaxGatewayPriority {
+		r.Refuse("CNI_ARGS "+ArgGatewayPriority, asked, "want a number, 0 to %d", link.MaxGatewayPriority)
+		return 0
+	}
+	return n
+}
 
 // askedIPs are the addresses asked for, with their key: by the capability, else by
 // args.cni, else by CNI_ARGS.

@@ -7,7 +7,7 @@ import (
 
 // knownArgs are the keys of CNI_ARGS that the plugins read or keep for people.
 var knownArgs = []string{"IP", "MAC", "CONTAINER", "IgnoreUnknown", "K8S_POD_NAMESPACE", "K8S_POD_NAME",
-	"K8S_POD_INFRA_CONTAINER_ID", "K8S_POD_UID", "NERDCTL_CNI_DHCP_HOSTNAME", ArgConnected}
+	"K8S_POD_INFRA_CONTAINER_ID", "K8S_POD_UID", "NERDCTL_CNI_DHCP_HOSTNAME", ArgConnected, ArgGatewayPriority}
 
 // ArgConnected is the key of CNI_ARGS by which 'berth network connect' says that no
 // runtime knows of the attachment ([attach.Attachment.Connected]). The container keeps
@@ -17,6 +17,10 @@ const (
 	Connected      = "1"
 	ConnectedRoute = "route"
 )
+
+// ArgGatewayPriority is the key of CNI_ARGS by which 'berth network connect' says which of the
+// container's networks has its way out ([link.Gateway.Priority]).
+const ArgGatewayPriority = "BERTH_GW_PRIORITY"
 
 // parseArgs reads CNI_ARGS: "K=V;K=V". A key that is not known is an error unless
 // IgnoreUnknown is set, as CONVENTIONS.md has it.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 
 	"github.com/berth-cni/berth/pkg/attach"
@@ -61,6 +62,9 @@ func (o *Options) args(to *container) [][2]string {
 		how = cni.ConnectedRoute
 	}
 	args := [][2]string{{"IgnoreUnknown", "1"}, {cni.ArgConnected, how}}
+	if o.Priority > 0 {
+		args = append(args, [2]string{cni.ArgGatewayPriority, strconv.Itoa(o.Priority)})
+	}
 	if to.name != "" && !strings.Contains(to.name, ";") {
 		args = append(args, [2]string{"K8S_POD_NAME", to.name})
 	}
@@ -90,6 +94,9 @@ func (o *Options) configure(f *conflist.File) (*libcni.NetworkConfigList, error)
 		if i == 0 {
 			for capability := range o.capabilities() {
 				wanted[capability] = true
+			}
+			if err := o.addLinks(keys); err != nil {
+				return nil, err
 			}
 		}
 		keys["capabilities"] = wanted // by which libcni chooses what a plugin gets

@@ -12,6 +12,7 @@ import (
 
 	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/inspect"
+	"github.com/berth-cni/berth/pkg/link"
 	"github.com/berth-cni/berth/pkg/network"
 )
 
@@ -31,11 +32,14 @@ type Options struct {
 	// IfName is the interface's name in the container; empty: the next ethN that is free.
 	IfName string
 	// Links are containers that it is to find, each CONTAINER or CONTAINER:ALIAS. On a network
-	// with names all find each other: what has no such name is refused.
+	// with names all find each other by these; another alias is known to this container alone.
 	Links []string
-	// Priority asks for the container's default route when it is above 0, and for none when
-	// it is below; at 0 the network's becomes that of a container without one.
+	// Priority above 0 makes the network the container's way out, unless it is connected to
+	// another one with a higher priority; below it is never. At 0 the network's default route
+	// becomes that of a container without one.
 	Priority int
+
+	aliases []string // of Links, as args.cni.links
 }
 
 // Connect attaches a container to a network, as its next interface ethN that is free,
@@ -73,9 +77,6 @@ func (c *Config) connect(ctx context.Context, o *Options, network, word string) 
 	if err := o.linked(n.On(network)); err != nil {
 		return nil, err
 	}
-	if o.Priority > 0 && !to.noWayOut() {
-		return nil, errDefaultRoute
-	}
 	name, err := to.ifName(o.IfName)
 	if err != nil {
 		return nil, err
@@ -91,6 +92,9 @@ func (c *Config) connect(ctx context.Context, o *Options, network, word string) 
 	if err == nil && c.Networks.Warn != nil {
 		if why := unnamed(a, to.records); why != nil {
 			c.Networks.Warn(why)
+		}
+		if o.Priority > 0 && !link.Preferred(a) {
+			c.Networks.Warn(fmt.Errorf("network %s has no default route for its containers: its priority changes nothing", network))
 		}
 	}
 	return a, err

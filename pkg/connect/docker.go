@@ -1,7 +1,6 @@
 package connect
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -12,10 +11,8 @@ import (
 	"github.com/berth-cni/berth/pkg/names"
 )
 
-var errDefaultRoute = errors.New("its default route stays that of the network it has it from: want a priority of 0 or less, or disconnect it from that network first")
-
-// linked tells why the container would not find one that it is to be linked to by the name that
-// it is to have. on are the attachments to the network.
+// linked finds the containers that it is to be linked to, and how it is to know those that
+// have no such name. on are the attachments to the network.
 func (o *Options) linked(on []*attach.Attachment) error {
 	for _, l := range o.Links {
 		word, alias, _ := strings.Cut(l, ":")
@@ -30,11 +27,42 @@ func (o *Options) linked(on []*attach.Attachment) error {
 		if alias == "" {
 			alias = word
 		}
-		if called := names.Registered(on[i]); !slices.Contains(called, strings.ToLower(alias)) {
-			return fmt.Errorf("link %s: the network knows %s as %q, and a name is the same for all of its containers: connect that one with --alias %s",
-				l, word, strings.Join(called, ", "), alias)
+		called := names.Registered(on[i])
+		if slices.Contains(called, strings.ToLower(alias)) {
+			continue
 		}
+		if err := names.Valid(alias); err != nil {
+			return fmt.Errorf("link %s: %s: %w", l, alias, err)
+		}
+		if !slices.Contains(called, strings.ToLower(word)) {
+			word = id // a name stands for who comes back under it, too
+		}
+		o.aliases = append(o.aliases, word+":"+alias)
 	}
+	return nil
+}
+
+// addLinks puts the aliases of links into a plugin's configuration, beside those that it has.
+func (o *Options) addLinks(conf map[string]any) error {
+	if len(o.aliases) == 0 {
+		return nil
+	}
+	at := conf
+	for _, section := range []string{"args", "cni"} {
+		if at[section] == nil {
+			at[section] = map[string]any{}
+		}
+		inner, ok := at[section].(map[string]any)
+		if !ok {
+			return fmt.Errorf("the network's configuration has %s %v: want an object", section, at[section])
+		}
+		at = inner
+	}
+	links, _ := at["links"].([]any) // the plugin says what is wrong with others
+	for _, l := range o.aliases {
+		links = append(links, l)
+	}
+	at["links"] = links
 	return nil
 }
 

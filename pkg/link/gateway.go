@@ -32,6 +32,9 @@ type Gateway struct {
 	Routed bool `json:"routed,omitempty"`
 	// NoDefault drops every default route.
 	NoDefault bool `json:"internal,omitempty"`
+	// Priority, above 0, has the container prefer this network's way out to those of its others
+	// of less, and to their default routes: see [preferred].
+	Priority int `json:"priority,omitempty"`
 	// MAC is that of the interface when nobody asked for one; empty: see [iface.MAC].
 	MAC string `json:"-"`
 }
@@ -77,6 +80,9 @@ func (g *Gateway) complete(a *attach.Attachment) {
 		if !slices.ContainsFunc(a.Routes, func(r attach.Route) bool { return r.Dst.Masked() == def.Dst && r.Table == nil }) {
 			a.Routes = append(a.Routes, def)
 		}
+	}
+	if g.Priority > 0 {
+		a.Routes = append(a.Routes, preferred(a.Routes, g.Priority)...)
 	}
 	if g.NoDefault {
 		a.Routes = slices.DeleteFunc(a.Routes, func(r attach.Route) bool { return r.Dst.Bits() == 0 })

@@ -31,6 +31,11 @@ func TestGateway(t *testing.T) {
 			"[invalid IP fd00::1] [] 02:42:0a:01:00:02"},
 		{Gateway{Isolated4: true, Isolated6: true, NoDefault: true}, "10.1.0.2/24,fd00::2/64 fd00::9", "0.0.0.0/0 by 10.1.0.9",
 			"[invalid IP invalid IP] [] 02:42:0a:01:00:02"},
+		{Gateway{Gateway: true, DefaultRoute: true, NoDefault: true, Priority: 7}, "10.1.0.2/24,fd00::2/64", "",
+			"[10.1.0.1 fd00::1] [0.0.0.0/1 by 10.1.0.1 at 2147483136 128.0.0.0/1 by 10.1.0.1 at 2147483136 ::/1 by fd00::1 at 2147483136 8000::/1 by fd00::1 at 2147483136] 02:42:0a:01:00:02"},
+		{Gateway{Gateway: true, DefaultRoute: true, Priority: MaxGatewayPriority}, "10.1.0.2/24", "",
+			"[10.1.0.1] [0.0.0.0/0 by 10.1.0.1 0.0.0.0/1 by 10.1.0.1 at 1073741824 128.0.0.0/1 by 10.1.0.1 at 1073741824] 02:42:0a:01:00:02"},
+		{Gateway{Gateway: true, NoDefault: true, Priority: 7}, "10.1.0.2/24", "10.7.0.0/16 by 10.1.0.9", "[10.1.0.1] [10.7.0.0/16 by 10.1.0.9] 02:42:0a:01:00:02"},
 		{Gateway{MAC: "02:00:00:00:00:09"}, "10.1.0.2/24", "", "[invalid IP] [] 02:00:00:00:00:09"},
 	} {
 		for _, delegated := range []bool{false, true} {
@@ -65,7 +70,11 @@ func TestGateway(t *testing.T) {
 				gateways = append(gateways, addr.Gateway)
 			}
 			for _, r := range a.Routes {
-				routes = append(routes, fmt.Sprint(r.Dst, " by ", r.Gateway))
+				word := fmt.Sprint(r.Dst, " by ", r.Gateway)
+				if r.Priority != 0 {
+					word += fmt.Sprint(" at ", r.Priority)
+				}
+				routes = append(routes, word)
 			}
 			want := c.want
 			if delegated { // the MAC is there before the addresses, and stays

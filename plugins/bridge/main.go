@@ -40,7 +40,8 @@ func (c *config) Plan(r *cni.Request) ([]attach.Step, error) {
 	gateway := c.gateway(r)
 	reflects := gateway && c.Reflects()
 	isolated4, isolated6 := policy.Modes.Isolated()
-	complete := &link.Gateway{Gateway: gateway, Isolated4: isolated4, Isolated6: isolated6, DefaultRoute: c.IsDefaultGateway && !c.Internal, NoDefault: c.Internal || r.KeepsDefaultRoute()}
+	complete := &link.Gateway{Gateway: gateway, Isolated4: isolated4, Isolated6: isolated6, DefaultRoute: c.IsDefaultGateway && !c.Internal, NoDefault: c.Internal || r.KeepsDefaultRoute(),
+		Priority: r.GatewayPriority(c.Internal)}
 	steps := r.Addressed(r.IPAM, complete,
 		c.Ports(r, rules, r.IPAM, gateway),
 		&allow.Forward{Bridge: c.Bridge, Names: r.WantsNames()},
@@ -57,7 +58,8 @@ func (c *config) Plan(r *cni.Request) ([]attach.Step, error) {
 // routed are the steps for a network without a bridge.
 func (c *config) routed(r *cni.Request, rules *firewall.Rules) []attach.Step {
 	before, behind := c.RoutedSteps(r, rules, link.Routed{Beside: c.Bridge, MTU: c.MTU, AcceptRA: r.AcceptRA(r.IPAM)}, c.IPSpoofCheck)
-	complete := &link.Gateway{Gateway: true, Routed: true, DefaultRoute: c.IsDefaultGateway && !c.Internal, NoDefault: c.Internal || r.KeepsDefaultRoute()}
+	complete := &link.Gateway{Gateway: true, Routed: true, DefaultRoute: c.IsDefaultGateway && !c.Internal, NoDefault: c.Internal || r.KeepsDefaultRoute(),
+		Priority: r.GatewayPriority(c.Internal)}
 	steps := r.Addressed(r.IPAM, complete, append([]attach.Step{c.Ports(r, rules, r.IPAM, true)}, before...)...)
 	steps = slices.Concat([]attach.Step{c.network(r)}, steps, behind)
 	return append(steps, r.Names(names.AnyInterface, c.Internal, nil))

@@ -29,7 +29,7 @@ func (c *config) Plan(r *cni.Request) ([]attach.Step, error) {
 		return nil, err
 	}
 	routes := ipvlan.Routes(c.Mode)
-	steps := r.Addressed(r.IPAM, &link.Gateway{NoDefault: r.KeepsDefaultRoute(), MAC: m.MAC, Isolated4: routes, Isolated6: routes},
+	steps := r.Addressed(r.IPAM, &link.Gateway{NoDefault: r.KeepsDefaultRoute(), Priority: r.GatewayPriority(false), MAC: m.MAC, Isolated4: routes, Isolated6: routes},
 		subinterface(m),
 		&ipvlan.Interface{Master: m.Name, Mode: c.Mode, Flag: c.Flag, MTU: c.MTU,
 			Inside: c.LinkInContainer, DAD: c.EnableDAD, AcceptRA: r.AcceptRA(r.IPAM)})

@@ -28,7 +28,7 @@ func (c *config) Plan(r *cni.Request) ([]attach.Step, error) {
 		return nil, err
 	}
 	network := &attach.Network{Name: c.Name, Plugin: "macvlan", Link: m.Name, Ranges: r.IPAM.Spans()}
-	steps := r.Addressed(r.IPAM, &link.Gateway{NoDefault: r.KeepsDefaultRoute(), MAC: c.mac(r, m)},
+	steps := r.Addressed(r.IPAM, &link.Gateway{NoDefault: r.KeepsDefaultRoute(), Priority: r.GatewayPriority(false), MAC: c.mac(r, m)},
 		subinterface(m),
 		c.shim(m.Name),
 		&macvlan.Interface{Master: m.Name, Mode: c.Mode, MTU: c.MTU,

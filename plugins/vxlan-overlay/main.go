@@ -54,7 +54,7 @@ func (c *config) Plan(r *cni.Request) ([]attach.Step, error) {
 	steps := []attach.Step{
 		network,
 		r.Addresses(blocks),
-		&link.Gateway{Gateway: true, DefaultRoute: c.IsDefaultGateway && !n.Internal, NoDefault: n.Internal || r.KeepsDefaultRoute()},
+		&link.Gateway{Gateway: true, DefaultRoute: c.IsDefaultGateway && !n.Internal, NoDefault: n.Internal || r.KeepsDefaultRoute(), Priority: r.GatewayPriority(n.Internal)},
 		c.Ports(r, rules, blocks, true),
 		&allow.Forward{Bridge: n.Bridge(), Tunnel: n.Device(), Names: r.WantsNames()},
 		&link.Forwarding{Gateway: true},
@@ -75,7 +75,7 @@ func (c *config) routed(r *cni.Request, network *attach.Network, rules *firewall
 	steps := []attach.Step{
 		network,
 		r.Addresses(blocks),
-		&link.Gateway{Gateway: true, Routed: true, DefaultRoute: c.IsDefaultGateway && !n.Internal, NoDefault: n.Internal || r.KeepsDefaultRoute()},
+		&link.Gateway{Gateway: true, Routed: true, DefaultRoute: c.IsDefaultGateway && !n.Internal, NoDefault: n.Internal || r.KeepsDefaultRoute(), Priority: r.GatewayPriority(n.Internal)},
 		c.Ports(r, rules, blocks, true),
 	}
 	return confined(n, append(slices.Concat(steps, before, behind), r.Names(names.AnyInterface, n.Internal, n.Subnets)))

@@ -116,6 +116,26 @@ func TestLinks(t *testing.T) {
 	}
 }
 
+// TestLinkBeside: a container has the names of its links on each of its networks, whichever
+// it asks by; a name of the network that it asks by comes first.
+func TestLinkBeside(t *testing.T) {
+	server := start(t, Config{})
+	front, back := bridge(t, "10.8.0.1/24"), bridge(t, "10.9.0.1/24")
+	me, you := container(t, front, "10.8.0.2/24"), container(t, front, "10.8.0.3/24")
+	second := entry("back", "me", "eth1", back, "me", "10.9.0.2/24")
+	second.Links = map[string]string{"db": "two", "byid": "0123456789abcdef", "you": "two", "gone": "nobody"}
+	put(t, server, entry("front", "me", "eth0", front, "me", "10.8.0.2/24"), entry("front", "you", "eth0", front, "you", "10.8.0.3/24"), second,
+		entry("back", "0123456789abcdef", "eth0", back, "two", "10.9.0.3/24"))
+	for name, want := range map[string]string{"db": "NOERROR 10.9.0.3", "byid": "NOERROR 10.9.0.3", "you": "NOERROR 10.8.0.3", "two": "NOERROR 10.9.0.3"} {
+		if got := me.ask(t, "10.8.0.1", name, dns.TypeA); got != want {
+			t.Errorf("%s: got %q, want %q", name, got, want)
+		}
+	}
+	if got := you.ask(t, "10.8.0.1", "db", dns.TypeA); got != "NXDOMAIN" {
+		t.Errorf("of who has no link: %q", got)
+	}
+}
+
 // TestBridgeMadeAgain: another bridge of the same name is listened on, by the next ADD
 // or in a second.
 func TestBridgeMadeAgain(t *testing.T) {

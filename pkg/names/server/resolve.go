@@ -57,6 +57,9 @@ func (d *Directory) resolve(from client, q *query, a *answer) (verdict, elsewher
 		a.members(found, q.qtype)
 		return answered, elsewhere{}
 	}
+	if other, target := d.linkedBeside(m, key); other != nil {
+		return d.link(other, target, q, a)
+	}
 	if hostNames[string(key)] {
 		d.host(m, q, a)
 		return answered, elsewhere{}
@@ -200,6 +203,16 @@ func (d *Directory) pointer(m *member, addr netip.Addr, q *query, a *answer) boo
 		return true
 	}
 	return false
+}
+
+// linkedBeside finds a name of the client's own that it has on another of its networks.
+func (d *Directory) linkedBeside(m *member, key []byte) (on *member, target string) {
+	for _, other := range d.containers[m.Container] {
+		if target, ok := other.links[string(key)]; ok {
+			return other, target
+		}
+	}
+	return nil, ""
 }
 
 // link answers for a name of the client's own.

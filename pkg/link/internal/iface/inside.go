@@ -183,7 +183,7 @@ func (c *Conn) addRoutes(index int, a *attach.Attachment) error {
 	}
 	for _, e := range refused {
 		r, err := routes[e.Index], error(e)
-		if e.Errno == unix.EEXIST && r.Priority == 0 {
+		if e.Errno == unix.EEXIST && (r.Priority == 0 || r.Priority >= PreferredMetric) {
 			err = c.addRouteBehind(index, r)
 		}
 		if err != nil {
@@ -193,14 +193,21 @@ func (c *Conn) addRoutes(index int, a *attach.Attachment) error {
 	return nil
 }
 
+// MostNetworks is how many networks of one container can have a route to the same place, one
+// behind the other.
+const MostNetworks = 64
+
+// PreferredMetric is the lowest metric of routes that a person has given a priority. Each
+// priority has [MostNetworks] metrics.
+const PreferredMetric = 1 << 30
+
 // addRouteBehind adds a route with the first priority that is free.
 func (c *Conn) addRouteBehind(index int, r attach.Route) error {
-	const most = 64 // networks of one container
-	if r.Dst.Addr().Is6() {
+	if r.Priority == 0 && r.Dst.Addr().Is6() {
 		r.Priority = 1024 // IP6_RT_PRIO_USER, what 0 stands for
 	}
 	var err error
-	for range most {
+	for range MostNetworks {
 		r.Priority++
 		if err = c.Send(NewRoute(index, r)); !IsErrno(err, unix.EEXIST) {
 			break

@@ -2,7 +2,8 @@ package names
 
 import (
 	"encoding/json"
-	"strings"
+
+	"github.com/berth-cni/berth/pkg/attach"
 )
 
 // Own is what a container is called, however often it is made anew: its name, else its
@@ -12,8 +13,9 @@ func Own(s Source) string {
 	_ = json.Unmarshal(s.CNI, &args) // what is wrong with it is said with the names
 	c := &collector{}
 	c.own(s, args)
+	short := len(attach.ShortID(s.Container))
 	for _, name := range c.Names {
-		if !strings.HasPrefix(s.Container, name) {
+		if len(name) < short || !attach.IDStarts(s.Container, name) {
 			return name
 		}
 	}

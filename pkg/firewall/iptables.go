@@ -145,8 +145,8 @@ func (ipt) check(_ context.Context, r *Rules, a *attach.Attachment) error {
 		}
 		wanted, _ := r.networkTexts(v6)
 		all := append(jumps(v6), wanted...)
-		if r.Names {
-			all = append(append(all, answerTexts(answerPort())...), r.questionTexts(a, v6)...)
+		if asks := r.questionTexts(a, v6); r.Names && len(asks) > 0 {
+			all = append(append(all, answerTexts(answerPort())...), asks...)
 		}
 		for _, x := range append(all, r.containerTexts(a, v6)...) {
 			there, err := x.Exists(t)

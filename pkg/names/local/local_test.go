@@ -138,6 +138,18 @@ func TestResolvConf(t *testing.T) {
 		t.Errorf("%v, %q", err, m.said)
 	}
 
+	other := netip.MustParseAddrPort("127.0.0.56:53")
+	for _, now := range []netip.AddrPort{at, other} { // where the agent answers has changed
+		if err := m.On(Auto, now); err != nil {
+			t.Error(err)
+		}
+	}
+	m.expect(confFile, strings.Replace(before, "nameserver", mark+"\nnameserver 127.0.0.56\nnameserver", 1))
+	if err := m.Off(); err != nil {
+		t.Error(err)
+	}
+	m.expect(confFile, before)
+
 	m.On(Auto, at)
 	m.write(confFile, "nameserver 198.51.100.1\n") // a DHCP client
 	if err := m.Off(); err != nil {

@@ -27,15 +27,15 @@ func (h *Host) insert(at netip.AddrPort) error {
 	if err != nil {
 		return err
 	}
+	if slices.ContainsFunc(lines, func(line string) bool { return nameserver(line) == at.Addr().String() }) {
+		h.Report(confFile + " names it already")
+		return nil
+	}
+	lines, _ = withoutOurs(lines) // those of an agent that answered at another address
 	first, servers := -1, 0
 	for i, line := range lines {
-		f := strings.Fields(line)
-		if len(f) < 2 || f[0] != "nameserver" {
+		if nameserver(line) == "" {
 			continue
-		}
-		if f[1] == at.Addr().String() {
-			h.Report(confFile + " names it already")
-			return nil
 		}
 		if servers++; first < 0 {
 			first = i
@@ -64,20 +64,38 @@ func (h *Host) takeOut() error {
 	if err != nil {
 		return err
 	}
-	i := slices.Index(lines, mark)
-	if i < 0 {
+	rest, gone := withoutOurs(lines)
+	if len(rest) == len(lines) {
 		return nil
 	}
-	end := i + 1
-	if end < len(lines) && strings.HasPrefix(lines[end], "nameserver ") {
-		end++
-	}
-	gone := strings.Join(lines[i+1:end], "")
-	if err := h.put(slices.Delete(lines, i, end)); err != nil {
+	if err := h.put(rest); err != nil {
 		return err
 	}
-	h.Report(fmt.Sprintf("took %q out of %s", gone, confFile))
+	h.Report(fmt.Sprintf("took %q out of %s", strings.Join(gone, ""), confFile))
 	return nil
+}
+
+// withoutOurs are the lines without those that insert has put there; gone are its
+// nameservers.
+func withoutOurs(lines []string) (rest, gone []string) {
+	for i, line := range lines {
+		switch {
+		case line == mark:
+		case i > 0 && lines[i-1] == mark && nameserver(line) != "":
+			gone = append(gone, line)
+		default:
+			rest = append(rest, line)
+		}
+	}
+	return rest, gone
+}
+
+// nameserver is the address that a line of a resolv.conf names; empty when it names none.
+func nameserver(line string) string {
+	if f := strings.Fields(line); len(f) > 1 && f[0] == "nameserver" {
+		return f[1]
+	}
+	return ""
 }
 
 // lines are those of the host's resolv.conf. One that is a link is another program's.

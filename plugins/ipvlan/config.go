@@ -40,12 +40,3 @@ func (c *config) network(r *cni.Request, m *onparent.Master) *attach.Network {
 	}
 	return n
 }
-
-// subinterface is the step that ensures the master, if there is one.
-func subinterface(m *onparent.Master) attach.Step {
-	if m.VLAN == nil {
-		return nil
-	}
-	m.VLAN.SharedMAC = true
-	return m.VLAN
-}

@@ -30,7 +30,7 @@ func (c *config) Plan(r *cni.Request) ([]attach.Step, error) {
 	}
 	routes := ipvlan.Routes(c.Mode)
 	steps := r.Addressed(r.IPAM, &link.Gateway{NoDefault: r.KeepsDefaultRoute(), Priority: r.GatewayPriority(false), MAC: m.MAC, Isolated4: routes, Isolated6: routes},
-		subinterface(m),
+		m.Subinterface(true),
 		&ipvlan.Interface{Master: m.Name, Mode: c.Mode, Flag: c.Flag, MTU: c.MTU,
 			Inside: c.LinkInContainer, DAD: c.EnableDAD, AcceptRA: r.AcceptRA(r.IPAM)})
 	return append([]attach.Step{c.network(r, m)}, steps...), nil

@@ -54,14 +54,6 @@ func (c *config) mac(r *cni.Request, m *onparent.Master) string {
 	return ""
 }
 
-// subinterface is the step that ensures the master, if there is one.
-func subinterface(m *onparent.Master) attach.Step {
-	if m.VLAN == nil {
-		return nil
-	}
-	return m.VLAN
-}
-
 // shim is the step that has the host reach the container, if that is wanted.
 func (c *config) shim(master string) attach.Step {
 	if !c.HostShim {

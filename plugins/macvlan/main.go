@@ -29,7 +29,7 @@ func (c *config) Plan(r *cni.Request) ([]attach.Step, error) {
 	}
 	network := &attach.Network{Name: c.Name, Plugin: "macvlan", Link: m.Name, Ranges: r.IPAM.Spans()}
 	steps := r.Addressed(r.IPAM, &link.Gateway{NoDefault: r.KeepsDefaultRoute(), Priority: r.GatewayPriority(false), MAC: c.mac(r, m)},
-		subinterface(m),
+		m.Subinterface(false),
 		c.shim(m.Name),
 		&macvlan.Interface{Master: m.Name, Mode: c.Mode, MTU: c.MTU,
 			QueueLen: c.BcQueueLen, Inside: c.LinkInContainer, DAD: c.EnableDAD, AcceptRA: r.AcceptRA(r.IPAM)})

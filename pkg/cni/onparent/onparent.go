@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/berth-cni/berth/pkg/attach"
 	"github.com/berth-cni/berth/pkg/cni"
 	"github.com/berth-cni/berth/pkg/link"
 	"github.com/berth-cni/berth/pkg/link/parent"
@@ -50,6 +51,17 @@ type Master struct {
 	VLAN *parent.Subinterface // to be ensured, if the master is in a VLAN
 }
 
+// Subinterface is the step that ensures the master; nil when that is in no VLAN. sharedMAC says
+// that the containers have the master's MAC.
+func (m *Master) Subinterface(sharedMAC bool) attach.Step {
+	if m.VLAN == nil {
+		return nil
+	}
+	vlan := *m.VLAN
+	vlan.SharedMAC = sharedMAC
+	return &vlan
+}
+
 // FindMaster looks for the master and compares what is wanted with it. Errors are
 // about the look; a master that is not there or does not fit is noted.
 func (c *Conf) FindMaster(r *cni.Request) (*Master, error) {
@@ -65,7 +77,7 @@ func (c *Conf) FindMaster(r *cni.Request) (*Master, error) {
 		return nil, err
 	}
 	if !c.LinkInContainer {
-		m.VLAN = Subinterface(c.Master)
+		m.VLAN = subinterface(c.Master)
 	}
 	if m.VLAN != nil && found == nil {
 		if found, err = parent.Find("", m.VLAN.Parent); err != nil {
@@ -92,9 +104,9 @@ func (c *Conf) FindMaster(r *cni.Request) (*Master, error) {
 	return m, nil
 }
 
-// Subinterface reads a name such as eth0.10: the parent and the VLAN; nil when it is
+// subinterface reads a name such as eth0.10: the parent and the VLAN; nil when it is
 // none.
-func Subinterface(name string) *parent.Subinterface {
+func subinterface(name string) *parent.Subinterface {
 	i := strings.LastIndexByte(name, '.')
 	if i < 1 {
 		return nil

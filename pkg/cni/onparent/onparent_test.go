@@ -9,7 +9,7 @@ func TestSubinterfaceName(t *testing.T) {
 	for name, want := range map[string]string{"eth0.10": "eth0 10", "br.x.4094": "br.x 4094", "eth0": "", "eth0.0": "",
 		"eth0.4095": "", "eth0.": "", ".7": "", "eth0.07": "", "eth0.+7": ""} {
 		got := ""
-		if s := Subinterface(name); s != nil {
+		if s := subinterface(name); s != nil {
 			got = strings.Replace(s.Name(), s.Parent+".", s.Parent+" ", 1)
 		}
 		if got != want {

@@ -22,7 +22,10 @@ func (g *Graph) Fold(most int, open ...string) *Graph {
 	if most <= 0 {
 		return g
 	}
-	f := &folding{g: g, index: g.index(), most: most, gone: map[string]bool{}, more: map[string]int{}, whole: map[string]bool{}}
+	f := &folding{g: g, index: g.index(), most: most, wrong: map[string]bool{}, gone: map[string]bool{}, more: map[string]int{}, whole: map[string]bool{}}
+	for _, n := range g.Nodes {
+		f.wrong[n.ID] = len(n.Bad) > 0
+	}
 	for _, n := range g.of(Network) {
 		f.containers(n, slices.Contains(open, n.ID))
 	}
@@ -44,6 +47,7 @@ type folding struct {
 	g     *Graph
 	index index
 	most  int
+	wrong map[string]bool // nodes that something is wrong with
 	gone  map[string]bool
 	more  map[string]int  // by network
 	whole map[string]bool // networks that would be folded, and are open
@@ -65,7 +69,7 @@ func (f *folding) containers(n *Node, open bool) {
 	}
 	for _, wrong := range []bool{true, false} { // the former first
 		for _, e := range drawn {
-			if f.wrong(e) != wrong {
+			if (len(e.Bad) > 0 || f.wrong[e.To]) != wrong {
 				continue
 			}
 			if room--; room < 0 {
@@ -74,9 +78,6 @@ func (f *folding) containers(n *Node, open bool) {
 		}
 	}
 }
-
-// wrong tells whether something is wrong with the container that an edge leads to.
-func (f *folding) wrong(e *Edge) bool { return len(e.Bad) > 0 || len(f.g.node(e.To).Bad) > 0 }
 
 func (f *folding) peers() {
 	shown := 0

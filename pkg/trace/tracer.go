@@ -51,12 +51,11 @@ type tracer struct {
 
 	mu     sync.Mutex
 	events []event
-	done   chan struct{}
 }
 
 // start marks packets of a protocol in a namespace, and listens.
 func start(place string, ns *netns.Namespace, protocol uint8, marks []mark) (*tracer, error) {
-	t := &tracer{place: place, done: make(chan struct{})}
+	t := &tracer{place: place}
 	err := within(ns, func() (err error) {
 		if t.l, err = netlink.Listen(unix.NETLINK_NETFILTER, 1<<20, []bpf.Instruction{netlink.Pass}, groupTrace); err != nil {
 			return fmt.Errorf("listen to nftables: %w", err)
@@ -98,8 +97,8 @@ func (t *tracer) stop() {
 	}
 }
 
+// hear takes up what is told, until stop.
 func (t *tracer) hear() {
-	defer close(t.done)
 	for {
 		all, err := t.l.Receive(context.Background())
 		if errors.Is(err, os.ErrClosed) || err != nil && !errors.Is(err, unix.ENOBUFS) {

@@ -122,11 +122,12 @@ func (h *Host) put(lines []string) error {
 	next := filepath.Join(filepath.Dir(path), ".resolv.conf.berth")
 	err := os.WriteFile(next, text, 0o644)
 	if err == nil {
-		if err = os.Rename(next, path); err == nil {
-			return nil
-		}
-		os.Remove(next)
+		err = os.Rename(next, path)
 	}
+	if err == nil {
+		return nil
+	}
+	os.Remove(next)
 	if !errors.Is(err, unix.EBUSY) && !errors.Is(err, unix.EROFS) {
 		return fmt.Errorf("write %s: %w", confFile, err)
 	}

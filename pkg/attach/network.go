@@ -160,7 +160,8 @@ func (t *Tx) EnsureNetwork(n Network) (known Network, err error) {
 		return known, err
 	}
 	for _, o := range unused { // whose next ADD is to ask again
-		if err := t.ForgetNetwork(o.Name); err != nil {
+		o.LinkMode = ""
+		if err := t.PutNetwork(o); err != nil {
 			return known, err
 		}
 	}
@@ -169,7 +170,7 @@ func (t *Tx) EnsureNetwork(n Network) (known Network, err error) {
 
 // overlaps returns an [*OverlapError] when the network's addresses are also another one's, and
 // a [*LinkModeError] when the containers of another one have the link in another mode.
-// Networks without containers are in nobody's way, and are returned.
+// Networks without containers are in nobody's way by their mode, and are returned.
 func (t *Tx) overlaps(n Network) (unused []Network, err error) {
 	others, err := t.Networks()
 	if err != nil {

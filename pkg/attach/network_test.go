@@ -169,16 +169,23 @@ func TestLinkMode(t *testing.T) {
 	if err := (&Network{Name: "b", Link: "eth0", LinkMode: "l3 bridge"}).Status(t.Context(), s, ""); !errors.As(err, &mode) {
 		t.Errorf("STATUS: %v", err)
 	}
-	if err := ensure("a", "eth0", "l3 bridge"); !errors.As(err, &mode) && err != nil {
+	if err := ensure("a", "eth0", "l3 bridge"); err != nil {
 		t.Errorf("its own mode: %v", err)
 	}
+	last := netip.MustParseAddr("192.0.2.7")
 	update(t, s, func(tx *Tx) error {
 		a := &Attachment{Key: Key{Network: "a", Container: "c1", IfName: "eth0"}}
-		return tx.drop(a)
+		return errors.Join(tx.drop(a), tx.SetCursor("a", "0", last))
 	})
 	if err := ensure("b", "eth0", "l3 private"); err != nil {
 		t.Errorf("no container is in the way: %v", err)
 	}
+	update(t, s, func(tx *Tx) error {
+		if got := tx.Cursor("a", "0"); got != last {
+			t.Errorf("who gives way has forgotten what it leased last: %v", got)
+		}
+		return nil
+	})
 	update(t, s, func(tx *Tx) error {
 		return tx.put(&Attachment{Key: Key{Network: "b", Container: "c2", IfName: "eth0"}})
 	})

@@ -179,5 +179,8 @@ func moveTexts(v6 bool, old, port uint16) error {
 	if there, err := t.ChainExists("nat", chainAnswer); err != nil || !there {
 		return err
 	}
-	return moveAnswers(t, old, port)
+	if err := moveAnswers(t, old, port); err != nil {
+		return errors.Join(err, writePort(old)) // so that the next call tries again
+	}
+	return nil
 }

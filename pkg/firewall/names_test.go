@@ -5,6 +5,8 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -53,6 +55,9 @@ func TestQuestions(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
+			if backend == IPTables {
+				refuseMove(t, 4711)
+			}
 			move(4711)
 			ask("moved")
 			if err := Rebuild(t.Context(), func(context.Context) ([]*attach.Attachment, error) { return l.made, nil }); err != nil {
@@ -87,6 +92,26 @@ func TestQuestions(t *testing.T) {
 			}
 		})
 	}
+}
+
+// refuseMove has iptables fail as the redirection is to lead to another port: it does not
+// count as moved.
+func refuseMove(t *testing.T, port uint16) {
+	t.Helper()
+	real, err := exec.LookPath("iptables")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, path := t.TempDir(), os.Getenv("PATH")
+	script := "#!/bin/sh\ncase \"$*\" in *\" -A \"*REDIRECT*|*\" -I \"*REDIRECT*) exit 4;; esac\nexec " + real + " \"$@\"\n"
+	if err := os.WriteFile(filepath.Join(dir, "iptables"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+":"+path)
+	if err := MoveNames(port); err == nil || answerPort() != 10053 {
+		t.Errorf("iptables failed: %v, and the port is %d", err, answerPort())
+	}
+	t.Setenv("PATH", path)
 }
 
 // bind is the host's own DNS server on addresses of the host.

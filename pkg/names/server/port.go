@@ -38,7 +38,11 @@ func (s *Server) anotherPort(bridge string, index int) (*listener, error) {
 		}
 		s.listeners[name] = again
 	}
-	return l, s.redirect()
+	if err := s.redirect(); err != nil { // the next sweep tries again
+		l.close()
+		return nil, err
+	}
+	return l, nil
 }
 
 func freePort() (int, error) {

@@ -62,6 +62,44 @@ func TestPortTaken(t *testing.T) {
 	}
 }
 
+// TestPortNotRedirected: where the redirection fails, nobody listens at the other port in vain,
+// and the next one has that port.
+func TestPortNotRedirected(t *testing.T) {
+	br := bridge(t, "10.34.0.1/24")
+	c := container(t, br, "10.34.0.2/24")
+	var mu sync.Mutex
+	var ports []uint16
+	s := start(t, Config{Redirect: func(port uint16) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if ports = append(ports, port); len(ports) == 2 { // the first one is as it starts
+			return errors.New("no redirection")
+		}
+		return nil
+	}})
+	take(t, "udp", br)
+	e := entry("net", "a", "eth0", br, "a", "10.34.0.2/24")
+	if err := s.add(e); err == nil || !strings.Contains(err.Error(), "no redirection") {
+		t.Errorf("got %v", err)
+	}
+	mu.Lock()
+	port := ports[1]
+	mu.Unlock()
+	at := netip.AddrPortFrom(netip.MustParseAddr("10.34.0.1"), port).String()
+	if l, err := net.Listen("tcp4", at); err != nil {
+		t.Errorf("a listener is left: %v", err)
+	} else {
+		l.Close()
+	}
+	put(t, s, e)
+	if got := s.Status().Port; got != int(port) {
+		t.Errorf("it listens on %d, and could on %d", got, port)
+	}
+	if got := text(c.exchange(t, "udp", at, question("a", dns.TypeA))); got != "NOERROR 10.34.0.2" {
+		t.Errorf("got %q", got)
+	}
+}
+
 // take has somebody else listen on the port for names, on one bridge.
 func take(t *testing.T, network, br string) {
 	t.Helper()

@@ -58,7 +58,19 @@ func (t *Tx) Kept(network, name, ifName string, set int) (netip.Addr, bool) {
 	if name == "" {
 		return netip.Addr{}, false
 	}
-	return parseAddr16(t.bucket(keeperBucket).Get(keeperKey(network, keeper(name, ifName, set))))
+	addr, ok := t.lastOf(network, keeper(name, ifName, set))
+	return addr, ok && !t.leased(network, addr)
+}
+
+func (t *Tx) lastOf(network, who string) (netip.Addr, bool) {
+	return parseAddr16(t.bucket(keeperBucket).Get(keeperKey(network, who)))
+}
+
+// leased tells whether somebody has an address that is kept: versions before sticky networks,
+// which may have run in between, lease it and do not forget whose it was.
+func (t *Tx) leased(network string, addr netip.Addr) bool {
+	_, ok := t.Holder(network, addr)
+	return ok
 }
 
 // FirstUnkept returns the lowest address in [from, to] that nobody leases, and that is kept
@@ -68,11 +80,11 @@ func (t *Tx) FirstUnkept(network string, from, to netip.Addr) (netip.Addr, bool)
 }
 
 // OldestKept returns the address of a range set that has been kept longest. One that does not
-// fit, since the set had other ranges, is forgotten on the way.
+// fit, since the set had other ranges, or that is leased, is forgotten on the way.
 func (t *Tx) OldestKept(network string, set int, fits func(netip.Addr) bool) (netip.Addr, bool, error) {
 	for {
 		addr, ok := t.oldest(network, uint16(set))
-		if !ok || fits(addr) {
+		if !ok || fits(addr) && !t.leased(network, addr) {
 			return addr, ok, nil
 		}
 		if err := t.forgetKept(network, addr); err != nil {
@@ -93,12 +105,15 @@ func (t *Tx) oldest(network string, set uint16) (netip.Addr, bool) {
 // keep remembers whose an address was that is leased no more.
 func (t *Tx) keep(a *Attachment, set int, addr netip.Addr) error {
 	k := kept{set: uint16(set), who: keeper(a.Sticky, a.IfName, set)}
-	if before, ok := t.Kept(a.Network, a.Sticky, a.IfName, set); ok {
+	if before, ok := t.lastOf(a.Network, k.who); ok {
 		if err := t.forgetKept(a.Network, before); err != nil {
 			return err
 		}
 	}
-	var err error
+	err := t.forgetKept(a.Network, addr)
+	if err != nil {
+		return err
+	}
 	if k.seq, err = t.bucket(keptAgeBucket).NextSequence(); err != nil {
 		return err
 	}

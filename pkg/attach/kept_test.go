@@ -187,6 +187,46 @@ func TestKeptUndone(t *testing.T) {
 	})
 }
 
+// TestKeptByOlder: versions before this one lease addresses, and do not forget whose they
+// were. Nobody is given one of these, and what is kept afterwards agrees.
+func TestKeptByOlder(t *testing.T) {
+	s := testStore(t)
+	other := named("c3", "", "10.0.0.1")
+	update(t, s, func(tx *Tx) error {
+		if err := comeAndGo(tx, named("c1", "web", "10.0.0.1"), named("c2", "db", "10.0.0.2")); err != nil {
+			return err
+		}
+		return errors.Join(
+			tx.bucket(leaseBucket).Put(leaseKey("n", other.Leases[0]), other.Key.bytes()),
+			tx.setBit(usedBucket, "n", other.Leases[0], true), tx.put(other))
+	})
+	update(t, s, func(tx *Tx) error {
+		if got := tx.keptFor("web", 0); got != "" {
+			t.Errorf("web is given %s, which another has", got)
+		}
+		return comeAndGo(tx, named("c4", "web", "10.0.0.3"))
+	})
+	update(t, s, func(tx *Tx) error {
+		if got := tx.keptFor("web", 0); got != "10.0.0.3" {
+			t.Errorf("web: %q", got)
+		}
+		if err := tx.keptConsistent(); err != nil {
+			t.Error(err)
+		}
+		for _, b := range []string{"10.0.0.3", "10.0.0.2"} { // leased again by an older version
+			a := named("o"+b, "", b)
+			if err := errors.Join(tx.bucket(leaseBucket).Put(leaseKey("n", a.Leases[0]), a.Key.bytes()),
+				tx.setBit(usedBucket, "n", a.Leases[0], true), tx.put(a)); err != nil {
+				return err
+			}
+		}
+		if a, ok, err := tx.OldestKept("n", 0, func(netip.Addr) bool { return true }); ok || err != nil {
+			t.Errorf("%s is the oldest, and leased, %v", a, err)
+		}
+		return nil
+	})
+}
+
 // TestKeptEnds: no more than so many addresses of a range set are kept, the youngest.
 func TestKeptEnds(t *testing.T) {
 	s := testStore(t)

@@ -47,11 +47,16 @@ func indexOf(name string) (int, error) {
 	return int(ifr.Uint32()), nil
 }
 
-// newListener listens on the bridge, at the server's port, by IPv6 too where the host has it. It listens on
-// return.
+// newListener listens on the bridge, at the server's port, by IPv6 too where the host has it,
+// and a container can have been given such an address: not on a network without a bridge. It
+// listens on return.
 func (s *Server) newListener(bridge string, index int) (*listener, error) {
 	l := &listener{server: s, bridge: bridge, index: index, conns: map[*net.TCPConn]bool{}}
-	for _, family := range []string{"4", "6"} {
+	families := []string{"4", "6"}
+	if bridge == names.AnyInterface {
+		families = families[:1]
+	}
+	for _, family := range families {
 		err := l.open(family)
 		if family == "6" && errors.Is(err, unix.EAFNOSUPPORT) {
 			continue // ipv6.disable=1
@@ -72,12 +77,18 @@ func (s *Server) newListener(bridge string, index int) (*listener, error) {
 
 func (l *listener) open(family string) error {
 	addr := fmt.Sprintf(":%d", l.server.port)
+	beside := family == "4" && l.bridge != names.AnyInterface && l.server.listeners[names.AnyInterface] != nil
 	for i := range spread {
-		udp, err := l.config(i == 0).ListenPacket(context.Background(), "udp"+family, addr)
+		udp, err := l.config(i == 0 && !beside).ListenPacket(context.Background(), "udp"+family, addr)
 		if err != nil {
 			return err
 		}
 		l.udp = append(l.udp, udp.(*net.UDPConn))
+		if i == 0 && beside {
+			if err := onSocket(l.udp[len(l.udp)-1], func(fd int) error { return spreadBySource(fd, family) }); err != nil {
+				return err
+			}
+		}
 	}
 	tcp, err := l.config(false).Listen(context.Background(), "tcp"+family, addr)
 	if err != nil {
@@ -87,16 +98,27 @@ func (l *listener) open(family string) error {
 	return nil
 }
 
-func (l *listener) config(first bool) *net.ListenConfig {
+func (l *listener) config(alone bool) *net.ListenConfig {
 	return &net.ListenConfig{Control: func(network, _ string, c syscall.RawConn) error {
 		var err error
-		return errors.Join(c.Control(func(fd uintptr) { err = l.options(int(fd), network, first) }), err)
+		return errors.Join(c.Control(func(fd uintptr) { err = l.options(int(fd), network, alone) }), err)
 	}}
 }
 
+func onSocket(c *net.UDPConn, do func(fd int) error) error {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var done error
+	return errors.Join(raw.Control(func(fd uintptr) { done = do(int(fd)) }), done)
+}
+
 // options binds a socket to the bridge. A packet's destination is asked for, since the
-// answer has to leave from it.
-func (l *listener) options(fd int, network string, first bool) error {
+// answer has to leave from it. With alone the socket is the first one of its group: one that has
+// a filter before it is bound is refused a port that any other is bound to, which shares it or
+// not (udp_lib_lport_inuse of net/ipv4/udp.c).
+func (l *listener) options(fd int, network string, alone bool) error {
 	if l.bridge != names.AnyInterface {
 		if err := unix.BindToDevice(fd, l.bridge); err != nil {
 			return fmt.Errorf("bind to %s: %w", l.bridge, err)
@@ -107,18 +129,17 @@ func (l *listener) options(fd int, network string, first bool) error {
 		return err
 	}
 	var level, information int
-	var source uint32 // offset of the last four bytes of the source address in the packet
 	switch network {
 	case "udp4":
-		level, information, source = unix.IPPROTO_IP, unix.IP_PKTINFO, 12
+		level, information = unix.IPPROTO_IP, unix.IP_PKTINFO
 	case "udp6":
-		level, information, source = unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 8+12
+		level, information = unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO
 	default:
 		return nil
 	}
 	err := errors.Join(unix.SetsockoptInt(fd, level, information, 1), receiveBuffer(fd))
-	if err == nil && first {
-		err = spreadBySource(fd, source)
+	if err == nil && alone {
+		err = spreadBySource(fd, network[len("udp"):])
 	}
 	return err
 }
@@ -131,7 +152,11 @@ const spread = 4
 // spreadBySource has the kernel choose the socket by the client's address (socket(7),
 // SO_ATTACH_REUSEPORT_CBPF, kernel 4.5). By itself it would take the port, too, and a
 // flood from many ports would fill all.
-func spreadBySource(fd int, offset uint32) error {
+func spreadBySource(fd int, family string) error {
+	offset := uint32(12) // of the last four bytes of the source address in the packet
+	if family == "6" {
+		offset = 8 + 12
+	}
 	const netOff = 0xfff00000 // SKF_NET_OFF of linux/filter.h: from the IP header
 	program := []unix.SockFilter{
 		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: netOff + offset},

@@ -3,7 +3,9 @@ package server
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net"
+	"slices"
 
 	"github.com/berth-cni/berth/pkg/names"
 	"golang.org/x/sys/unix"
@@ -29,20 +31,40 @@ func (s *Server) anotherPort(bridge string, index int) (*listener, error) {
 		return nil, err
 	}
 	s.log.Warn("somebody else has the port for names: another one is used", "port", names.Port, "other", s.port)
-	for name, old := range s.listeners {
-		old.close()
-		again, err := s.newListener(name, old.index)
-		if err != nil { // the next sweep tries again
-			delete(s.listeners, name)
-			continue
-		}
-		s.listeners[name] = again
+	l.close()
+	if l = s.listenBeside(bridge, index); l == nil {
+		return nil, fmt.Errorf("port %d: %w", s.port, unix.EADDRINUSE)
 	}
 	if err := s.redirect(); err != nil { // the next sweep tries again
 		l.close()
+		delete(s.listeners, bridge)
 		return nil, err
 	}
 	return l, nil
+}
+
+// listenBeside has all listeners made anew, with one more on a bridge, which it returns, and nil
+// if that cannot be. That of networks without a bridge comes first: of sockets that share a port
+// the kernel takes the one that was bound last, whether it is bound to an interface or not
+// (inet_lhash2_lookup and udp4_lib_lookup2 of net/ipv4, which go no further than to the first
+// group).
+func (s *Server) listenBeside(bridge string, index int) *listener {
+	all := map[string]int{bridge: index}
+	for name, old := range s.listeners {
+		old.close()
+		all[name] = old.index
+	}
+	clear(s.listeners)
+	order := slices.Sorted(maps.Keys(all))
+	if i := slices.Index(order, names.AnyInterface); i > 0 {
+		order = slices.Insert(slices.Delete(order, i, i+1), 0, names.AnyInterface)
+	}
+	for _, name := range order {
+		if l, err := s.newListener(name, all[name]); err == nil { // else the next sweep tries again
+			s.listeners[name] = l
+		}
+	}
+	return s.listeners[bridge]
 }
 
 func freePort() (int, error) {

@@ -100,6 +100,48 @@ func TestPortNotRedirected(t *testing.T) {
 	}
 }
 
+// TestPortShared: networks with and without a bridge are on one port, in any order, and each
+// question goes to the listener that it came in by. Another program that shares the port is not
+// mixed with them.
+func TestPortShared(t *testing.T) {
+	br1, br2 := bridge(t, "10.34.0.1/24"), bridge(t, "10.35.0.1/24")
+	c := container(t, br1, "10.34.0.2/24")
+	addresses := map[string]string{br1: "10.34.0.2/24", br2: "10.35.0.2/24", names.AnyInterface: "10.36.0.2/24"}
+	for _, order := range [][]string{{br1, br2, names.AnyInterface}, {names.AnyInterface, br1, br2}, {br1, names.AnyInterface, br2}} {
+		t.Run(strings.Join(order, " "), func(t *testing.T) {
+			s := start(t, Config{Redirect: func(uint16) error { return nil }})
+			for i, on := range order {
+				put(t, s, entry("net"+strconv.Itoa(i), on, "eth0", on, "a", addresses[on]))
+			}
+			if st := s.Status(); st.Port != names.Port || len(st.Bridges) != 3 || len(st.Deaf) != 0 {
+				t.Errorf("%+v", st)
+			}
+			for range 8 { // by several source ports
+				for _, by := range []string{"udp", "tcp"} {
+					if got := text(c.exchange(t, by, "10.34.0.1:10053", question("a", dns.TypeA))); got != "NOERROR 10.34.0.2" {
+						t.Errorf("by %s: got %q", by, got)
+					}
+				}
+			}
+		})
+	}
+	shared := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+		var err error
+		return errors.Join(c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1) }), err)
+	}}
+	other, err := shared.ListenPacket(t.Context(), "udp4", ":"+strconv.Itoa(names.Port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	s := start(t, Config{Redirect: func(uint16) error { return nil }})
+	put(t, s, entry("net", "a", "eth0", br1, "a", "10.34.0.2/24"))
+	put(t, s, entry("routed", "b", "eth0", names.AnyInterface, "b", "10.36.0.2/24"))
+	if st := s.Status(); st.Port == names.Port || len(st.Bridges) != 2 {
+		t.Errorf("beside another program: %+v", st)
+	}
+}
+
 // take has somebody else listen on the port for names, on one bridge.
 func take(t *testing.T, network, br string) {
 	t.Helper()

@@ -225,7 +225,13 @@ func (s *Server) listen(bridge string) error {
 		delete(s.listeners, bridge)
 	}
 	var l *listener
-	if err == nil {
+	switch {
+	case err != nil:
+	case bridge == names.AnyInterface && len(s.listeners) > 0:
+		if l = s.listenBeside(bridge, index); l == nil {
+			err = unix.EADDRINUSE
+		}
+	default:
 		l, err = s.newListener(bridge, index)
 	}
 	if errors.Is(err, unix.EADDRINUSE) {

@@ -3,7 +3,6 @@
 package local
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -50,7 +49,7 @@ func (h *Host) path(file string) string { return filepath.Join("/", h.Root, file
 func (h *Host) On(way string, at netip.AddrPort) error {
 	if way == Auto {
 		way = ResolvConf
-		if data, err := os.ReadFile(h.path(confFile)); err == nil && (bytes.Contains(data, []byte("nameserver 127.0.0.53")) || bytes.Contains(data, []byte("nameserver 127.0.0.54"))) {
+		if data, err := os.ReadFile(h.path(confFile)); err == nil && leadsToStub(string(data)) {
 			way = Resolved
 		}
 	}
@@ -58,6 +57,16 @@ func (h *Host) On(way string, at netip.AddrPort) error {
 		return h.delegate(at)
 	}
 	return h.insert(at)
+}
+
+// leadsToStub tells whether a resolv.conf names a stub of systemd-resolved.
+func leadsToStub(conf string) bool {
+	for line := range strings.Lines(conf) {
+		if server := nameserver(line); server == "127.0.0.53" || server == "127.0.0.54" {
+			return true
+		}
+	}
+	return false
 }
 
 // Off takes away what On has written, of all ways.
@@ -135,14 +144,34 @@ func (h *Host) write(file, text string) error {
 		h.Report(file + " is there already")
 		return nil
 	}
-	if err := os.MkdirAll(filepath.Dir(h.path(file)), 0o755); err != nil {
-		return err
-	}
-	if err := os.WriteFile(h.path(file), []byte(text), 0o644); err != nil {
+	if err := readable(h.path(file), text); err != nil {
 		return err
 	}
 	h.Report("wrote " + file)
 	return h.restart()
+}
+
+// readable writes a file that all may read, whatever the umask: systemd-resolved runs as a user
+// of its own.
+func readable(name, text string) error {
+	dir := filepath.Dir(name)
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+		return err
+	}
+	err := os.Mkdir(dir, 0o755)
+	switch {
+	case err == nil:
+		err = os.Chmod(dir, 0o755)
+	case errors.Is(err, fs.ErrExist):
+		err = nil
+	}
+	if err == nil {
+		err = os.WriteFile(name, []byte(text), 0o644)
+	}
+	if err == nil {
+		err = os.Chmod(name, 0o644)
+	}
+	return err
 }
 
 // restart has systemd-resolved read its files: it cannot do that by itself before systemd 253.

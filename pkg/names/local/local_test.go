@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // machine is a host with files of its own, and resolvectl and systemctl as they answer there.
@@ -158,6 +160,39 @@ func TestResolvConf(t *testing.T) {
 	m.expect(confFile, "nameserver 198.51.100.1\n")
 	if left, err := os.ReadDir(filepath.Dir(m.path(confFile))); err != nil || len(left) != 1 {
 		t.Errorf("left: %v, %v", left, err)
+	}
+}
+
+// TestUmask: who could read a file still can, under any umask of the person's.
+func TestUmask(t *testing.T) {
+	defer unix.Umask(unix.Umask(0o077))
+	mode := func(m *machine, file string) fs.FileMode {
+		t.Helper()
+		info, err := os.Stat(m.path(file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info.Mode().Perm()
+	}
+	m := newMachine(t)
+	m.write(confFile, "# nameserver 127.0.0.53\nnameserver 192.0.2.1\n")
+	for _, want := range []fs.FileMode{0o644, 0o664} {
+		if err := errors.Join(os.Chmod(m.path(confFile), want), m.On(Auto, at)); err != nil {
+			t.Fatal(err)
+		}
+		if got := mode(m, confFile); got != want {
+			t.Errorf("%s has mode %o, had %o", confFile, got, want)
+		}
+		if err := m.Off(); err != nil || mode(m, confFile) != want {
+			t.Errorf("off: mode %o, %v", mode(m, confFile), err)
+		}
+	}
+	m.expect(dropIn, "")
+	if err := m.On(Resolved, at); err != nil {
+		t.Fatal(err)
+	}
+	if file, dir := mode(m, dropIn), mode(m, filepath.Dir(dropIn)); file != 0o644 || dir != 0o755 {
+		t.Errorf("%s has mode %o, its directory %o", dropIn, file, dir)
 	}
 }
 

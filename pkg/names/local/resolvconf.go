@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -116,11 +117,14 @@ func (h *Host) lines() ([]string, error) {
 }
 
 // put writes the lines, so that no program reads half of them; in place where the file is
-// mounted, as in a container.
+// mounted, as in a container. Whose the file is, and who may read it, stays as it is.
 func (h *Host) put(lines []string) error {
 	path, text := h.path(confFile), []byte(strings.Join(lines, "\n"))
 	next := filepath.Join(filepath.Dir(path), ".resolv.conf.berth")
-	err := os.WriteFile(next, text, 0o644)
+	info, err := os.Stat(path)
+	if err == nil {
+		err = writeAs(next, text, info)
+	}
 	if err == nil {
 		err = os.Rename(next, path)
 	}
@@ -132,4 +136,24 @@ func (h *Host) put(lines []string) error {
 		return fmt.Errorf("write %s: %w", confFile, err)
 	}
 	return os.WriteFile(path, text, 0o644)
+}
+
+// writeAs writes a file that belongs to whom another one does, and has its mode, whatever the
+// umask. It is on the disk then.
+func writeAs(name string, text []byte, as fs.FileInfo) error {
+	f, err := os.Create(name)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(text)
+	if owner, ok := as.Sys().(*syscall.Stat_t); ok && err == nil {
+		err = f.Chown(int(owner.Uid), int(owner.Gid))
+	}
+	if err == nil {
+		err = f.Chmod(as.Mode().Perm())
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
 }

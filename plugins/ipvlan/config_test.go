@@ -56,6 +56,7 @@ func TestRefused(t *testing.T) {
 	uplink(t)
 	for conf, want := range map[string][]string{
 		`{"master": "a/b"}`:                                      {`master: "a/b"`},
+		`{"master": "averyveryverylongname"}`:                    {`master: "averyveryverylongname": want an interface name`, "15 characters"},
 		`{"master": "nobody", "mode": "L2"}`:                     {`master: "nobody": there is no such interface`, `mode: "L2": want l2, l3 or l3s`},
 		`{"flag": "passthru"}`:                                   {`flag: "passthru": want bridge, private or vepa`},
 		`{"master": "nobody.7"}`:                                 {`master: "nobody.7"`, "neither this interface nor nobody"},

@@ -48,6 +48,7 @@ func TestRefused(t *testing.T) {
 	uplink(t)
 	for conf, want := range map[string][]string{
 		`{"master": "a/b"}`:                                      {`master: "a/b"`},
+		`{"master": "averyveryverylongname"}`:                    {`master: "averyveryverylongname": want an interface name`, "15 characters"},
 		`{"master": "nobody", "mode": "source"}`:                 {`master: "nobody": there is no such interface`, `mode: "source": want bridge, private, vepa or passthru`},
 		`{"master": "nobody.7"}`:                                 {`master: "nobody.7"`, "neither this interface nor nobody"},
 		`{"master": "nobody.4095"}`:                              {`master: "nobody.4095": there is no such interface`},

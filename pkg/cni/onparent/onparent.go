@@ -66,6 +66,9 @@ func (m *Master) Subinterface(sharedMAC bool) attach.Step {
 // about the look; a master that is not there or does not fit is noted.
 func (c *Conf) FindMaster(r *cni.Request) (*Master, error) {
 	m := &Master{Name: c.Master}
+	if c.Master != "" && cni.ValidIfName(c.Master) != nil {
+		return m, nil // which is noted
+	}
 	netns := ""
 	if c.LinkInContainer {
 		if netns = r.Netns; netns == "" {

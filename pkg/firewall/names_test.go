@@ -165,6 +165,33 @@ func TestForeignBridge(t *testing.T) {
 	}
 }
 
+// TestForeignBridgeBefore: a container of an earlier version, whose record does not say that
+// somebody else made the bridge, is beside one whose record does. Both are answered, and
+// neither has anything to be mended that the other's Check would find amiss.
+func TestForeignBridgeBefore(t *testing.T) {
+	t.Setenv(attach.DirEnv, t.TempDir())
+	l := newLab(t, NFTables, false)
+	r := l.network(1)
+	r.Names = true
+	a := l.container("a", r, 2)
+	now := *r
+	now.Foreign = true
+	b := l.container("b", &now, 3)
+	serve(t, "agent", ":10053")
+	l.expectSoon("names", "a", "udp", "10.1.0.1:53", "agent saw 10.1.0.2")
+	l.expectSoon("names", "b", "udp", "10.1.0.1:53", "agent saw 10.1.0.3")
+	for range 2 {
+		for _, one := range []*attach.Attachment{a, b} {
+			if err := attach.Reload(t.Context(), &attach.Adding{Attachment: one}); err != nil {
+				t.Error(err)
+			}
+			if err := RulesOf(one).Check(t.Context(), one); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
+
 // TestQuestionsOfGroup: on a network without a bridge many interfaces have the gateway's
 // address.
 func TestQuestionsOfGroup(t *testing.T) {

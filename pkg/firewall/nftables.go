@@ -131,8 +131,9 @@ func (nft) check(_ context.Context, r *Rules, a *attach.Attachment) error {
 	}
 	wanted, unwanted := r.networkElements()
 	wanted = append(wanted, r.gatewayElements(a)...)
-	// A container that links asks for names on a network without.
-	unwanted = slices.DeleteFunc(unwanted, func(e nftnl.Element) bool { return e.Set == named })
+	// A container that links asks for names on a network without, and the records of earlier
+	// versions do not say whose the bridge is.
+	unwanted = slices.DeleteFunc(unwanted, func(e nftnl.Element) bool { return e.Set == named || e.Set == lan })
 	s, err := dial()
 	if err != nil {
 		return err

@@ -75,7 +75,8 @@ func (e *OverlapError) Error() string {
 	return fmt.Sprintf("%s overlaps %s of network %q%s", e.What, e.Theirs, e.Other.Name, on)
 }
 
-// LinkModeError: a network wants its link in another mode than another network on it does.
+// LinkModeError: a network wants its link in another mode than the containers of a network on
+// it have it in. That network may be the same, before its configuration was changed.
 type LinkModeError struct {
 	Mode  string // "l3 bridge"
 	Other Network
@@ -90,6 +91,9 @@ func (e *LinkModeError) Error() string {
 // address would be given out twice. A network that was on another link overlaps what it
 // has left there.
 func (n Network) overlap(o Network) error {
+	if n.Link != "" && o.Link == n.Link && n.LinkMode != o.LinkMode && n.LinkMode != "" && o.LinkMode != "" {
+		return &LinkModeError{n.LinkMode, o}
+	}
 	if o.Name == n.Name && (o.Link == n.Link || o.Link == "" || n.Link == "") {
 		return nil // also one that had a bridge, or gets one: the host routes to each container of the other kind
 	}
@@ -102,9 +106,6 @@ func (n Network) overlap(o Network) error {
 			}
 		}
 		return nil
-	}
-	if n.LinkMode != o.LinkMode && n.LinkMode != "" && o.LinkMode != "" {
-		return &LinkModeError{n.LinkMode, o}
 	}
 	for _, mine := range n.Ranges {
 		for _, theirs := range o.Ranges {
@@ -169,7 +170,7 @@ func (t *Tx) EnsureNetwork(n Network) (known Network, err error) {
 }
 
 // overlaps returns an [*OverlapError] when the network's addresses are also another one's, and
-// a [*LinkModeError] when the containers of another one have the link in another mode.
+// a [*LinkModeError] when containers have the link in another mode, also its own.
 // Networks without containers are in nobody's way by their mode, and are returned.
 func (t *Tx) overlaps(n Network) (unused []Network, err error) {
 	others, err := t.Networks()

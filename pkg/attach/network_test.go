@@ -169,7 +169,10 @@ func TestLinkMode(t *testing.T) {
 	if err := (&Network{Name: "b", Link: "eth0", LinkMode: "l3 bridge"}).Status(t.Context(), s, ""); !errors.As(err, &mode) {
 		t.Errorf("STATUS: %v", err)
 	}
-	if err := ensure("a", "eth0", "l3 bridge"); err != nil {
+	if err := ensure("a", "eth0", "l3 bridge"); !errors.As(err, &mode) || mode.Other.Name != "a" {
+		t.Errorf("another mode under its own containers: %v", err)
+	}
+	if err := ensure("a", "eth0", "l2 bridge"); err != nil {
 		t.Errorf("its own mode: %v", err)
 	}
 	last := netip.MustParseAddr("192.0.2.7")

@@ -1,7 +1,6 @@
 package firewall
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -136,35 +135,30 @@ func portElements(port uint16) (all []nftnl.Element) {
 	if port == allow.NamesPort {
 		return nil
 	}
+	return elementsFor(port)
+}
+
+func elementsFor(port uint16) (all []nftnl.Element) {
 	for _, proto := range []byte{unix.IPPROTO_TCP, unix.IPPROTO_UDP} {
 		all = append(all, nftnl.Element{Set: namesPorts, Key: []byte{proto}, Value: nftnl.Port(port), Lasting: true})
 	}
 	return all
 }
 
+// moveElements has nftables redirect to another port, in one transaction: at no time is there
+// an answer from who has the usual one.
 func moveElements(port uint16) error {
 	s, err := dial()
 	if err != nil {
 		return err
 	}
-	there, err := s.List(namesPorts)
-	switch {
-	case nftnl.Absent(err):
-		return nil
-	case err != nil:
-		return fmt.Errorf("list %s: %w", namesPorts, err)
-	}
-	wanted := portElements(port)
-	var surplus []nftnl.Element
-	for _, e := range there {
-		if len(wanted) == 0 || !bytes.Equal(e.Value, wanted[0].Value) {
-			surplus = append(surplus, nftnl.Element{Set: namesPorts, Key: e.Key, Lasting: true})
+	if wanted := portElements(port); len(wanted) > 0 {
+		if err = s.Write(wanted); nftnl.Absent(err) {
+			return nil // what makes the table makes them, too
 		}
-	}
-	if err := s.Remove(surplus); err != nil {
 		return err
 	}
-	return s.Write(wanted)
+	return s.Remove(elementsFor(port))
 }
 
 // moveTexts does so in iptables' chain, if there is one.

@@ -51,7 +51,7 @@ func (h *Host) insert(at netip.AddrPort) error {
 	h.Report(fmt.Sprintf("made %s the first nameserver in %s, in front of %d", at.Addr(), confFile, servers))
 	const most = 3 // MAXNS of resolv.h
 	if servers >= most {
-		h.Report(fmt.Sprintf("the nameservers from the %dth on are asked by the agent alone: programs take %d", most, most))
+		h.Report(fmt.Sprintf("programs take the first %d nameservers: those behind them are asked by the agent alone", most))
 	}
 	return nil
 }

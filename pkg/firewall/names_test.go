@@ -180,6 +180,7 @@ func TestForeignBridgeBefore(t *testing.T) {
 	serve(t, "agent", ":10053")
 	l.expectSoon("names", "a", "udp", "10.1.0.1:53", "agent saw 10.1.0.2")
 	l.expectSoon("names", "b", "udp", "10.1.0.1:53", "agent saw 10.1.0.3")
+	l.answers()
 	for range 2 {
 		for _, one := range []*attach.Attachment{a, b} {
 			if err := attach.Reload(t.Context(), &attach.Adding{Attachment: one}); err != nil {

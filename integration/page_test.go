@@ -128,7 +128,7 @@ func TestPage(t *testing.T) {
 
 	// What is carried is on the lines.
 	ping := exec.Command("ping", "-q", "-i", "0.1", sandbox.OutsideAddr4)
-	must(t, b.all["web"].Do(ping.Start))
+	must(t, b.all["late"].Do(ping.Start)) // whose line is in the folded picture
 	t.Cleanup(func() { _ = ping.Process.Kill(); _ = ping.Wait() })
 	s.await(`known["network:blue"] && [...slots].some(([key, of]) => key.startsWith("veth") && of[0].textContent.includes("B/s") && of[1].textContent.includes("packets/s"))`)
 	s.await(`document.querySelector("[data-network='network:blue'] span").textContent.includes("B/s")`)

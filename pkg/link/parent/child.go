@@ -52,16 +52,11 @@ type Child struct {
 // [ErrMaster] when the kernel refuses the master, [ErrNoKind] when it does not have the
 // kind. It adds the interface to the attachment's.
 func (m *Child) Add(a *attach.Adding) error {
-	ns, err := netns.Open(a.Netns)
+	ns, c, done, err := dial(a.Attachment)
 	if err != nil {
 		return err
 	}
-	defer ns.Close()
-	c, err := iface.DialNetns(ns)
-	if err != nil {
-		return err
-	}
-	defer c.Close()
+	defer done()
 	master, err := m.create(ns, c, a.Attachment)
 	if err != nil {
 		return fmt.Errorf("add %s on %s: %w", m.Kind, m.Master, err)
@@ -87,6 +82,18 @@ func (m *Child) Add(a *attach.Adding) error {
 	}
 	a.Interfaces = append(a.Interfaces, attach.Interface{Name: a.IfName, MAC: a.MAC, MTU: mtu, Sandbox: a.Netns})
 	return nil
+}
+
+// dial opens the container's namespace, and a socket in it. done closes both.
+func dial(a *attach.Attachment) (ns *netns.Namespace, c *iface.Conn, done func(), err error) {
+	if ns, err = netns.Open(a.Netns); err != nil {
+		return nil, nil, nil, err
+	}
+	if c, err = iface.DialNetns(ns); err != nil {
+		ns.Close()
+		return nil, nil, nil, err
+	}
+	return ns, c, func() { c.Close(); ns.Close() }, nil
 }
 
 // FirstName is the interface's first name. Kernels before 6.15 look in the host's
@@ -256,25 +263,20 @@ func deleteChild(kind string, c *iface.Conn, a *attach.Attachment) error {
 
 // Address configures the interface.
 func (m *Child) Address(a *attach.Adding) error {
-	ns, err := netns.Open(a.Netns)
-	if err != nil {
-		return err
-	}
-	defer ns.Close()
-	c, err := iface.DialNetns(ns)
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	d, err := c.LinkByName(a.IfName)
-	if err != nil {
-		return fmt.Errorf("in the container: %w", err)
-	}
-	outside, done, err := m.outside(c)
+	ns, c, done, err := dial(a.Attachment)
 	if err != nil {
 		return err
 	}
 	defer done()
+	d, err := c.LinkByName(a.IfName)
+	if err != nil {
+		return fmt.Errorf("in the container: %w", err)
+	}
+	outside, hangUp, err := m.outside(c)
+	if err != nil {
+		return err
+	}
+	defer hangUp()
 	master, err := outside.LinkByName(m.Master)
 	if err == nil {
 		err = m.bringUp(ns, c, d, master, a, true)

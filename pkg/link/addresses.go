@@ -53,7 +53,7 @@ func (b *Bridge) Address(ctx context.Context, a *attach.Adding) error {
 		return err
 	}
 	defer c.Close()
-	_, err = b.ready(ctx, c, a)
+	_, _, err = b.ready(ctx, c, a)
 	return err
 }
 

@@ -62,43 +62,45 @@ func (b *Bridge) Add(ctx context.Context, a *attach.Adding) error {
 		return err
 	}
 	defer c.Close()
-	found, err := b.ready(ctx, c, a)
+	found, foreign, err := b.ready(ctx, c, a)
 	if err == nil {
 		err = b.besideRouted(ctx, c, a)
 	}
 	for _, d := range found {
-		foreign := !slices.Equal(found[0].MAC, bridgeMAC(b.Name)) // one of Berth's has its MAC by now
 		a.Interfaces = append(a.Interfaces, attach.Interface{Name: d.Name, MAC: d.MAC.String(), MTU: d.MTU, Index: d.Index, Foreign: foreign})
 	}
 	return err
 }
 
-// ready brings the bridge to what the step says, and returns what [Bridge.look] does.
-func (b *Bridge) ready(ctx context.Context, c *iface.Conn, a *attach.Adding) ([]*rtnl.Link, error) {
+// ready brings the bridge to what the step says, and returns what [Bridge.look] does, and
+// whether somebody else made the bridge: one of Berth's has its MAC by now.
+func (b *Bridge) ready(ctx context.Context, c *iface.Conn, a *attach.Adding) (found []*rtnl.Link, foreign bool, err error) {
 	found, fault := b.look(c, a.Attachment)
+	if fault == nil {
+		return found, false, nil
+	}
 	if errors.Is(fault, errChanged) {
 		d, err := c.LinkByName(b.Name)
 		if err == nil && d.Kind != "bridge" {
-			return nil, fmt.Errorf("bridge %s: %w (it is %s)", b.Name, ErrWrongKind, kindOf(d))
+			return nil, false, fmt.Errorf("bridge %s: %w (it is %s)", b.Name, ErrWrongKind, kindOf(d))
 		}
 		if err == nil && d.Alias != iface.SharedAlias {
 			fault = nil // its MAC and MTU are those of whoever made it
 			if err := b.keepMAC(c, d); err != nil {
-				return nil, fmt.Errorf("bridge %s: %w", b.Name, err)
+				return nil, false, fmt.Errorf("bridge %s: %w", b.Name, err)
 			}
 			found[0].MAC = d.MAC
 		}
 	}
 	if fault != nil {
-		var err error
 		if found, err = b.ensure(c, a.Attachment, a.Warn); err != nil {
-			return nil, fmt.Errorf("bridge %s: %w", b.Name, err)
+			return nil, false, fmt.Errorf("bridge %s: %w", b.Name, err)
 		}
 		if iface.IsErrno(fault, unix.ENODEV) {
 			b.rejoin(ctx, c, a)
 		}
 	}
-	return found, nil
+	return found, !slices.Equal(found[0].MAC, bridgeMAC(b.Name)), nil
 }
 
 // rejoin gives a bridge that somebody deleted what the other attachments on record need

@@ -21,7 +21,7 @@ func (b *Bridge) Repair(ctx context.Context, a *attach.Adding) error {
 		return err
 	}
 	defer c.Close()
-	if _, err := b.ready(ctx, c, a); err != nil {
+	if _, _, err := b.ready(ctx, c, a); err != nil {
 		return err
 	}
 	d, err := c.LinkByName(b.Name)
